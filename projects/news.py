@@ -1,0 +1,84 @@
+"""Visits to a large news portal, nine days in slices of four hours: engagement tasks, not ad clicks.
+
+The log is not part of this project: ``EXFM_DATA`` names its folder.
+"""
+
+from datetime import UTC, datetime, timedelta
+
+from projects.features import FeatureView
+from projects.learning import (
+    AuxiliaryHead,
+    Distillation,
+    KnowledgeDistillation,
+    Network,
+    Student,
+    StudentAdapter,
+    Teacher,
+)
+from projects.project import Project
+from projects.stream import Column, Stream, Task
+
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+FIRST = datetime(2017, 10, 1, tzinfo=UTC)
+CONTEXT = ("environment", "device", "os", "country", "region")
+SEEN_BY_STUDENTS = ("user_id", "item_id", *CONTEXT, "hour_of_day")
+SMALL = Network(embedding=8, cross=1, hidden=(32,))
+MEDIUM = Network(embedding=8, cross=2, hidden=(64, 32))
+
+STREAM = Stream(
+    first_slice=FIRST,
+    slice_length=4 * HOUR,
+    until=FIRST + 49 * 4 * HOUR,
+    known_until=datetime(2017, 10, 9, 3, tzinfo=UTC),
+    user=Column(name="user_id", rows=2**17),
+    item=Column(name="item_id", rows=2**14),
+    surface=Column(name="surface", rows=16),
+    surfaces=(1, 2, 3, 4, 5, 6, 7),
+    context=tuple(Column(name=name, rows=64) for name in CONTEXT),
+    calendar=("hour_of_day",),
+    tasks=(
+        Task(name="deep3", window=2 * HOUR),
+        Task(name="deep5", window=2 * HOUR),
+        Task(name="return24", window=24 * HOUR),
+    ),
+)
+
+
+def _activity(name: str, *entities: str, interactions: bool = True) -> FeatureView:
+    counts = ("interactions", "impressions") if interactions else ("impressions",)
+    return FeatureView(
+        name=name, entities=entities, counts=(*counts, *STREAM.task_names), rates=STREAM.task_names,
+        windows=(HOUR, 6 * HOUR, 24 * HOUR), every=HOUR, prior=0.2,
+    )  # fmt: skip
+
+
+def _student(name: str, surface: int, task: str, network: Network, distillation: Distillation) -> Student:
+    return Student(
+        name=name, surface=surface, task=task, inputs=SEEN_BY_STUDENTS, network=network,
+        teacher="large", distillation=distillation,
+    )  # fmt: skip
+
+
+PROJECT = Project(
+    name="news",
+    stream=STREAM,
+    feature_views=(
+        _activity("user_activity", "user_id"),
+        _activity("item_activity", "item_id"),
+        _activity("user_surface_activity", "user_id", "surface", interactions=False),
+    ),
+    teachers=(
+        Teacher(
+            name="large",
+            tasks=STREAM.task_names,
+            inputs=(*SEEN_BY_STUDENTS, "surface", "user_activity", "item_activity", "user_surface_activity"),
+            network=Network(embedding=16, cross=2, hidden=(128, 64), experts=4),
+        ),
+    ),
+    students=(
+        _student("external_deep5", 1, "deep5", SMALL, AuxiliaryHead(weight=4.0)),
+        _student("external_return24", 1, "return24", SMALL, AuxiliaryHead(weight=4.0)),
+        _student("internal_deep5", 2, "deep5", MEDIUM, AuxiliaryHead(weight=4.0, adapter=StudentAdapter())),
+        _student("internal_deep3", 2, "deep3", MEDIUM, KnowledgeDistillation(weight=1.0)),
+    ),
+)

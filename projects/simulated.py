@@ -1,0 +1,83 @@
+"""The default project: a simulated feed, search and video stream of 14 days, one teacher, five students."""
+
+from datetime import UTC, datetime, timedelta
+
+from projects.features import FeatureView
+from projects.learning import AuxiliaryHead, KnowledgeDistillation, Network, Student, StudentAdapter, Teacher, Training
+from projects.project import Project
+from projects.simulation import Simulation
+from projects.stream import Column, Stream, Task
+
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+FIRST = datetime(2026, 1, 1, tzinfo=UTC)
+SEEN_BY_STUDENTS = ("user_id", "item_id", "device", "country", "hour_of_day")
+SMALL = Network(embedding=8, cross=1, hidden=(32,))
+MEDIUM = Network(embedding=8, cross=2, hidden=(64, 32))
+
+STREAM = Stream(
+    first_slice=FIRST,
+    slice_length=DAY,
+    until=FIRST + 14 * DAY,
+    user=Column(name="user_id", rows=2**16),
+    item=Column(name="item_id", rows=2**14),
+    surface=Column(name="surface", rows=16),
+    surfaces=("feed", "search", "video"),
+    context=(Column(name="device", rows=16), Column(name="country", rows=64)),
+    calendar=("hour_of_day",),
+    tasks=(Task(name="click", window=timedelta(minutes=30)), Task(name="convert", window=12 * HOUR)),
+    lateness=12 * HOUR,
+)
+
+
+def _activity(name: str, *entities: str, interactions: bool = True) -> FeatureView:
+    counts = ("interactions", "impressions", "click", "convert") if interactions else ("impressions", "click")
+    return FeatureView(
+        name=name,
+        entities=entities,
+        counts=counts,
+        rates=("click", "convert"),
+        windows=(6 * HOUR, DAY, 7 * DAY),
+        every=6 * HOUR,
+    )
+
+
+PROJECT = Project(
+    name="simulated",
+    stream=STREAM,
+    simulation=Simulation(),
+    feature_views=(
+        _activity("user_activity", "user_id"),
+        _activity("item_activity", "item_id"),
+        _activity("user_surface_activity", "user_id", "surface", interactions=False),
+    ),
+    teachers=(
+        Teacher(
+            name="large",
+            tasks=("click", "convert"),
+            inputs=(*SEEN_BY_STUDENTS, "surface", "user_activity", "item_activity", "user_surface_activity"),
+            network=Network(embedding=16, cross=2, hidden=(128, 64), experts=4),
+        ),
+    ),
+    students=(
+        Student(
+            name="feed_click", surface="feed", task="click", inputs=SEEN_BY_STUDENTS, network=SMALL,
+            teacher="large", distillation=AuxiliaryHead(weight=4.0),
+        ),
+        Student(
+            name="search_click", surface="search", task="click", inputs=SEEN_BY_STUDENTS, network=SMALL,
+            teacher="large", distillation=KnowledgeDistillation(weight=1.0),
+        ),
+        Student(
+            name="video_click", surface="video", task="click", inputs=SEEN_BY_STUDENTS, network=MEDIUM,
+            teacher="large", distillation=AuxiliaryHead(weight=4.0, adapter=StudentAdapter()),
+        ),
+        Student(
+            name="feed_convert", surface="feed", task="convert", inputs=SEEN_BY_STUDENTS, network=MEDIUM,
+            teacher="large", distillation=AuxiliaryHead(weight=4.0),
+        ),
+        Student(
+            name="search_convert", surface="search", task="convert", inputs=SEEN_BY_STUDENTS, network=SMALL,
+            training=Training(seed=1),
+        ),
+    ),
+)  # fmt: skip
