@@ -42,7 +42,7 @@ class State:
         return self.folder / "quarantine" / name
 
     def checkpoints(self, model: str) -> Path:
-        """Folder of a model's checkpoints; ``model`` is ``teacher/<name>``, ``student/<name>`` or ``control/<name>``."""
+        """Folder of a model's checkpoints: ``teacher/<name>``, ``student/<name>`` or ``control/<name>``."""
         return self.folder / "checkpoints" / model
 
     def release(self, student: str) -> Path:

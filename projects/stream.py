@@ -20,14 +20,21 @@ CALENDAR = ("hour_of_day", "day_of_week")
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """A categorical column of the log and the embedding rows that its ids share (collisions beyond that)."""
+    """A categorical column of the log.
+
+    Args:
+        rows: embedding rows that its ids share; more distinct ids than that collide.
+        dtype: ``int`` (Int64) or ``str`` (String).
+    """
 
     name: str
     rows: int
+    dtype: type[int] | type[str] = int
 
     def __post_init__(self) -> None:
         identifier("Column.name", self.name)
         at_least(f"Column({self.name}).rows", self.rows, 2)
+        choose_from(f"Column({self.name}).dtype", self.dtype, (int, str), what="type")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +103,12 @@ class Stream:
         not_empty("Stream.tasks", self.tasks, what="task")
         not_empty("Stream.surfaces", self.surfaces, what="surface")
         unique("Stream.tasks", (task.name for task in self.tasks))
+        for value in self.surfaces:
+            if not isinstance(value, self.surface.dtype):
+                raise DeclarationError(
+                    f"Stream.surfaces: {value!r} is not of the surface column's type {self.surface.dtype.__name__}: "
+                    "write it as one, or change Column.dtype"
+                )
         unique("Stream columns", (column.name for column in self.id_columns))
         for derived in self.calendar:
             choose_from("Stream.calendar", derived, CALENDAR, what="calendar column")
