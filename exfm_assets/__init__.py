@@ -1,0 +1,1 @@
+"""What runs: Dagster's partitions, assets, checks and automation, and the plain functions they call."""

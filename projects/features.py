@@ -33,9 +33,10 @@ class FeatureView:
         counts: what is counted: ``interactions``, ``impressions``, or a task (its outcomes, from when they are known).
         rates: tasks whose outcomes are divided by impressions, smoothed towards ``prior`` with ``prior_weight`` rows.
         windows: lengths, each a multiple of ``every``.
-        every: rows are stamped on multiples of this; it divides the slice length.
+        every: rows are stamped on multiples of this; it divides the slice length. The graph computes a slice when it
+            has ended, so shorter than a slice is honest only where another job feeds the online store that often.
         delay: how long after its stamp a value is in the online store (``created_timestamp`` = stamp + delay).
-        online: whether it is loaded into the online store.
+        online: whether it is loaded into the online store; a student can read only such views.
     """
 
     name: str

@@ -44,11 +44,11 @@ STREAM = Stream(
 )
 
 
-def _activity(name: str, *entities: str, interactions: bool = True) -> FeatureView:
+def _activity(name: str, *entities: str, online: bool = False, interactions: bool = True) -> FeatureView:
     counts = ("interactions", "impressions") if interactions else ("impressions",)
     return FeatureView(
         name=name, entities=entities, counts=(*counts, *STREAM.task_names), rates=STREAM.task_names,
-        windows=(HOUR, 6 * HOUR, 24 * HOUR), every=HOUR, prior=0.2,
+        windows=(4 * HOUR, DAY, 3 * DAY), every=4 * HOUR, prior=0.2, online=online,
     )  # fmt: skip
 
 
@@ -64,7 +64,7 @@ PROJECT = Project(
     stream=STREAM,
     feature_views=(
         _activity("user_activity", "user_id"),
-        _activity("item_activity", "item_id"),
+        _activity("item_activity", "item_id", online=True),
         _activity("user_surface_activity", "user_id", "surface", interactions=False),
     ),
     teachers=(

@@ -95,7 +95,12 @@ class Project:
                     f"{where}.teacher: {student.teacher!r} does not predict {student.task!r}: "
                     f"add it to its tasks {tasks}"
                 )
-        self.columns_of(student.inputs, where=f"{where}.inputs")
+        for name in self.columns_of(student.inputs, where=f"{where}.inputs").features:
+            view = self.view(name.partition("__")[0])
+            if not view.online:
+                raise DeclarationError(
+                    f"{where}.inputs: {view.name!r} has online=False, so it can't be served: set online=True or drop it"
+                )
 
     def teacher(self, name: str) -> Teacher:
         return next(teacher for teacher in self.teachers if teacher.name == name)

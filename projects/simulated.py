@@ -29,16 +29,12 @@ STREAM = Stream(
 )
 
 
-def _activity(name: str, *entities: str, interactions: bool = True) -> FeatureView:
+def _activity(name: str, *entities: str, online: bool = False, interactions: bool = True) -> FeatureView:
     counts = ("interactions", "impressions", "click", "convert") if interactions else ("impressions", "click")
     return FeatureView(
-        name=name,
-        entities=entities,
-        counts=counts,
-        rates=("click", "convert"),
-        windows=(6 * HOUR, DAY, 7 * DAY),
-        every=6 * HOUR,
-    )
+        name=name, entities=entities, counts=counts, rates=("click", "convert"),
+        windows=(DAY, 3 * DAY, 7 * DAY), every=DAY, online=online,
+    )  # fmt: skip
 
 
 PROJECT = Project(
@@ -47,7 +43,7 @@ PROJECT = Project(
     simulation=Simulation(),
     feature_views=(
         _activity("user_activity", "user_id"),
-        _activity("item_activity", "item_id"),
+        _activity("item_activity", "item_id", online=True),
         _activity("user_surface_activity", "user_id", "surface", interactions=False),
     ),
     teachers=(
@@ -72,7 +68,8 @@ PROJECT = Project(
             teacher="large", distillation=AuxiliaryHead(weight=4.0, adapter=StudentAdapter()),
         ),
         Student(
-            name="feed_convert", surface="feed", task="convert", inputs=SEEN_BY_STUDENTS, network=MEDIUM,
+            name="feed_convert", surface="feed", task="convert",
+            inputs=(*SEEN_BY_STUDENTS, "item_activity:convert_rate_7d", "item_activity:click_rate_7d"), network=MEDIUM,
             teacher="large", distillation=AuxiliaryHead(weight=4.0),
         ),
         Student(

@@ -1,0 +1,76 @@
+"""What every asset says of itself: row counts, schema, lineage, versions.
+
+Belongs here: turning frames and digests into Dagster metadata. Not here: computing or writing them.
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+
+import dagster as dg
+import polars as pl
+
+from exfm_assets import metadata_keys as keys
+from exfm_assets.tables import SliceTable
+from projects.stream import Slice
+
+Lineage = Mapping[str, Iterable[tuple[dg.AssetKey, str]]]
+
+
+def table_schema(schema: Mapping[str, pl.DataType]) -> dg.TableSchema:
+    """Columns and types as the catalogue shows them."""
+    return dg.TableSchema(columns=[dg.TableColumn(name, str(dtype)) for name, dtype in schema.items()])
+
+
+def column_lineage(columns: Lineage) -> dg.TableColumnLineage:
+    """Which upstream columns each column comes from."""
+    return dg.TableColumnLineage(
+        {name: [dg.TableColumnDep(asset_key, column) for asset_key, column in deps] for name, deps in columns.items()}
+    )
+
+
+def combined(digests: Iterable[str]) -> dg.DataVersion:
+    """One data version for all slices of a run; each slice's own digest stands in its metadata.
+
+    Dagster 1.13 stamps one version on every partition of a run, so a range and its slices one by one differ here.
+    """
+    listed = list(digests)
+    return dg.DataVersion(listed[0] if len(listed) == 1 else hashlib.sha256("".join(listed).encode()).hexdigest()[:12])
+
+
+def report_slice(
+    context: dg.AssetExecutionContext,
+    asset_key: dg.AssetKey,
+    piece: Slice,
+    rows: int,
+    digest: str,
+    **more: object,
+) -> None:
+    """Metadata of one slice's materialisation; ``more`` keys may use ``_`` for the ``/`` of no namespace."""
+    metadata = {keys.PARTITION_ROW_COUNT: rows, keys.DATA_VERSION: digest, **more}
+    context.add_asset_metadata(metadata, asset_key=asset_key, partition_key=piece.key)
+
+
+def write_slice(
+    context: dg.AssetExecutionContext,
+    asset_key: dg.AssetKey,
+    table: SliceTable,
+    piece: Slice,
+    frame: pl.DataFrame,
+    **more: object,
+) -> str:
+    """Write one slice, report it, and give its digest back."""
+    table.write(piece, frame)
+    digest = table.digest(piece)
+    report_slice(context, asset_key, piece, frame.height, digest, **more)
+    context.log.info(f"{asset_key.to_user_string()} {piece.key}: {frame.height:,} rows")
+    return digest
+
+
+def result(
+    asset_key: dg.AssetKey, digests: Iterable[str], schema: Mapping[str, pl.DataType], lineage: Lineage | None = None
+) -> dg.MaterializeResult:
+    """The materialisation of all slices of a run, with what they share."""
+    metadata: dict[str, object] = {keys.COLUMN_SCHEMA: table_schema(schema)}
+    if lineage is not None:
+        metadata[keys.COLUMN_LINEAGE] = column_lineage(lineage)
+    return dg.MaterializeResult(asset_key=asset_key, metadata=metadata, data_version=combined(digests))

@@ -1,0 +1,210 @@
+"""Assets of the feature room: activity features, the Feast registry, the online store, the logged inputs.
+
+Belongs here: which slices a view needs, calling the aggregation and Feast, writing, reporting.
+Not here: the aggregation (transforms/aggregates.py), Feast's objects and store (feature_repo/).
+"""
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+import dagster as dg
+import polars as pl
+
+from exfm_assets.assets.common import Lineage, result, write_slice
+from exfm_assets.assets.stream import IMPRESSIONS, INTERACTIONS, OUTCOMES
+from exfm_assets.automation import catch_up, follow, on_change
+from exfm_assets.partitions import SINGLE_RUN, earlier, slice_partitions, slices_of, slices_within
+from exfm_assets.resources import Workspace
+from exfm_assets.transforms.aggregates import aggregate, needed_since
+from exfm_assets.transforms.inputs import with_calendar
+from projects.features import INTERACTIONS as COUNTS_INTERACTIONS
+from projects.features import FeatureView
+from projects.project import Project, digest
+from projects.stream import Slice
+
+REGISTRY, ONLINE, LOGGED_INPUTS = dg.AssetKey("feature_registry"), dg.AssetKey("online_store"), dg.AssetKey("logged_inputs")
+SLICES_AT_ONCE = 32  # aggregated together: bounds memory on long backfills
+
+
+def view_key(view: FeatureView) -> dg.AssetKey:
+    return dg.AssetKey(["features", view.name])
+
+
+def feature_assets(project: Project) -> list[dg.AssetsDefinition]:
+    """The assets between the stream and the inputs of every model."""
+    return [_views(project), _registry(project), _online_store(project), _logged_inputs(project)]
+
+
+def _reach(project: Project, view: FeatureView) -> int:
+    start = project.stream.first_slice
+    return slices_within(project.stream, start - needed_since(view, project.stream, start))
+
+
+def _view_spec(project: Project, view: FeatureView) -> dg.AssetSpec:
+    past = earlier(_reach(project, view), to=0)
+    sources = [IMPRESSIONS, OUTCOMES, *([INTERACTIONS] if COUNTS_INTERACTIONS in view.counts else [])]
+    return dg.AssetSpec(
+        view_key(view),
+        deps=[dg.AssetDep(source, partition_mapping=past) for source in sources],
+        partitions_def=slice_partitions(project.stream),
+        group_name="features",
+        kinds={"polars", "parquet"},
+        skippable=True,
+        code_version=digest(view),
+        automation_condition=catch_up(project.stream),
+        description=(
+            f"Counts and rates by {', '.join(view.entities)} over half-open windows, one row when a value changes; "
+            "an outcome counts from when it is known."
+        ),
+    )
+
+
+def _view_lineage(view: FeatureView) -> Lineage:
+    sources = {"interactions": (INTERACTIONS, "event_timestamp"), "impressions": (IMPRESSIONS, "event_timestamp")}
+    counts = {
+        feature: [sources.get(feature.rpartition("_")[0], (OUTCOMES, "outcome_timestamp"))]
+        for feature in view.count_features
+    }
+    rates = {name: [(OUTCOMES, "outcome_timestamp"), (IMPRESSIONS, "event_timestamp")] for name in view.rate_features}
+    return {**{entity: [(IMPRESSIONS, entity)] for entity in view.entities}, **counts, **rates}
+
+
+def _views(project: Project) -> dg.AssetsDefinition:
+    @dg.multi_asset(
+        name="feature_views",
+        specs=[_view_spec(project, view) for view in project.feature_views],
+        can_subset=True,
+        partitions_def=slice_partitions(project.stream),
+        backfill_policy=SINGLE_RUN,
+    )
+    def feature_views(
+        context: dg.AssetExecutionContext, work: dg.ResourceParam[Workspace]
+    ) -> Iterator[dg.MaterializeResult]:
+        pieces = slices_of(work.project.stream, context.partition_keys)
+        for view in work.project.feature_views:
+            if view_key(view) not in context.selected_asset_keys:
+                continue
+            digests: list[str] = []
+            schema: dict[str, pl.DataType] = {}
+            for first in range(0, len(pieces), SLICES_AT_ONCE):
+                for piece, frame in _aggregated(work, view, pieces[first : first + SLICES_AT_ONCE]):
+                    digests.append(write_slice(context, view_key(view), work.features(view.name), piece, frame))
+                    schema = dict(frame.schema)
+            yield result(view_key(view), digests, schema, _view_lineage(view))
+
+    return feature_views
+
+
+def _aggregated(work: Workspace, view: FeatureView, pieces: list[Slice]) -> Iterator[tuple[Slice, pl.DataFrame]]:
+    """The view's rows of adjacent slices, computed together (equal to one by one: a test holds that)."""
+    stream = work.project.stream
+    start, end = pieces[0].start, pieces[-1].end
+    around = list(stream.slices(needed_since(view, stream, start), end))
+    tables = [work.table(name).scan(around) for name in ("impressions", "outcomes", "interactions")]
+    rows = aggregate(view, stream, *tables, start=start, end=end)
+    for piece in pieces:
+        stamped = pl.col("event_timestamp").is_between(piece.start, piece.end, closed="right")
+        yield piece, rows.filter(stamped)
+
+
+def _registry(project: Project) -> dg.AssetsDefinition:
+    @dg.asset(
+        key=REGISTRY,
+        backfill_policy=SINGLE_RUN,
+        group_name="features",
+        kinds={"feast", "sqlite"},
+        pool="feast",
+        code_version=digest(project.stream, project.feature_views, project.teachers, project.students),
+        automation_condition=on_change(),
+    )
+    def feature_registry(context: dg.AssetExecutionContext, work: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
+        """Feast's views and services as the project declares them, applied; what is no longer declared goes."""
+        from feature_repo.store import apply
+
+        applied = apply(work.project, work.state)
+        lists = {"views": applied.views, "services": applied.services, "removed": applied.removed}
+        version = digest(work.project.stream, work.project.feature_views, work.project.teachers, work.project.students)
+        return dg.MaterializeResult(
+            metadata={name: dg.MetadataValue.json(list(names)) for name, names in lists.items()},
+            data_version=dg.DataVersion(version),
+        )
+
+    return feature_registry
+
+
+def _online_store(project: Project) -> dg.AssetsDefinition:
+    served = [view for view in project.feature_views if view.online]
+
+    @dg.asset(
+        key=ONLINE,
+        deps=[REGISTRY, *(dg.AssetDep(view_key(view), partition_mapping=dg.LastPartitionMapping()) for view in served)],
+        backfill_policy=SINGLE_RUN,
+        group_name="features",
+        kinds={"feast", "sqlite"},
+        pool="feast",
+        automation_condition=follow(),
+    )
+    def online_store(context: dg.AssetExecutionContext, work: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
+        """The newest values of every online view, loaded for serving: one explicit window a view, never an older one."""
+        from feature_repo.store import load_online
+
+        stream = work.project.stream
+        loaded = {}
+        for view in served:
+            newest = work.features(view.name).newest(stream)
+            if newest is not None:
+                load_online(work.store, [view.name], newest.end - view.ttl, newest.end + timedelta(microseconds=1))
+                loaded[view.name] = newest.end.isoformat()
+        return dg.MaterializeResult(metadata={f"loaded_until/{name}": until for name, until in loaded.items()})
+
+    return online_store
+
+
+def _logged_inputs(project: Project) -> dg.AssetsDefinition:
+    stream = project.stream
+    views = {name.partition("__")[0] for name in project.logged_columns.features}
+    joined = [view for view in project.feature_views if view.name in views]
+    lineage = {
+        **{name: [(IMPRESSIONS, name)] for name in project.logged_columns.ids if name not in stream.calendar},
+        **{
+            name: [(dg.AssetKey(["features", name.partition("__")[0]]), name.partition("__")[2])]
+            for name in project.logged_columns.features
+        },
+    }
+
+    def past(view: FeatureView) -> dg.TimeWindowPartitionMapping:
+        """A value lives for the view's ttl, and the slice's own rows are stamped before its later impressions."""
+        return earlier(slices_within(stream, view.ttl), to=0)
+
+    @dg.asset(
+        key=LOGGED_INPUTS,
+        deps=[IMPRESSIONS, REGISTRY, *(dg.AssetDep(view_key(v), partition_mapping=past(v)) for v in joined)],
+        partitions_def=slice_partitions(stream),
+        backfill_policy=SINGLE_RUN,
+        group_name="features",
+        kinds={"feast", "duckdb", "parquet"},
+        code_version=digest(list(project.logged_columns.ids), list(project.logged_columns.features)),
+        automation_condition=catch_up(stream),
+    )
+    def logged_inputs(context: dg.AssetExecutionContext, work: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
+        """Every input of every student and teacher, joined by Feast as of the impression; written once a slice."""
+        from feature_repo.store import read_inputs
+
+        columns = work.project.logged_columns
+        digests: list[str] = []
+        schema: dict[str, pl.DataType] = {}
+        for piece in slices_of(stream, context.partition_keys):
+            frame = read_inputs(work.store, work.project, work.table("impressions").path(piece))
+            frame = with_calendar(frame, stream).select("impression_id", "event_timestamp", *columns.ids, *columns.features)
+            known = {f"known/{v.name}": _share_known(frame, v.name) for v in joined}
+            digests.append(write_slice(context, LOGGED_INPUTS, work.table("logged_inputs"), piece, frame, **known))
+            schema = dict(frame.schema)
+        return result(LOGGED_INPUTS, digests, schema, lineage)
+
+    return logged_inputs
+
+
+def _share_known(frame: pl.DataFrame, view: str) -> float:
+    """Share of impressions for which the view had a value."""
+    first = next(name for name in frame.columns if name.startswith(f"{view}__"))
+    return 1 - frame[first].null_count() / max(frame.height, 1)

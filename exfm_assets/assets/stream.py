@@ -1,0 +1,180 @@
+"""Assets of the stream: the log, validated and cut into slices, and the labels of each slice.
+
+Belongs here: reading slices of the log, calling the contract and the label join, writing, reporting.
+Not here: the contract and the simulator (streams/), the join (transforms/labels.py).
+"""
+
+from datetime import datetime
+
+import dagster as dg
+import polars as pl
+
+from exfm_assets import metadata_keys as keys
+from exfm_assets.assets.common import combined, report_slice, result, write_slice
+from exfm_assets.automation import catch_up, catch_up_when_labels_close
+from exfm_assets.partitions import SINGLE_RUN, earlier, slice_partitions, slices_of, slices_within
+from exfm_assets.resources import Workspace
+from exfm_assets.streams.reader import LogRead, read_log
+from exfm_assets.streams.simulator import simulate, write_slice as write_log_slice
+from exfm_assets.transforms.labels import find_orphans, join_labels
+from exfm_assets.transforms.quarantine import count_reasons
+from projects.project import Project, digest
+from projects.stream import Slice, Stream
+
+SIMULATED_LOG = dg.AssetKey("simulated_log")
+IMPRESSIONS, OUTCOMES, INTERACTIONS = dg.AssetKey("impressions"), dg.AssetKey("outcomes"), dg.AssetKey("interactions")
+LABELS = dg.AssetKey("labels")
+
+
+def stream_assets(project: Project) -> list[dg.AssetsDefinition]:
+    """The assets between the log and the labels of a project's stream."""
+    log = [_simulated_log(project)] if project.simulation is not None else []
+    return [*log, _log_table(project, "impressions"), _outcomes(project), _log_table(project, "interactions"), _labels(project)]
+
+
+def _simulated_log(project: Project) -> dg.AssetsDefinition:
+    @dg.asset(
+        key=SIMULATED_LOG,
+        partitions_def=slice_partitions(project.stream),
+        backfill_policy=SINGLE_RUN,
+        group_name="stream",
+        kinds={"python", "parquet"},
+        code_version=digest(project.simulation),
+        automation_condition=catch_up(project.stream),
+    )
+    def simulated_log(context: dg.AssetExecutionContext, work: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
+        """The canonical log of a seeded world: impressions, late and broken outcomes, interactions, and the truth."""
+        simulation = work.project.simulation
+        assert simulation is not None
+        digests = []
+        for piece in slices_of(work.project.stream, context.partition_keys):
+            simulated = simulate(simulation, work.project.stream, piece)
+            write_log_slice(work.state.log, simulated, piece)
+            digests.append(digest(simulation, piece.key))
+            report_slice(context, SIMULATED_LOG, piece, simulated.impressions.height, digests[-1])
+            context.log.info(f"simulated_log {piece.key}: {simulated.impressions.height:,} impressions")
+        return dg.MaterializeResult(data_version=combined(digests))
+
+    return simulated_log
+
+
+def _log_deps(project: Project, reach: int = 0) -> list[dg.AssetDep]:
+    """A simulated outcome may fall into a later slice than its impression, so outcomes look back."""
+    if project.simulation is None:
+        return []
+    return [dg.AssetDep(SIMULATED_LOG, partition_mapping=earlier(reach, to=0) if reach else None)]
+
+
+def _log_table(project: Project, table: str) -> dg.AssetsDefinition:
+    key = dg.AssetKey(table)
+
+    @dg.asset(
+        key=key,
+        deps=_log_deps(project),
+        partitions_def=slice_partitions(project.stream),
+        backfill_policy=SINGLE_RUN,
+        group_name="stream",
+        kinds={"polars", "parquet"},
+        automation_condition=catch_up(project.stream),
+        description=f"The log's {table} of each slice, checked against the contract; rows that break it are quarantined.",
+    )
+    def log_table(context: dg.AssetExecutionContext, work: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
+        digests: list[str] = []
+        schema: dict[str, pl.DataType] = {}
+        for piece in slices_of(work.project.stream, context.partition_keys):
+            read = read_log(work.state.log, work.project.stream, table, piece.start, piece.end)
+            digests.append(_write_read(context, work, key, piece, read))
+            schema = dict(read.frame.schema)
+        return result(key, digests, schema)
+
+    return log_table
+
+
+def _write_read(
+    context: dg.AssetExecutionContext, work: Workspace, key: dg.AssetKey, piece: Slice, read: LogRead
+) -> str:
+    table = key.to_user_string()
+    work.quarantine(table).write(piece, read.quarantine)
+    metadata = {keys.ROWS_READ: read.rows_read, keys.QUARANTINED: count_reasons(read.quarantine)}
+    return write_slice(context, key, work.table(table), piece, read.frame, **metadata)
+
+
+def recognised_since(stream: Stream, start: datetime) -> datetime:
+    """An outcome at ``start`` may belong to an impression as old as this; of an older one it is an orphan."""
+    return max(start - stream.longest_window - stream.lateness, stream.first_slice)
+
+
+def _outcomes(project: Project) -> dg.AssetsDefinition:
+    stream = project.stream
+    reach = slices_within(stream, stream.longest_window + stream.lateness)
+
+    @dg.asset(
+        key=OUTCOMES,
+        deps=[*_log_deps(project, reach), dg.AssetDep(IMPRESSIONS, partition_mapping=earlier(reach, to=0))],
+        partitions_def=slice_partitions(stream),
+        backfill_policy=SINGLE_RUN,
+        group_name="stream",
+        kinds={"polars", "parquet"},
+        automation_condition=catch_up(stream),
+    )
+    def outcomes(context: dg.AssetExecutionContext, work: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
+        """The log's outcomes by when they happened; those of no known impression (orphans) are quarantined."""
+        digests: list[str] = []
+        schema: dict[str, pl.DataType] = {}
+        for piece in slices_of(stream, context.partition_keys):
+            read = read_log(work.state.log, stream, "outcomes", piece.start, piece.end)
+            around = stream.slices(recognised_since(stream, piece.start), piece.end)
+            known = work.table("impressions").read(around, columns=["impression_id"])
+            orphans = find_orphans(read.frame, known)
+            kept = LogRead(
+                frame=read.frame.join(orphans.select("impression_id").unique(), on="impression_id", how="anti"),
+                quarantine=pl.concat([read.quarantine, orphans], how="diagonal"),
+                rows_read=read.rows_read,
+            )
+            digests.append(_write_read(context, work, OUTCOMES, piece, kept))
+            schema = dict(kept.frame.schema)
+        return result(OUTCOMES, digests, schema)
+
+    return outcomes
+
+
+def _labels(project: Project) -> dg.AssetsDefinition:
+    stream = project.stream
+    lineage = {
+        "impression_id": [(IMPRESSIONS, "impression_id")],
+        "event_timestamp": [(IMPRESSIONS, "event_timestamp")],
+        "closed_at": [(IMPRESSIONS, "event_timestamp")],
+        **{task: [(OUTCOMES, "task"), (OUTCOMES, "outcome_timestamp")] for task in stream.task_names},
+    }
+
+    @dg.asset(
+        key=LABELS,
+        deps=[IMPRESSIONS, OUTCOMES, *_log_deps(project)],
+        partitions_def=slice_partitions(stream),
+        backfill_policy=SINGLE_RUN,
+        group_name="stream",
+        kinds={"polars", "parquet"},
+        automation_condition=catch_up_when_labels_close(stream),
+    )
+    def labels(context: dg.AssetExecutionContext, work: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
+        """A nullable label a task for every impression, from the outcomes known when the slice's windows closed.
+
+        Windows close after the slice ends, so outcomes up to then are read from the log itself: waiting for the
+        ``outcomes`` slices after this one would add up to a slice of delay to every label.
+        """
+        digests: list[str] = []
+        schema: dict[str, pl.DataType] = {}
+        for piece in slices_of(stream, context.partition_keys):
+            as_of = stream.closes(piece, work.now())
+            tail = piece.end + stream.longest_window + stream.lateness
+            known = read_log(work.state.log, stream, "outcomes", piece.start, tail).frame
+            joined = join_labels(work.table("impressions").read([piece]), known, stream, as_of)
+            rates = {f"rate/{task}": joined.frame[task].mean() or 0.0 for task in stream.task_names}
+            open_ = {f"open/{task}": joined.frame[task].null_count() for task in stream.task_names}
+            counts = {"late": joined.late, "early": joined.early, "duplicates": joined.duplicates}
+            metadata = {"as_of": as_of.isoformat(), **counts, **rates, **open_}
+            digests.append(write_slice(context, LABELS, work.table("labels"), piece, joined.frame, **metadata))
+            schema = dict(joined.frame.schema)
+        return result(LABELS, digests, schema, lineage)
+
+    return labels

@@ -1,0 +1,93 @@
+"""What runs by itself, and when: one named condition for each reason.
+
+Belongs here: automation conditions and the sensor that evaluates them.
+Not here: what a check measures (checks.py), what an asset does.
+
+Slices are caught up by level (missing, inputs there); students are refreshed by event (stale, drifted, never
+released), so that a hopeless drift or a crash never loops.
+"""
+
+from datetime import timedelta
+
+import dagster as dg
+
+from exfm_assets.partitions import slices_within
+from projects.stream import Stream
+
+AC = dg.AutomationCondition
+LOOKBACK_SLICES = 30
+
+
+def _ready() -> dg.AutomationCondition:
+    """Missing, with every input there, nobody at work on it, and not failed since (no hot loop)."""
+    return AC.missing() & ~AC.any_deps_missing() & ~AC.in_progress() & ~AC.execution_failed()
+
+
+def _recent(stream: Stream) -> dg.AutomationCondition:
+    return AC.in_latest_time_window(LOOKBACK_SLICES * stream.slice_length)
+
+
+def catch_up(stream: Stream) -> dg.AutomationCondition:
+    """Every recent slice that has ended and is missing."""
+    return (_recent(stream) & _ready()).with_label("catch_up")
+
+
+def catch_up_when_labels_close(stream: Stream) -> dg.AutomationCondition:
+    """As ``catch_up``, once the slice's longest attribution window is over.
+
+    Dagster can't ask for the age of a slice, so the newest ones are left out: as many as the window reaches. A closed
+    log has no newer slices to wait for.
+    """
+    if stream.until is not None:
+        return catch_up(stream)
+    waiting = (slices_within(stream, stream.longest_window) - 1) * stream.slice_length
+    too_new = AC.in_latest_time_window(waiting if waiting > timedelta(0) else None)
+    return (_recent(stream) & ~too_new & _ready()).with_label("catch_up_when_labels_close")
+
+
+def just_failed(check_asset: dg.AssetKey) -> dg.AutomationCondition:
+    """A check on that asset was evaluated since the last tick, and failed."""
+    failed = AC.any_checks_match(AC.newly_updated() & AC.check_failed())
+    return AC.asset_matches(check_asset, failed).with_label("check_just_failed")
+
+
+def just_stale(release: dg.AssetKey) -> dg.AutomationCondition:
+    """The release has just passed its policy's warn or fail window.
+
+    The edge, not the level: the stored state stays stale until the daemon's next pass, and a level would train twice.
+    """
+    stale = AC.freshness_warned().newly_true() | AC.freshness_failed().newly_true()
+    return AC.asset_matches(release, stale).with_label("just_stale")
+
+
+def never_released(release: dg.AssetKey) -> dg.AutomationCondition:
+    return AC.asset_matches(release, AC.missing()).with_label("never_released")
+
+
+def refresh_student(stream: Stream, release: dg.AssetKey, drift_report: dg.AssetKey) -> dg.AutomationCondition:
+    """Train on what has come since, when the release grew stale, its quality drifted, or there is none yet."""
+    reason = just_stale(release) | just_failed(drift_report) | never_released(release)
+    wanted = reason.since(AC.newly_requested() | AC.newly_updated())
+    return (_recent(stream) & _ready() & wanted).with_label("refresh_student")
+
+
+def follow() -> dg.AutomationCondition:
+    """Once for each change upstream, when nothing upstream is missing or at work."""
+    changed = AC.any_deps_updated().since_last_handled() | AC.newly_missing()
+    return (changed & ~AC.any_deps_in_progress() & ~AC.in_progress()).with_label("follow")
+
+
+def on_change() -> dg.AutomationCondition:
+    """When it is missing, or its declaration changed."""
+    changed = AC.code_version_changed() | AC.newly_missing() | AC.missing()
+    return (changed & ~AC.in_progress() & ~AC.execution_failed()).with_label("on_change")
+
+
+def sensor() -> dg.AutomationConditionSensorDefinition:
+    """Dagster's own default sensor is off until a user finds the switch; this one is on."""
+    return dg.AutomationConditionSensorDefinition(
+        "automation",
+        target="*",
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        minimum_interval_seconds=30,
+    )

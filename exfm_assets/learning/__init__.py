@@ -1,0 +1,1 @@
+"""Walking the slices: what is loaded, scored, learned, evaluated and released, in which order."""

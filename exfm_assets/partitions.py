@@ -1,0 +1,45 @@
+"""Slices as Dagster partitions, and how a slice of one asset needs slices of another.
+
+Belongs here: partition definitions and mappings. Not here: the arithmetic of slices (projects/stream.py).
+"""
+
+import warnings
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+import dagster as dg
+
+from projects.stream import Slice, Stream
+
+# Both are beta in Dagster 1.13, used on purpose and pinned by tests.
+warnings.filterwarnings("ignore", category=dg.BetaWarning)
+
+SINGLE_RUN = dg.BackfillPolicy.single_run()
+
+
+def slice_partitions(stream: Stream) -> dg.TimeWindowPartitionsDefinition:
+    """One partition a slice; the newest is the last one that has ended."""
+    return dg.TimeWindowPartitionsDefinition(
+        start=stream.first_slice, end=stream.until, cron_schedule=stream.cron, fmt=stream.key_format, timezone="UTC"
+    )
+
+
+def earlier(slices: int, *, to: int = -1) -> dg.TimeWindowPartitionMapping:
+    """Slice t needs slices t - ``slices`` to t + ``to`` of the other asset, as far as the stream goes back."""
+    return dg.TimeWindowPartitionMapping(
+        start_offset=-slices, end_offset=to, allow_nonexistent_upstream_partitions=True
+    )
+
+
+def slices_within(stream: Stream, length: timedelta) -> int:
+    """How many slices a length of time reaches back, rounded up."""
+    return -(-length // stream.slice_length)
+
+
+def slices_of(stream: Stream, keys: Sequence[str]) -> list[Slice]:
+    """The slices that a run materialises, oldest first."""
+    return sorted((stream.slice_of(key) for key in keys), key=_start)
+
+
+def _start(piece: Slice) -> datetime:
+    return piece.start

@@ -1,0 +1,77 @@
+"""Logged inputs: calendar columns, and frames as the tensors that models read.
+
+Belongs here: plain functions from polars frames to columns and arrays. Not here: Feast's join, models.
+"""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+
+from projects.project import Columns
+from projects.stream import Stream
+
+if TYPE_CHECKING:
+    from models.batch import SliceTensors
+
+_CALENDAR = {
+    "hour_of_day": pl.col("event_timestamp").dt.hour().cast(pl.Int64),
+    "day_of_week": pl.col("event_timestamp").dt.weekday().cast(pl.Int64),
+}
+
+
+def with_calendar(frame: pl.DataFrame, stream: Stream) -> pl.DataFrame:
+    """Add the stream's calendar columns (Int64, UTC) to a frame with ``event_timestamp``."""
+    return frame.with_columns(_CALENDAR[name].alias(name) for name in stream.calendar)
+
+
+def hashed_ids(frame: pl.DataFrame, columns: Columns) -> np.ndarray:
+    """Categorical columns as stable 64-bit hashes, salted by column name: (N, F) int64."""
+    from models.batch import stable_hash
+
+    hashed = [stable_hash(frame[name].to_numpy(), salt=name) for name in columns.ids]
+    return np.stack(hashed, axis=1) if hashed else np.empty((frame.height, 0), dtype=np.int64)
+
+
+def numbers(frame: pl.DataFrame, columns: Columns) -> np.ndarray:
+    """Features as numbers: counts as log(1 + n), 0 where nothing is known; rates as they are, NaN where unknown.
+
+    Shape:
+        (N, D) float32
+    """
+    as_number = [
+        pl.col(name).fill_null(0).cast(pl.Float64).log1p() if frame.schema[name].is_integer() else pl.col(name)
+        for name in columns.features
+    ]
+    chosen = frame.select(expr.cast(pl.Float32).fill_null(float("nan")) for expr in as_number)
+    return chosen.to_numpy() if columns.features else np.empty((frame.height, 0), dtype=np.float32)
+
+
+def known_labels(labels: pl.DataFrame, tasks: tuple[str, ...]) -> np.ndarray:
+    """Labels as numbers, NaN where not known: (N, T) float32."""
+    return labels.select(pl.col(task).cast(pl.Float32).fill_null(float("nan")) for task in tasks).to_numpy()
+
+
+def slice_tensors(inputs: pl.DataFrame, labels: pl.DataFrame | None, columns: Columns, stream: Stream) -> "SliceTensors":
+    """A slice as resident tensors, for every model that reads it.
+
+    Args:
+        inputs: ``logged_inputs`` of the slice.
+        labels: its labels, or ``None`` where none are needed (scoring); matched by ``impression_id``.
+    """
+    import torch
+
+    from models.batch import SliceTensors
+
+    known = np.full((inputs.height, len(stream.task_names)), np.nan, dtype=np.float32)
+    if labels is not None:
+        matched = inputs.select("impression_id").join(labels, on="impression_id", how="left", maintain_order="left")
+        known = known_labels(matched, stream.task_names)
+    return SliceTensors(
+        ids=torch.from_numpy(hashed_ids(inputs, columns)),
+        numbers=torch.from_numpy(np.ascontiguousarray(numbers(inputs, columns))),
+        labels=torch.from_numpy(np.ascontiguousarray(known)),
+        id_names=columns.ids,
+        number_names=columns.features,
+        task_names=stream.task_names,
+    )
