@@ -53,6 +53,13 @@ class Workspace:
         return SliceTable(self.state.evaluations(student), f"student/{student}/evaluation")
 
     @cached_property
+    def device(self) -> str:
+        """``cuda`` where there is a GPU, else ``cpu`` (importing torch takes 1-2 s)."""
+        import torch
+
+        return "cuda" if torch.cuda.is_available() else "cpu"
+
+    @cached_property
     def store(self) -> "FeatureStore":
         """The project's Feast store, opened once a process (importing feast takes 3-4 s)."""
         from feature_repo.store import open_store

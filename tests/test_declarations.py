@@ -110,7 +110,10 @@ def with_student(**changes: object) -> Project:
         (lambda: replace(PROJECT, feature_views=(replace(VIEW, rates=("clik",)),)), "'clik' is not a declared task"),
         (lambda: replace(PROJECT, feature_views=(replace(VIEW, entities=("usr",)),)), "'usr' is not a declared column"),
         (lambda: replace(VIEW, every=5 * HOUR), "is not a multiple of every"),
-        (lambda: Student(name="Big Model", surface=None, task="click", inputs=("user_id",), network=Network()), "'Big M"),
+        (
+            lambda: Student(name="Big Model", surface=None, task="click", inputs=("user_id",), network=Network()),
+            "'Big M",
+        ),
         (lambda: stream(slice_length=5 * HOUR), "5:00:00 does not divide a day evenly"),
         (lambda: stream(slice_length=timedelta(0)), "0:00:00 is not a duration: use one longer than zero"),
         (lambda: stream(first_slice=FIRST + HOUR), "is not on a multiple of 4:00:00 since midnight"),
@@ -121,7 +124,10 @@ def with_student(**changes: object) -> Project:
         (lambda: Task(name="click", window=-HOUR), "is not a duration"),
         (lambda: Freshness(warn=2 * HOUR, fail=HOUR), "is not before fail"),
         (lambda: AuxiliaryHead(label_scale=0.0), "AuxiliaryHead.label_scale: 0.0 is not positive"),
-        (lambda: FeatureView(name="v", entities=("user_id",), windows=(HOUR,), every=HOUR), "declares no count or rate"),
+        (
+            lambda: FeatureView(name="v", entities=("user_id",), windows=(HOUR,), every=HOUR),
+            "declares no count or rate",
+        ),
     ],
 )
 def test_a_bad_declaration_is_refused_in_one_sentence(declare: object, sentence: str) -> None:

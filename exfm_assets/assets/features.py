@@ -22,7 +22,11 @@ from projects.features import FeatureView
 from projects.project import Project, digest
 from projects.stream import Slice
 
-REGISTRY, ONLINE, LOGGED_INPUTS = dg.AssetKey("feature_registry"), dg.AssetKey("online_store"), dg.AssetKey("logged_inputs")
+REGISTRY, ONLINE, LOGGED_INPUTS = (
+    dg.AssetKey("feature_registry"),
+    dg.AssetKey("online_store"),
+    dg.AssetKey("logged_inputs"),
+)
 SLICES_AT_ONCE = 32  # aggregated together: bounds memory on long backfills
 
 
@@ -195,7 +199,9 @@ def _logged_inputs(project: Project) -> dg.AssetsDefinition:
         schema: dict[str, pl.DataType] = {}
         for piece in slices_of(stream, context.partition_keys):
             frame = read_inputs(work.store, work.project, work.table("impressions").path(piece))
-            frame = with_calendar(frame, stream).select("impression_id", "event_timestamp", *columns.ids, *columns.features)
+            frame = with_calendar(frame, stream).select(
+                "impression_id", "event_timestamp", *columns.ids, *columns.features
+            )
             known = {f"known/{v.name}": _share_known(frame, v.name) for v in joined}
             digests.append(write_slice(context, LOGGED_INPUTS, work.table("logged_inputs"), piece, frame, **known))
             schema = dict(frame.schema)

@@ -15,7 +15,8 @@ from exfm_assets.automation import catch_up, catch_up_when_labels_close
 from exfm_assets.partitions import SINGLE_RUN, earlier, slice_partitions, slices_of, slices_within
 from exfm_assets.resources import Workspace
 from exfm_assets.streams.reader import LogRead, read_log
-from exfm_assets.streams.simulator import simulate, write_slice as write_log_slice
+from exfm_assets.streams.simulator import simulate
+from exfm_assets.streams.simulator import write_slice as write_log_slice
 from exfm_assets.transforms.labels import find_orphans, join_labels
 from exfm_assets.transforms.quarantine import count_reasons
 from projects.project import Project, digest
@@ -29,7 +30,13 @@ LABELS = dg.AssetKey("labels")
 def stream_assets(project: Project) -> list[dg.AssetsDefinition]:
     """The assets between the log and the labels of a project's stream."""
     log = [_simulated_log(project)] if project.simulation is not None else []
-    return [*log, _log_table(project, "impressions"), _outcomes(project), _log_table(project, "interactions"), _labels(project)]
+    return [
+        *log,
+        _log_table(project, "impressions"),
+        _outcomes(project),
+        _log_table(project, "interactions"),
+        _labels(project),
+    ]
 
 
 def _simulated_log(project: Project) -> dg.AssetsDefinition:
@@ -49,7 +56,7 @@ def _simulated_log(project: Project) -> dg.AssetsDefinition:
         digests = []
         for piece in slices_of(work.project.stream, context.partition_keys):
             simulated = simulate(simulation, work.project.stream, piece)
-            write_log_slice(work.state.log, simulated, piece)
+            write_log(work.state.log, simulated, piece)
             digests.append(digest(simulation, piece.key))
             report_slice(context, SIMULATED_LOG, piece, simulated.impressions.height, digests[-1])
             context.log.info(f"simulated_log {piece.key}: {simulated.impressions.height:,} impressions")

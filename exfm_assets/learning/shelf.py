@@ -8,11 +8,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from models.checkpoint import Manifest, drop_weights, load_checkpoint, load_manifest
+from models.learner import Learner
+
 from exfm_assets.learning.lineage import declaration_digest
 from exfm_assets.resources import Workspace
 from exfm_assets.tables import DataError
-from models.checkpoint import Manifest, drop_weights, load_checkpoint, load_manifest
-from models.learner import Learner
 from projects.learning import Student, Teacher
 from projects.stream import Slice
 
@@ -60,8 +61,8 @@ class Shelf:
     def keep_only(self, kept: Iterable[str]) -> int:
         """Drop the weights of all checkpoints but those versions; manifests stay. Gives back how many were dropped."""
         versions = set(kept)
-        dropped = 0
-        for folder in sorted(self.work.state.checkpoints(self.name).glob("slice=*")):
-            if load_manifest(folder).version not in versions:
-                dropped += drop_weights(folder)
-        return dropped
+        holding = sorted(self.work.state.checkpoints(self.name).glob("slice=*/weights.safetensors"))
+        others = [path.parent for path in holding if load_manifest(path.parent).version not in versions]
+        for folder in others:
+            drop_weights(folder)
+        return len(others)

@@ -52,7 +52,9 @@ def known_labels(labels: pl.DataFrame, tasks: tuple[str, ...]) -> np.ndarray:
     return labels.select(pl.col(task).cast(pl.Float32).fill_null(float("nan")) for task in tasks).to_numpy()
 
 
-def slice_tensors(inputs: pl.DataFrame, labels: pl.DataFrame | None, columns: Columns, stream: Stream) -> "SliceTensors":
+def slice_tensors(
+    inputs: pl.DataFrame, labels: pl.DataFrame | None, columns: Columns, stream: Stream
+) -> "SliceTensors":
     """A slice as resident tensors, for every model that reads it.
 
     Args:

@@ -1,0 +1,39 @@
+# Every target sets up .venv itself, and only when pyproject.toml or constraints.txt changed since.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+RANGE ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help run test test-slow lint ui bench clean
+
+help: ## this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "python 3.11 or newer is needed, this is " + sys.version.split()[0] + ": set PYTHON=python3.12")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "setting up $(VENV) (once, some minutes)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,bench]'
+	@touch $@
+
+run: $(READY) ## the main job: EXFM_PROJECT=simulated by default, RANGE=first...last for fewer slices
+	@$(BIN)/python -m exfm_assets.main_job $(if $(RANGE),--range '$(RANGE)')
+
+test: $(READY) ## lint, types and tests
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+	@$(BIN)/python -m pytest -m 'not slow'
+
+test-slow: $(READY) ## the long scenarios
+	@$(BIN)/python -m pytest -m slow
+
+ui: $(READY) ## Dagster with automation on, at http://127.0.0.1:3000
+	@DAGSTER_HOME="$$($(BIN)/python -m exfm_assets.home)" $(BIN)/dagster dev -h 127.0.0.1 -p $${PORT:-3000}
+
+bench: $(READY) ## where the main job's time goes
+	@$(BIN)/python -m benchmarks.main_job
+
+clean: ## forget all generated state of the default place, and .venv
+	rm -rf data $(VENV)

@@ -1,0 +1,78 @@
+"""Where the main job's wall time goes: Dagster, Feast, training, transforms, I/O. ``make bench`` runs it.
+
+    python -m benchmarks.main_job [--rounds N] [--slices FIRST...LAST] [--out FILE]
+
+Belongs here: the arms. Two are interleaved: a run on an empty state, and the same run again on what it left.
+Not here: sampling (sampler.py), repeating and printing (harness.py).
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from rich.console import Console
+
+from benchmarks.harness import Numbers, interleave, publish
+from benchmarks.sampler import rooms
+from exfm_assets.main_job import whole_range
+from projects.load import load_project
+from projects.state import ROOT
+
+
+def run_once(state: Path, slices: str) -> Numbers:
+    """A main job in a process of its own, with its state in a folder of its own.
+
+    Raises:
+        SystemExit: if it fails, with the end of what it printed.
+    """
+    environment = {name: value for name, value in os.environ.items() if name != "DAGSTER_HOME"}
+    environment["EXFM_STATE"] = str(state)
+    asked = subprocess.run(
+        [sys.executable, "-m", "exfm_assets.home"],
+        env=environment,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    environment["DAGSTER_HOME"] = asked.stdout.strip()
+    command = [sys.executable, "-m", "benchmarks.sampled_job", slices]
+    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"the main job failed:\n{done.stderr[-3000:]}")
+    numbers: Numbers = json.loads(done.stdout.strip().splitlines()[-1])
+    return numbers
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.main_job", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--slices", default="", help="first...last, default all")
+    parser.add_argument("--out", type=Path, default=ROOT / "data" / "benchmarks" / "main_job.json")
+    chosen = parser.parse_args()
+    console = Console(highlight=False, soft_wrap=True)
+    project = load_project()
+    slices = whole_range(project, chosen.slices or None)
+    with tempfile.TemporaryDirectory() as folder:
+
+        def first(number: int) -> Numbers:
+            return run_once(Path(folder) / str(number), slices)
+
+        measured = interleave({"first run": first, "run again": first}, chosen.rounds, console)
+    columns = ["total", *rooms(), "peak_mb"]
+    total = measured.median("first run", "total")
+    share = sum(measured.median("first run", room) for room in ("dagster", "feast")) / total
+    summary = (
+        f"main job ({project.name}, {slices}): {total:.0f} s, Dagster and Feast {share:.0%} of it, "
+        f"training {measured.median('first run', 'training') / total:.0%}, "
+        f"peak {measured.median('first run', 'peak_mb') / 1024:.1f} GB"
+    )
+    publish(console, "main job", measured, columns, chosen.out, summary)
+
+
+if __name__ == "__main__":
+    main()

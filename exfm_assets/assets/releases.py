@@ -1,0 +1,100 @@
+"""Assets of upkeep: a student's release behind its gate, and the drift report whose failed check retrains.
+
+Belongs here: specs, policies, calling gate, release and drift, reporting.
+Not here: what they compute (learning/releasing.py, learning/drift.py).
+"""
+
+from collections.abc import Iterator
+
+import dagster as dg
+
+from exfm_assets import metadata_keys as keys
+from exfm_assets.assets.students import DRIFT_REPORT, student_key
+from exfm_assets.automation import follow
+from exfm_assets.learning.drift import drift_rows, drift_table
+from exfm_assets.learning.releasing import evaluations_of, judge_gate, release_newest
+from exfm_assets.partitions import SINGLE_RUN
+from exfm_assets.resources import Workspace
+from exfm_assets.tables import write_parquet
+from projects.learning import Student
+from projects.project import Project
+
+LAST = dg.LastPartitionMapping()
+
+
+def release_assets(project: Project) -> list[dg.AssetsDefinition]:
+    return [_releases(project), _drift_report(project)] if project.students else []
+
+
+def _release_spec(student: Student) -> dg.AssetSpec:
+    deps = [dg.AssetDep(student_key(student, part), partition_mapping=LAST) for part in ("student", "evaluation")]
+    return dg.AssetSpec(
+        student_key(student, "release"),
+        deps=deps,
+        group_name="releases",
+        kinds={"torch"},
+        skippable=True,
+        freshness_policy=dg.FreshnessPolicy.time_window(
+            warn_window=student.freshness.warn, fail_window=student.freshness.fail
+        ),
+        automation_condition=follow(),
+        description=(
+            "The served checkpoint: backbone and serving head. Renewed only if the student was not worse than its "
+            f"control over the last {student.gate.slices} slices; a refused one does not reset the freshness clock."
+        ),
+    )
+
+
+def _releases(project: Project) -> dg.AssetsDefinition:
+    @dg.multi_asset(
+        name="releases",
+        specs=[_release_spec(student) for student in project.students],
+        can_subset=True,
+        backfill_policy=SINGLE_RUN,
+    )
+    def releases(
+        context: dg.AssetExecutionContext, work: dg.ResourceParam[Workspace]
+    ) -> Iterator[dg.MaterializeResult]:
+        for student in project.students:
+            key = student_key(student, "release")
+            if key not in context.selected_asset_keys:
+                continue
+            gate = judge_gate(student, evaluations_of(work, student))
+            context.log.info(f"{key.to_user_string()}: {gate.reason}")
+            # The gate is asked here, not in a check: a check blocks only inside its own run, and a release that
+            # was recorded and then failed its check would look fresh.
+            if gate.passed:
+                released = release_newest(work, student, work.device)
+                metadata = {
+                    keys.CHECKPOINT: released.version,
+                    keys.TRAINED_UNTIL: released.trained_until or "never",
+                    "gate": gate.reason,
+                    "slice": released.slice,
+                }
+                yield dg.MaterializeResult(
+                    asset_key=key, metadata=metadata, data_version=dg.DataVersion(released.version)
+                )
+
+    return releases
+
+
+def _drift_report(project: Project) -> dg.AssetsDefinition:
+    @dg.asset(
+        key=DRIFT_REPORT,
+        deps=[dg.AssetDep(student_key(one, "evaluation"), partition_mapping=LAST) for one in project.students],
+        backfill_policy=SINGLE_RUN,
+        group_name="releases",
+        kinds={"polars"},
+        automation_condition=follow(),
+    )
+    def drift_report(context: dg.AssetExecutionContext, work: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
+        """How each served student does on the newest slices against those before; its failed check retrains."""
+        rows = drift_rows(work)
+        write_parquet(rows, work.state.reports / "drift.parquet")
+        for row in rows.filter(rows["drifted"]).iter_rows(named=True):
+            context.log.warning(f"{row['student']} drifted: {row['reason']}")
+        return dg.MaterializeResult(
+            metadata={keys.ROW_COUNT: rows.height, "drift": dg.MetadataValue.md(drift_table(rows))}
+        )
+
+    return drift_report

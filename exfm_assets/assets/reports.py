@@ -1,0 +1,40 @@
+"""The report asset: one self-contained HTML file.
+
+Belongs here: when it is made and what its materialisation says. Not here: what it shows (report/).
+"""
+
+import dagster as dg
+
+from exfm_assets import metadata_keys as keys
+from exfm_assets.assets.students import student_key
+from exfm_assets.automation import follow
+from exfm_assets.learning.summary import summary
+from exfm_assets.partitions import SINGLE_RUN
+from exfm_assets.resources import Workspace
+from projects.project import Project
+
+REPORT = dg.AssetKey("report")
+
+
+def report_assets(project: Project) -> list[dg.AssetsDefinition]:
+    if not project.students:
+        return []
+    last = dg.LastPartitionMapping()
+
+    @dg.asset(
+        key=REPORT,
+        deps=[dg.AssetDep(student_key(one, "evaluation"), partition_mapping=last) for one in project.students],
+        backfill_policy=SINGLE_RUN,
+        group_name="releases",
+        kinds={"html", "matplotlib"},
+        automation_condition=follow(),
+    )
+    def report(context: dg.AssetExecutionContext, work: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
+        """Teacher, student and control over all slices: tables and plots in one HTML file that needs nothing else."""
+        from exfm_assets.report.page import write_report
+
+        path = write_report(work)
+        rows = summary(work)
+        return dg.MaterializeResult(metadata={keys.URI: dg.MetadataValue.path(path), keys.ROW_COUNT: rows.height})
+
+    return [report]

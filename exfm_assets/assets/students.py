@@ -1,0 +1,147 @@
+"""Assets of the students: one step for all of them, so that a slice is loaded and its predictions read once.
+
+Belongs here: specs, the call of the walk, what is reported. Not here: the walk (learning/studying.py), releases.
+"""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from exfm_assets import metadata_keys as keys
+from exfm_assets.assets.common import combined, report_slice
+from exfm_assets.assets.features import LOGGED_INPUTS, REGISTRY
+from exfm_assets.assets.plots import ne_plot
+from exfm_assets.assets.stream import LABELS
+from exfm_assets.assets.teachers import PREDICTIONS, teacher_key
+from exfm_assets.automation import catch_up, refresh_student
+from exfm_assets.learning.lineage import declaration_digest
+from exfm_assets.partitions import SINGLE_RUN, earlier, slice_partitions, slices_of
+from exfm_assets.resources import Workspace
+from projects.learning import Student
+from projects.project import Project
+
+if TYPE_CHECKING:
+    from exfm_assets.learning.studying import Studied
+
+DRIFT_REPORT = dg.AssetKey("drift_report")
+PARTS = ("student", "control", "evaluation")
+
+
+def student_key(student: Student, part: str) -> dg.AssetKey:
+    """``student/<name>/checkpoint``, ``.../control``, ``.../evaluation`` or ``.../release``."""
+    return dg.AssetKey(["student", student.name, "checkpoint" if part == "student" else part])
+
+
+def student_assets(project: Project) -> list[dg.AssetsDefinition]:
+    return [_students(project)] if project.students else []
+
+
+def _specs(project: Project, student: Student) -> list[dg.AssetSpec]:
+    stream = project.stream
+    checkpoint, control, evaluation = (student_key(student, part) for part in PARTS)
+    taught = [teacher_key(project.teacher(student.teacher), PREDICTIONS)] if student.teacher else []
+    refresh = refresh_student(stream, student_key(student, "release"), DRIFT_REPORT)
+    served = earlier(lag := stream.serving_lag(stream.task(student.task).window), to=-lag)
+    where = f"surface {student.surface!r}" if student.surface is not None else "all surfaces"
+    how = type(student.distillation).__name__ if student.distillation else "labels alone"
+
+    def spec(
+        key: dg.AssetKey, deps: list[object], condition: dg.AutomationCondition, said: str, version: str
+    ) -> dg.AssetSpec:
+        return dg.AssetSpec(
+            key, deps=deps, description=said, code_version=version, automation_condition=condition,
+            partitions_def=slice_partitions(stream), group_name="students", skippable=True, kinds={"torch"},
+        )  # fmt: skip
+
+    own = [LOGGED_INPUTS, LABELS]
+    return [
+        spec(
+            checkpoint,
+            [*own, REGISTRY, *taught, dg.AssetDep(checkpoint, partition_mapping=earlier(1))],
+            refresh,
+            f"Student for {student.task} on {where} after one more slice, learning by {how}.",
+            declaration_digest(project, student),
+        ),
+        spec(
+            control,
+            [*own, dg.AssetDep(control, partition_mapping=earlier(1))],
+            refresh,
+            "The same student under the same seed, learning from labels alone: what distillation is measured against.",
+            declaration_digest(project, student, control=True),
+        ),
+        spec(
+            evaluation,
+            [*own, REGISTRY, *taught, *(dg.AssetDep(key, partition_mapping=served) for key in (checkpoint, control))],
+            catch_up(stream),
+            f"NE, AUC, log loss and calibration on the slice, by the checkpoint that would have been serving ({lag} back).",
+            "1",
+        ),
+    ]
+
+
+def _students(project: Project) -> dg.AssetsDefinition:
+    @dg.multi_asset(
+        name="students",
+        specs=[spec for student in project.students for spec in _specs(project, student)],
+        can_subset=True,
+        partitions_def=slice_partitions(project.stream),
+        backfill_policy=SINGLE_RUN,
+        pool="gpu",
+    )
+    def walk(context: dg.AssetExecutionContext, work: dg.ResourceParam[Workspace]) -> Iterator[dg.MaterializeResult]:
+        from exfm_assets.learning.studying import Asked, Studied, walk_students
+
+        selected = context.selected_asset_keys
+        parts = {one.name: frozenset(p for p in PARTS if student_key(one, p) in selected) for one in project.students}
+        asked = [Asked(one, parts[one.name]) for one in project.students if parts[one.name]]
+        versions: dict[dg.AssetKey, list[str]] = {key: [] for key in selected}
+
+        def report(visit: Studied) -> None:
+            for part, advanced in (("student", visit.trained), ("control", visit.control)):
+                if advanced is None:
+                    continue
+                manifest, fit = advanced.manifest, advanced.fit
+                metadata: dict[str, object] = {
+                    keys.CHECKPOINT: manifest.version,
+                    keys.TRAINED_UNTIL: manifest.trained_until or "never",
+                    keys.TEACHER_CHECKPOINTS: list(manifest.teacher_checkpoints),
+                }
+                if fit is not None:
+                    metadata |= {keys.EXAMPLES_PER_SECOND: fit.examples_per_second, "loss": fit.loss}
+                if part == "student" and visit.supervision is not None:
+                    metadata |= {keys.COVERAGE: visit.supervision.coverage, keys.LEAKS: visit.supervision.leaks}
+                key = student_key(visit.student, part)
+                report_slice(context, key, visit.piece, manifest.rows, manifest.version, **metadata)
+                versions[key].append(manifest.version)
+            if visit.evaluation is not None:
+                _report_evaluation(context, work, visit, versions)
+
+        for visit in walk_students(work, asked, slices_of(project.stream, context.partition_keys), device=work.device):
+            report(visit)
+            context.log.info(f"student/{visit.student.name} {visit.piece.key}: {visit.seconds:.1f} s")
+        for key in sorted(
+            selected, key=lambda key: PARTS.index("student" if key.path[-1] == "checkpoint" else key.path[-1])
+        ):
+            yield dg.MaterializeResult(asset_key=key, data_version=combined(versions[key] or ["none"]))
+
+    return walk
+
+
+def _report_evaluation(
+    context: dg.AssetExecutionContext, work: Workspace, visit: "Studied", versions: dict[dg.AssetKey, list[str]]
+) -> None:
+    assert visit.evaluation is not None
+    key, table = student_key(visit.student, "evaluation"), work.evaluations(visit.student.name)
+    table.write(visit.piece, visit.evaluation)
+    metadata: dict[str, object] = {
+        f"{metric}/{row['model']}": row[metric]
+        for row in visit.evaluation.iter_rows(named=True)
+        for metric in ("ne", "auc", "log_loss", "calibration")
+        if row[metric] is not None and row[metric] == row[metric]
+    }
+    if visit.piece.key == context.partition_keys[-1]:
+        metadata[keys.NE_PLOT] = ne_plot(work, visit.student)
+    digest = table.digest(visit.piece)
+    report_slice(context, key, visit.piece, visit.evaluation.height, digest, **metadata)
+    versions[key].append(digest)

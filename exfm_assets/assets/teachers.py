@@ -1,0 +1,122 @@
+"""Assets of the teachers: one step a teacher that scores each slice, then trains on it.
+
+Belongs here: specs, the call of the walk, what is reported. Not here: the walk (learning/teaching.py).
+"""
+
+from collections.abc import Iterator
+
+import dagster as dg
+
+from exfm_assets import metadata_keys as keys
+from exfm_assets.assets.common import column_lineage, combined, report_slice
+from exfm_assets.assets.features import LOGGED_INPUTS, REGISTRY
+from exfm_assets.assets.stream import LABELS
+from exfm_assets.automation import catch_up
+from exfm_assets.learning.lineage import declaration_digest
+from exfm_assets.partitions import SINGLE_RUN, earlier, slice_partitions, slices_of
+from exfm_assets.resources import Workspace
+from projects.learning import Teacher
+from projects.project import Project
+
+PREDICTIONS = "predictions"
+
+
+def teacher_key(teacher: Teacher, part: str) -> dg.AssetKey:
+    """``teacher/<name>/checkpoint`` or ``teacher/<name>/predictions``."""
+    return dg.AssetKey(["teacher", teacher.name, part])
+
+
+def teacher_assets(project: Project) -> list[dg.AssetsDefinition]:
+    return [_teacher(project, teacher) for teacher in project.teachers]
+
+
+def _specs(project: Project, teacher: Teacher) -> list[dg.AssetSpec]:
+    checkpoint, predictions = teacher_key(teacher, "checkpoint"), teacher_key(teacher, PREDICTIONS)
+    columns = project.columns_of(teacher.inputs, where=teacher.name)
+    lineage = {
+        f"{task}_{kind}": [(LOGGED_INPUTS, name) for name in (*columns.ids, *columns.features)]
+        for task in teacher.tasks
+        for kind in ("logit", "probability")
+    }
+    common = {
+        "partitions_def": slice_partitions(project.stream),
+        "group_name": "teachers",
+        "skippable": True,
+        "code_version": declaration_digest(project, teacher),
+        "automation_condition": catch_up(project.stream),
+    }
+    scorer = earlier(teacher.lag + teacher.publish_every - 1, to=-teacher.lag)
+    return [
+        dg.AssetSpec(
+            checkpoint,
+            deps=[LOGGED_INPUTS, LABELS, dg.AssetDep(checkpoint, partition_mapping=earlier(1))],
+            kinds={"torch"},
+            description=f"Teacher {teacher.name} after one more slice: all surfaces, tasks {', '.join(teacher.tasks)}.",
+            **common,
+        ),
+        dg.AssetSpec(
+            predictions,
+            deps=[LOGGED_INPUTS, REGISTRY, dg.AssetDep(checkpoint, partition_mapping=scorer)],
+            kinds={"torch", "feast", "parquet"},
+            description=(
+                f"Teacher {teacher.name}'s score of every impression, by a checkpoint that never saw the slice "
+                f"(lag {teacher.lag}); append-only, read as Feast view {teacher.view}."
+            ),
+            metadata={keys.COLUMN_LINEAGE: column_lineage(lineage)},
+            **common,
+        ),
+    ]
+
+
+def _teacher(project: Project, teacher: Teacher) -> dg.AssetsDefinition:
+    @dg.multi_asset(
+        name=f"teacher_{teacher.name}",
+        specs=_specs(project, teacher),
+        can_subset=True,
+        partitions_def=slice_partitions(project.stream),
+        backfill_policy=SINGLE_RUN,
+        pool="gpu",
+    )
+    def walk(context: dg.AssetExecutionContext, work: dg.ResourceParam[Workspace]) -> Iterator[dg.MaterializeResult]:
+        from exfm_assets.learning.teaching import walk_teacher
+
+        checkpoint, predictions = teacher_key(teacher, "checkpoint"), teacher_key(teacher, PREDICTIONS)
+        asked = context.selected_asset_keys
+        versions: dict[dg.AssetKey, list[str]] = {checkpoint: [], predictions: []}
+        visits = walk_teacher(
+            work,
+            teacher,
+            slices_of(project.stream, context.partition_keys),
+            score=predictions in asked,
+            train=checkpoint in asked,
+            run_id=context.run_id,
+            device=work.device,
+        )
+        for visit in visits:
+            said = [f"teacher/{teacher.name} {visit.piece.key}:"]
+            if visit.stored is not None:
+                stored = visit.stored
+                metadata = {keys.LEAKS: stored.leaks, keys.CHECKPOINT: stored.checkpoint, keys.REUSED: stored.reused}
+                digest = stored.path.stem.partition("-")[2] if stored.path else "none"
+                report_slice(context, predictions, visit.piece, stored.rows, digest, **metadata)
+                versions[predictions].append(digest)
+                said.append(
+                    f"{stored.rows:,} scored by {stored.checkpoint}{' (stored already)' if stored.reused else ''},"
+                )
+            if visit.advanced is not None:
+                manifest, fit = visit.advanced.manifest, visit.advanced.fit
+                metadata = {keys.CHECKPOINT: manifest.version, keys.TRAINED_UNTIL: manifest.trained_until or "never"}
+                if fit is not None:
+                    metadata |= {keys.EXAMPLES_PER_SECOND: fit.examples_per_second, "loss": fit.loss}
+                report_slice(context, checkpoint, visit.piece, manifest.rows, manifest.version, **metadata)
+                versions[checkpoint].append(manifest.version)
+                said.append(
+                    f"checkpoint {manifest.version}" if fit else f"checkpoint {manifest.version} (stored already)"
+                )
+            context.log.info(f"{' '.join(said)} in {visit.seconds:.1f} s")
+        # Topological order: predictions of later slices need the checkpoint of earlier ones.
+        for key in (checkpoint, predictions):
+            if key in asked:
+                yield dg.MaterializeResult(asset_key=key, data_version=combined(versions[key] or ["none"]))
+
+    return walk

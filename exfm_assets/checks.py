@@ -1,0 +1,107 @@
+"""Checks on what is stored: contracts, no lost rows, no leaks, coverage, finite losses, drift.
+
+Belongs here: what must hold of each asset, read back from what was written. Not here: making it hold.
+Blocking checks stop the run below the asset that broke; those that only warn are for people.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import dagster as dg
+
+from exfm_assets.assets.features import LOGGED_INPUTS, view_key
+from exfm_assets.assets.stream import IMPRESSIONS, INTERACTIONS, LABELS, OUTCOMES
+from exfm_assets.assets.students import DRIFT_REPORT, student_key
+from exfm_assets.assets.teachers import PREDICTIONS, teacher_key
+from exfm_assets.partitions import slices_of
+from exfm_assets.resources import Workspace
+from exfm_assets.verify import learned, predicted, stored
+from exfm_assets.verify.findings import Finding
+from projects.project import Project
+from projects.stream import Slice
+
+Look = Callable[[Workspace, list[Slice]], Finding]
+
+
+@dataclass(frozen=True)
+class Check:
+    """A look at an asset's stored slices.
+
+    Args:
+        look: gives back what it found, for the slices of the run.
+        blocking: whether a failure stops what depends on the asset.
+    """
+
+    asset: dg.AssetKey
+    name: str
+    look: Look
+    said: str
+    blocking: bool = True
+
+
+def checks(project: Project) -> list[dg.AssetChecksDefinition]:
+    """All checks of a project, one step an asset."""
+    by_asset: dict[dg.AssetKey, list[Check]] = {}
+    for check in declared(project):
+        by_asset.setdefault(check.asset, []).append(check)
+    return [_definition(key, listed) for key, listed in by_asset.items()]
+
+
+def declared(project: Project) -> Iterator[Check]:
+    """Each check of each asset, as the declaration asks for it."""
+    for key in (IMPRESSIONS, OUTCOMES, INTERACTIONS):
+        name = key.to_user_string()
+        yield Check(key, "contract", stored.contract(name), "schema, keys and times are as the contract says")
+        yield Check(key, "rows_kept", stored.rows_kept(name), "rows in the log = rows stored + rows quarantined")
+    yield Check(IMPRESSIONS, "not_empty", stored.not_empty, "every slice has impressions", blocking=False)
+    yield Check(LABELS, "contract", stored.contract("labels"), "schema, keys and times are as the contract says")
+    yield Check(LABELS, "one_per_impression", stored.same_rows("labels"), "as many rows as impressions")
+    for view in project.feature_views:
+        yield Check(
+            view_key(view), "contract", stored.feature_contract(view), "schema, keys and stamps are as declared"
+        )
+    yield Check(LOGGED_INPUTS, "one_per_impression", stored.same_rows("logged_inputs"), "as many rows as impressions")
+    for teacher in project.teachers:
+        key = teacher_key(teacher, PREDICTIONS)
+        yield Check(key, "no_leaks", predicted.no_leaks(teacher), "no stored prediction had seen its impression")
+        yield Check(key, "coverage", predicted.coverage(teacher), "every impression has a prediction")
+        yield Check(
+            teacher_key(teacher, "checkpoint"), "finite", learned.finite(f"teacher/{teacher.name}"), "losses are finite"
+        )
+    for student in project.students:
+        for part in ("student", "control"):
+            yield Check(
+                student_key(student, part), "finite", learned.finite(f"{part}/{student.name}"), "losses are finite"
+            )
+    yield Check(DRIFT_REPORT, "drift", learned.drift, "no served student drifted; a failure retrains", blocking=False)
+
+
+def _definition(key: dg.AssetKey, listed: list[Check]) -> dg.AssetChecksDefinition:
+    specs = [dg.AssetCheckSpec(one.name, asset=key, blocking=one.blocking, description=one.said) for one in listed]
+
+    @dg.multi_asset_check(name=f"check_{'_'.join(key.path)}", specs=specs, can_subset=True)
+    def look(
+        context: dg.AssetCheckExecutionContext, work: dg.ResourceParam[Workspace]
+    ) -> Iterator[dg.AssetCheckResult]:
+        selected = {one.name for one in context.selected_asset_check_keys}
+        for one in listed:
+            if one.name not in selected:
+                continue
+            finding = one.look(work, _slices(context, work))
+            yield dg.AssetCheckResult(
+                asset_key=key,
+                check_name=one.name,
+                passed=finding.passed,
+                severity=dg.AssetCheckSeverity.ERROR if one.blocking else dg.AssetCheckSeverity.WARN,
+                description=finding.said,
+                metadata=dict(finding.numbers),
+            )
+
+    return look
+
+
+def _slices(context: dg.AssetCheckExecutionContext, work: Workspace) -> list[Slice]:
+    """The slices of the run; a check that is run alone looks at all that is stored."""
+    if context.has_partition_key or context.has_partition_key_range:
+        return slices_of(work.project.stream, context.partition_keys)
+    return work.table("impressions").stored(work.project.stream)

@@ -1,0 +1,37 @@
+"""The wiring: one project's declaration as Dagster definitions. ``build_defs`` is for tests; Dagster reads ``defs``."""
+
+import dagster as dg
+
+from exfm_assets.assets.features import feature_assets
+from exfm_assets.assets.releases import release_assets
+from exfm_assets.assets.reports import report_assets
+from exfm_assets.assets.stream import stream_assets
+from exfm_assets.assets.students import student_assets
+from exfm_assets.assets.teachers import teacher_assets
+from exfm_assets.automation import sensor
+from exfm_assets.checks import checks
+from exfm_assets.resources import Workspace
+from projects.load import load_project
+
+
+def build_defs(work: Workspace) -> dg.Definitions:
+    """All assets, checks and automation of a workspace's project."""
+    project = work.project
+    return dg.Definitions(
+        assets=[
+            *stream_assets(project),
+            *feature_assets(project),
+            *teacher_assets(project),
+            *student_assets(project),
+            *release_assets(project),
+            *report_assets(project),
+        ],
+        asset_checks=checks(project),
+        sensors=[sensor()],
+        resources={"work": work},
+        # Steps share a process: imports, the Feast store and the page cache are paid for once a run.
+        executor=dg.in_process_executor,
+    )
+
+
+defs = build_defs(Workspace(load_project()))

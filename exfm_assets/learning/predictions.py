@@ -1,0 +1,151 @@
+"""Teacher predictions: written append-only with their provenance, read through Feast, leaks kept out both ways.
+
+Belongs here: the prediction table's rows and files. Not here: scoring (teaching.py), the leak rules (feature_repo/guards.py).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from exfm_assets.resources import Workspace
+from exfm_assets.tables import write_parquet
+from feature_repo.guards import mask_leaks, split_leaks
+from projects.learning import Teacher
+from projects.stream import Slice
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What became of a slice's predictions.
+
+    Args:
+        rows: kept, visible to students from ``created_timestamp`` on.
+        leaks: refused by a leak rule and quarantined with the reason.
+        reused: the newest file already held this checkpoint's scores of these inputs.
+    """
+
+    rows: int
+    leaks: int
+    reused: bool
+    checkpoint: str | None
+    path: Path | None
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """Who scored: a checkpoint's version, and the newest impression that it had seen."""
+
+    checkpoint: str
+    trained_until: datetime
+
+
+def files_of(work: Workspace, teacher: Teacher, piece: Slice) -> list[Path]:
+    """The slice's prediction files, oldest run first."""
+    return sorted((work.state.predictions(teacher.name) / piece.folder).glob("*.parquet"))
+
+
+def stored_checkpoint(path: Path) -> str:
+    """Which checkpoint scored the rows of a prediction file (``<created>-<checkpoint>-<inputs>.parquet``)."""
+    return path.stem.split("-")[1]
+
+
+def named_checkpoints(work: Workspace, teacher: Teacher) -> set[str]:
+    """Every checkpoint that stored predictions name."""
+    return {stored_checkpoint(path) for path in work.state.predictions(teacher.name).glob("slice=*/*.parquet")}
+
+
+def already_stored(work: Workspace, teacher: Teacher, piece: Slice, scorer: Scorer, inputs: str) -> Stored | None:
+    """The newest file, if it holds what scoring again would write."""
+    files = files_of(work, teacher, piece)
+    if not files or not files[-1].stem.endswith(f"-{scorer.checkpoint}-{inputs}"):
+        return None
+    rows = pl.scan_parquet(files[-1]).select(pl.len()).collect().item()
+    return Stored(rows=rows, leaks=0, reused=True, checkpoint=scorer.checkpoint, path=files[-1])
+
+
+def store_predictions(
+    work: Workspace,
+    teacher: Teacher,
+    piece: Slice,
+    impressions: pl.DataFrame,
+    logits: np.ndarray,
+    scorer: Scorer,
+    inputs: str,
+    run_id: str,
+) -> Stored:
+    """Append a run's predictions of a slice; a later run supersedes by its ``created_timestamp``.
+
+    Args:
+        impressions: ``impression_id`` and ``event_timestamp`` of N rows.
+        logits: (N, T) float32, one column a task of the teacher.
+        inputs: digest of the inputs that were scored.
+    """
+    created = work.now()
+    columns = {
+        "created_timestamp": pl.lit(created, pl.Datetime("us", "UTC")),
+        "checkpoint": pl.lit(scorer.checkpoint),
+        "trained_until": pl.lit(scorer.trained_until, pl.Datetime("us", "UTC")),
+        "run_id": pl.lit(run_id),
+    }
+    scores = {f"{task}_logit": logits[:, place].astype(np.float32) for place, task in enumerate(teacher.tasks)}
+    frame = impressions.select("impression_id", "event_timestamp").with_columns(**columns).hstack(pl.DataFrame(scores))
+    frame = frame.with_columns(
+        (1 / (1 + (-pl.col(f"{task}_logit")).exp())).cast(pl.Float32).alias(f"{task}_probability")
+        for task in teacher.tasks
+    )
+    kept, leaks = split_leaks(frame)
+    work.quarantine(teacher.view).write(piece, leaks)
+    name = f"{created:%Y%m%dT%H%M%S%f}-{scorer.checkpoint}-{inputs}.parquet"
+    path = work.state.predictions(teacher.name) / piece.folder / name
+    write_parquet(kept, path)
+    return Stored(rows=kept.height, leaks=leaks.height, reused=False, checkpoint=scorer.checkpoint, path=path)
+
+
+@dataclass(frozen=True)
+class Supervision:
+    """A teacher's predictions for a slice, as known when they were read.
+
+    Args:
+        logits: (N, T) float32 in the order of the slice's impressions, NaN where there is none.
+        checkpoints: which checkpoints they come from.
+        leaks: rows that a leak rule masked although they were stored.
+        coverage: share of impressions with a prediction.
+    """
+
+    logits: np.ndarray
+    checkpoints: tuple[str, ...]
+    leaks: int
+    coverage: float
+
+
+def read_supervision_of(work: Workspace, teacher: Teacher, piece: Slice, services: Sequence[str]) -> Supervision:
+    """Read a slice's supervision through Feast, by the clock of this moment.
+
+    Args:
+        services: the supervision services of the students that will learn from it; joined once for all.
+    """
+    from feature_repo.store import read_supervision
+
+    impressions = work.table("logged_inputs").read([piece], columns=["impression_id", "event_timestamp"])
+    if teacher.scorer_of(work.project.stream.index_at(piece.start)) < 0 or not files_of(work, teacher, piece):
+        nothing = np.full((impressions.height, len(teacher.tasks)), np.nan, dtype=np.float32)
+        return Supervision(logits=nothing, checkpoints=(), leaks=0, coverage=0.0)
+    read = read_supervision(work.store, work.project, work.table("logged_inputs").path(piece), work.now(), services)
+    known = impressions.hstack(read.drop("impression_id", "event_timestamp", strict=False))
+    masked, leaks = mask_leaks(known, prefix=f"{teacher.view}__")
+    logits = masked.select(_logit(masked, f"{teacher.view}__{task}_logit") for task in teacher.tasks).to_numpy()
+    checkpoints = masked[f"{teacher.view}__checkpoint"].drop_nulls().unique().sort().to_list()
+    scored = masked[f"{teacher.view}__checkpoint"].is_not_null().mean()
+    return Supervision(
+        logits=np.ascontiguousarray(logits), checkpoints=tuple(checkpoints), leaks=leaks, coverage=float(scored or 0.0)
+    )
+
+
+def _logit(frame: pl.DataFrame, name: str) -> pl.Expr:
+    """A task that no asked student learns is not read: all unknown."""
+    column = pl.col(name) if name in frame.columns else pl.lit(None)
+    return column.cast(pl.Float32).fill_null(float("nan")).alias(name)

@@ -1,0 +1,108 @@
+"""Releases: which checkpoint of a student is served, and the gate it must pass.
+
+Belongs here: the gate, and publishing a checkpoint's serving part. Not here: when that happens (automation.py).
+
+A release is a folder a version (``serving.safetensors``, ``manifest.json``) and ``current.json``, which names the
+served one. It is replaced in one step, so a server that reads it never sees half a release.
+"""
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import polars as pl
+
+from exfm_assets.resources import Workspace
+from exfm_assets.tables import DataError
+from projects.learning import Student
+
+
+@dataclass(frozen=True)
+class GateResult:
+    """Mean NE of student and control over the slices that the gate looked at."""
+
+    passed: bool
+    reason: str
+    slices: int
+    ne_student: float | None
+    ne_control: float | None
+
+
+@dataclass(frozen=True)
+class Released:
+    """What is served now."""
+
+    version: str
+    slice: str
+    trained_until: str | None
+    released_at: str
+
+
+def evaluations_of(work: Workspace, student: Student) -> pl.DataFrame:
+    """All evaluations of a student, oldest slice first; an empty frame before the first."""
+    from exfm_assets.learning.evaluation import SCHEMA
+
+    table = work.evaluations(student.name)
+    stored = table.stored(work.project.stream)
+    return table.read(stored) if stored else pl.DataFrame(schema=dict(SCHEMA))
+
+
+def judge_gate(student: Student, evaluations: pl.DataFrame) -> GateResult:
+    """Compare student and control over the last evaluated slices of the gate."""
+    per_slice = (
+        evaluations.filter(pl.col("ne").is_finite(), pl.col("model").is_in(["student", "control"]))
+        .pivot(on="model", index=["slice", "slice_start"], values="ne")
+        .sort("slice_start")
+    )
+    if not {"student", "control"} <= set(per_slice.columns):
+        return GateResult(False, "no slice has been evaluated yet: materialise its evaluation first", 0, None, None)
+    newest = per_slice.drop_nulls(["student", "control"]).tail(student.gate.slices)
+    ne_student, ne_control = float(newest["student"].mean()), float(newest["control"].mean())  # type: ignore[arg-type]
+    limit = ne_control * (1 + student.gate.tolerance)
+    passed = ne_student <= limit
+    said = f"NE {ne_student:.4f} against the control's {ne_control:.4f} over {newest.height} slices"
+    reason = said if passed else f"{said} is above the limit {limit:.4f}: the release stays as it is"
+    return GateResult(passed, reason, newest.height, ne_student, ne_control)
+
+
+def current_release(work: Workspace, student: Student) -> Released | None:
+    """What is served now, ``None`` before the first release."""
+    path = work.state.release(student.name) / "current.json"
+    return Released(**json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
+
+
+def released_versions(work: Workspace, student: Student) -> set[str]:
+    return {path.parent.name for path in work.state.release(student.name).glob("*/manifest.json")}
+
+
+def release_newest(work: Workspace, student: Student, device: str) -> Released:
+    """Publish the student's newest checkpoint; publishing the served one again only renews its time.
+
+    Raises:
+        DataError: if the student has no checkpoint.
+    """
+    from models.checkpoint import save_serving
+
+    from exfm_assets.learning.studying import student_chain
+
+    chain = student_chain(work, student, device, control=False)
+    stream = work.project.stream
+    folders = {path.name for path in work.state.checkpoints(chain.shelf.name).glob("slice=*")}
+    pieces = [piece for piece in stream.slices(stream.first_slice, work.now()) if piece.folder in folders]
+    if not pieces:
+        raise DataError(
+            f"student/{student.name}: no checkpoint to release: materialise student/{student.name}/checkpoint"
+        )
+    learner, manifest = chain.shelf.load(pieces[-1], device)
+    folder = work.state.release(student.name)
+    save_serving(folder / manifest.version, learner, manifest)
+    released = Released(manifest.version, manifest.slice, manifest.trained_until, work.now().isoformat())
+    _replace_json(folder / "current.json", asdict(released))
+    return released
+
+
+def _replace_json(path: Path, content: object) -> None:
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside.write_text(json.dumps(content, indent=1), encoding="utf-8")
+    aside.replace(path)

@@ -1,0 +1,115 @@
+"""The teacher's walk over the slices: score with what there is, store, then train.
+
+Belongs here: the order of scoring and training, and which checkpoint scores.
+Not here: the learner (models/), a chain of checkpoints (chain.py), files of predictions (predictions.py).
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+
+import polars as pl
+from models.network import NetworkSpec
+
+from exfm_assets.learning.chain import Advanced, Chain
+from exfm_assets.learning.predictions import Scorer, Stored, already_stored, named_checkpoints, store_predictions
+from exfm_assets.learning.shelf import Shelf
+from exfm_assets.resources import Workspace
+from exfm_assets.transforms.inputs import slice_tensors
+from models.batch import SliceTensors
+from projects.learning import Teacher
+from projects.stream import Slice
+
+
+@dataclass
+class Desk:
+    """One slice as a model reads it: loaded when first needed, then shared by all that need it."""
+
+    work: Workspace
+    piece: Slice
+    device: str
+    with_labels: bool
+
+    @cached_property
+    def frame(self) -> pl.DataFrame:
+        return self.work.table("logged_inputs").read([self.piece])
+
+    @cached_property
+    def tensors(self) -> SliceTensors:
+        project = self.work.project
+        labels = self.work.table("labels").read([self.piece]) if self.with_labels else None
+        return slice_tensors(self.frame, labels, project.logged_columns, project.stream).to(self.device)
+
+    def digest(self, table: str) -> str:
+        return self.work.table(table).digest(self.piece)
+
+
+@dataclass(frozen=True)
+class Taught:
+    """What a slice's visit did: predictions stored (``None``: not asked, or nobody to score yet), training done."""
+
+    piece: Slice
+    stored: Stored | None
+    advanced: Advanced | None
+    seconds: float
+
+
+def teacher_chain(work: Workspace, teacher: Teacher, device: str) -> Chain:
+    columns = work.project.columns_of(teacher.inputs, where=teacher.name)
+    spec = NetworkSpec.declare(teacher.network, columns, work.project.stream, tasks=teacher.tasks)
+    return Chain(Shelf.of(work, teacher), spec, teacher.training, None, device)
+
+
+def walk_teacher(
+    work: Workspace, teacher: Teacher, pieces: Sequence[Slice], *, score: bool, train: bool, run_id: str, device: str
+) -> Iterator[Taught]:
+    """Visit slices in order; each is scored before anything trains on it.
+
+    Raises:
+        DataError: if a checkpoint that must score or be continued does not exist.
+    """
+    chain = teacher_chain(work, teacher, device)
+    older = teacher_chain(work, teacher, device)
+    for piece in pieces:
+        started = time.perf_counter()
+        desk = Desk(work, piece, device, with_labels=train)
+        stored = _score(work, teacher, chain, older, desk, run_id) if score else None
+        advanced = _train(teacher, chain, desk) if train else None
+        if train:
+            _retain(work, teacher, chain, piece)
+        yield Taught(piece, stored, advanced, time.perf_counter() - started)
+
+
+def _score(work: Workspace, teacher: Teacher, chain: Chain, older: Chain, desk: Desk, run_id: str) -> Stored | None:
+    index = work.project.stream.index_at(desk.piece.start)
+    by = teacher.scorer_of(index)
+    if by < 0:
+        return None
+    manifest = chain.shelf.manifest(work.project.stream.slice_at(by))
+    if manifest.trained_until is None:
+        return None
+    scorer = Scorer(manifest.version, datetime.fromisoformat(manifest.trained_until))
+    inputs = desk.digest("logged_inputs")
+    if (found := already_stored(work, teacher, desk.piece, scorer, inputs)) is not None:
+        return found
+    # The newest learner is at hand; with a longer lag, or slower publishing, an older one scores beside it.
+    learner = (chain if by == index - 1 else older).learner_at(by)
+    logits = learner.predict(desk.tensors).float().cpu().numpy()
+    return store_predictions(work, teacher, desk.piece, desk.frame, logits, scorer, inputs, run_id)
+
+
+def _train(teacher: Teacher, chain: Chain, desk: Desk) -> Advanced:
+    data = {table: desk.digest(table) for table in ("logged_inputs", "labels")}
+    return chain.advance(desk.piece, lambda: desk.tensors, lambda: desk.frame["event_timestamp"].max(), data)
+
+
+def _retain(work: Workspace, teacher: Teacher, chain: Chain, piece: Slice) -> None:
+    """Keep the weights that may still score, and those that stored predictions name."""
+    stream = work.project.stream
+    index = stream.index_at(piece.start)
+    back = max(work.project.retention.last, teacher.lag + teacher.publish_every)
+    recent = (stream.slice_at(place) for place in range(max(index - back + 1, 0), index + 1))
+    kept = {chain.shelf.manifest(one).version for one in recent if chain.shelf.has(one)}
+    chain.shelf.keep_only(kept | named_checkpoints(work, teacher))

@@ -1,0 +1,96 @@
+"""The contract of the canonical log: tables, columns, types, and which rows break it.
+
+Belongs here: what a log must be. Not here: finding and reading its files (reader.py).
+"""
+
+from datetime import datetime
+
+import polars as pl
+
+from exfm_assets.tables import DataError
+from projects.stream import Column, Stream
+
+UTC = pl.Datetime("us", "UTC")
+TIME = {"impressions": "event_timestamp", "outcomes": "outcome_timestamp", "interactions": "event_timestamp"}
+Rule = tuple[pl.Expr, pl.Expr]
+
+
+def _dtype(column: Column) -> pl.DataType:
+    return pl.Int64() if column.dtype is int else pl.String()
+
+
+def schema_of(stream: Stream, table: str) -> dict[str, pl.DataType]:
+    """The columns of a table of the log that the project reads, in order."""
+    roles = {column.name: _dtype(column) for column in (stream.user, stream.item)}
+    if table == "interactions":
+        return {"event_timestamp": UTC, **roles}
+    if table == "outcomes":
+        return {"impression_id": pl.Int64(), "task": pl.String(), "outcome_timestamp": UTC}
+    columns = (stream.user, stream.item, stream.surface, *stream.context)
+    return {"impression_id": pl.Int64(), "event_timestamp": UTC, **{c.name: _dtype(c) for c in columns}}
+
+
+def keys_of(stream: Stream, table: str) -> list[str]:
+    """Columns without which a row means nothing; also the order in which rows are stored, after their time."""
+    if table == "impressions":
+        return ["impression_id", stream.user.name, stream.item.name, stream.surface.name]
+    return ["impression_id", "task"] if table == "outcomes" else [stream.user.name, stream.item.name]
+
+
+def cast_to(frame: pl.LazyFrame, expected: dict[str, pl.DataType], table: str, file: str) -> pl.LazyFrame:
+    """The contract's columns in the contract's types.
+
+    Integers of any width and timestamps of any unit or zone are converted; nothing else is.
+
+    Raises:
+        DataError: for a missing column, another type, or timestamps that do not say their zone.
+    """
+    found = frame.collect_schema()
+    for name, dtype in expected.items():
+        if name not in found:
+            raise DataError(f"{table}.{name}: no such column in {file}: write it as {dtype}")
+        have = found[name]
+        if isinstance(have, pl.Datetime) and dtype == UTC:
+            if have.time_zone is None:
+                raise DataError(f"{table}.{name} is naive ({have}) in {file}: write it as timestamp[us, UTC]")
+        elif not (have == dtype or (have.is_integer() and dtype.is_integer())):
+            raise DataError(f"{table}.{name} is {have} in {file}: write it as {dtype}")
+    converted = [
+        pl.col(name).dt.convert_time_zone("UTC").dt.cast_time_unit("us") if dtype == UTC else pl.col(name).cast(dtype)
+        for name, dtype in expected.items()
+    ]
+    return frame.select(converted)
+
+
+def rules(stream: Stream, table: str) -> list[Rule]:
+    """What makes a row of a table unusable, most basic first. Rows carry ``_day``, their folder's day."""
+    time, names = TIME[table], keys_of(stream, table)
+    checks: list[Rule] = [
+        (pl.col(name).is_null(), pl.lit(f"null {name}")) for name in (time, *names)
+    ]
+    misfiled = pl.format("outside its day folder: {} in day={}", pl.col(time).dt.to_string("iso:strict"), pl.col("_day"))
+    checks.append((pl.col(time).dt.date() != pl.col("_day"), misfiled))
+    if table == "impressions":
+        surface = stream.surface.name
+        known = pl.Series(stream.surfaces, dtype=_dtype(stream.surface))
+        unknown = pl.format("unknown surface: {}", pl.col(surface).cast(pl.String))
+        checks.append((~pl.col(surface).is_in(known.implode()), unknown))
+        repeated = pl.col("impression_id").cum_count().over("impression_id") > 1
+        checks.append((repeated, pl.format("repeated impression_id: {}", pl.col("impression_id"))))
+    if table == "outcomes":
+        tasks = pl.Series(stream.task_names, dtype=pl.String)
+        checks.append((~pl.col("task").is_in(tasks.implode()), pl.format("unknown task: {}", pl.col("task"))))
+    return checks
+
+
+def in_window(table: str, start: datetime, end: datetime) -> pl.Expr:
+    """Rows that a read of [start, end) must account for.
+
+    By their own time; those without one, or in a wrong day's folder, by the start of their folder's day, so that
+    adjacent windows account for every row of the log exactly once.
+    """
+    time = pl.col(TIME[table])
+    folder = pl.col("_day").cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
+    misfiled = (time.dt.date() != pl.col("_day")) | time.is_null()
+    counted_at = pl.when(misfiled).then(folder).otherwise(time)
+    return (counted_at >= start) & (counted_at < end)

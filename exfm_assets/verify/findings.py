@@ -1,0 +1,25 @@
+"""A finding: did it hold, in one sentence, with the numbers behind it.
+
+Belongs here: the shape of an answer. Not here: looking (stored.py, predicted.py, learned.py).
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a check found."""
+
+    passed: bool
+    said: str
+    numbers: Mapping[str, float | int | str] = field(default_factory=dict)
+
+
+def all_hold(faults: Iterable[str], otherwise: str, **numbers: float | int | str) -> Finding:
+    """Passed if there is no fault; else the first faults are named, and all are counted."""
+    listed = list(faults)
+    if not listed:
+        return Finding(True, otherwise, numbers)
+    more = f" (and {len(listed) - 3} more)" if len(listed) > 3 else ""
+    return Finding(False, "; ".join(listed[:3]) + more, {**numbers, "faults": len(listed)})

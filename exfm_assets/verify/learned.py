@@ -1,0 +1,44 @@
+"""Looks at checkpoints and the drift report: finite losses, drifted students.
+
+Belongs here: what is read back from manifests and reports. Not here: weights.
+"""
+
+import json
+import math
+from collections.abc import Callable
+
+import polars as pl
+
+from exfm_assets.resources import Workspace
+from exfm_assets.verify.findings import Finding, all_hold
+from projects.stream import Slice
+
+Look = Callable[[Workspace, list[Slice]], Finding]
+
+
+def finite(model: str) -> Look:
+    """Each slice's mean training loss is a number; a slice without known labels has none."""
+
+    def look(work: Workspace, pieces: list[Slice]) -> Finding:
+        faults, losses = [], []
+        for piece in pieces:
+            path = work.state.checkpoints(model) / piece.folder / "manifest.json"
+            if not path.is_file():
+                faults.append(f"{model} {piece.key}: no manifest")
+                continue
+            manifest = json.loads(path.read_text(encoding="utf-8"))
+            loss = manifest["metrics"].get("loss")
+            if loss is not None and not math.isfinite(loss):
+                faults.append(f"{model} {piece.key}: loss {loss}")
+            losses.append(loss)
+        return all_hold(faults, f"{len(losses)} checkpoints with finite losses", checkpoints=len(losses))
+
+    return look
+
+
+def drift(work: Workspace, pieces: list[Slice]) -> Finding:
+    """Students whose served quality fell, as the drift report has it."""
+    rows = pl.read_parquet(work.state.reports / "drift.parquet")
+    drifted = rows.filter(pl.col("drifted"))
+    faults = [f"{row['student']}: {row['reason']}" for row in drifted.iter_rows(named=True)]
+    return all_hold(faults, f"none of {rows.height} students drifted", students=rows.height)

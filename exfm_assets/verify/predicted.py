@@ -1,0 +1,71 @@
+"""Looks at stored teacher predictions: leaks and coverage, recomputed from the files.
+
+Belongs here: what is read back and compared. Not here: the guard that refuses leaks when written.
+"""
+
+from collections.abc import Callable
+
+import polars as pl
+
+from exfm_assets.resources import Workspace
+from exfm_assets.verify.findings import Finding, all_hold
+from projects.learning import Teacher
+from projects.stream import Slice
+
+Look = Callable[[Workspace, list[Slice]], Finding]
+
+
+def _files(work: Workspace, teacher: Teacher, piece: Slice) -> list[str]:
+    folder = work.state.predictions(teacher.name) / piece.folder
+    return [str(path) for path in sorted(folder.glob("*.parquet"))]
+
+
+def no_leaks(teacher: Teacher) -> Look:
+    """Rows of any run whose checkpoint had seen the impression, or later ones."""
+
+    def look(work: Workspace, pieces: list[Slice]) -> Finding:
+        faults, leaks, rows = [], 0, 0
+        for piece in pieces:
+            files = _files(work, teacher, piece)
+            if not files:
+                continue
+            seen = pl.col("trained_until") >= pl.col("event_timestamp")
+            early = pl.col("created_timestamp") < pl.col("event_timestamp")
+            counts = pl.scan_parquet(files).select(pl.len(), (seen | early).sum().alias("leaks")).collect()
+            rows += counts["len"].item()
+            if counts["leaks"].item():
+                leaks += counts["leaks"].item()
+                faults.append(
+                    f"{piece.key}: {counts['leaks'].item()} predictions by a checkpoint that saw the impression"
+                )
+        return all_hold(faults, f"no leak in {rows:,} predictions", leaks=leaks, rows=rows)
+
+    return look
+
+
+def coverage(teacher: Teacher, least: float = 0.99) -> Look:
+    """Share of impressions with a prediction, on every slice that had a checkpoint to score it."""
+
+    def look(work: Workspace, pieces: list[Slice]) -> Finding:
+        stream = work.project.stream
+        faults, scored, impressions = [], 0, 0
+        for piece in pieces:
+            by = teacher.scorer_of(stream.index_at(piece.start))
+            if by < 0 or not _had_seen_anything(work, by):
+                continue
+            rows, files = work.table("logged_inputs").rows(piece), _files(work, teacher, piece)
+            known = pl.scan_parquet(files).select(pl.col("impression_id").n_unique()).collect().item() if files else 0
+            scored, impressions = scored + known, impressions + rows
+            if known < least * rows:
+                faults.append(f"{piece.key}: {known} of {rows} impressions have a prediction, fewer than {least:.0%}")
+        share = scored / impressions if impressions else 1.0
+        return all_hold(faults, f"{share:.2%} of {impressions:,} impressions have a prediction", coverage=share)
+
+    return look
+
+
+def _had_seen_anything(work: Workspace, index: int) -> bool:
+    """A stream that begins with empty slices has nothing to train its first checkpoints on."""
+    stream = work.project.stream
+    pieces = (stream.slice_at(place) for place in range(index + 1))
+    return any(work.table("impressions").has(piece) and work.table("impressions").rows(piece) for piece in pieces)

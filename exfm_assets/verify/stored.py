@@ -1,0 +1,143 @@
+"""Looks at the stream's and the features' stored tables: contracts, and that no row was lost.
+
+Belongs here: what is read back and compared. Not here: when, and what a failure stops (checks.py).
+"""
+
+from collections.abc import Callable, Iterator
+
+import duckdb
+import polars as pl
+
+from exfm_assets.resources import Workspace
+from exfm_assets.streams.contract import schema_of
+from exfm_assets.verify.findings import Finding, all_hold
+from projects.features import FeatureView
+from projects.stream import Slice, Stream
+
+Look = Callable[[Workspace, list[Slice]], Finding]
+UTC = pl.Datetime("us", "UTC")
+TIMES = {"impressions": "event_timestamp", "outcomes": "outcome_timestamp", "interactions": "event_timestamp"}
+
+
+def expected_schema(stream: Stream, table: str) -> dict[str, pl.DataType]:
+    """The contract's columns of a stored table of the stream."""
+    if table == "labels":
+        tasks = dict.fromkeys(stream.task_names, pl.Int8())
+        return {"impression_id": pl.Int64(), "event_timestamp": UTC, **tasks, "closed_at": UTC}
+    return dict(schema_of(stream, table))
+
+
+def contract(table: str) -> Look:
+    """Schema, null keys, repeated keys and times outside the slice."""
+
+    def look(work: Workspace, pieces: list[Slice]) -> Finding:
+        expected = expected_schema(work.project.stream, table)
+        key = ["impression_id"] if table in ("impressions", "labels") else []
+        time = TIMES.get(table, "event_timestamp")
+        faults, rows = [], 0
+        for piece in pieces:
+            frame = work.table(table).read([piece])
+            rows += frame.height
+            faults += [f"{table} {piece.key}: {fault}" for fault in _faults(frame, expected, key)]
+            if table != "labels" and not frame[time].is_between(piece.start, piece.end, closed="left").all():
+                faults.append(f"{table} {piece.key}: {time} outside the slice")
+        return all_hold(faults, f"{rows:,} rows as the contract says", rows=rows)
+
+    return look
+
+
+def feature_contract(view: FeatureView) -> Look:
+    """A view's schema, one row a key and stamp, and stamps in (start, end]."""
+    key = [*view.entities, "event_timestamp"]
+
+    def look(work: Workspace, pieces: list[Slice]) -> Finding:
+        counts = dict.fromkeys(view.count_features, pl.Int64())
+        rates = dict.fromkeys(view.rate_features, pl.Float32())
+        types = {
+            column.name: pl.Int64() if column.dtype is int else pl.String() for column in work.project.stream.id_columns
+        }
+        entities = {entity: types[entity] for entity in view.entities}
+        expected = {**entities, "event_timestamp": UTC, "created_timestamp": UTC, **counts, **rates}
+        faults, rows = [], 0
+        for piece in pieces:
+            frame = work.features(view.name).read([piece])
+            rows += frame.height
+            faults += [f"{view.name} {piece.key}: {fault}" for fault in _faults(frame, expected, key)]
+            if not frame["event_timestamp"].is_between(piece.start, piece.end, closed="right").all():
+                faults.append(f"{view.name} {piece.key}: stamped outside the slice")
+            if frame.height and not (frame["created_timestamp"] >= frame["event_timestamp"]).all():
+                faults.append(f"{view.name} {piece.key}: created before the end of its window")
+        return all_hold(faults, f"{rows:,} rows as declared", rows=rows)
+
+    return look
+
+
+def _faults(frame: pl.DataFrame, expected: dict[str, pl.DataType], key: list[str]) -> Iterator[str]:
+    found = dict(frame.schema)
+    if found != expected:
+        yield f"columns are {found}, not {expected}"
+        return
+    for name in key:
+        if frame[name].null_count():
+            yield f"{frame[name].null_count()} null {name}"
+    if key and frame.select(pl.struct(key).n_unique()).item() != frame.height:
+        yield f"repeated {', '.join(key)}"
+
+
+def same_rows(table: str) -> Look:
+    """The same impressions, each once, in the same order."""
+
+    def look(work: Workspace, pieces: list[Slice]) -> Finding:
+        faults, rows = [], 0
+        for piece in pieces:
+            impressions = work.table("impressions").read([piece], columns=["impression_id"])
+            ours = work.table(table).read([piece], columns=["impression_id"])
+            rows += ours.height
+            if not ours.equals(impressions):
+                faults.append(f"{table} {piece.key}: {ours.height} rows are not the {impressions.height} impressions")
+        return all_hold(faults, f"{rows:,} rows, one an impression", rows=rows)
+
+    return look
+
+
+def not_empty(work: Workspace, pieces: list[Slice]) -> Finding:
+    """A slice without impressions: the stream paused, or its files are missing."""
+    empty = [piece.key for piece in pieces if not work.table("impressions").rows(piece)]
+    faults = [f"impressions {key}: no rows, so the log lacks its files or the stream paused" for key in empty]
+    return all_hold(faults, f"{len(pieces)} slices have impressions", slices=len(pieces))
+
+
+def rows_kept(table: str) -> Look:
+    """Counts the log's rows of these slices anew, with DuckDB, and compares with what was stored and quarantined."""
+
+    def look(work: Workspace, pieces: list[Slice]) -> Finding:
+        faults, rows = [], 0
+        for piece in pieces:
+            stored, quarantined = work.table(table).rows(piece), work.quarantine(table).read([piece])
+            # A row in a wrong day's folder, or without a time, belongs to no slice by its time: counted by folder.
+            elsewhere = quarantined.filter(pl.col("reason").str.contains("day folder|null")).height
+            counted = _in_log(work, table, piece)
+            rows += counted
+            ours = stored + quarantined.height - elsewhere
+            if ours > counted or counted > ours + elsewhere:
+                faults.append(
+                    f"{table} {piece.key}: {counted} rows in the log, {stored} stored, {quarantined.height} quarantined"
+                )
+        return all_hold(faults, f"{rows:,} rows, none lost", rows=rows)
+
+    return look
+
+
+def _in_log(work: Workspace, table: str, piece: Slice) -> int:
+    """Rows of the log whose time is in the slice, from the folders of its days."""
+    days = {f"{moment:%Y-%m-%d}" for moment in (piece.start, piece.end)}
+    globs = [work.state.log / table / f"day={day}" for day in sorted(days)]
+    files = [str(path) for folder in globs for path in sorted(folder.glob("*.parquet"))]
+    if not files:
+        return 0
+    time = TIMES[table]
+    query = f"SELECT count(*) FROM read_parquet(?, hive_partitioning=false) WHERE {time} >= ? AND {time} < ?"
+    with duckdb.connect() as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        found = connection.execute(query, [files, piece.start, piece.end]).fetchone()
+    return int(found[0]) if found else 0

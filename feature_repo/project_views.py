@@ -1,0 +1,169 @@
+"""From the declaration to Feast's objects: pure functions.
+
+Belongs here: what is kept, under which names, types and roles. Not here: the registry (store.py), reading (asof/).
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from datetime import timedelta
+
+from feast import Entity, FeatureService, FeatureView, Field, FileSource, ValueType
+from feast.data_format import ParquetFormat
+from feast.types import Float32, Int64, String, UnixTimestamp
+
+from projects.errors import DeclarationError
+from projects.features import FeatureView as Declared
+from projects.learning import Student, Teacher
+from projects.project import Project
+from projects.state import State
+from projects.stream import Column
+
+IMPRESSION = Column(name="impression_id", rows=2)
+LOGGED_INPUTS = "logged_inputs"
+ROLE, INPUT, SUPERVISION = "role", "input", "supervision"
+_CREATED = "created_timestamp"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Objects:
+    """All Feast objects of a project, each kind by name."""
+
+    entities: dict[str, Entity]
+    views: dict[str, FeatureView]
+    services: dict[str, FeatureService]
+
+    def all(self) -> list[Entity | FeatureView | FeatureService]:
+        """Every object, in an order in which they can be applied."""
+        return [thing for kind in fields(self) for thing in getattr(self, kind.name).values()]
+
+
+def inputs_service(student: str) -> str:
+    """Name of the service with a student's inputs (clock: the impression)."""
+    return f"{student}_inputs"
+
+
+def supervision_service(student: str) -> str:
+    """Name of the service with its teacher's predictions (clock: the run's ``as_of``)."""
+    return f"{student}_supervision"
+
+
+def objects_of(project: Project, state: State) -> Objects:
+    """Project a declaration onto Feast.
+
+    Raises:
+        DeclarationError: if a name is used twice, or if supervision could be reached as an input.
+    """
+    columns = {column.name: column for column in project.stream.id_columns}
+    keys = [columns[name] for name in dict.fromkeys(key for view in project.feature_views for key in view.entities)]
+    entities = {column.name: _entity(column) for column in [*keys, IMPRESSION]}
+    views = [_input_view(view, entities, columns, state) for view in project.feature_views]
+    views += [_teacher_view(teacher, entities, state) for teacher in project.teachers]
+    by_name = {view.name: view for view in views}
+    services = [_service(LOGGED_INPUTS, project.logged_columns.features, by_name, INPUT)]
+    for student in project.students:
+        services += [*_student_services(project, student, by_name)]
+    named = {service.name: service for service in services if service is not None}
+    found = Objects(entities=entities, views=by_name, services=named)
+    check_roles(found.all())
+    return found
+
+
+def _entity(column: Column) -> Entity:
+    kind = ValueType.STRING if column.dtype is str else ValueType.INT64
+    return Entity(name=column.name, join_keys=[column.name], value_type=kind)
+
+
+def _key_field(column: Column) -> Field:
+    return Field(name=column.name, dtype=String if column.dtype is str else Int64)
+
+
+def _source(name: str, folder: str) -> FileSource:
+    return FileSource(
+        name=name,
+        path=folder,
+        file_format=ParquetFormat(),
+        timestamp_field="event_timestamp",
+        created_timestamp_column=_CREATED,
+    )
+
+
+def _input_view(view: Declared, entities: dict[str, Entity], columns: dict[str, Column], state: State) -> FeatureView:
+    schema = [_key_field(columns[name]) for name in view.entities]
+    schema += [Field(name=name, dtype=Int64) for name in view.count_features]
+    schema += [Field(name=name, dtype=Float32) for name in view.rate_features]
+    return FeatureView(
+        name=view.name,
+        entities=[entities[name] for name in view.entities],
+        ttl=view.ttl,
+        schema=schema,
+        source=_source(view.name, str(state.features(view.name))),
+        online=view.online,
+        tags={ROLE: INPUT},
+    )
+
+
+def _teacher_view(teacher: Teacher, entities: dict[str, Entity], state: State) -> FeatureView:
+    schema = [_key_field(IMPRESSION), Field(name="checkpoint", dtype=String), Field(name="run_id", dtype=String)]
+    schema.append(Field(name="trained_until", dtype=UnixTimestamp))
+    schema += [Field(name=name, dtype=Float32) for name in prediction_features(teacher)]
+    return FeatureView(
+        name=teacher.view,
+        entities=[entities[IMPRESSION.name]],
+        ttl=timedelta(0),
+        schema=schema,
+        source=_source(teacher.view, str(state.predictions(teacher.name))),
+        online=False,
+        tags={ROLE: SUPERVISION},
+    )
+
+
+def prediction_features(teacher: Teacher) -> tuple[str, ...]:
+    """``<task>_logit`` and ``<task>_probability`` of each task, in the teacher's order."""
+    return tuple(f"{task}_{what}" for task in teacher.tasks for what in ("logit", "probability"))
+
+
+def _student_services(
+    project: Project, student: Student, views: dict[str, FeatureView]
+) -> Iterable[FeatureService | None]:
+    columns = project.columns_of(student.inputs, where=student.name)
+    yield _service(inputs_service(student.name), columns.features, views, INPUT)
+    if student.teacher is not None:
+        teacher = project.teacher(student.teacher)
+        features = ("checkpoint", "trained_until", *prediction_features(teacher))
+        names = [f"{teacher.view}__{name}" for name in features]
+        yield _service(supervision_service(student.name), names, views, SUPERVISION)
+
+
+def _service(name: str, columns: Iterable[str], views: dict[str, FeatureView], role: str) -> FeatureService | None:
+    """A service over ``<view>__<feature>`` columns; ``None`` without any, for Feast can't answer for an empty one."""
+    chosen: dict[str, list[str]] = {}
+    for column in columns:
+        view, _, feature = column.partition("__")
+        chosen.setdefault(view, []).append(feature)
+    if not chosen:
+        return None
+    projections = [views[view][features] for view, features in chosen.items()]
+    return FeatureService(name=name, features=projections, tags={ROLE: role})
+
+
+def check_roles(objects: Iterable[object]) -> None:
+    """Refuse a service of inputs from which a teacher's prediction can be reached.
+
+    Raises:
+        DeclarationError: naming the service and the view.
+    """
+    given = list(objects)
+    roles = {thing.name: thing.tags.get(ROLE) for thing in given if isinstance(thing, FeatureView)}
+    for service in given:
+        if not isinstance(service, FeatureService) or not _is_inputs(service):
+            continue
+        for projection in service.feature_view_projections:
+            if roles.get(projection.name) != INPUT:
+                raise DeclarationError(
+                    f"FeatureService({service.name}): view {projection.name!r} has role "
+                    f"{roles.get(projection.name)!r}, not {INPUT!r}: leave it out, or read it as supervision"
+                )
+
+
+def _is_inputs(service: FeatureService) -> bool:
+    return bool(service.name == LOGGED_INPUTS or service.name.endswith("_inputs") or service.tags.get(ROLE) == INPUT)

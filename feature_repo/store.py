@@ -1,0 +1,184 @@
+"""Opening, applying and reading a project's feature store.
+
+Belongs here: the few calls that assets, benchmarks and notebooks make. Not here: what is declared (project_views.py),
+how rows are joined (asof/), leak rules (guards.py).
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pyarrow as pa
+from feast import FeatureService, FeatureStore
+from feast.feature_view import DUMMY_ENTITY_NAME
+from feast.repo_config import RepoConfig, load_repo_config
+
+from feature_repo.asof.errors import RetrievalError
+from feature_repo.embedded import ONLINE, REGISTRY
+from feature_repo.project_views import objects_of
+from projects.errors import DeclarationError
+from projects.project import Project
+from projects.state import State
+
+_REPO = Path(__file__).resolve().parent
+_CLOCK, _IMPRESSION_CLOCK = "event_timestamp", "__impression_timestamp"
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_opened: dict[Path, FeatureStore] = {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ApplyReport:
+    """What the registry holds after an apply, and what was removed because it is no longer declared."""
+
+    entities: tuple[str, ...]
+    views: tuple[str, ...]
+    services: tuple[str, ...]
+    removed: tuple[str, ...]
+
+
+def open_store(project: Project, state: State) -> FeatureStore:
+    """The project's store, as ``feature_store.yaml`` describes it; opened once a process.
+
+    Raises:
+        DeclarationError: if the yaml names an environment variable that is not set.
+    """
+    known = _opened.get(state.feast)
+    if known is not None and not _is_gone(known, state):
+        return known
+    config = load_repo_config(_REPO, _REPO / "feature_store.yaml")
+    _place(config, state)
+    _opened[state.feast] = FeatureStore(config=config)
+    return _opened[state.feast]
+
+
+def _is_gone(store: FeatureStore, state: State) -> bool:
+    """Was the state's folder deleted since? Then the open file is a ghost."""
+    embedded = store.config.registry_config["path"].startswith("exfm:")
+    return embedded and not (state.feast / REGISTRY).exists()
+
+
+def _place(config: RepoConfig, state: State) -> None:
+    """Point the embedded stores at this state, whatever the environment says; leave others (Postgres) as they are."""
+    path: str = config.registry_config["path"]
+    if "${" in path:
+        raise DeclarationError(f"feature_store.yaml registry.path: {path!r} has a variable that is not set: export it")
+    if path.startswith("exfm:"):
+        config.registry_config = {**config.registry_config, "path": f"exfm:///{state.feast / REGISTRY}"}
+    if config.online_config["type"].endswith("EmbeddedOnlineStore"):
+        config.online_config = {**config.online_config, "path": str(state.feast / ONLINE)}
+
+
+def apply(project: Project, state: State) -> ApplyReport:
+    """Make the registry hold what is declared and nothing else; applying again changes nothing.
+
+    Raises:
+        DeclarationError: if supervision could be reached as an input.
+    """
+    store, declared = open_store(project, state), objects_of(project, state)
+    names = {(type(thing), thing.name) for thing in declared.all()}
+    registry = store.registry
+    held = [
+        *registry.list_feature_services(store.project),
+        *registry.list_feature_views(store.project),
+        *(entity for entity in registry.list_entities(store.project) if entity.name != DUMMY_ENTITY_NAME),
+    ]
+    stale = [thing for thing in held if (type(thing), thing.name) not in names]
+    views = set(declared.views)
+    sources = [source for source in registry.list_data_sources(store.project) if source.name not in views]
+    store.apply(declared.all(), objects_to_delete=[*stale, *sources], partial=False)
+    return ApplyReport(
+        entities=tuple(declared.entities),
+        views=tuple(declared.views),
+        services=tuple(declared.services),
+        removed=tuple(sorted(thing.name for thing in stale)),
+    )
+
+
+def read_inputs(store: FeatureStore, entities: pa.Table | str, service: str) -> pa.Table:
+    """Features as they were known at each impression (the inputs clock).
+
+    Args:
+        entities: an Arrow table or a DuckDB SELECT with the key columns and ``event_timestamp``.
+        service: for example ``logged_inputs``.
+
+    Returns:
+        the columns of the entities, in their rows' order, then one ``<view>__<feature>`` column each.
+
+    Raises:
+        RetrievalError: if the service is not applied, or rows, files and views do not fit.
+    """
+    return _read(store, entities, service)
+
+
+def read_supervision(store: FeatureStore, entities: pa.Table | str, as_of: datetime, service: str) -> pa.Table:
+    """A teacher's predictions as they were known at ``as_of`` (the supervision clock).
+
+    Args:
+        entities: an Arrow table or a DuckDB SELECT with ``impression_id`` and the impressions' ``event_timestamp``.
+        as_of: predictions written after it are not seen; a naive one is UTC.
+        service: for example ``feed_click_supervision``.
+
+    Returns:
+        the columns of the entities, in their rows' order, then one ``<view>__<feature>`` column each; mask leaks
+        (guards.mask_leaks) before learning from them.
+
+    Raises:
+        RetrievalError: as in read_inputs.
+    """
+    table = _read(store, _asking_as_of(entities, as_of), service)
+    names = [_CLOCK if name == _IMPRESSION_CLOCK else name for name in table.column_names if name != _CLOCK]
+    return table.drop_columns(_CLOCK).rename_columns(names)
+
+
+def _asking_as_of(entities: pa.Table | str, as_of: datetime) -> pa.Table | str:
+    """The entities with ``as_of`` for a clock; the impressions' own one is kept aside, in its place."""
+    moment = as_of if as_of.tzinfo else as_of.replace(tzinfo=UTC)
+    if isinstance(entities, str):
+        microseconds = (moment - _EPOCH) // timedelta(microseconds=1)
+        return (
+            f"SELECT * RENAME ({_CLOCK} AS {_IMPRESSION_CLOCK}), make_timestamptz({microseconds}) AS {_CLOCK} "
+            f"FROM (SELECT * REPLACE (CAST({_CLOCK} AS TIMESTAMPTZ) AS {_CLOCK}) FROM ({entities}))"
+        )
+    if _CLOCK not in entities.column_names:
+        raise RetrievalError(f"entity rows: no column {_CLOCK!r}: add the impressions' own one")
+    own = entities[_CLOCK].cast(pa.timestamp("us", "UTC"))
+    place = entities.column_names.index(_CLOCK)
+    clock = pa.repeat(pa.scalar(moment, pa.timestamp("us", "UTC")), entities.num_rows)
+    return entities.set_column(place, _IMPRESSION_CLOCK, own).append_column(_CLOCK, clock)
+
+
+def _read(store: FeatureStore, entities: pa.Table | str, service: str) -> pa.Table:
+    job = store.get_historical_features(
+        entity_df=entities,
+        features=_service(store, service),
+        full_feature_names=True,
+        filter_by_created_timestamp=True,
+    )
+    return job.to_arrow()
+
+
+def _service(store: FeatureStore, name: str) -> FeatureService:
+    held = {service.name: service for service in store.registry.list_feature_services(store.project, allow_cache=True)}
+    if name not in held:  # another process may have applied it since this one read the registry
+        store.refresh_registry()
+        held = {service.name: service for service in store.registry.list_feature_services(store.project)}
+    if name not in held:
+        raise RetrievalError(
+            f"service: {name!r} is not in the registry, which has {sorted(held)}: run `feast -c feature_repo apply`"
+        )
+    return held[name]
+
+
+def load_online(store: FeatureStore, views: list[str], start: datetime, end: datetime) -> None:
+    """Load the newest row of each key with a timestamp in [start, end] into the online store.
+
+    The online store keeps what was written last, even if it is older. So a window before one that was loaded already
+    is extended to the newest end, and a repeated or late window never takes values back in time.
+
+    Raises:
+        RetrievalError: if a view has no files.
+    """
+    for name in views:
+        loaded = store.get_feature_view(name).materialization_intervals
+        newest = max([end, *(last for _, last in loaded)])
+        store.materialize(start_date=start, end_date=newest, feature_views=[name])

@@ -1,0 +1,12 @@
+"""The errors of this room, each one sentence that names the thing, the value and the mend.
+
+Belongs here: the error types. Not here: what raises them.
+"""
+
+
+class LearningError(ValueError):
+    """A slice, a network or a step that can't be learnt from or scored with."""
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that can't be trusted: missing, damaged, or of another declaration."""

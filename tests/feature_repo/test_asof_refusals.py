@@ -1,0 +1,184 @@
+"""What the offline store refuses, each in one sentence; what it writes; which files it never opens."""
+
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from feast import FeatureStore
+from feast.errors import SavedDatasetLocationAlreadyExists
+from feast.infra.offline_stores.file_source import SavedDatasetFileStorage
+
+from feature_repo.asof.errors import RetrievalError
+from feature_repo.asof.files import list_files
+from feature_repo.asof.plan import plan_view
+from feature_repo.asof.sql import Clock, join_query
+from tests.feature_repo.worlds import HISTORY, HOUR, UTC_US, activity_view, at, make_store, write_history
+
+ASKED = pa.table({"user_id": [1], "surface": ["feed"], "event_timestamp": pa.array([at(8)], UTC_US)})
+CLICKS = ["activity:clicks"]
+
+
+def _rows(*hours: float) -> list[dict[str, object]]:
+    return [
+        {
+            "user_id": 1,
+            "surface": "feed",
+            "event_timestamp": at(h),
+            "created_timestamp": at(h),
+            "clicks": int(h),
+            "rate": 0.5,
+        }
+        for h in hours
+    ]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> FeatureStore:
+    write_history(_rows(1, 7), tmp_path / "files")
+    return make_store(tmp_path, [activity_view(tmp_path / "files")])
+
+
+def _ask(store: FeatureStore, asked: pa.Table | pd.DataFrame | str | None, **options: object) -> pa.Table:
+    return store.get_historical_features(asked, CLICKS, **options).to_arrow()
+
+
+def test_a_missing_entity_column(store: FeatureStore) -> None:
+    with pytest.raises(RetrievalError, match="no column 'surface', which keys view 'activity': add it"):
+        _ask(store, ASKED.drop_columns("surface"))
+
+
+@pytest.mark.parametrize("given", [ASKED, ASKED.to_pandas()])
+def test_a_key_of_another_type(store: FeatureStore, given: pa.Table | pd.DataFrame) -> None:
+    if isinstance(given, pa.Table):
+        given = given.set_column(0, "user_id", pa.array(["1"]))
+    else:
+        given = given.assign(user_id="1")
+    with pytest.raises(RetrievalError, match="key 'user_id' is VARCHAR, but int64 in .* cast it to integer"):
+        _ask(store, given)
+
+
+def test_a_column_with_the_name_of_a_feature(store: FeatureStore) -> None:
+    clash = ASKED.append_column("clicks", pa.array([1]))
+    with pytest.raises(RetrievalError, match="column 'clicks' has the name of a feature of view 'activity'"):
+        _ask(store, clash)
+    assert _ask(store, clash, full_feature_names=True)["activity__clicks"].to_pylist() == [7]
+
+
+def test_no_clock(store: FeatureStore) -> None:
+    with pytest.raises(RetrievalError, match="'event_timestamp' is VARCHAR, not a timestamp"):
+        _ask(store, "SELECT 1 AS user_id, 'feed' AS surface, '2026-01-01' AS event_timestamp")
+    with pytest.raises(RetrievalError, match="0 timestamp columns"):
+        _ask(store, "SELECT 1 AS user_id, 'feed' AS surface")
+    with pytest.raises(RetrievalError, match="entity_df: None"):
+        store.get_historical_features(None, CLICKS, start_date=at(0), end_date=at(1))
+
+
+def test_no_files(tmp_path: Path) -> None:
+    store = make_store(tmp_path, [activity_view(tmp_path / "nothing")])
+    with pytest.raises(RetrievalError, match="view 'activity': no parquet file matches .*nothing.*materialise"):
+        _ask(store, ASKED)
+
+
+@pytest.mark.parametrize("hours", [(1, 7), (7, 1)])
+def test_a_feature_of_another_type_in_any_file(store: FeatureStore, tmp_path: Path, hours: tuple[int, int]) -> None:
+    """The wrong file may be the first or the last; a number in a string would be cast in silence."""
+    changed = pa.schema([f.with_type(pa.string()) if f.name == "clicks" else f for f in HISTORY])
+    row = {**_rows(hours[0])[0], "clicks": "12"}
+    write_history([row], tmp_path / "files", changed)
+    with pytest.raises(RetrievalError, match="feature column 'clicks' is string in .* but declared Int64"):
+        _ask(store, ASKED)
+
+
+def test_a_feature_that_no_file_has(store: FeatureStore, tmp_path: Path) -> None:
+    write_history(_rows(13), tmp_path / "files", pa.schema([f for f in HISTORY if f.name != "clicks"]))
+    with pytest.raises(RetrievalError, match="column 'clicks' is not in"):
+        _ask(store, ASKED)
+
+
+def test_a_narrower_integer_is_returned_as_declared(tmp_path: Path) -> None:
+    narrow = pa.schema([f.with_type(pa.int16()) if f.name == "clicks" else f for f in HISTORY])
+    write_history(_rows(1), tmp_path / "files", narrow)
+    write_history([{**_rows(7)[0], "clicks": 2**40}], tmp_path / "files")
+    store = make_store(tmp_path, [activity_view(tmp_path / "files")])
+    clicks = _ask(store, ASKED)["clicks"]
+    assert (clicks.type, clicks.to_pylist()) == (pa.int64(), [2**40])
+
+
+def test_unfinished_files_are_not_seen(store: FeatureStore, tmp_path: Path) -> None:
+    (tmp_path / "files" / "slice=1" / ".part.parquet").write_bytes(b"half")
+    assert _ask(store, ASKED)["clicks"].to_pylist() == [7]
+
+
+def test_a_file_written_again_is_read_again(store: FeatureStore, tmp_path: Path) -> None:
+    """Its time range is remembered by what the file is, not by its path."""
+    asked = ASKED.set_column(2, "event_timestamp", pa.array([at(5)], UTC_US))
+    assert _ask(store, asked)["clicks"].to_pylist() == [1]
+    path = tmp_path / "files" / "slice=1" / "part.parquet"
+    aside = path.with_name(".aside")
+    pq.write_table(pa.Table.from_pylist(_rows(4), schema=HISTORY), aside)
+    aside.replace(path)
+    assert _ask(store, asked)["clicks"].to_pylist() == [4]
+
+
+def test_only_files_that_can_matter_are_named_in_the_query(store: FeatureStore, tmp_path: Path) -> None:
+    write_history(_rows(1, 7, 13, 19, 25), tmp_path / "files")
+    view = activity_view(tmp_path / "files", ttl=2 * HOUR)
+    types = {"user_id": "BIGINT", "surface": "VARCHAR", "event_timestamp": "TIMESTAMP WITH TIME ZONE"}
+    plan = plan_view(view, ["clicks"], full_names=False, types=types, repo_path=None)
+    micros = int(at(14).timestamp() * 1e6)
+    query = join_query(plan, Clock(micros, micros + 1, {"user_id": (1, 1)}), cutoff=True)
+    named = [f"slice={index}/" in query for index in range(5)]
+    assert named == [False, False, True, False, False]
+    assert '"user_id" BETWEEN 1 AND 1' in query
+    assert len(list_files(str(tmp_path / "files"), "event_timestamp", view="activity")) == 5
+
+
+def test_persist(store: FeatureStore, tmp_path: Path) -> None:
+    job = store.get_historical_features(ASKED, CLICKS)
+    storage = SavedDatasetFileStorage(path=str(tmp_path / "saved" / "set.parquet"))
+    job.persist(storage)
+    assert pq.read_table(tmp_path / "saved" / "set.parquet").equals(job.to_arrow())
+    with pytest.raises(SavedDatasetLocationAlreadyExists):
+        job.persist(storage)
+    job.persist(storage, allow_overwrite=True)
+    assert [path.name for path in (tmp_path / "saved").iterdir()] == ["set.parquet"]
+
+
+@pytest.mark.parametrize("form", ["folder", "glob", "file"])
+def test_written_batches_are_read(tmp_path: Path, form: str) -> None:
+    folder = tmp_path / "files"
+    source = {"folder": folder, "glob": folder / "slice=*" / "part.parquet", "file": folder / "all.parquet"}[form]
+    write_history(_rows(1), folder)
+    if form == "file":
+        pq.write_table(pa.Table.from_pylist(_rows(1), schema=HISTORY), source)
+    store = make_store(tmp_path, [activity_view(source)])
+    batch = pa.Table.from_pylist(_rows(7), schema=HISTORY).to_pandas()
+    store.write_to_offline_store("activity", batch)
+    before = sorted(folder.rglob("*"))
+    assert _ask(store, ASKED)["clicks"].to_pylist() == [7]
+    if form != "file":
+        store.write_to_offline_store("activity", batch)
+        assert sorted(folder.rglob("*")) == before
+
+
+def test_online_values_never_go_back_in_time(tmp_path: Path) -> None:
+    from feature_repo.store import load_online
+
+    write_history(_rows(1, 7, 13), tmp_path / "files")
+    store = make_store(tmp_path, [activity_view(tmp_path / "files")])
+    load_online(store, ["activity"], at(6), at(14))
+    load_online(store, ["activity"], at(0), at(6))
+    found = store.get_online_features(CLICKS, [{"user_id": 1, "surface": "feed"}]).to_dict()
+    assert found["clicks"] == [13]
+
+
+def test_pull_all_is_ordered_and_complete(store: FeatureStore) -> None:
+    view = store.get_feature_view("activity")
+    offline = store._get_provider().offline_store
+    columns = (view.batch_source, ["user_id", "surface"], ["clicks"], "event_timestamp", "created_timestamp")
+    both = offline.pull_all_from_table_or_query(store.config, *columns, at(1), at(7)).to_arrow()
+    assert both["clicks"].to_pylist() == [1, 7]
+    latest = offline.pull_latest_from_table_or_query(store.config, *columns, at(0), at(6)).to_arrow()
+    assert latest["clicks"].to_pylist() == [1]

@@ -1,0 +1,54 @@
+"""A project small enough for a test: five short simulated slices, one teacher, two students.
+
+Belongs here: the declaration, and a workspace in a folder of the test's own. Not here: running it.
+"""
+
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+from exfm_assets.resources import Workspace
+from projects import simulated
+from projects.learning import AuxiliaryHead, Gate, Network, StudentAdapter, Training
+from projects.project import Project
+from projects.simulation import Simulation
+from projects.state import State
+
+SLICES = 5
+
+
+def tiny_project(**changes: object) -> Project:
+    """The default project in small: 1,500 impressions a slice."""
+    first = simulated.PROJECT.stream.first_slice
+    network = Network(embedding=4, cross=1, hidden=(8,))
+    training = Training(batch_size=256)
+    teacher = replace(
+        simulated.PROJECT.teachers[0], network=Network(embedding=4, cross=1, hidden=(16,), experts=2), training=training
+    )
+    distillations = (AuxiliaryHead(weight=2.0), AuxiliaryHead(weight=2.0, adapter=StudentAdapter()))
+    students = tuple(
+        replace(student, network=network, training=training, distillation=distillation, gate=Gate(tolerance=1.0))
+        for student, distillation in zip(
+            (simulated.PROJECT.student("feed_click"), simulated.PROJECT.student("feed_convert")),
+            distillations,
+            strict=True,
+        )
+    )
+    project = replace(
+        simulated.PROJECT,
+        name="tiny",
+        stream=replace(simulated.PROJECT.stream, until=first + SLICES * timedelta(days=1)),
+        simulation=Simulation(
+            impressions_per_day=1_500, users=200, items=60, new_users_per_day=20, new_items_per_day=6
+        ),
+        teachers=(teacher,),
+        students=students,
+    )
+    return replace(project, **changes)  # type: ignore[arg-type]
+
+
+def tiny_workspace(folder: Path, project: Project | None = None) -> Workspace:
+    """The project's workspace with all state, its simulated log included, inside ``folder``."""
+    chosen = project or tiny_project()
+    state = folder / chosen.name
+    return Workspace(chosen, State(folder=state, log=state / "log"))
