@@ -18,18 +18,24 @@ AC = dg.AutomationCondition
 LOOKBACK_SLICES = 30
 
 
-def _ready() -> dg.AutomationCondition:
-    """Missing, with every input there, nobody at work on it, and not failed since (no hot loop)."""
-    return AC.missing() & ~AC.any_deps_missing() & ~AC.in_progress() & ~AC.execution_failed()
+def _ready(whatever: dg.AssetSelection | None = None) -> dg.AutomationCondition:
+    """Missing, with every input there, nobody at work on it, and not failed since (no hot loop).
+
+    Args:
+        whatever: inputs that may be missing.
+    """
+    lacks = AC.any_deps_missing()
+    lacks = lacks.ignore(whatever) if whatever is not None else lacks
+    return AC.missing() & ~lacks & ~AC.in_progress() & ~AC.execution_failed()
 
 
 def _recent(stream: Stream) -> dg.AutomationCondition:
     return AC.in_latest_time_window(LOOKBACK_SLICES * stream.slice_length)
 
 
-def catch_up(stream: Stream) -> dg.AutomationCondition:
+def catch_up(stream: Stream, whatever: dg.AssetSelection | None = None) -> dg.AutomationCondition:
     """Every recent slice that has ended and is missing."""
-    return (_recent(stream) & _ready()).with_label("catch_up")
+    return (_recent(stream) & _ready(whatever)).with_label("catch_up")
 
 
 def catch_up_when_labels_close(stream: Stream) -> dg.AutomationCondition:

@@ -116,7 +116,7 @@ class Progress:
                 self.now = said["said"]
             elif not self.quiet:
                 self.console.print(f"  [yellow]{said['said']}[/yellow]")
-        elif (error := _ERROR.match(line.strip())) is not None:
+        elif (error := _ERROR.match(line.strip())) is not None and "Materialization failed" not in line:
             self.error = error["said"]
         return self.now[:160]
 
@@ -145,9 +145,10 @@ def _print_summary(console: Console, project: Project, state: State) -> None:
         title=f"{project.name}: served checkpoints, mean over slices (NE: lower is better)", title_justify="left"
     )
     columns = (
-        ("student", None), ("distillation", None), ("slices", "{:,}"), ("ne_student", "{:.4f}"), ("ne_control", "{:.4f}"),
-        ("ne_teacher", "{:.4f}"), ("ne_best", "{:.4f}"), ("gain", "{:+.2%}"), ("transfer_ratio", "{:.2f}"),
-        ("auc_student", "{:.4f}"), ("auc_control", "{:.4f}"), ("calibration_student", "{:.3f}"), ("released", None),
+        ("student", None), ("distillation", None), ("slices", "{:,}"), ("ne_student", "{:.4f}"),
+        ("ne_control", "{:.4f}"), ("ne_teacher", "{:.4f}"), ("ne_best", "{:.4f}"), ("gain", "{:+.2%}"),
+        ("transfer_ratio", "{:.2f}"), ("auc_student", "{:.4f}"), ("auc_control", "{:.4f}"),
+        ("calibration_student", "{:.3f}"), ("released", None),
     )  # fmt: skip
     shown = [(name, form) for name, form in columns if name in rows.columns and rows[name].is_not_null().any()]
     for name, form in shown:

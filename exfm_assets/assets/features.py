@@ -16,7 +16,7 @@ from exfm_assets.automation import catch_up, follow, on_change
 from exfm_assets.partitions import SINGLE_RUN, earlier, slice_partitions, slices_of, slices_within
 from exfm_assets.resources import Workspace
 from exfm_assets.transforms.aggregates import aggregate, needed_since
-from exfm_assets.transforms.inputs import with_calendar
+from exfm_assets.transforms.inputs import rows_of, with_calendar
 from projects.features import INTERACTIONS as COUNTS_INTERACTIONS
 from projects.features import FeatureView
 from projects.project import Project, digest
@@ -149,7 +149,7 @@ def _online_store(project: Project) -> dg.AssetsDefinition:
         automation_condition=follow(),
     )
     def online_store(context: dg.AssetExecutionContext, work: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
-        """The newest values of every online view, loaded for serving: one explicit window a view, never an older one."""
+        """The newest values of every online view, loaded for serving: an explicit window a view, never an older one."""
         from feature_repo.store import load_online
 
         stream = work.project.stream
@@ -198,7 +198,8 @@ def _logged_inputs(project: Project) -> dg.AssetsDefinition:
         digests: list[str] = []
         schema: dict[str, pl.DataType] = {}
         for piece in slices_of(stream, context.partition_keys):
-            frame = read_inputs(work.store, work.project, work.table("impressions").path(piece))
+            impressions = rows_of(work.table("impressions").path(piece))
+            frame = pl.DataFrame(read_inputs(work.store, impressions, "logged_inputs"))
             frame = with_calendar(frame, stream).select(
                 "impression_id", "event_timestamp", *columns.ids, *columns.features
             )

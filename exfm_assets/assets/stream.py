@@ -15,8 +15,7 @@ from exfm_assets.automation import catch_up, catch_up_when_labels_close
 from exfm_assets.partitions import SINGLE_RUN, earlier, slice_partitions, slices_of, slices_within
 from exfm_assets.resources import Workspace
 from exfm_assets.streams.reader import LogRead, read_log
-from exfm_assets.streams.simulator import simulate
-from exfm_assets.streams.simulator import write_slice as write_log_slice
+from exfm_assets.streams.simulator import simulate, write_log
 from exfm_assets.transforms.labels import find_orphans, join_labels
 from exfm_assets.transforms.quarantine import count_reasons
 from projects.project import Project, digest
@@ -83,7 +82,7 @@ def _log_table(project: Project, table: str) -> dg.AssetsDefinition:
         group_name="stream",
         kinds={"polars", "parquet"},
         automation_condition=catch_up(project.stream),
-        description=f"The log's {table} of each slice, checked against the contract; rows that break it are quarantined.",
+        description=f"The log's {table}, checked against the contract; rows that break it are quarantined.",
     )
     def log_table(context: dg.AssetExecutionContext, work: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
         digests: list[str] = []

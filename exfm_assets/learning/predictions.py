@@ -1,6 +1,7 @@
 """Teacher predictions: written append-only with their provenance, read through Feast, leaks kept out both ways.
 
-Belongs here: the prediction table's rows and files. Not here: scoring (teaching.py), the leak rules (feature_repo/guards.py).
+Belongs here: the prediction table's rows and files.
+Not here: scoring (teaching.py), the leak rules (feature_repo/guards.py).
 """
 
 from collections.abc import Sequence

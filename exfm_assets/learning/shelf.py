@@ -54,7 +54,8 @@ class Shelf:
         """
         if not self.has(piece):
             raise DataError(
-                f"{self.name}: no checkpoint trained on slice {piece.key}: materialise {self.name}/checkpoint for it first"
+                f"{self.name}: no checkpoint trained on slice {piece.key}: "
+                f"materialise {self.name}/checkpoint for it first"
             )
         return load_checkpoint(self.folder(piece), device=device, declaration=self.declaration)
 

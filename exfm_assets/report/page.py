@@ -20,23 +20,25 @@ STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 1080px; margin: 2rem auto; padding: 0 1rem; color: #222 }
 h1 { font-size: 1.6rem } h2 { font-size: 1.15rem; margin-top: 2.2rem; border-top: 1px solid #ddd; padding-top: 1rem }
 table { border-collapse: collapse; font-size: 13px; width: 100% } th { text-align: left; border-bottom: 2px solid #ccc }
-td, th { padding: .3rem .5rem } td { border-bottom: 1px solid #eee } td.n, th.n { text-align: right; font-variant-numeric: tabular-nums }
+td, th { padding: .3rem .5rem } td { border-bottom: 1px solid #eee }
+td.n, th.n { text-align: right; font-variant-numeric: tabular-nums }
 .good { color: #1a7f37 } .bad { color: #cf222e } .note { color: #666; font-size: 13px } img { max-width: 100% }
 """
 COLUMNS = (
     ("student", "student", None), ("surface", "surface", None), ("task", "task", None),
     ("distillation", "distillation", None), ("slices", "slices", "{:,}"), ("rows", "rows", "{:,}"),
-    ("ne_student", "NE student", "{:.4f}"), ("ne_control", "NE control", "{:.4f}"), ("ne_teacher", "NE teacher", "{:.4f}"),
+    ("ne_student", "NE student", "{:.4f}"), ("ne_control", "NE control", "{:.4f}"),
+    ("ne_teacher", "NE teacher", "{:.4f}"),
     ("ne_best", "NE best", "{:.4f}"), ("gain", "gain", "{:+.2%}"), ("transfer_ratio", "transfer ratio", "{:.2f}"),
     ("auc_student", "AUC student", "{:.4f}"), ("auc_control", "AUC control", "{:.4f}"),
     ("calibration_student", "calibration", "{:.3f}"), ("released", "released slice", None),
 )  # fmt: skip
 READING = (
-    "Each slice is judged by the checkpoint that would have been serving when it began: one whose labels had closed by "
-    "then. The control is the same student under the same seed, learning from labels alone; the teacher is judged by "
-    "its stored predictions. All models of a row are judged on the same impressions. NE is normalised entropy (lower is "
-    "better), gain its relative fall against the control, transfer ratio the share of the teacher's lead that reached "
-    "the student. One seed: differences of a few tenths of a percent may be noise."
+    "Each slice is judged by the checkpoint that would have been serving when it began: one whose labels had closed "
+    "by then. The control is the same student under the same seed, learning from labels alone; the teacher is judged "
+    "by its stored predictions. All models of a row are judged on the same impressions. NE is normalised entropy "
+    "(lower is better), gain its relative fall against the control, transfer ratio the share of the teacher's lead "
+    "that reached the student. One seed: differences of a few tenths of a percent may be noise."
 )
 
 

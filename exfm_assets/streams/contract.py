@@ -65,10 +65,10 @@ def cast_to(frame: pl.LazyFrame, expected: dict[str, pl.DataType], table: str, f
 def rules(stream: Stream, table: str) -> list[Rule]:
     """What makes a row of a table unusable, most basic first. Rows carry ``_day``, their folder's day."""
     time, names = TIME[table], keys_of(stream, table)
-    checks: list[Rule] = [
-        (pl.col(name).is_null(), pl.lit(f"null {name}")) for name in (time, *names)
-    ]
-    misfiled = pl.format("outside its day folder: {} in day={}", pl.col(time).dt.to_string("iso:strict"), pl.col("_day"))
+    checks: list[Rule] = [(pl.col(name).is_null(), pl.lit(f"null {name}")) for name in (time, *names)]
+    misfiled = pl.format(
+        "outside its day folder: {} in day={}", pl.col(time).dt.to_string("iso:strict"), pl.col("_day")
+    )
     checks.append((pl.col(time).dt.date() != pl.col("_day"), misfiled))
     if table == "impressions":
         surface = stream.surface.name

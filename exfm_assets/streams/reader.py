@@ -57,7 +57,11 @@ def read_log(log: Path, stream: Stream, table: str, start: datetime, end: dateti
 
 def _days(start: datetime, end: datetime) -> list[datetime]:
     first = start.replace(hour=0, minute=0, second=0, microsecond=0)
-    return [first + timedelta(days=day) for day in range((end - first) // timedelta(days=1) + 1) if first + timedelta(days=day) < end]
+    return [
+        first + timedelta(days=day)
+        for day in range((end - first) // timedelta(days=1) + 1)
+        if first + timedelta(days=day) < end
+    ]
 
 
 def _read_file(path: Path, day: datetime, table: str, expected: dict[str, pl.DataType]) -> pl.LazyFrame:

@@ -112,10 +112,17 @@ def _outcomes(
         again = random.choice(yes.size, int(simulation.duplicate_share * yes.size), replace=False)
         lost = int(simulation.orphan_share * yes.size)
         unknown = -1 - random.integers(0, 2**40, lost)
-        moments = [at[yes] + delay, at[late] + after, (at[yes] + delay)[again] + 1e6, random.choice(at, lost) if at.size else at]
+        moments = [
+            at[yes] + delay,
+            at[late] + after,
+            (at[yes] + delay)[again] + 1e6,
+            random.choice(at, lost) if at.size else at,
+        ]
         named = np.concatenate([ids[yes], ids[late], ids[yes][again], unknown])
         stamps = _stamps(piece.start, np.concatenate(moments))
-        rows.append(pl.DataFrame({"impression_id": named, "outcome_timestamp": stamps}).with_columns(task=pl.lit(task.name)))
+        rows.append(
+            pl.DataFrame({"impression_id": named, "outcome_timestamp": stamps}).with_columns(task=pl.lit(task.name))
+        )
     schema = schema_of(stream, "outcomes")
     return pl.concat(rows).select(list(schema)).sort("outcome_timestamp", "impression_id", "task"), first_at
 
@@ -152,4 +159,3 @@ def write_log(log: Path, simulated: SimulatedSlice, piece: Slice) -> None:
             write_parquet(rows.drop("_day"), log / table / f"day={day}" / name)
         if frame.is_empty():
             (log / table).mkdir(parents=True, exist_ok=True)
-

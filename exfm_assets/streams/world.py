@@ -57,7 +57,9 @@ class World:
         """(N, 2 + T + 2 K) standard normal traits of users or items by id; the same id always has the same."""
         width = 2 + len(self.stream.tasks) + 2 * self.simulation.taste
         blocks = np.unique(ids // BLOCK)
-        drawn = np.stack([generator(self.simulation.seed, kind, int(b)).standard_normal((BLOCK, width)) for b in blocks])
+        drawn = np.stack(
+            [generator(self.simulation.seed, kind, int(b)).standard_normal((BLOCK, width)) for b in blocks]
+        )
         return drawn[np.searchsorted(blocks, ids // BLOCK), ids % BLOCK]
 
     def activity(self, ids: Ints) -> Floats:

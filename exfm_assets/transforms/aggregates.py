@@ -60,7 +60,10 @@ def aggregate(
         how="diagonal",
     )
     buckets = buckets.group_by(*keys, "stamp").agg(pl.col(name).sum() for name in counted)
-    moves = [_moves(view, counted, buckets, keys, None), *(_moves(view, counted, buckets, keys, w) for w in view.windows)]
+    moves = [
+        _moves(view, counted, buckets, keys, None),
+        *(_moves(view, counted, buckets, keys, w) for w in view.windows),
+    ]
     columns = [f"{name}_{window_name(window)}" for name in counted for window in view.windows]
     running = (
         pl.concat(moves, how="diagonal")

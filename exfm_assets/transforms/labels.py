@@ -31,8 +31,8 @@ class LabelJoin:
 def join_labels(impressions: pl.DataFrame, outcomes: pl.DataFrame, stream: Stream, as_of: datetime) -> LabelJoin:
     """One nullable label a task for each impression.
 
-    1 if an outcome of the task came within its window (the end included), 0 if the window closed without one, null while
-    it is open at ``as_of``: also where an outcome came already, or open windows would show positives alone.
+    1 if an outcome of the task came within its window (the end included), 0 if the window closed without one, null
+    while it is open at ``as_of``: also where an outcome came already, or open windows would show positives alone.
 
     Args:
         impressions: ``impression_id``, ``event_timestamp``; one row each.
@@ -75,5 +75,7 @@ def find_orphans(outcomes: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
     Args:
         known: ``impression_id`` of every impression that an outcome may still belong to.
     """
-    orphans = outcomes.join(known.select("impression_id").unique(), on="impression_id", how="anti", maintain_order="left")
+    orphans = outcomes.join(
+        known.select("impression_id").unique(), on="impression_id", how="anti", maintain_order="left"
+    )
     return orphans.with_columns(reason=pl.lit("orphan: no impression of this id within the attribution window"))

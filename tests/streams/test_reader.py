@@ -1,0 +1,154 @@
+"""The log's contract: each way to break it, said in one sentence or quarantined with a reason; no row lost."""
+
+from collections.abc import Callable
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from exfm_assets.streams.reader import read_log
+from exfm_assets.tables import DataError
+from exfm_assets.transforms.quarantine import count_reasons
+from projects.load import load_project
+from projects.simulated import STREAM
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+DAY = timedelta(days=1)
+REAL_LOG = Path(__file__).parents[3] / "shared" / "data" / "news"
+
+
+def impressions() -> pl.DataFrame:
+    return pl.DataFrame(
+        {
+            "impression_id": [3, 1, 2],
+            "event_timestamp": [START + timedelta(hours=h) for h in (5, 1, 2)],
+            "user_id": [7, 8, 9],
+            "item_id": [1, 1, 2],
+            "surface": ["feed", "search", "video"],
+            "device": ["a", "b", None],
+            "country": ["x", "y", "z"],
+        },
+        schema_overrides={"event_timestamp": pl.Datetime("us", "UTC")},
+    )
+
+
+def write(log: Path, frame: pl.DataFrame, day: str = "2026-01-01", table: str = "impressions") -> Path:
+    path = log / table / f"day={day}" / "part.parquet"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    frame.write_parquet(path)
+    return path
+
+
+def test_rows_come_by_time_in_the_contracts_types(tmp_path: Path) -> None:
+    narrow = impressions().with_columns(
+        pl.col("user_id").cast(pl.Int16), pl.col("event_timestamp").dt.cast_time_unit("ns"), extra=pl.lit(1)
+    )
+    write(tmp_path, narrow)
+    read = read_log(tmp_path, STREAM, "impressions", START, START + DAY)
+    assert read.frame["impression_id"].to_list() == [1, 2, 3]
+    assert read.frame.schema == impressions().schema
+    assert (read.quarantine.height, read.rows_read) == (0, 3)
+
+
+def test_other_zones_are_converted(tmp_path: Path) -> None:
+    write(tmp_path, impressions().with_columns(pl.col("event_timestamp").dt.convert_time_zone("America/New_York")))
+    read = read_log(tmp_path, STREAM, "impressions", START, START + DAY)
+    assert read.frame["event_timestamp"].to_list() == sorted(impressions()["event_timestamp"].to_list())
+
+
+@pytest.mark.parametrize(
+    ("broken", "sentence"),
+    [
+        (lambda f: f.drop("surface"), "impressions.surface: no such column in day=2026-01-01/part.parquet"),
+        (
+            lambda f: f.with_columns(pl.col("user_id").cast(pl.String)),
+            "impressions.user_id is String in day=2026-01-01",
+        ),
+        (lambda f: f.with_columns(pl.col("item_id").cast(pl.Float64)), "impressions.item_id is Float64 in"),
+        (
+            lambda f: f.with_columns(pl.col("event_timestamp").dt.replace_time_zone(None)),
+            "impressions.event_timestamp is naive",
+        ),
+        (lambda f: f.with_columns(pl.col("event_timestamp").dt.epoch("us")), "impressions.event_timestamp is Int64 in"),
+    ],
+)
+def test_a_table_that_is_not_the_contracts_is_refused(
+    tmp_path: Path, broken: Callable[[pl.DataFrame], pl.DataFrame], sentence: str
+) -> None:
+    write(tmp_path, broken(impressions()))
+    with pytest.raises(DataError) as refused:
+        read_log(tmp_path, STREAM, "impressions", START, START + DAY)
+    assert sentence in str(refused.value)
+    assert "write it as" in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_a_missing_folder_and_a_file_cut_short_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="has no folder impressions/: set EXFM_DATA"):
+        read_log(tmp_path, STREAM, "impressions", START, START + DAY)
+    path = write(tmp_path, impressions())
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(DataError, match=r"day=2026-01-01/part.parquet is not a whole parquet file"):
+        read_log(tmp_path, STREAM, "impressions", START, START + DAY)
+
+
+def test_a_window_without_files_is_empty(tmp_path: Path) -> None:
+    write(tmp_path, impressions())
+    read = read_log(tmp_path, STREAM, "impressions", START + 3 * DAY, START + 4 * DAY)
+    assert read.frame.is_empty() and read.frame.schema == impressions().schema
+
+
+def test_rows_that_break_the_contract_are_quarantined_with_their_reason(tmp_path: Path) -> None:
+    good = impressions()
+    bad = pl.concat(
+        [
+            good,
+            good.head(1).with_columns(surface=pl.lit("billboard"), impression_id=pl.lit(10, pl.Int64)),
+            good.head(1).with_columns(user_id=pl.lit(None, pl.Int64), impression_id=pl.lit(11, pl.Int64)),
+            good.head(1),
+            good.head(1).with_columns(pl.col("event_timestamp") + DAY, impression_id=pl.lit(12, pl.Int64)),
+        ]
+    )
+    write(tmp_path, bad)
+    read = read_log(tmp_path, STREAM, "impressions", START, START + DAY)
+    assert read.frame["impression_id"].to_list() == [1, 2, 3]
+    assert count_reasons(read.quarantine) == {
+        "null user_id": 1,
+        "outside its day folder": 1,
+        "repeated impression_id": 1,
+        "unknown surface": 1,
+    }
+    assert "unknown surface: billboard" in read.quarantine["reason"].to_list()
+    assert read.rows_read == read.frame.height + read.quarantine.height == bad.height
+
+
+def test_unknown_tasks_are_quarantined(tmp_path: Path) -> None:
+    outcomes = pl.DataFrame(
+        {"impression_id": [1, 1], "task": ["click", "clck"], "outcome_timestamp": [START, START]},
+        schema_overrides={"outcome_timestamp": pl.Datetime("us", "UTC")},
+    )
+    write(tmp_path, outcomes, table="outcomes")
+    read = read_log(tmp_path, STREAM, "outcomes", START, START + DAY)
+    assert read.frame.height == 1
+    assert read.quarantine["reason"].to_list() == ["unknown task: clck"]
+
+
+def test_adjacent_windows_account_for_every_row_once(tmp_path: Path) -> None:
+    rows = pl.concat([impressions().with_columns(pl.col("impression_id") + 10 * n) for n in range(3)])
+    moved = rows.with_columns(pl.col("event_timestamp") + pl.duration(hours=pl.int_range(pl.len()) * 4))
+    write(tmp_path, moved.with_columns(pl.lit(date(2026, 1, 1)).alias("ignored")))
+    whole = read_log(tmp_path, STREAM, "impressions", START, START + DAY)
+    parts = [
+        read_log(tmp_path, STREAM, "impressions", START + n * timedelta(hours=4), START + (n + 1) * timedelta(hours=4))
+        for n in range(6)
+    ]
+    assert pl.concat([part.frame for part in parts]).equals(whole.frame)
+    assert sum(part.rows_read for part in parts) == whole.rows_read == moved.height
+    assert whole.quarantine.height > 0
+
+
+@pytest.mark.skipif(not REAL_LOG.is_dir(), reason="the real log is not on this machine")
+def test_the_real_log_keeps_the_contract() -> None:
+    stream = load_project("news").stream
+    read = read_log(REAL_LOG, stream, "impressions", stream.first_slice, stream.first_slice + 9 * DAY)
+    assert (read.rows_read, read.quarantine.height) == (542_301, 0)
