@@ -4,6 +4,7 @@ Belongs here: the few calls that assets, benchmarks and notebooks make. Not here
 how rows are joined (asof/), leak rules (guards.py).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -110,13 +111,15 @@ def read_inputs(store: FeatureStore, entities: pa.Table | str, service: str) -> 
     return _read(store, entities, service)
 
 
-def read_supervision(store: FeatureStore, entities: pa.Table | str, as_of: datetime, service: str) -> pa.Table:
+def read_supervision(
+    store: FeatureStore, entities: pa.Table | str, as_of: datetime, services: str | Sequence[str]
+) -> pa.Table:
     """A teacher's predictions as they were known at ``as_of`` (the supervision clock).
 
     Args:
         entities: an Arrow table or a DuckDB SELECT with ``impression_id`` and the impressions' ``event_timestamp``.
         as_of: predictions written after it are not seen; a naive one is UTC.
-        service: for example ``feed_click_supervision``.
+        services: for example ``feed_click_supervision``; of several, the union is joined once.
 
     Returns:
         the columns of the entities, in their rows' order, then one ``<view>__<feature>`` column each; mask leaks
@@ -125,7 +128,7 @@ def read_supervision(store: FeatureStore, entities: pa.Table | str, as_of: datet
     Raises:
         RetrievalError: as in read_inputs.
     """
-    table = _read(store, _asking_as_of(entities, as_of), service)
+    table = _read(store, _asking_as_of(entities, as_of), services)
     names = [_CLOCK if name == _IMPRESSION_CLOCK else name for name in table.column_names if name != _CLOCK]
     return table.drop_columns(_CLOCK).rename_columns(names)
 
@@ -147,14 +150,21 @@ def _asking_as_of(entities: pa.Table | str, as_of: datetime) -> pa.Table | str:
     return entities.set_column(place, _IMPRESSION_CLOCK, own).append_column(_CLOCK, clock)
 
 
-def _read(store: FeatureStore, entities: pa.Table | str, service: str) -> pa.Table:
+def _read(store: FeatureStore, entities: pa.Table | str, services: str | Sequence[str]) -> pa.Table:
     job = store.get_historical_features(
         entity_df=entities,
-        features=_service(store, service),
+        features=_service(store, services) if isinstance(services, str) else _union(store, services),
         full_feature_names=True,
         filter_by_created_timestamp=True,
     )
     return job.to_arrow()
+
+
+def _union(store: FeatureStore, names: Sequence[str]) -> list[str]:
+    """References of every feature that one of the services holds, each once."""
+    projections = [one for name in names for one in _service(store, name).feature_view_projections]
+    references = [f"{one.name_to_use()}:{feature.name}" for one in projections for feature in one.features]
+    return list(dict.fromkeys(references))
 
 
 def _service(store: FeatureStore, name: str) -> FeatureService:

@@ -140,4 +140,6 @@ def pick(tensor: Tensor, names: tuple[str, ...], wanted: tuple[str, ...], what: 
             raise LearningError(f"slice: {what} {name!r} is not among {names}: log it, or drop it from the inputs")
     if names == wanted:
         return tensor
-    return tensor.index_select(1, torch.tensor([names.index(name) for name in wanted], device=tensor.device))
+    return tensor.index_select(
+        1, torch.tensor([names.index(name) for name in wanted], dtype=torch.int64, device=tensor.device)
+    )

@@ -8,13 +8,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from models.checkpoint import Manifest, save_checkpoint
-from models.learner import FitReport, Learner
-from models.network import NetworkSpec
-
 from exfm_assets.learning.lineage import lineage_version
 from exfm_assets.learning.shelf import Shelf
 from models.batch import SliceTensors
+from models.checkpoint import save_checkpoint
+from models.learner import FitReport, Learner
+from models.manifest import Manifest
+from models.network import NetworkSpec
 from projects.learning import Distillation, Training
 from projects.stream import Slice
 

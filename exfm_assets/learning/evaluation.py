@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from models.checkpoint import Manifest
-from models.metrics import evaluate
 
+from models.manifest import Manifest
+from models.metrics import evaluate
 from projects.learning import Student
 from projects.stream import Slice, Stream
 

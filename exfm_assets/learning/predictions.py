@@ -14,6 +14,7 @@ import polars as pl
 
 from exfm_assets.resources import Workspace
 from exfm_assets.tables import write_parquet
+from exfm_assets.transforms.inputs import rows_of
 from feature_repo.guards import mask_leaks, split_leaks
 from projects.learning import Teacher
 from projects.stream import Slice
@@ -135,9 +136,9 @@ def read_supervision_of(work: Workspace, teacher: Teacher, piece: Slice, service
     if teacher.scorer_of(work.project.stream.index_at(piece.start)) < 0 or not files_of(work, teacher, piece):
         nothing = np.full((impressions.height, len(teacher.tasks)), np.nan, dtype=np.float32)
         return Supervision(logits=nothing, checkpoints=(), leaks=0, coverage=0.0)
-    read = read_supervision(work.store, work.project, work.table("logged_inputs").path(piece), work.now(), services)
-    known = impressions.hstack(read.drop("impression_id", "event_timestamp", strict=False))
-    masked, leaks = mask_leaks(known, prefix=f"{teacher.view}__")
+    entities = rows_of(work.table("logged_inputs").path(piece), "impression_id, event_timestamp")
+    read = pl.DataFrame(read_supervision(work.store, entities, work.now(), services))
+    masked, leaks = mask_leaks(read, teacher.view)
     logits = masked.select(_logit(masked, f"{teacher.view}__{task}_logit") for task in teacher.tasks).to_numpy()
     checkpoints = masked[f"{teacher.view}__checkpoint"].drop_nulls().unique().sort().to_list()
     scored = masked[f"{teacher.view}__checkpoint"].is_not_null().mean()

@@ -8,12 +8,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from models.checkpoint import Manifest, drop_weights, load_checkpoint, load_manifest
-from models.learner import Learner
-
 from exfm_assets.learning.lineage import declaration_digest
 from exfm_assets.resources import Workspace
 from exfm_assets.tables import DataError
+from models.checkpoint import drop_weights, load_checkpoint
+from models.learner import Learner
+from models.manifest import Manifest, load_manifest
 from projects.learning import Student, Teacher
 from projects.stream import Slice
 

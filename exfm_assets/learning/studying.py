@@ -6,13 +6,12 @@ teacher's predictions. Not here: losses and learners (models/), releases (releas
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 import numpy as np
 import polars as pl
 import torch
-from models.network import NetworkSpec
 
 from exfm_assets.learning.chain import Advanced, Chain
 from exfm_assets.learning.evaluation import Judged, evaluation_rows, served_index, true_logits
@@ -22,6 +21,7 @@ from exfm_assets.learning.shelf import Shelf
 from exfm_assets.learning.teaching import Desk
 from exfm_assets.resources import Workspace
 from models.batch import SliceTensors
+from models.network import NetworkSpec
 from projects.learning import Student
 from projects.project import digest
 from projects.stream import Slice
@@ -64,7 +64,7 @@ def student_chain(work: Workspace, student: Student, device: str, *, control: bo
     columns = work.project.columns_of(student.inputs, where=student.name)
     distillation = None if control else student.distillation
     spec = NetworkSpec.declare(
-        student.network, columns, work.project.stream, tasks=(student.task,), distillation=distillation
+        student.network, columns, work.project.stream, (student.task,), distillation, student.teacher
     )
     return Chain(Shelf.of(work, student, control=control), spec, student.training, distillation, device)
 
@@ -124,8 +124,13 @@ class Lesson:
 
     def tensors(self, student: Student, rows: np.ndarray, *, supervised: bool) -> SliceTensors:
         taken = self.desk.tensors.take(torch.from_numpy(rows).to(self.desk.device))
-        logits = self.teacher_logits(student, rows) if supervised else None
-        return taken if logits is None else taken.with_teacher(torch.from_numpy(logits)[:, None], (student.task,))
+        if not supervised or student.teacher is None:
+            return taken
+        logits = torch.full_like(taken.labels, torch.nan)
+        for place, task in enumerate(self.work.project.teacher(student.teacher).tasks):
+            known = self.supervision(student.teacher).logits[rows, place]
+            logits[:, taken.task_names.index(task)] = torch.from_numpy(known).to(logits.device)
+        return replace(taken, teachers={student.teacher: logits})
 
     def data(self, student: Student, *, supervised: bool) -> dict[str, str]:
         """Digests of all that a student reads of the slice."""

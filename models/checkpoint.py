@@ -1,0 +1,112 @@
+"""Checkpoints on disk: a folder with ``weights.safetensors`` and ``manifest.json``, whole or not there.
+
+Belongs here: writing in one step, reading with suspicion, dropping weights.
+Not here: what a state holds (state.py), what a manifest says (manifest.py).
+"""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from models.errors import CheckpointError
+from models.learner import Learner
+from models.manifest import FILE, Manifest, load_manifest
+from models.state import learner_state, load_state, serving_state
+
+WEIGHTS, SERVING = "weights.safetensors", "serving.safetensors"
+
+
+def save_checkpoint(folder: Path, learner: Learner, **fields: Any) -> Manifest:
+    """Write a learner and what is known of it; a checkpoint that was there is replaced.
+
+    Args:
+        fields: the manifest's fields but for those that the learner itself knows.
+    """
+    return _save(folder, WEIGHTS, learner, learner_state(learner), lambda weights: _manifest(learner, weights, fields))
+
+
+def save_serving(folder: Path, learner: Learner, manifest: Manifest) -> Manifest:
+    """Write only what serves: no auxiliary head, no adapter, no optimiser."""
+    served = replace(manifest, distillation=None, spec=replace(manifest.spec, heads=(), teacher=None))
+    return _save(folder, SERVING, learner, serving_state(learner), lambda weights: replace(served, weights=weights))
+
+
+def _save(
+    folder: Path, name: str, learner: Learner, state: dict[str, Tensor], manifest_of: Callable[[str], Manifest]
+) -> Manifest:
+    aside = folder.with_name(f".{folder.name}.{os.getpid()}")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    save_file({key: value.detach().cpu().contiguous() for key, value in state.items()}, aside / name)
+    manifest = manifest_of(_sha256(aside / name))
+    (aside / FILE).write_text(manifest.to_json(), encoding="utf-8")
+    for path in (aside / name, aside / FILE):
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+    if folder.exists():
+        # A folder can't replace one in a single step: the old one goes first, and until then nothing is half there.
+        old = folder.with_name(f".{folder.name}.old.{os.getpid()}")
+        shutil.rmtree(old, ignore_errors=True)
+        folder.rename(old)
+        aside.rename(folder)
+        shutil.rmtree(old)
+    else:
+        aside.rename(folder)
+    return manifest
+
+
+def _manifest(learner: Learner, weights: str, fields: dict[str, Any]) -> Manifest:
+    made_with = {
+        "torch": torch.__version__,
+        "device": torch.cuda.get_device_name() if learner.device.startswith("cuda") else "cpu",
+        "precision": "bf16" if learner.bf16 else "fp32",
+        "created": datetime.now(UTC).isoformat(),
+    }
+    own = {"spec": learner.spec, "training": learner.training, "distillation": learner.distillation}
+    return Manifest(**own, **fields, weights=weights, made_with=made_with)
+
+
+def load_checkpoint(folder: Path, device: str = "cpu", declaration: str | None = None) -> tuple[Learner, Manifest]:
+    """A learner that goes on where the checkpoint stopped, or, of a release, one that scores.
+
+    Raises:
+        CheckpointError: if files are missing or damaged, or of another declaration or network.
+    """
+    manifest = load_manifest(folder, declaration)
+    path = folder / (WEIGHTS if (folder / WEIGHTS).is_file() else SERVING)
+    name = f"{folder.parent.name}/{folder.name}"
+    if not path.is_file():
+        raise CheckpointError(
+            f"checkpoint {name}: its weights were dropped by retention: raise Retention.last, or train from the first slice"
+        )
+    if _sha256(path) != manifest.weights:
+        raise CheckpointError(
+            f"checkpoint {name}: {path.name} is damaged (sha256 differs): delete the folder, train again"
+        )
+    try:
+        state = load_file(path)
+    except SafetensorError as broken:
+        raise CheckpointError(f"checkpoint {name}: {path.name} can't be read ({broken}): train again") from broken
+    learner = Learner.create(manifest.spec, manifest.training, manifest.distillation, device)
+    load_state(learner, state, f"checkpoint {name}")
+    return learner, manifest
+
+
+def drop_weights(folder: Path) -> None:
+    """Retention: the weights go, the manifest stays."""
+    (folder / WEIGHTS).unlink(missing_ok=True)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,132 @@
+"""The learner: one loop that trains teachers and students on resident slices, and scores with them.
+
+Belongs here: steps, optimisers, and the state that resumes them bit for bit.
+Not here: networks and losses, files (checkpoint.py), which slice is next (exfm_assets/learning/).
+"""
+
+import hashlib
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from models.batch import SliceTensors, pick
+from models.distillation import Adapter, adapter_loss, student_loss
+from models.embedding import EmbeddingTable
+from models.errors import LearningError
+from models.network import DCN, NetworkSpec
+from models.normalizer import Normalizer
+from models.optimisers import Adam
+from projects.learning import AuxiliaryHead, Distillation, Training
+
+SCORING_ROWS = 65_536
+
+
+@dataclass(frozen=True)
+class FitReport:
+    """What a pass over a slice did; ``loss`` is the mean over its steps, ``None`` if there was nothing to learn."""
+
+    rows: int
+    steps: int
+    loss: float | None
+    seconds: float
+
+    @property
+    def examples_per_second(self) -> float:
+        return self.rows / self.seconds if self.seconds > 0 else 0.0
+
+
+class Learner:
+    """A network with its table, normaliser and optimisers.
+
+    Args:
+        spec: the network; ``distillation`` must be the one it was declared with.
+        precision: ``auto`` (bf16 autocast on a GPU, fp32 elsewhere), ``bf16`` or ``fp32``.
+    """
+
+    def __init__(
+        self, spec: NetworkSpec, training: Training, distillation: Distillation, device: str, precision: str = "auto"
+    ) -> None:
+        self.spec, self.training, self.distillation, self.device = spec, training, distillation, device
+        self.bf16 = precision == "bf16" or (precision == "auto" and device.startswith("cuda"))
+        generator = torch.Generator().manual_seed(training.seed)
+        self.table = EmbeddingTable([rows for _, rows in spec.ids], spec.embedding, generator, device)
+        self.normalizer = Normalizer(len(spec.numbers), device)
+        self.network = DCN(spec, training.seed).to(device)
+        self.adam = Adam(self.network, training.learning_rate)
+        declared = distillation.adapter if isinstance(distillation, AuxiliaryHead) else None
+        self.adapter = Adapter(declared, training.seed).to(device) if declared is not None else None
+        self.adapter_adam = Adam(self.adapter, declared.learning_rate) if self.adapter and declared else None
+
+    @classmethod
+    def create(
+        cls, spec: NetworkSpec, training: Training, distillation: Distillation, device: str, precision: str = "auto"
+    ) -> "Learner":
+        """An untrained learner; the same seed gives the same bits on every device."""
+        return cls(spec, training, distillation, device, precision)
+
+    def fit(self, piece: SliceTensors, order_seed: str) -> FitReport:
+        """One pass over the rows with a known label, in an order that follows from ``order_seed``.
+
+        Raises:
+            LearningError: if the slice lacks a column, or the loss is not finite; the learner is of no use then.
+        """
+        started = time.perf_counter()
+        ids = self.table.rows_of(pick(piece.ids, piece.id_names, tuple(name for name, _ in self.spec.ids), "id"))
+        numbers = pick(piece.numbers, piece.number_names, self.spec.numbers, "number")
+        labels = pick(piece.labels, piece.task_names, self.spec.tasks, "task")
+        teacher = self._teacher(piece)
+        known = labels.isfinite().any(dim=1).nonzero().squeeze(1)
+        if not len(known):
+            return FitReport(0, 0, None, time.perf_counter() - started)
+        self.normalizer.update(numbers[known])
+        total = torch.zeros((), device=self.device)
+        steps = 0
+        for rows in self._batches(known, order_seed):
+            taught = None if teacher is None else teacher[rows]
+            total += self._step(ids[rows], numbers[rows], labels[rows], taught)
+            steps += 1
+        loss = float(total) / steps
+        if not math.isfinite(loss):
+            raise LearningError(f"fit: the mean loss is {loss} after {steps} steps: lower Training.learning_rate")
+        return FitReport(len(known), steps, loss, time.perf_counter() - started)
+
+    def _teacher(self, piece: SliceTensors) -> Tensor | None:
+        if self.distillation is None or self.spec.teacher not in piece.teachers:
+            return None
+        return pick(piece.teachers[self.spec.teacher], piece.task_names, self.spec.tasks, "task")
+
+    def _batches(self, known: Tensor, order_seed: str) -> Iterator[Tensor]:
+        seed = int.from_bytes(hashlib.blake2b(order_seed.encode(), digest_size=7).digest(), "little")
+        order = torch.randperm(len(known), generator=torch.Generator().manual_seed(seed)).to(known.device)
+        yield from known[order].split(self.training.batch_size)
+
+    def _step(self, ids: Tensor, numbers: Tensor, labels: Tensor, teacher: Tensor | None) -> Tensor:
+        if self.adapter is not None and self.adapter_adam is not None and teacher is not None:
+            self.adapter_adam.step(adapter_loss(self.adapter, teacher, labels))
+        touched = self.table.touch(ids)
+        with self._autocast():
+            hidden = self.network(touched.embedded, self.normalizer.apply_(numbers))
+        loss = student_loss(self.network, hidden.float(), labels, teacher, self.distillation, self.adapter)
+        self.adam.step(loss)
+        self.table.update(touched, self.training.table_learning_rate)
+        return loss.detach()
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.partition(":")[0], dtype=torch.bfloat16, enabled=self.bf16)
+
+    @torch.inference_mode()
+    def predict(self, piece: SliceTensors) -> Tensor:
+        """Logits of the serving heads, (N, T) float32; changes nothing."""
+        ids = self.table.rows_of(pick(piece.ids, piece.id_names, tuple(name for name, _ in self.spec.ids), "id"))
+        numbers = pick(piece.numbers, piece.number_names, self.spec.numbers, "number")
+        scored = [torch.empty(0, len(self.spec.tasks), device=self.device)]
+        for first in range(0, len(ids), SCORING_ROWS):
+            rows = slice(first, first + SCORING_ROWS)
+            with self._autocast():
+                hidden = self.network(self.table.lookup(ids[rows]), self.normalizer.apply_(numbers[rows].clone()))
+            scored.append(self.network.serving(hidden.float()))
+        return torch.cat(scored)

@@ -1,0 +1,101 @@
+"""The manifest of a checkpoint: what it is, what it was made of, and how to build its network again.
+
+Belongs here: its fields, and JSON. Not here: weights (checkpoint.py), how versions are computed (exfm_assets/learning/).
+"""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from models.errors import CheckpointError
+from models.network import NetworkSpec
+from projects.learning import AuxiliaryHead, Distillation, KnowledgeDistillation, StudentAdapter, Training
+
+FILE = "manifest.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """What a checkpoint says of itself.
+
+    Args:
+        version: digest of all that it is made of.
+        model: ``teacher/<name>``, ``student/<name>`` or ``control/<name>``.
+        slice: key of the slice that it trained on last.
+        declaration: digest of what was declared.
+        parent: version that it continues, ``None`` for the first.
+        trained_until: newest impression seen, ISO 8601 in UTC; ``None`` if it saw none.
+        rows: rows of the slice with a known label.
+        data_versions: table -> digest of the slice that was read.
+        teacher_checkpoints: versions of the teacher whose predictions supervised this slice.
+        weights: sha256 of ``weights.safetensors``.
+        made_with: torch's version, device, when.
+    """
+
+    version: str
+    model: str
+    slice: str
+    declaration: str
+    parent: str | None
+    trained_until: str | None
+    rows: int
+    spec: NetworkSpec
+    training: Training
+    distillation: Distillation
+    weights: str
+    data_versions: dict[str, str] = field(default_factory=dict)
+    teacher_checkpoints: list[str] = field(default_factory=list)
+    metrics: dict[str, float | None] = field(default_factory=dict)
+    made_with: dict[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        plain = asdict(self)
+        plain["distillation"] = _described(self.distillation)
+        return json.dumps(plain, indent=1)
+
+
+def _described(distillation: Distillation) -> dict[str, Any] | None:
+    return None if distillation is None else {"type": type(distillation).__name__, **asdict(distillation)}
+
+
+def _distillation(plain: dict[str, Any] | None) -> Distillation:
+    if plain is None:
+        return None
+    values = {name: value for name, value in plain.items() if name != "type"}
+    if plain["type"] == KnowledgeDistillation.__name__:
+        return KnowledgeDistillation(**values)
+    adapter = values.pop("adapter")
+    return AuxiliaryHead(**values, adapter=StudentAdapter(**adapter) if adapter else None)
+
+
+def load_manifest(folder: Path, declaration: str | None = None) -> Manifest:
+    """Read a checkpoint's manifest.
+
+    Args:
+        declaration: what it must have been trained under; ``None`` takes any.
+
+    Raises:
+        CheckpointError: if it is missing, not a manifest, or of another declaration.
+    """
+    path, name = folder / FILE, f"{folder.parent.name}/{folder.name}"
+    if not path.is_file():
+        raise CheckpointError(f"checkpoint {name}: no {FILE}: train it first")
+    try:
+        plain = json.loads(path.read_text(encoding="utf-8"))
+        built = {
+            "spec": NetworkSpec.from_json(plain["spec"]),
+            "training": Training(**plain["training"]),
+            "distillation": _distillation(plain["distillation"]),
+        }
+        manifest = Manifest(**{**plain, **built})
+    except (ValueError, KeyError, TypeError) as broken:
+        raise CheckpointError(
+            f"checkpoint {name}: {FILE} is damaged ({broken}): delete the folder, train again"
+        ) from broken
+    if declaration is not None and manifest.declaration != declaration:
+        raise CheckpointError(
+            f"checkpoint {name}: trained under declaration {manifest.declaration}, the project now declares {declaration}: "
+            "train from the first slice again, or undo the change"
+        )
+    return manifest

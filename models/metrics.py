@@ -1,0 +1,99 @@
+"""Metrics of binary predictions, vectorised, in float64, from logits.
+
+Belongs here: numbers about scores and labels. Not here: which rows and which checkpoint (exfm_assets/learning/).
+A metric that is not defined (no rows, one class) is NaN, never a guess.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.floating]
+
+
+def log_loss(logits: Floats, labels: Floats) -> float:
+    """Mean binary cross-entropy, in nats; (N,), (N,) in {0, 1}."""
+    x, y = logits.astype(np.float64), labels.astype(np.float64)
+    return float((np.logaddexp(0.0, x) - y * x).mean()) if x.size else float("nan")
+
+
+def entropy(rate: float) -> float:
+    """Entropy of a base rate, in nats; 0 for a rate of 0 or 1."""
+    return float(-(rate * np.log(rate) + (1 - rate) * np.log1p(-rate))) if 0 < rate < 1 else 0.0
+
+
+def normalised_entropy(logits: Floats, labels: Floats) -> float:
+    """Log loss over the entropy of these rows' own base rate (He et al., ADKDD 2014); lower is better, 1 is the rate."""
+    base = entropy(float(labels.mean())) if labels.size else 0.0
+    return log_loss(logits, labels) / base if base > 0 else float("nan")
+
+
+def auc(logits: Floats, labels: Floats) -> float:
+    """Area under the ROC curve by ranks; ties count half."""
+    positives = int(labels.sum())
+    negatives = labels.size - positives
+    if not positives or not negatives:
+        return float("nan")
+    _, place, counts = np.unique(logits, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(counts) - (counts - 1) / 2)[place]
+    return float((ranks[labels > 0.5].sum() - positives * (positives + 1) / 2) / (positives * negatives))
+
+
+def gauc(logits: Floats, labels: Floats, groups: NDArray[np.integer]) -> float:
+    """AUC within each group (a user), weighted by its rows; groups of one class are left out."""
+    if not labels.size:
+        return float("nan")
+    _, group = np.unique(groups, return_inverse=True)
+    order = np.lexsort((logits, group))
+    g, x, y = group[order], logits[order], labels[order].astype(np.float64)
+    first = np.r_[True, (g[1:] != g[:-1]) | (x[1:] != x[:-1])]  # where a run of ties begins
+    run = np.cumsum(first) - 1
+    starts, sizes = np.flatnonzero(first), np.bincount(run)
+    rows = np.bincount(g)
+    before = np.r_[0, np.cumsum(rows)[:-1]]
+    ranks = (starts + (sizes + 1) / 2)[run] - before[g]  # within the group, ties averaged
+    positives = np.bincount(g, weights=y)
+    negatives = rows - positives
+    both = (positives > 0) & (negatives > 0)
+    if not both.any():
+        return float("nan")
+    above = np.bincount(g, weights=ranks * y) - positives * (positives + 1) / 2
+    each = above[both] / (positives[both] * negatives[both])
+    return float((each * rows[both]).sum() / rows[both].sum())
+
+
+def calibration(logits: Floats, labels: Floats) -> float:
+    """Mean prediction over mean label; 1 is exact."""
+    mean = float(labels.mean()) if labels.size else 0.0
+    return float(_sigmoid(logits).mean() / mean) if mean > 0 else float("nan")
+
+
+def ece(logits: Floats, labels: Floats, bins: int = 20) -> float:
+    """Expected calibration error: |mean prediction - mean label| over bins of equal size, weighted by rows."""
+    if not labels.size:
+        return float("nan")
+    order = np.argsort(logits, kind="stable")
+    chunks = np.array_split(order, min(bins, labels.size))
+    p, y = _sigmoid(logits), labels.astype(np.float64)
+    return float(sum(abs(p[chunk].mean() - y[chunk].mean()) * chunk.size for chunk in chunks) / labels.size)
+
+
+def transfer_ratio(control: float, student: float, teacher: float) -> float:
+    """(NE_control - NE_student) / (NE_control - NE_teacher); NaN where the teacher does not lead."""
+    lead = control - teacher
+    return (control - student) / lead if lead > 0 else float("nan")
+
+
+def evaluate(logits: Floats, labels: Floats, groups: NDArray[np.integer] | None = None) -> dict[str, float]:
+    """All metrics of one model on one set of rows: (N,) logits, (N,) labels in {0, 1}."""
+    metrics = {
+        "ne": normalised_entropy(logits, labels),
+        "auc": auc(logits, labels),
+        "log_loss": log_loss(logits, labels),
+        "calibration": calibration(logits, labels),
+        "ece": ece(logits, labels),
+    }
+    return metrics if groups is None else {**metrics, "gauc": gauc(logits, labels, groups)}
+
+
+def _sigmoid(logits: Floats) -> NDArray[np.float64]:
+    return np.exp(-np.logaddexp(0.0, -logits.astype(np.float64)))

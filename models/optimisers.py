@@ -1,0 +1,39 @@
+"""The dense optimiser: torch's Adam with its state by parameter name, so that a checkpoint can hold it.
+
+Belongs here: the dense step. Not here: the embedding table's row-wise Adagrad (embedding.py).
+"""
+
+import torch
+from torch import Tensor, nn
+
+MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+
+
+class Adam:
+    """Adam (Kingma, Ba 2015) over a module's parameters, fused: one kernel a step instead of dozens."""
+
+    def __init__(self, module: nn.Module, learning_rate: float) -> None:
+        self.names = [name for name, _ in module.named_parameters()]
+        self.parameters = list(module.parameters())
+        self._adam = torch.optim.Adam(self.parameters, lr=learning_rate, fused=True)
+
+    def step(self, loss: Tensor) -> None:
+        """Backward and one update; a parameter that the loss does not reach keeps its bits."""
+        self._adam.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self._adam.step()
+
+    def state(self) -> dict[str, Tensor]:
+        """``<parameter>.<moment>`` of every parameter that was ever updated."""
+        return {
+            f"{name}.{moment}": self._adam.state[parameter][moment]
+            for name, parameter in zip(self.names, self.parameters, strict=True)
+            for moment in MOMENTS
+            if parameter in self._adam.state
+        }
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        for name, parameter in zip(self.names, self.parameters, strict=True):
+            if f"{name}.step" in state:
+                # Adam keeps its step count on the parameter's device when fused, and the moments like the parameter.
+                self._adam.state[parameter] = {m: state[f"{name}.{m}"].clone().to(parameter.device) for m in MOMENTS}
