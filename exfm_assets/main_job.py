@@ -39,6 +39,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--quiet", action="store_true", help="no progress, only the table")
     chosen = parser.parse_args(arguments)
     console = Console(highlight=False, soft_wrap=True)
+    if not console.is_terminal:
+        console.width = 170  # a log or a pipe has no width of its own
     try:
         project = load_project()
         state = load_state(project)
@@ -68,8 +70,8 @@ def whole_range(project: Project, asked: str | None) -> str:
     ended = [piece for piece in closed if piece.end <= datetime.now(UTC)]
     if not ended:
         raise DeclarationError(f"Stream.first_slice: no slice since {stream.first_slice} has ended yet: start earlier")
-    first = ended[0] if stream.until else ended[-min(14, len(ended))]
-    return f"{first.key}...{ended[-1].key}"
+    oldest = ended[0] if stream.until else ended[-min(14, len(ended))]
+    return f"{oldest.key}...{ended[-1].key}"
 
 
 def _materialise(console: Console, state: State, select: str, slices: str, *, quiet: bool) -> tuple[int, Path]:

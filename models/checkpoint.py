@@ -87,7 +87,8 @@ def load_checkpoint(folder: Path, device: str = "cpu", declaration: str | None =
     name = f"{folder.parent.name}/{folder.name}"
     if not path.is_file():
         raise CheckpointError(
-            f"checkpoint {name}: its weights were dropped by retention: raise Retention.last, or train from the first slice"
+            f"checkpoint {name}: its weights were dropped by retention: "
+            "raise Retention.last, or train from the first slice"
         )
     if _sha256(path) != manifest.weights:
         raise CheckpointError(

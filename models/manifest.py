@@ -1,6 +1,7 @@
 """The manifest of a checkpoint: what it is, what it was made of, and how to build its network again.
 
-Belongs here: its fields, and JSON. Not here: weights (checkpoint.py), how versions are computed (exfm_assets/learning/).
+Belongs here: its fields, and JSON.
+Not here: weights (checkpoint.py), how versions are computed (exfm_assets/learning/).
 """
 
 import json
@@ -95,7 +96,7 @@ def load_manifest(folder: Path, declaration: str | None = None) -> Manifest:
         ) from broken
     if declaration is not None and manifest.declaration != declaration:
         raise CheckpointError(
-            f"checkpoint {name}: trained under declaration {manifest.declaration}, the project now declares {declaration}: "
-            "train from the first slice again, or undo the change"
+            f"checkpoint {name}: trained under declaration {manifest.declaration}, "
+            f"the project now declares {declaration}: train from the first slice again, or undo the change"
         )
     return manifest

@@ -22,7 +22,7 @@ def entropy(rate: float) -> float:
 
 
 def normalised_entropy(logits: Floats, labels: Floats) -> float:
-    """Log loss over the entropy of these rows' own base rate (He et al., ADKDD 2014); lower is better, 1 is the rate."""
+    """Log loss over the entropy of these rows' own base rate (He et al., ADKDD 2014); lower is better."""
     base = entropy(float(labels.mean())) if labels.size else 0.0
     return log_loss(logits, labels) / base if base > 0 else float("nan")
 

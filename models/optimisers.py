@@ -17,6 +17,10 @@ class Adam:
         self.parameters = list(module.parameters())
         self._adam = torch.optim.Adam(self.parameters, lr=learning_rate, fused=True)
 
+    @property
+    def has_stepped(self) -> bool:
+        return bool(self._adam.state)
+
     def step(self, loss: Tensor) -> None:
         """Backward and one update; a parameter that the loss does not reach keeps its bits."""
         self._adam.zero_grad(set_to_none=True)

@@ -5,6 +5,7 @@ Belongs here: turning frames and digests into Dagster metadata. Not here: comput
 
 import hashlib
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import dagster as dg
 import polars as pl
@@ -70,7 +71,7 @@ def result(
     asset_key: dg.AssetKey, digests: Iterable[str], schema: Mapping[str, pl.DataType], lineage: Lineage | None = None
 ) -> dg.MaterializeResult:
     """The materialisation of all slices of a run, with what they share."""
-    metadata: dict[str, object] = {keys.COLUMN_SCHEMA: table_schema(schema)}
+    metadata: dict[str, Any] = {keys.COLUMN_SCHEMA: table_schema(schema)}
     if lineage is not None:
         metadata[keys.COLUMN_LINEAGE] = column_lineage(lineage)
     return dg.MaterializeResult(asset_key=asset_key, metadata=metadata, data_version=combined(digests))

@@ -104,8 +104,8 @@ def _aggregated(work: Workspace, view: FeatureView, pieces: list[Slice]) -> Iter
     stream = work.project.stream
     start, end = pieces[0].start, pieces[-1].end
     around = list(stream.slices(needed_since(view, stream, start), end))
-    tables = [work.table(name).scan(around) for name in ("impressions", "outcomes", "interactions")]
-    rows = aggregate(view, stream, *tables, start=start, end=end)
+    shown, happened, done = (work.table(name).scan(around) for name in ("impressions", "outcomes", "interactions"))
+    rows = aggregate(view, stream, shown, happened, done, start, end)
     for piece in pieces:
         stamped = pl.col("event_timestamp").is_between(piece.start, piece.end, closed="right")
         yield piece, rows.filter(stamped)

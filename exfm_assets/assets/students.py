@@ -49,7 +49,11 @@ def _specs(project: Project, student: Student) -> list[dg.AssetSpec]:
     how = type(student.distillation).__name__ if student.distillation else "labels alone"
 
     def spec(
-        key: dg.AssetKey, deps: list[object], condition: dg.AutomationCondition, said: str, version: str
+        key: dg.AssetKey,
+        deps: list[dg.AssetKey | dg.AssetDep],
+        condition: dg.AutomationCondition,
+        said: str,
+        version: str,
     ) -> dg.AssetSpec:
         return dg.AssetSpec(
             key, deps=deps, description=said, code_version=version, automation_condition=condition,

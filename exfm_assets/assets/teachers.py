@@ -4,6 +4,7 @@ Belongs here: specs, the call of the walk, what is reported. Not here: the walk 
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import dagster as dg
 
@@ -38,7 +39,7 @@ def _specs(project: Project, teacher: Teacher) -> list[dg.AssetSpec]:
         for task in teacher.tasks
         for kind in ("logit", "probability")
     }
-    common = {
+    common: dict[str, Any] = {
         "partitions_def": slice_partitions(project.stream),
         "group_name": "teachers",
         "skippable": True,
@@ -96,7 +97,11 @@ def _teacher(project: Project, teacher: Teacher) -> dg.AssetsDefinition:
             said = [f"teacher/{teacher.name} {visit.piece.key}:"]
             if visit.stored is not None:
                 stored = visit.stored
-                metadata = {keys.LEAKS: stored.leaks, keys.CHECKPOINT: stored.checkpoint, keys.REUSED: stored.reused}
+                metadata: dict[str, object] = {
+                    keys.LEAKS: stored.leaks,
+                    keys.CHECKPOINT: stored.checkpoint,
+                    keys.REUSED: stored.reused,
+                }
                 digest = stored.path.stem.partition("-")[2] if stored.path else "none"
                 report_slice(context, predictions, visit.piece, stored.rows, digest, **metadata)
                 versions[predictions].append(digest)

@@ -89,15 +89,16 @@ class Chain:
         """
         index = self.shelf.work.project.stream.index_at(piece.start)
         parent = self.parent(index)
-        version = lineage_version(self.shelf.declaration, parent and parent.version, data, piece.key)
+        before = parent.version if parent is not None else None
+        version = lineage_version(self.shelf.declaration, before, data, piece.key)
         if self.shelf.has(piece) and (stored := self.shelf.manifest(piece)).version == version:
             return Advanced(manifest=stored, fit=None)
         learner = self.learner_at(index - 1)
         # A failed fit must not leave a half-trained learner behind for the next slice.
         self._learner = None
-        fit = learner.fit(rows(), order_seed=f"{self.training.seed}/{piece.key}")
+        fit = learner.fit(rows(), order_seed=piece.key)
         seen = newest()
-        trained_until = seen.isoformat() if seen is not None else parent and parent.trained_until
+        earlier = parent.trained_until if parent is not None else None
         manifest = save_checkpoint(
             self.shelf.folder(piece),
             learner,
@@ -105,8 +106,8 @@ class Chain:
             model=self.shelf.name,
             slice=piece.key,
             declaration=self.shelf.declaration,
-            parent=parent and parent.version,
-            trained_until=trained_until,
+            parent=before,
+            trained_until=seen.isoformat() if seen is not None and fit.steps else earlier,
             rows=fit.rows,
             data_versions=dict(data),
             teacher_checkpoints=list(teacher_checkpoints),

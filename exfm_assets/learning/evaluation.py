@@ -96,4 +96,5 @@ def true_logits(log: Path, impressions: pl.DataFrame, piece: Slice, task: str) -
     truth = pl.read_parquet(files)
     matched = impressions.select("impression_id").join(truth, on="impression_id", how="left", maintain_order="left")
     probability = matched[task].cast(pl.Float64).fill_null(float("nan")).to_numpy()
-    return np.log(probability) - np.log1p(-probability)
+    logits: np.ndarray = np.log(probability) - np.log1p(-probability)
+    return logits

@@ -141,9 +141,12 @@ def read_supervision_of(work: Workspace, teacher: Teacher, piece: Slice, service
     masked, leaks = mask_leaks(read, teacher.view)
     logits = masked.select(_logit(masked, f"{teacher.view}__{task}_logit") for task in teacher.tasks).to_numpy()
     checkpoints = masked[f"{teacher.view}__checkpoint"].drop_nulls().unique().sort().to_list()
-    scored = masked[f"{teacher.view}__checkpoint"].is_not_null().mean()
+    scored = masked.height - masked[f"{teacher.view}__checkpoint"].null_count()
     return Supervision(
-        logits=np.ascontiguousarray(logits), checkpoints=tuple(checkpoints), leaks=leaks, coverage=float(scored or 0.0)
+        logits=np.ascontiguousarray(logits),
+        checkpoints=tuple(checkpoints),
+        leaks=leaks,
+        coverage=scored / max(masked.height, 1),
     )
 
 

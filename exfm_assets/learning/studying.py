@@ -6,8 +6,7 @@ teacher's predictions. Not here: losses and learners (models/), releases (releas
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import datetime
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
@@ -18,7 +17,7 @@ from exfm_assets.learning.evaluation import Judged, evaluation_rows, served_inde
 from exfm_assets.learning.predictions import Supervision, files_of, read_supervision_of
 from exfm_assets.learning.releasing import released_versions
 from exfm_assets.learning.shelf import Shelf
-from exfm_assets.learning.teaching import Desk
+from exfm_assets.learning.teaching import Desk, newest_of
 from exfm_assets.resources import Workspace
 from models.batch import SliceTensors
 from models.network import NetworkSpec
@@ -57,7 +56,7 @@ class Class:
     asked: Asked
     student: Chain
     control: Chain
-    served: dict[str, Chain] = field(default_factory=dict)
+    served: dict[str, Chain]
 
 
 def student_chain(work: Workspace, student: Student, device: str, *, control: bool) -> Chain:
@@ -77,20 +76,18 @@ def walk_students(
     Raises:
         DataError: if an input, or a checkpoint that must be continued, does not exist.
     """
-    classes = [
-        Class(
-            one,
-            *(student_chain(work, one.student, device, control=control) for control in (False, True)),
-            served={
-                name: student_chain(work, one.student, device, control=name == CONTROL) for name in (STUDENT, CONTROL)
-            },
-        )
-        for one in asked
-    ]
+    classes = [_class(work, one, device) for one in asked]
     for piece in pieces:
         lesson = Lesson(work, Desk(work, piece, device, with_labels=True), [one.student for one in asked])
         for one in classes:
             yield _visit(work, one, lesson)
+
+
+def _class(work: Workspace, asked: Asked, device: str) -> Class:
+    def chain(control: bool) -> Chain:
+        return student_chain(work, asked.student, device, control=control)
+
+    return Class(asked, chain(False), chain(True), {STUDENT: chain(False), CONTROL: chain(True)})
 
 
 class Lesson:
@@ -120,7 +117,8 @@ class Lesson:
         if student.teacher is None:
             return None
         place = self.work.project.teacher(student.teacher).tasks.index(student.task)
-        return self.supervision(student.teacher).logits[rows, place]
+        logits: np.ndarray = self.supervision(student.teacher).logits[rows, place]
+        return logits
 
     def tensors(self, student: Student, rows: np.ndarray, *, supervised: bool) -> SliceTensors:
         taken = self.desk.tensors.take(torch.from_numpy(rows).to(self.desk.device))
@@ -157,15 +155,11 @@ def _visit(work: Workspace, one: Class, lesson: Lesson) -> Studied:
 def _advance(chain: Chain, student: Student, lesson: Lesson, rows: np.ndarray, *, supervised: bool) -> Advanced:
     supervised = supervised and chain.distillation is not None
 
-    def newest() -> datetime | None:
-        seen: datetime | None = lesson.desk.frame["event_timestamp"][rows].max()  # type: ignore[assignment]
-        return seen
-
     checkpoints = lesson.supervision(student.teacher).checkpoints if supervised and student.teacher else ()
     return chain.advance(
         lesson.desk.piece,
         lambda: lesson.tensors(student, rows, supervised=supervised),
-        newest,
+        lambda: newest_of(lesson.desk.frame["event_timestamp"][rows]),
         lesson.data(student, supervised=supervised),
         checkpoints,
     )

@@ -11,7 +11,6 @@ from datetime import datetime
 from functools import cached_property
 
 import polars as pl
-from models.network import NetworkSpec
 
 from exfm_assets.learning.chain import Advanced, Chain
 from exfm_assets.learning.predictions import Scorer, Stored, already_stored, named_checkpoints, store_predictions
@@ -19,6 +18,7 @@ from exfm_assets.learning.shelf import Shelf
 from exfm_assets.resources import Workspace
 from exfm_assets.transforms.inputs import slice_tensors
 from models.batch import SliceTensors
+from models.network import NetworkSpec
 from projects.learning import Teacher
 from projects.stream import Slice
 
@@ -58,7 +58,7 @@ class Taught:
 
 def teacher_chain(work: Workspace, teacher: Teacher, device: str) -> Chain:
     columns = work.project.columns_of(teacher.inputs, where=teacher.name)
-    spec = NetworkSpec.declare(teacher.network, columns, work.project.stream, tasks=teacher.tasks)
+    spec = NetworkSpec.declare(teacher.network, columns, work.project.stream, teacher.tasks)
     return Chain(Shelf.of(work, teacher), spec, teacher.training, None, device)
 
 
@@ -102,7 +102,13 @@ def _score(work: Workspace, teacher: Teacher, chain: Chain, older: Chain, desk: 
 
 def _train(teacher: Teacher, chain: Chain, desk: Desk) -> Advanced:
     data = {table: desk.digest(table) for table in ("logged_inputs", "labels")}
-    return chain.advance(desk.piece, lambda: desk.tensors, lambda: desk.frame["event_timestamp"].max(), data)
+    return chain.advance(desk.piece, lambda: desk.tensors, lambda: newest_of(desk.frame["event_timestamp"]), data)
+
+
+def newest_of(times: pl.Series) -> datetime | None:
+    """The latest of some timestamps, ``None`` of none."""
+    latest = times.max()
+    return latest if isinstance(latest, datetime) else None
 
 
 def _retain(work: Workspace, teacher: Teacher, chain: Chain, piece: Slice) -> None:

@@ -6,6 +6,7 @@ Not here: the numbers (learning/summary.py), drawing (assets/plots.py).
 
 import base64
 import html
+from collections.abc import Sequence
 from pathlib import Path
 
 import polars as pl
@@ -78,7 +79,7 @@ def _page(work: Workspace) -> str:
     return f"<!doctype html><html lang=en><head>{head}</head><body>{''.join(body)}</body></html>"
 
 
-def _table(rows: pl.DataFrame, columns: list[tuple[str, str, str | None]]) -> str:
+def _table(rows: pl.DataFrame, columns: Sequence[tuple[str, str, str | None]]) -> str:
     head = "".join(f"<th class={'n' if form else 't'}>{title}</th>" for _, title, form in columns)
     lines = []
     for row in rows.iter_rows(named=True):

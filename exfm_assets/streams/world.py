@@ -60,7 +60,8 @@ class World:
         drawn = np.stack(
             [generator(self.simulation.seed, kind, int(b)).standard_normal((BLOCK, width)) for b in blocks]
         )
-        return drawn[np.searchsorted(blocks, ids // BLOCK), ids % BLOCK]
+        found: Floats = drawn[np.searchsorted(blocks, ids // BLOCK), ids % BLOCK]
+        return found
 
     def activity(self, ids: Ints) -> Floats:
         """How often users come: heavy-tailed (log-normal)."""

@@ -3,7 +3,7 @@
 Belongs here: what is read back and compared. Not here: when, and what a failure stops (checks.py).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import duckdb
 import polars as pl
@@ -72,9 +72,9 @@ def feature_contract(view: FeatureView) -> Look:
     return look
 
 
-def _faults(frame: pl.DataFrame, expected: dict[str, pl.DataType], key: list[str]) -> Iterator[str]:
+def _faults(frame: pl.DataFrame, expected: Mapping[str, pl.DataType], key: list[str]) -> Iterator[str]:
     found = dict(frame.schema)
-    if found != expected:
+    if found != dict(expected):
         yield f"columns are {found}, not {expected}"
         return
     for name in key:
