@@ -72,7 +72,7 @@ def _manifest(learner: Learner, weights: str, fields: dict[str, Any]) -> Manifes
         "precision": "bf16" if learner.bf16 else "fp32",
         "created": datetime.now(UTC).isoformat(),
     }
-    own = {"spec": learner.spec, "training": learner.training, "distillation": learner.distillation}
+    own: dict[str, Any] = {"spec": learner.spec, "training": learner.training, "distillation": learner.distillation}
     return Manifest(**own, **fields, weights=weights, made_with=made_with)
 
 

@@ -48,7 +48,9 @@ class Adapter(nn.Module):
             nn.init.zeros_(self.outer.bias)
 
     def forward(self, logits: Tensor) -> Tensor:
-        bent = self.outer(torch.tanh(self.inner(logits.unsqueeze(2)))).squeeze(2)  # (B, T) -> (B, T, 1) -> (B, T)
+        bent: Tensor = self.outer(torch.tanh(self.inner(logits.unsqueeze(2)))).squeeze(
+            2
+        )  # (B, T) -> (B, T, 1) -> (B, T)
         return logits + bent
 
 

@@ -101,11 +101,12 @@ class Learner:
         if self.adam.has_stepped:
             return
         rate = labels.nanmean(dim=0).nan_to_num(0.5).clamp(1e-4, 1 - 1e-4)  # (T,)
-        for head in (self.network.serving, *self.network.heads.values()):
-            head.bias.copy_(torch.logit(rate))
+        for name, parameter in self.network.named_parameters():
+            if name == "serving.bias" or (name.startswith("heads.") and name.endswith(".bias")):
+                parameter.copy_(torch.logit(rate))
 
     def _teacher(self, piece: SliceTensors) -> Tensor | None:
-        if self.distillation is None or self.spec.teacher not in piece.teachers:
+        if self.distillation is None or self.spec.teacher is None or self.spec.teacher not in piece.teachers:
             return None
         return pick(piece.teachers[self.spec.teacher], piece.task_names, self.spec.tasks, "task")
 

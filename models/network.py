@@ -20,6 +20,13 @@ from projects.stream import Stream
 AUXILIARY, ADAPTER = "auxiliary", "adapter"
 
 
+def distillation_heads(distillation: Distillation) -> tuple[str, ...]:
+    """The heads that a distillation adds to the served one."""
+    if not isinstance(distillation, AuxiliaryHead):
+        return ()
+    return (AUXILIARY,) if distillation.adapter is None else (AUXILIARY, ADAPTER)
+
+
 @dataclass(frozen=True, kw_only=True)
 class NetworkSpec:
     """All that building a network needs; plain values, so that a manifest can hold it.
@@ -55,14 +62,11 @@ class NetworkSpec:
     ) -> "NetworkSpec":
         """The spec of a declared network."""
         rows = {column.name: column.rows for column in stream.id_columns}
-        heads = (AUXILIARY,) if isinstance(distillation, AuxiliaryHead) else ()
-        if isinstance(distillation, AuxiliaryHead) and distillation.adapter is not None:
-            heads = (AUXILIARY, ADAPTER)
         return cls(
             ids=tuple((name, rows[name]) for name in columns.ids),
             numbers=columns.features,
             tasks=tuple(tasks),
-            heads=heads,
+            heads=distillation_heads(distillation),
             teacher=teacher if distillation is not None else None,
             **asdict(network),
         )
@@ -70,7 +74,9 @@ class NetworkSpec:
     @classmethod
     def from_json(cls, plain: dict[str, Any]) -> "NetworkSpec":
         """Back from what ``dataclasses.asdict`` and JSON made of it."""
-        listed = {name: tuple(value) if isinstance(value, list) else value for name, value in plain.items()}
+        listed: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in plain.items()
+        }
         return cls(**{**listed, "ids": tuple((name, rows) for name, rows in plain["ids"])})
 
     @property
@@ -116,5 +122,5 @@ class DCN(nn.Module):
 
     def forward(self, embedded: Tensor, numbers: Tensor) -> Tensor:
         x = torch.cat([embedded.flatten(1), numbers], dim=1)  # (B, F, E), (B, D) -> (B, FE + D)
-        hidden = self.layers(self.cross(x))
+        hidden: Tensor = self.layers(self.cross(x))
         return hidden if hidden.dim() == 3 else hidden.unsqueeze(1)  # (B, H) -> (B, 1, H)

@@ -24,7 +24,7 @@ class Adam:
     def step(self, loss: Tensor) -> None:
         """Backward and one update; a parameter that the loss does not reach keeps its bits."""
         self._adam.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         self._adam.step()
 
     def state(self) -> dict[str, Tensor]:

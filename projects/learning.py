@@ -47,9 +47,9 @@ class Training:
         seed: of initialisation and order; a control uses its student's.
     """
 
-    batch_size: int = 4096
+    batch_size: int = 512
     learning_rate: float = 2e-3
-    table_learning_rate: float = 0.05
+    table_learning_rate: float = 0.1
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -73,12 +73,13 @@ PROJECT = Project(
             tasks=STREAM.task_names,
             inputs=(*SEEN_BY_STUDENTS, "surface", "user_activity", "item_activity", "user_surface_activity"),
             network=Network(embedding=16, cross=2, hidden=(128, 64), experts=4),
+            training=Training(batch_size=1024, learning_rate=1e-3, table_learning_rate=0.02),
         ),
     ),
     students=(
         _student("external_deep5", 1, "deep5", SMALL, AuxiliaryHead(weight=4.0)),
         _student("external_return24", 1, "return24", SMALL, AuxiliaryHead(weight=4.0)),
         _student("internal_deep5", 2, "deep5", MEDIUM, AuxiliaryHead(weight=4.0, adapter=StudentAdapter())),
-        _student("internal_deep3", 2, "deep3", MEDIUM, KnowledgeDistillation(weight=1.0)),
+        _student("internal_deep3", 2, "deep3", MEDIUM, KnowledgeDistillation(weight=4.0)),
     ),
 )

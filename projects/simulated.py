@@ -52,6 +52,7 @@ PROJECT = Project(
             tasks=("click", "convert"),
             inputs=(*SEEN_BY_STUDENTS, "surface", "user_activity", "item_activity", "user_surface_activity"),
             network=Network(embedding=16, cross=2, hidden=(128, 64), experts=4),
+            training=Training(batch_size=1024, learning_rate=1e-3, table_learning_rate=0.02),
         ),
     ),
     students=(
@@ -61,7 +62,7 @@ PROJECT = Project(
         ),
         Student(
             name="search_click", surface="search", task="click", inputs=SEEN_BY_STUDENTS, network=SMALL,
-            teacher="large", distillation=KnowledgeDistillation(weight=1.0),
+            teacher="large", distillation=KnowledgeDistillation(weight=4.0),
         ),
         Student(
             name="video_click", surface="video", task="click", inputs=SEEN_BY_STUDENTS, network=MEDIUM,

@@ -75,7 +75,8 @@ def _times(random: np.random.Generator, count: int, piece: Slice) -> Floats:
     hours = (piece.start.hour + piece.start.minute / 60 + grid / 3600e6) % 24
     busy = np.cumsum(1.0 + 0.6 * np.sin((hours - 14) / 24 * 2 * np.pi))
     drawn = random.uniform(busy[0], busy[-1], count)
-    return np.minimum(np.interp(drawn, busy, grid), grid[-1] - 1)
+    at: Floats = np.minimum(np.interp(drawn, busy, grid), grid[-1] - 1)
+    return at
 
 
 def _stamps(start: datetime, microseconds: Floats) -> pl.Series:

@@ -65,30 +65,34 @@ class World:
 
     def activity(self, ids: Ints) -> Floats:
         """How often users come: heavy-tailed (log-normal)."""
-        return np.exp(1.3 * self.traits(USERS, ids)[:, 0])
+        often: Floats = np.exp(1.3 * self.traits(USERS, ids)[:, 0])
+        return often
 
     def born(self, ids: Ints) -> Floats:
         """Days at which items were born; those alive at the start were born over two half-lives before it."""
         simulation = self.simulation
         before = -2 * simulation.half_life_days * (1 - ids / simulation.items)
         after = (ids - simulation.items + 1) / max(simulation.new_items_per_day, 1)
-        return np.where(ids < simulation.items, before, after)
+        days: Floats = np.where(ids < simulation.items, before, after)
+        return days
 
     def appeal(self, ids: Ints, moment: datetime) -> Floats:
         """How much items are shown: log-normal, halved every half-life, nothing before birth."""
         age = self.days(moment) - self.born(ids)
         decayed = np.exp(1.1 * self.traits(ITEMS, ids)[:, 0]) * 0.5 ** (age / self.simulation.half_life_days)
-        return np.where(age >= 0, decayed, 0.0)
+        shown: Floats = np.where(age >= 0, decayed, 0.0)
+        return shown
 
     def _turned(self, days: Floats) -> Floats:
         """How far taste has moved towards what it drifts to, as an angle."""
         simulation = self.simulation
-        moved = {
+        moved: dict[str, Floats] = {
             "none": np.zeros_like(days),
             "gradual": simulation.drift_strength * days / 7,
-            "sudden": simulation.drift_strength * (days >= simulation.drift_day),
-        }[simulation.drift]
-        return np.pi / 2 * moved
+            "sudden": simulation.drift_strength * (days >= simulation.drift_day).astype(np.float64),
+        }
+        angle: Floats = np.pi / 2 * moved[simulation.drift]
+        return angle
 
     def affinity(self, users: Ints, items: Ints, surfaces: Ints, days: Floats) -> Floats:
         """How well items meet users' taste of the day on a surface: about standard normal. Arrays broadcast, (N,)."""
@@ -96,21 +100,23 @@ class World:
         user, item = self.traits(USERS, users), self.traits(ITEMS, items)[:, first : first + taste]
         angle = self._turned(days)[:, None]
         wanted = np.cos(angle) * user[:, first : first + taste] + np.sin(angle) * user[:, first + taste :]
-        return np.einsum("nk,nk,nk->n", wanted, item, self._mix[surfaces]) / np.sqrt(taste)
+        met: Floats = np.einsum("nk,nk,nk->n", wanted, item, self._mix[surfaces]) / np.sqrt(taste)
+        return met
 
     @cached_property
     def _mix(self) -> Floats:
         """(S, K) positive weights of taste's dimensions on each surface, mean square 1."""
-        drawn = np.exp(0.5 * generator(self.simulation.seed, CONTEXT, 0).standard_normal(
-            (len(self.stream.surfaces), self.simulation.taste)
-        ))  # fmt: skip
-        return drawn / np.sqrt((drawn**2).mean(axis=1, keepdims=True))
+        shape = (len(self.stream.surfaces), self.simulation.taste)
+        drawn: Floats = np.exp(0.5 * generator(self.simulation.seed, CONTEXT, 0).standard_normal(shape))
+        mixed: Floats = drawn / np.sqrt((drawn**2).mean(axis=1, keepdims=True))
+        return mixed
 
     @cached_property
     def context_effects(self) -> Floats:
         """(T, C, CONTEXT_VALUES) effect of each context value on each task's logit."""
         shape = (len(self.stream.tasks), len(self.stream.context), CONTEXT_VALUES)
-        return 0.2 * generator(self.simulation.seed, CONTEXT, 1).standard_normal(shape)
+        effects: Floats = 0.2 * generator(self.simulation.seed, CONTEXT, 1).standard_normal(shape)
+        return effects
 
     def _free_logits(self, users: Ints, items: Ints, surfaces: Ints, context: Ints, days: Floats) -> Floats:
         """(N, T) logits before each surface's and task's intercept."""
@@ -121,7 +127,8 @@ class World:
         hour = 0.15 * np.sin(2 * np.pi * (days % 1.0))[:, None] * np.linspace(1, -1, tasks)
         places = np.arange(context.shape[1])
         effects = self.context_effects[:, places, context].sum(axis=2).T  # (T, N, C) -> (N, T)
-        return propensity + quality + liking + hour + effects
+        logits: Floats = propensity + quality + liking + hour + effects
+        return logits
 
     def probabilities(self, users: Ints, items: Ints, surfaces: Ints, context: Ints, days: Floats) -> Floats:
         """(N, T) true probabilities of an outcome inside its attribution window.
@@ -132,7 +139,8 @@ class World:
             days: (N,) days since the stream began.
         """
         free = self._free_logits(users, items, surfaces, context, days)
-        return 1 / (1 + np.exp(-(free + self.intercepts[surfaces])))
+        probabilities: Floats = 1 / (1 + np.exp(-(free + self.intercepts[surfaces])))
+        return probabilities
 
     def rates(self) -> Floats:
         """(S, T) mean rate of each task on each surface: 30 % down to 3 %."""
@@ -174,11 +182,13 @@ class World:
         candidates = np.searchsorted(weights, random.uniform(0, weights[-1], (CANDIDATES, len(users))))
         liking = np.stack([self.affinity(users, column, surfaces, days) for column in candidates])
         chosen = (liking + random.gumbel(size=liking.shape)).argmax(axis=0)
-        return candidates[chosen, np.arange(len(users))]
+        shown: Ints = candidates[chosen, np.arange(len(users))]
+        return shown
 
     def context_of(self, users: Ints, random: np.random.Generator) -> Ints:
         """(N, C) places of context values: each user's own most of the time."""
         columns = len(self.stream.context)
         usual = (users[:, None] * (2 * np.arange(columns) + 3) // 7) % CONTEXT_VALUES
         other = random.integers(0, CONTEXT_VALUES, usual.shape)
-        return np.where(random.uniform(size=usual.shape) < 0.85, usual, other)
+        values: Ints = np.where(random.uniform(size=usual.shape) < 0.85, usual, other)
+        return values

@@ -1,0 +1,68 @@
+"""Teacher predictions on the terminal, read through Feast: ``python -m exfm_assets.show_predictions``.
+
+    python -m exfm_assets.show_predictions [--teacher NAME] [--slice KEY] [--rows N]
+
+Belongs here: one look at what is stored. Not here: training sets (feature_repo/store.py has the calls).
+"""
+
+import argparse
+import sys
+
+import polars as pl
+from rich.console import Console
+
+from exfm_assets.resources import Workspace
+from exfm_assets.tables import DataError
+from exfm_assets.transforms.inputs import rows_of
+from projects.errors import DeclarationError, choose_from
+from projects.load import load_project
+from projects.stream import Slice
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Print, and give the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m exfm_assets.show_predictions", description=__doc__)
+    parser.add_argument("--teacher", help="default: the first declared")
+    parser.add_argument("--slice", help="default: the newest slice with impressions")
+    parser.add_argument("--rows", type=int, default=5)
+    chosen = parser.parse_args(arguments)
+    console = Console(highlight=False)
+    try:
+        print(_predictions(Workspace(load_project()), chosen.teacher, chosen.slice, chosen.rows))
+    except (DeclarationError, DataError) as refused:
+        console.print(f"[red]{refused}[/red]")
+        return 2
+    return 0
+
+
+def _predictions(work: Workspace, teacher_name: str | None, key: str | None, rows: int) -> pl.DataFrame:
+    project = work.project
+    if not project.teachers:
+        raise DeclarationError(f"Project({project.name}).teachers: () declares no teacher: declare one")
+    name = teacher_name or project.teachers[0].name
+    choose_from("--teacher", name, [teacher.name for teacher in project.teachers], what="teacher")
+    piece = project.stream.slice_of(key) if key else _newest_scored(work, name)
+    impressions = work.table("impressions")
+    if not impressions.rows(piece):
+        raise DataError(f"impressions: slice {piece.key} is empty: name another with --slice")
+    # The clock of the question is now: what is known today of impressions of back then.
+    moment = f"TIMESTAMPTZ '{work.now().isoformat()}' AS event_timestamp"
+    entities = f"{rows_of(impressions.path(piece), f'impression_id, {moment}')} LIMIT {max(rows, 1)}"
+    view = project.teacher(name).view
+    features = ["checkpoint", "trained_until", *(f"{task}_probability" for task in project.teacher(name).tasks)]
+    job = work.store.get_historical_features(
+        entity_df=entities, features=[f"{view}:{feature}" for feature in features], filter_by_created_timestamp=True
+    )
+    return pl.DataFrame(job.to_arrow()).drop("event_timestamp")
+
+
+def _newest_scored(work: Workspace, teacher: str) -> Slice:
+    folders = {path.parent.name for path in work.state.predictions(teacher).glob("slice=*/*.parquet")}
+    scored = [piece for piece in work.table("impressions").stored(work.project.stream) if piece.folder in folders]
+    if not scored:
+        raise DataError(f"teacher/{teacher}/predictions: no slice is there yet: run `make run` first")
+    return scored[-1]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,136 @@
+"""Checkpoints: what comes back, what is refused, and that nobody sees half of one."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from models import checkpoint
+from models.checkpoint import drop_weights, load_checkpoint, save_checkpoint, save_serving
+from models.errors import CheckpointError
+from models.learner import Learner
+from models.manifest import load_manifest
+from models.state import learner_state
+from projects.learning import AuxiliaryHead, Distillation, KnowledgeDistillation, StudentAdapter
+from tests.models.worlds import learner, piece
+
+ADAPTED = AuxiliaryHead(weight=4.0, gradient_scale=0.5, adapter=StudentAdapter())
+FIELDS: dict[str, Any] = {
+    "version": "0123456789ab",
+    "model": "student/feed_click",
+    "slice": "2026-01-02",
+    "declaration": "abc",
+    "parent": None,
+    "trained_until": "2026-01-02T23:59:59+00:00",
+    "rows": 270,
+    "data_versions": {"labels": "d1"},
+    "teacher_checkpoints": ["ffffffffffff"],
+    "metrics": {"loss": 0.5, "ne": None},
+}
+
+
+def saved(folder: Path, distillation: Distillation = ADAPTED) -> Learner:
+    mine = learner(distillation)
+    mine.fit(piece(), "a")
+    save_checkpoint(folder, mine, **FIELDS)
+    return mine
+
+
+@pytest.mark.parametrize("distillation", [None, KnowledgeDistillation(weight=2.0), AuxiliaryHead(), ADAPTED])
+def test_what_was_saved_comes_back_and_goes_on_bit_for_bit(tmp_path: Path, distillation: Distillation) -> None:
+    mine = saved(tmp_path / "c", distillation)
+    back, manifest = load_checkpoint(tmp_path / "c", declaration="abc")
+    assert (back.spec, back.training, back.distillation) == (mine.spec, mine.training, mine.distillation)
+    assert {name: getattr(manifest, name) for name in FIELDS} == FIELDS
+    assert load_manifest(tmp_path / "c") == manifest
+    for one in (mine, back):
+        one.fit(piece(seed=2), "b")
+    theirs = learner_state(back)
+    assert all(torch.equal(tensor, theirs[name]) for name, tensor in learner_state(mine).items())
+
+
+def test_an_untrained_network_is_a_checkpoint_too(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "c", learner(), **{**FIELDS, "trained_until": None})
+    back, manifest = load_checkpoint(tmp_path / "c")
+    assert manifest.trained_until is None
+    assert torch.equal(back.predict(piece()), learner().predict(piece()))
+
+
+def test_a_release_scores_alike_and_holds_only_what_serves(tmp_path: Path) -> None:
+    mine = saved(tmp_path / "c")
+    save_serving(tmp_path / "r", mine, load_manifest(tmp_path / "c"))
+    served, manifest = load_checkpoint(tmp_path / "r")
+    assert torch.equal(served.predict(piece(seed=3)), mine.predict(piece(seed=3)))
+    assert (manifest.distillation, manifest.spec.heads, manifest.version) == (None, (), FIELDS["version"])
+
+
+def spoil(path: Path, how: str) -> None:
+    data = bytearray(path.read_bytes())
+    if how == "cut":
+        data = data[: len(data) // 2]
+    else:
+        data[len(data) // 2] ^= 1
+    path.write_bytes(bytes(data))
+
+
+@pytest.mark.parametrize("how", ["cut", "one bit"])
+def test_damaged_weights_are_refused(tmp_path: Path, how: str) -> None:
+    saved(tmp_path / "c")
+    spoil(tmp_path / "c" / "weights.safetensors", how)
+    with pytest.raises(CheckpointError, match="weights.safetensors is damaged"):
+        load_checkpoint(tmp_path / "c")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"version": "1"}', "null"])
+def test_a_damaged_manifest_is_refused(tmp_path: Path, text: str) -> None:
+    saved(tmp_path / "c")
+    (tmp_path / "c" / "manifest.json").write_text(text)
+    with pytest.raises(CheckpointError, match="manifest.json is damaged"):
+        load_checkpoint(tmp_path / "c")
+
+
+def test_what_is_missing_dropped_or_of_another_declaration_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="no manifest.json"):
+        load_checkpoint(tmp_path / "c")
+    saved(tmp_path / "c")
+    with pytest.raises(CheckpointError, match="trained under declaration abc, the project now declares def"):
+        load_checkpoint(tmp_path / "c", declaration="def")
+    for _ in range(2):  # dropping again is safe
+        drop_weights(tmp_path / "c")
+    assert load_manifest(tmp_path / "c").version == FIELDS["version"]
+    with pytest.raises(CheckpointError, match="dropped by retention"):
+        load_checkpoint(tmp_path / "c")
+
+
+def test_a_manifest_of_another_network_is_refused(tmp_path: Path) -> None:
+    saved(tmp_path / "c")
+    path = tmp_path / "c" / "manifest.json"
+    plain = json.loads(path.read_text())
+    plain["spec"]["embedding"] = 8
+    path.write_text(json.dumps(plain))
+    with pytest.raises(CheckpointError, match="saved by another network"):
+        load_checkpoint(tmp_path / "c")
+
+
+def test_saving_again_replaces_and_leaves_nothing_beside(tmp_path: Path) -> None:
+    saved(tmp_path / "c")
+    first = load_manifest(tmp_path / "c").weights
+    saved(tmp_path / "c")
+    assert load_manifest(tmp_path / "c").weights == first
+    assert [path.name for path in tmp_path.iterdir()] == ["c"]
+
+
+def test_a_save_that_fails_leaves_the_old_checkpoint_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mine = saved(tmp_path / "c")
+
+    def broken(path: Path) -> str:
+        raise OSError("disk full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpoint, "_sha256", broken)
+        with pytest.raises(OSError, match="disk full"):
+            save_checkpoint(tmp_path / "c", mine, **{**FIELDS, "version": "ba9876543210"})
+    assert load_checkpoint(tmp_path / "c")[1].version == FIELDS["version"]
+    assert [path.name for path in tmp_path.iterdir() if not path.name.startswith(".")] == ["c"]
