@@ -14,6 +14,7 @@ from projects.learning import (
     Student,
     StudentAdapter,
     Teacher,
+    Training,
 )
 from projects.project import Project
 from projects.stream import Column, Stream, Task

@@ -14,7 +14,7 @@ def scored() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     draws = np.random.default_rng(0)
     logits = np.round(draws.normal(-1, 1.5, 2000), 1).astype(np.float32)  # rounded: many ties
     labels = (draws.random(2000) < 1 / (1 + np.exp(-logits))).astype(np.float32)
-    return logits, labels, draws.integers(0, 150, 2000)
+    return logits, labels, draws.integers(0, 800, 2000)
 
 
 def test_metrics_equal_scikit_learns(scored: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
