@@ -125,8 +125,8 @@ def test_every_head_begins_at_the_base_rate_once() -> None:
     mine.fit(first, "a")
     expected = torch.logit(first.labels.nanmean()).item()
     mine.fit(later, "b")
-    for head in (mine.network.serving, mine.network.heads["auxiliary"], mine.network.heads["adapter"]):
-        assert head.bias.item() == pytest.approx(expected, abs=1e-6)
+    for head in ("serving", "heads.auxiliary", "heads.adapter"):
+        assert learner_state(mine)[f"network.{head}.bias"].item() == pytest.approx(expected, abs=1e-6)
     assert expected != pytest.approx(torch.logit(later.labels.nanmean()).item(), abs=1e-3)
 
 
