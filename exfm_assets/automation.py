@@ -71,10 +71,15 @@ def never_released(release: dg.AssetKey) -> dg.AutomationCondition:
 
 
 def refresh_student(stream: Stream, release: dg.AssetKey, drift_report: dg.AssetKey) -> dg.AutomationCondition:
-    """Train on what has come since, when the release grew stale, its quality drifted, or there is none yet."""
+    """Train on what has come since, when the release grew stale, its quality drifted, or there is none yet.
+
+    Slices are asked for one after the other, since each continues the one before; the reason holds until the last.
+    """
     reason = just_stale(release) | just_failed(drift_report) | never_released(release)
+    # First in the conjunction: what stands later is only asked of slices that passed, and would forget the reason for
+    # those that must wait for the slice before them.
     wanted = reason.since(AC.newly_requested() | AC.newly_updated())
-    return (_recent(stream) & _ready() & wanted).with_label("refresh_student")
+    return (wanted & _recent(stream) & _ready()).with_label("refresh_student")
 
 
 def follow() -> dg.AutomationCondition:

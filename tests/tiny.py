@@ -39,7 +39,7 @@ def tiny_project(**changes: object) -> Project:
         name="tiny",
         stream=replace(simulated.PROJECT.stream, until=first + SLICES * timedelta(days=1)),
         simulation=Simulation(
-            impressions_per_day=1_500, users=200, items=60, new_users_per_day=20, new_items_per_day=6
+            impressions_per_day=1_500, users=200, items=60, new_users_per_day=20, new_items_per_day=6, orphan_share=0.02
         ),
         teachers=(teacher,),
         students=students,

@@ -27,7 +27,9 @@ def release_assets(project: Project) -> list[dg.AssetsDefinition]:
 
 
 def _release_spec(student: Student) -> dg.AssetSpec:
-    deps = [dg.AssetDep(student_key(student, part), partition_mapping=LAST) for part in ("student", "evaluation")]
+    # All slices, not the last one: `just_stale` looks from each slice of the checkpoint down to the release, and
+    # Dagster would take that way through this very mapping.
+    deps = [dg.AssetDep(student_key(student, part)) for part in ("student", "evaluation")]
     return dg.AssetSpec(
         student_key(student, "release"),
         deps=deps,

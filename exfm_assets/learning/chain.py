@@ -91,8 +91,8 @@ class Chain:
         parent = self.parent(index)
         before = parent.version if parent is not None else None
         version = lineage_version(self.shelf.declaration, before, data, piece.key)
-        if self.shelf.has(piece) and (stored := self.shelf.manifest(piece)).version == version:
-            return Advanced(manifest=stored, fit=None)
+        if self.shelf.holds(piece, version):
+            return Advanced(manifest=self.shelf.manifest(piece), fit=None)
         learner = self.learner_at(index - 1)
         # A failed fit must not leave a half-trained learner behind for the next slice.
         self._learner = None

@@ -12,6 +12,7 @@ from exfm_assets.learning.lineage import declaration_digest
 from exfm_assets.resources import Workspace
 from exfm_assets.tables import DataError
 from models.checkpoint import drop_weights, load_checkpoint
+from models.errors import CheckpointError
 from models.learner import Learner
 from models.manifest import Manifest, load_manifest
 from projects.learning import Student, Teacher
@@ -43,10 +44,7 @@ class Shelf:
         return (self.folder(piece) / "manifest.json").is_file()
 
     def manifest(self, piece: Slice) -> Manifest:
-        return load_manifest(self.folder(piece), declaration=self.declaration)
-
-    def load(self, piece: Slice, device: str) -> tuple[Learner, Manifest]:
-        """The checkpoint that trained last on a slice.
+        """What the checkpoint that trained last on a slice says of itself.
 
         Raises:
             DataError: if there is none.
@@ -55,15 +53,39 @@ class Shelf:
         if not self.has(piece):
             raise DataError(
                 f"{self.name}: no checkpoint trained on slice {piece.key}: "
-                f"materialise {self.name}/checkpoint for it first"
+                f"materialise {self.asset} for it and the slices before it first"
             )
+        return load_manifest(self.folder(piece), declaration=self.declaration)
+
+    def holds(self, piece: Slice, version: str) -> bool:
+        """Is this very version stored whole for the slice? One of another declaration, or a damaged one, is not."""
+        if not self.has(piece):
+            return False
+        try:
+            return load_manifest(self.folder(piece)).version == version
+        except CheckpointError:
+            return False
+
+    def load(self, piece: Slice, device: str) -> tuple[Learner, Manifest]:
+        """The checkpoint that trained last on a slice.
+
+        Raises:
+            DataError, CheckpointError: as ``manifest`` does, and if its weights were dropped.
+        """
+        self.manifest(piece)
         return load_checkpoint(self.folder(piece), device=device, declaration=self.declaration)
 
-    def keep_only(self, kept: Iterable[str]) -> int:
-        """Drop the weights of all checkpoints but those versions; manifests stay. Gives back how many were dropped."""
+    @property
+    def asset(self) -> str:
+        """The asset that makes these checkpoints."""
+        kind, _, name = self.name.partition("/")
+        return f"student/{name}/control" if kind == "control" else f"{kind}/{name}/checkpoint"
+
+    def drop_older(self, than: Slice, kept: Iterable[str]) -> None:
+        """Drop the weights of checkpoints of slices before one, but for some versions; manifests stay."""
         versions = set(kept)
-        holding = sorted(self.work.state.checkpoints(self.name).glob("slice=*/weights.safetensors"))
-        others = [path.parent for path in holding if load_manifest(path.parent).version not in versions]
-        for folder in others:
-            drop_weights(folder)
-        return len(others)
+        stream = self.work.project.stream
+        for path in sorted(self.work.state.checkpoints(self.name).glob("slice=*/weights.safetensors")):
+            manifest = load_manifest(path.parent)
+            if stream.slice_of(manifest.slice).start < than.start and manifest.version not in versions:
+                drop_weights(path.parent)

@@ -209,7 +209,5 @@ def _retain(work: Workspace, one: Class, piece: Slice) -> None:
     stream, student = work.project.stream, one.asked.student
     index = stream.index_at(piece.start)
     back = max(work.project.retention.last, index - served_index(stream, student, index) + 1)
-    recent = [stream.slice_at(place) for place in range(max(index - back + 1, 0), index + 1)]
     for chain in (one.student, one.control):
-        kept = {chain.shelf.manifest(at).version for at in recent if chain.shelf.has(at)}
-        chain.shelf.keep_only(kept | released_versions(work, student))
+        chain.shelf.drop_older(stream.slice_at(index - back + 1), released_versions(work, student))

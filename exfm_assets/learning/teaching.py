@@ -116,6 +116,4 @@ def _retain(work: Workspace, teacher: Teacher, chain: Chain, piece: Slice) -> No
     stream = work.project.stream
     index = stream.index_at(piece.start)
     back = max(work.project.retention.last, teacher.lag + teacher.publish_every)
-    recent = (stream.slice_at(place) for place in range(max(index - back + 1, 0), index + 1))
-    kept = {chain.shelf.manifest(one).version for one in recent if chain.shelf.has(one)}
-    chain.shelf.keep_only(kept | named_checkpoints(work, teacher))
+    chain.shelf.drop_older(stream.slice_at(index - back + 1), named_checkpoints(work, teacher))

@@ -1,0 +1,173 @@
+"""What asks for what, tick by tick: automation conditions on a tiny project, events reported instead of computed."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import polars as pl
+import pytest
+from dagster._core.definitions.freshness import FreshnessState, FreshnessStateChange
+
+from exfm_assets.definitions import build_defs
+from exfm_assets.resources import Workspace
+from exfm_assets.tables import write_parquet
+from tests.graph.runs import FIRST, LAST, run
+from tests.tiny import SLICES, tiny_project, tiny_workspace
+
+KEYS = [f"2026-01-0{day}" for day in range(1, SLICES + 1)]
+DRIFT = dg.AssetKey("drift_report")
+
+
+def key(path: str) -> dg.AssetKey:
+    return dg.AssetKey(path.split("/"))
+
+
+class Clockwork:
+    """Ticks the sensor's conditions over an instance, and tells what each tick asks for."""
+
+    def __init__(self, work: Workspace) -> None:
+        self.work, self.defs = work, build_defs(work)
+        self.instance = dg.DagsterInstance.ephemeral()
+        self.cursor: Any = None
+
+    def tick(self) -> dict[str, list[str]]:
+        result = dg.evaluate_automation_conditions(defs=self.defs, instance=self.instance, cursor=self.cursor)
+        self.cursor = result.cursor
+        graph, asked = self.defs.resolve_asset_graph(), {}
+        for one in result.results:
+            if one.true_subset.is_empty or not isinstance(one.key, dg.AssetKey):
+                continue
+            sliced = graph.get(one.key).is_partitioned
+            keys = one.true_subset.expensively_compute_partition_keys() if sliced else []
+            asked[one.key.to_user_string()] = sorted(keys)
+        return asked
+
+    def materialised(self, path: str, partitions: list[str] | None = None) -> None:
+        for partition in partitions or [None]:  # type: ignore[list-item]
+            self.instance.report_runless_asset_event(dg.AssetMaterialization(key(path), partition=partition))
+
+    def everything_but(self, *paths: str) -> None:
+        """Report every asset as materialised for all slices, but for those that start with one of the paths."""
+        graph = self.defs.resolve_asset_graph()
+        for one in sorted(graph.get_all_asset_keys()):
+            name = one.to_user_string()
+            if not name.startswith(paths):
+                self.materialised(name, KEYS if graph.get(one).is_partitioned else None)
+
+    def grew(self, path: str, state: FreshnessState) -> None:
+        """Report a release's freshness as the daemon would."""
+        change = FreshnessStateChange(
+            key=key(path),
+            previous_state=FreshnessState.PASS,
+            new_state=state,
+            state_change_timestamp=datetime.now(UTC).timestamp(),
+        )
+        self.instance._report_runless_asset_event(change)
+
+
+@pytest.fixture
+def clockwork(tmp_path: Path) -> Clockwork:
+    return Clockwork(tiny_workspace(tmp_path))
+
+
+def test_an_empty_instance_is_caught_up_without_a_hand(clockwork: Clockwork) -> None:
+    asked = clockwork.tick()
+    assert asked["simulated_log"] == asked["impressions"] == asked["labels"] == asked["features/user_activity"] == KEYS
+    assert "feature_registry" in asked
+    clockwork.materialised("feature_registry")
+    asked = clockwork.tick()
+    assert asked["logged_inputs"] == KEYS
+    # A chain is asked for slice by slice, and there is no release yet.
+    assert asked["teacher/large/checkpoint"] == asked["student/feed_click/checkpoint"] == KEYS[:1]
+
+
+def test_when_all_is_there_nothing_is_asked_for(clockwork: Clockwork) -> None:
+    clockwork.everything_but()
+    clockwork.tick()
+    assert clockwork.tick() == {}
+
+
+def test_a_missing_slice_is_asked_for_once_its_inputs_are_there(clockwork: Clockwork) -> None:
+    clockwork.everything_but("teacher", "student", "drift_report", "report")
+    asked = clockwork.tick()
+    assert asked["teacher/large/checkpoint"] == KEYS[:1]
+    clockwork.materialised("teacher/large/checkpoint", KEYS[:1])
+    asked = clockwork.tick()
+    assert asked["teacher/large/checkpoint"] == KEYS[1:2]
+    assert KEYS[1] in asked["teacher/large/predictions"]
+
+
+def test_students_wait_for_a_reason_and_evaluations_do_not(clockwork: Clockwork) -> None:
+    clockwork.everything_but(
+        "student/feed_click/checkpoint", "student/feed_click/control", "student/feed_click/evaluation"
+    )
+    asked = clockwork.tick()
+    assert asked["student/feed_click/evaluation"] == KEYS
+    assert "student/feed_click/checkpoint" not in asked and "student/feed_click/control" not in asked
+
+
+@pytest.mark.parametrize("state", [FreshnessState.WARN, FreshnessState.FAIL])
+def test_a_stale_release_asks_for_the_missing_slices_of_its_student_alone(
+    clockwork: Clockwork, state: FreshnessState
+) -> None:
+    clockwork.everything_but("student/feed_click/checkpoint", "student/feed_convert/checkpoint")
+    clockwork.materialised("student/feed_click/checkpoint", KEYS[:3])
+    clockwork.tick()
+    clockwork.grew("student/feed_click/release", state)
+    asked = clockwork.tick()
+    assert asked["student/feed_click/checkpoint"] == [KEYS[3]]  # the next one continues it
+    assert "student/feed_convert/checkpoint" not in asked
+    clockwork.materialised("student/feed_click/checkpoint", [KEYS[3]])
+    assert clockwork.tick()["student/feed_click/checkpoint"] == [KEYS[4]]
+    clockwork.materialised("student/feed_click/checkpoint", [KEYS[4]])
+    assert "student/feed_click/checkpoint" not in clockwork.tick()
+
+
+def drifted(clockwork: Clockwork, *, passed: bool) -> None:
+    """Run the drift report for real on a planted table, so that its check is what is evaluated."""
+    rows = pl.DataFrame({"student": ["feed_click"], "drifted": [not passed], "reason": ["planted"]})
+    write_parquet(rows, clockwork.work.state.reports / "drift.parquet")
+    evaluation = dg.AssetCheckEvaluation(
+        asset_key=DRIFT, check_name="drift", passed=passed, severity=dg.AssetCheckSeverity.WARN, metadata={}
+    )
+    clockwork.materialised("drift_report")
+    clockwork.instance.report_runless_asset_event(evaluation)
+
+
+def test_a_failed_drift_check_retrains_and_so_does_the_next_one(clockwork: Clockwork) -> None:
+    clockwork.everything_but("student/feed_click/checkpoint")
+    clockwork.materialised("student/feed_click/checkpoint", KEYS[:2])
+    clockwork.tick()
+    drifted(clockwork, passed=True)
+    assert "student/feed_click/checkpoint" not in clockwork.tick()
+    drifted(clockwork, passed=False)
+    assert clockwork.tick()["student/feed_click/checkpoint"] == [KEYS[2]]
+    clockwork.materialised("student/feed_click/checkpoint", [KEYS[2]])
+    assert clockwork.tick()["student/feed_click/checkpoint"] == [KEYS[3]]
+    drifted(clockwork, passed=False)  # while the first reason is still being served
+    clockwork.materialised("student/feed_click/checkpoint", [KEYS[3]])
+    assert clockwork.tick()["student/feed_click/checkpoint"] == [KEYS[4]]
+
+
+def test_a_failed_slice_is_not_asked_for_again(tmp_path: Path) -> None:
+    work = tiny_workspace(tmp_path)
+    clockwork = Clockwork(work)
+    (tmp_path / "tiny").mkdir()
+    (tmp_path / "tiny" / "log").write_text("a file where a folder must be")
+    assert not run(work, FIRST, LAST, select='key:"simulated_log"', instance=clockwork.instance).success
+    assert "simulated_log" not in clockwork.tick()
+
+
+def test_labels_of_a_live_stream_wait_for_their_windows(tmp_path: Path) -> None:
+    now = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    project = tiny_project()
+    first = now - timedelta(days=4)
+    live = replace(project, stream=replace(project.stream, first_slice=first, until=None))
+    clockwork = Clockwork(tiny_workspace(tmp_path, live))
+    clockwork.materialised("feature_registry")
+    asked = clockwork.tick()
+    ended = [f"{first + timedelta(days=day):%Y-%m-%d}" for day in range(4)]
+    assert asked["impressions"] == asked["logged_inputs"] == ended
+    assert asked["labels"] == ended[:-1]  # windows of yesterday's last impressions close at noon today

@@ -1,0 +1,177 @@
+"""The whole graph on a tiny stream: what it leaves, says, and leaves again."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import dagster as dg
+import polars as pl
+
+from exfm_assets import metadata_keys as keys
+from exfm_assets.learning.evaluation import served_index
+from exfm_assets.learning.releasing import current_release
+from models.checkpoint import load_checkpoint
+from models.manifest import load_manifest
+from projects.learning import KnowledgeDistillation
+from tests.conftest import Ran
+from tests.graph.runs import FIRST, LAST, failed_checks, left_by, run
+from tests.tiny import SLICES, tiny_project, tiny_workspace
+
+
+def test_everything_is_materialised_and_every_check_passes(ran: Ran) -> None:
+    assert ran.result.success
+    assert failed_checks(ran.result) == []
+    graph = {key for spec in ran.result.get_asset_materialization_events() for key in [spec.asset_key]}
+    assert len(graph) == 23
+    for name in ("impressions", "outcomes", "interactions", "labels", "logged_inputs"):
+        assert len(ran.work.table(name).stored(ran.work.project.stream)) == SLICES
+
+
+def test_a_teacher_scores_each_slice_with_the_checkpoint_of_the_slice_before(ran: Ran) -> None:
+    stream, teacher = ran.work.project.stream, ran.work.project.teachers[0]
+    assert not list((ran.work.state.predictions(teacher.name) / stream.slice_at(0).folder).glob("*"))
+    for index in range(1, SLICES):
+        piece, before = stream.slice_at(index), stream.slice_at(index - 1)
+        (file,) = (ran.work.state.predictions(teacher.name) / piece.folder).glob("*.parquet")
+        stored, manifest = (
+            pl.read_parquet(file),
+            load_manifest(ran.work.state.checkpoints("teacher/large") / before.folder),
+        )
+        assert stored["checkpoint"].unique().to_list() == [manifest.version]
+        newest_seen = ran.work.table("impressions").read([before])["event_timestamp"].max()
+        assert stored["trained_until"].unique().to_list() == [newest_seen]
+        assert (stored["trained_until"] < stored["event_timestamp"]).all()
+        assert stored["impression_id"].equals(ran.work.table("impressions").read([piece])["impression_id"])
+
+
+def test_students_name_the_teacher_checkpoint_that_supervised_them(ran: Ran) -> None:
+    stream = ran.work.project.stream
+    for index in range(SLICES):
+        piece = stream.slice_at(index)
+        student = load_manifest(ran.work.state.checkpoints("student/feed_click") / piece.folder)
+        control = load_manifest(ran.work.state.checkpoints("control/feed_click") / piece.folder)
+        folder = ran.work.state.checkpoints("teacher/large")
+        taught_by = [load_manifest(folder / stream.slice_at(index - 1).folder).version] if index else []
+        assert student.teacher_checkpoints == taught_by
+        assert control.teacher_checkpoints == [] and "predictions" not in control.data_versions
+        assert student.rows == control.rows > 0
+
+
+def test_each_slice_is_judged_by_what_would_have_been_serving(ran: Ran) -> None:
+    stream = ran.work.project.stream
+    for student in ran.work.project.students:
+        lag = stream.serving_lag(stream.task(student.task).window)
+        assert lag == 2  # daily slices: yesterday's labels were still open at midnight
+        rows = ran.work.evaluations(student.name).read(ran.work.evaluations(student.name).stored(stream))
+        for index in range(SLICES):
+            mine = rows.filter(pl.col("slice") == stream.slice_at(index).key, pl.col("model") == "student")
+            assert served_index(stream, student, index) == index - lag
+            if index < lag:
+                assert mine.is_empty()
+                continue
+            folder = ran.work.state.checkpoints(f"student/{student.name}") / stream.slice_at(index - lag).folder
+            assert mine["checkpoint"].to_list() == [load_manifest(folder).version]
+        judged = rows.group_by("slice").agg(pl.col("rows").n_unique())
+        assert (judged["rows"] == 1).all()  # all models of a slice on the same rows
+        assert set(rows["model"]) == {"student", "control", "teacher", "best"}
+
+
+def test_a_release_serves_without_what_only_distillation_needs(ran: Ran) -> None:
+    for student in ran.work.project.students:
+        release = current_release(ran.work, student)
+        assert release is not None and release.slice == LAST
+        learner, manifest = load_checkpoint(ran.work.state.release(student.name) / release.version)
+        assert manifest.version == release.version
+        assert not learner.network.heads and learner.adapter is None
+
+
+def test_metadata_say_rows_schema_lineage_and_versions(ran: Ran) -> None:
+    events = {
+        (event.asset_key.to_user_string(), event.partition): event.materialization.metadata
+        for event in ran.result.get_asset_materialization_events()
+    }
+    labels = events[("labels", LAST)]
+    rows = ran.work.table("labels").rows(ran.work.project.stream.slice_of(LAST))
+    assert labels[keys.PARTITION_ROW_COUNT].value == rows
+    assert {column.name for column in labels[keys.COLUMN_SCHEMA].value.columns} >= {
+        "impression_id",
+        "click",
+        "closed_at",
+    }
+    inputs = events[("logged_inputs", LAST)][keys.COLUMN_LINEAGE].value
+    (source,) = inputs.deps_by_column["item_activity__click_rate_7d"]
+    assert (source.asset_key, source.column_name) == (dg.AssetKey(["features", "item_activity"]), "click_rate_7d")
+    student = events[("student/feed_click/checkpoint", LAST)]
+    assert student[keys.CHECKPOINT].value == student[keys.DATA_VERSION].value
+    assert len(student[keys.TEACHER_CHECKPOINTS].value) == 1
+    assert student[keys.COVERAGE].value == 1.0 and student[keys.LEAKS].value == 0
+    plot = events[("student/feed_click/evaluation", LAST)][keys.NE_PLOT].value
+    assert plot.startswith("![NE over slices](data:image/png;base64,")
+    assert events[("impressions", FIRST)][keys.QUARANTINED].value == {}
+    assert "orphan" in events[("outcomes", LAST)][keys.QUARANTINED].value
+
+
+def test_the_report_is_one_file_with_every_student(ran: Ran) -> None:
+    page = (ran.work.state.reports / "report.html").read_text()
+    assert all(student.name in page for student in ran.work.project.students)
+    assert page.count("data:image/png;base64,") == 2 * len(ran.work.project.students)
+    assert not re.search(r'(src|href)="http', page)
+
+
+def test_one_slice_later_is_as_if_all_had_run_at_once(ran: Ran, tmp_path: Path) -> None:
+    work = tiny_workspace(tmp_path)
+    assert run(work, FIRST, "2026-01-04").success
+    assert run(work, LAST, LAST).success
+    assert left_by(work) == left_by(ran.work)
+
+
+def test_running_again_changes_nothing_and_trains_nothing(tmp_path: Path) -> None:
+    work = tiny_workspace(tmp_path)
+    assert run(work, FIRST, "2026-01-03").success
+    before = left_by(work)
+    times = {path: path.stat().st_mtime_ns for path in work.state.folder.rglob("weights.safetensors")}
+    assert run(work, FIRST, "2026-01-03").success
+    assert left_by(work) == before
+    assert times == {path: path.stat().st_mtime_ns for path in work.state.folder.rglob("weights.safetensors")}
+    assert all(len(list(folder.glob("*"))) <= 1 for folder in work.state.predictions("large").glob("slice=*"))
+
+
+def test_each_student_can_be_materialised_alone(tmp_path: Path) -> None:
+    work = tiny_workspace(tmp_path)
+    assert run(work, FIRST, "2026-01-03", select='not key:"student/*"').success
+    assert run(work, FIRST, "2026-01-03", select='key:"student/feed_click/checkpoint"').success
+    checkpoints = work.state.folder / "checkpoints"
+    assert (checkpoints / "student" / "feed_click").is_dir()
+    assert not (checkpoints / "control").exists() and not (checkpoints / "student" / "feed_convert").exists()
+
+
+def test_a_changed_student_is_trained_anew_and_others_are_kept(tmp_path: Path) -> None:
+    work = tiny_workspace(tmp_path)
+    assert run(work, FIRST, "2026-01-02").success
+    kept = left_by(work)
+    first, *rest = work.project.students
+    changed = tiny_project(students=(replace(first, distillation=KnowledgeDistillation()), *rest))
+    assert run(tiny_workspace(tmp_path, changed), FIRST, "2026-01-02").success
+    now = left_by(work)
+    differ = {name.split("/slice=")[0] for name in kept if now.get(name) != kept[name]}
+    assert "checkpoints/student/feed_click" in differ
+    assert not {name for name in differ if "convert" in name or "teacher" in name or "control" in name}
+
+
+def test_continuing_a_changed_student_in_the_middle_is_refused(tmp_path: Path) -> None:
+    work = tiny_workspace(tmp_path)
+    assert run(work, FIRST, "2026-01-02").success
+    first, *rest = work.project.students
+    changed = tiny_project(students=(replace(first, distillation=KnowledgeDistillation()), *rest))
+    result = run(tiny_workspace(tmp_path, changed), "2026-01-03", "2026-01-03")
+    assert not result.success
+    said = [event.step_failure_data.error.cause.message for event in result.get_step_failure_events()]
+    assert any("trained under declaration" in one and "train from the first slice again" in one for one in said)
+
+
+def test_a_slice_cannot_be_trained_before_the_one_it_continues(tmp_path: Path) -> None:
+    work = tiny_workspace(tmp_path)
+    assert run(work, FIRST, "2026-01-03", select="group:stream or group:features").success
+    result = run(work, "2026-01-03", "2026-01-03", select='key:"teacher/large/checkpoint"')
+    (failure,) = result.get_step_failure_events()
+    assert "materialise" in str(failure.step_failure_data.error.cause.message)
