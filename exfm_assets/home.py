@@ -7,6 +7,7 @@ Not here: what Dagster keeps there.
 import os
 from pathlib import Path
 
+from projects.aside import aside_of
 from projects.state import ROOT, state_root
 
 COMMITTED = ROOT / "dagster_home"
@@ -27,7 +28,7 @@ def dagster_home() -> Path:
     home = state / "dagster_home"
     home.mkdir(parents=True, exist_ok=True)
     moved = (COMMITTED / "dagster.yaml").read_text(encoding="utf-8").replace("data/dagster", f"{state}/dagster")
-    aside = home / f".dagster.yaml.{os.getpid()}"
+    aside = aside_of(home / "dagster.yaml")
     aside.write_text(moved, encoding="utf-8")
     aside.replace(home / "dagster.yaml")
     return home

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import polars as pl
 
+from projects.aside import aside_of
 from projects.stream import Slice, Stream
 
 PART = "part.parquet"
@@ -28,7 +29,7 @@ def write_parquet(frame: pl.DataFrame, path: Path) -> None:
     The name of the unfinished file ends in neither ``.parquet`` nor anything else that a reader globs.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside = aside_of(path)
     with aside.open("wb") as file:
         frame.write_parquet(file, compression="zstd", statistics=True)
         file.flush()

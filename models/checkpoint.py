@@ -22,6 +22,7 @@ from models.errors import CheckpointError
 from models.learner import Learner
 from models.manifest import FILE, Manifest, load_manifest
 from models.state import learner_state, load_state, serving_state
+from projects.aside import aside_of
 
 WEIGHTS, SERVING = "weights.safetensors", "serving.safetensors"
 
@@ -44,7 +45,7 @@ def save_serving(folder: Path, learner: Learner, manifest: Manifest) -> Manifest
 def _save(
     folder: Path, name: str, learner: Learner, state: dict[str, Tensor], manifest_of: Callable[[str], Manifest]
 ) -> Manifest:
-    aside = folder.with_name(f".{folder.name}.{os.getpid()}")
+    aside = aside_of(folder)
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
     save_file({key: value.detach().cpu().contiguous() for key, value in state.items()}, aside / name)
@@ -55,7 +56,7 @@ def _save(
             os.fsync(file.fileno())
     if folder.exists():
         # A folder can't replace one in a single step: the old one goes first, and until then nothing is half there.
-        old = folder.with_name(f".{folder.name}.old.{os.getpid()}")
+        old = aside_of(folder.with_name(f"{folder.name}.old"))
         shutil.rmtree(old, ignore_errors=True)
         folder.rename(old)
         aside.rename(folder)

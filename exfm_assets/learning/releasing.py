@@ -7,7 +7,6 @@ served one. It is replaced in one step, so a server that reads it never sees hal
 """
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import polars as pl
 
 from exfm_assets.resources import Workspace
 from exfm_assets.tables import DataError
+from projects.aside import aside_of
 from projects.learning import Student
 
 
@@ -82,9 +82,8 @@ def release_newest(work: Workspace, student: Student, device: str) -> Released:
     Raises:
         DataError: if the student has no checkpoint.
     """
-    from models.checkpoint import save_serving
-
     from exfm_assets.learning.studying import student_chain
+    from models.checkpoint import save_serving
 
     chain = student_chain(work, student, device, control=False)
     stream = work.project.stream
@@ -103,6 +102,6 @@ def release_newest(work: Workspace, student: Student, device: str) -> Released:
 
 
 def _replace_json(path: Path, content: object) -> None:
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside = aside_of(path)
     aside.write_text(json.dumps(content, indent=1), encoding="utf-8")
     aside.replace(path)

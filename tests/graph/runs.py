@@ -51,6 +51,8 @@ def left_by(work: Workspace) -> dict[str, str]:
         name = str(path.relative_to(folder))
         if not path.is_file() or name.startswith(("feast/", "logs/", "reports/report.html")):
             continue
+        if any(part.startswith(".") for part in path.relative_to(folder).parts):
+            continue  # what a killed writer left: hidden, and swept up later
         if name.startswith("releases/") and path.name != "current.json":
             continue  # earlier releases stay: how many there were depends on how often one was asked for
         if "/predictions/" in name:

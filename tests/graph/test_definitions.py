@@ -1,0 +1,71 @@
+"""The definitions load fast and alone, and say what the declaration says."""
+
+import subprocess
+import sys
+from dataclasses import replace
+
+import dagster as dg
+
+from exfm_assets.definitions import build_defs
+from exfm_assets.resources import Workspace
+from projects import simulated
+from projects.learning import Student
+from projects.load import load_project
+
+HEAVY = ("torch", "feast", "matplotlib", "pandas")
+
+
+def test_definitions_load_without_heavy_imports() -> None:
+    code = f"import sys, exfm_assets.definitions; print([name for name in {HEAVY} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_models_import_neither_dagster_nor_feast_nor_polars() -> None:
+    modules = "batch, checkpoint, distillation, embedding, interactions, learner, manifest, metrics, network, state"
+    code = (
+        f"import sys\nfrom models import {modules}\n"
+        "print([name for name in ('dagster', 'feast', 'polars', 'duckdb') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_every_declared_project_loads_and_resolves() -> None:
+    for name in ("simulated", "news"):
+        defs = build_defs(Workspace(load_project(name)))
+        dg.Definitions.validate_loadable(defs)
+
+
+def test_assets_are_what_is_declared() -> None:
+    graph = build_defs(Workspace(simulated.PROJECT)).resolve_asset_graph()
+    keys = {key.to_user_string() for key in graph.get_all_asset_keys()}
+    stream = {"simulated_log", "impressions", "outcomes", "interactions", "labels"}
+    features = {"feature_registry", "online_store", "logged_inputs"}
+    views = {f"features/{view.name}" for view in simulated.PROJECT.feature_views}
+    teachers = {"teacher/large/checkpoint", "teacher/large/predictions"}
+    parts = ("checkpoint", "control", "evaluation", "release")
+    students = {f"student/{student.name}/{part}" for student in simulated.PROJECT.students for part in parts}
+    assert keys == stream | features | views | teachers | students | {"drift_report", "report"}
+    for key in graph.get_all_asset_keys():
+        node = graph.get(key)
+        assert node.description and node.group_name != "default" and node.kinds
+        assert node.backfill_policy == dg.BackfillPolicy.single_run()
+        assert node.automation_condition is not None
+
+
+def test_only_releases_promise_freshness() -> None:
+    graph = build_defs(Workspace(simulated.PROJECT)).resolve_asset_graph()
+    promised = {key.path[-1] for key in graph.get_all_asset_keys() if graph.get(key).freshness_policy is not None}
+    assert promised == {"release"}
+
+
+def test_a_new_student_brings_its_assets_checks_and_services() -> None:
+    first = simulated.PROJECT.students[0]
+    student: Student = replace(first, name="video_convert", surface="video", task="convert")
+    project = replace(simulated.PROJECT, students=(*simulated.PROJECT.students, student))
+    graph = build_defs(Workspace(project)).resolve_asset_graph()
+    mine = [key for key in graph.get_all_asset_keys() if "video_convert" in key.path]
+    assert len(mine) == 4
+    checked = {key.asset_key.path[-1] for key in graph.asset_check_keys if "video_convert" in key.asset_key.path}
+    assert checked == {"checkpoint", "control"}

@@ -1,0 +1,56 @@
+"""A run killed with kill -9 at any asset, and started again, ends as an undisturbed one."""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from projects.state import ROOT
+from tests.conftest import Ran
+from tests.graph.runs import left_by
+from tests.tiny import tiny_workspace
+
+PLACES = [
+    ("log/outcomes", 3),
+    ("tables/impressions", 2),
+    ("quarantine/outcomes", 4),
+    ("tables/outcomes", 3),
+    ("tables/interactions", 5),
+    ("tables/labels", 2),
+    ("features/item_activity", 3),
+    ("tables/logged_inputs", 4),
+    ("predictions/large", 2),
+    ("checkpoints/teacher/large", 3),
+    ("checkpoints/student/feed_click", 2),
+    ("checkpoints/control/feed_convert", 4),
+    ("evaluations/feed_convert", 3),
+    ("releases/feed_click", 1),
+    ("current.json", 2),
+    ("drift.parquet", 1),
+    ("report.html", 1),
+]
+
+
+def process(folder: Path, *kill: str) -> int:
+    command = [sys.executable, "-m", "tests.graph.run_tiny", str(folder), *kill]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, timeout=120, check=False).returncode
+
+
+def killed_and_started_again(ran: Ran, folder: Path, text: str, number: int) -> None:
+    assert process(folder, text, str(number)) == -signal.SIGKILL
+    work = tiny_workspace(folder)
+    assert left_by(work) != left_by(ran.work)
+    assert process(folder) == 0
+    assert left_by(work) == left_by(ran.work)
+
+
+def test_killed_between_a_prediction_and_its_training(ran: Ran, tmp_path: Path) -> None:
+    killed_and_started_again(ran, tmp_path, "checkpoints/teacher/large", 2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("text", "number"), PLACES, ids=[text for text, _ in PLACES])
+def test_killed_at_any_asset(ran: Ran, tmp_path: Path, text: str, number: int) -> None:
+    killed_and_started_again(ran, tmp_path, text, number)

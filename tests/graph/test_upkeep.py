@@ -1,0 +1,125 @@
+"""Gates, releases and drift on made evaluations, and a release that is refused in a run."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import dagster as dg
+import numpy as np
+import polars as pl
+import pytest
+
+from exfm_assets.learning.drift import judge_drift
+from exfm_assets.learning.evaluation import SCHEMA, Judged, evaluation_rows
+from exfm_assets.learning.releasing import current_release, evaluations_of, judge_gate
+from exfm_assets.learning.summary import summary
+from models.metrics import normalised_entropy
+from projects.learning import Gate
+from projects.project import Drift
+from projects.simulated import PROJECT, STREAM
+from tests.conftest import Ran
+from tests.graph.runs import FIRST, run
+from tests.tiny import tiny_project, tiny_workspace
+
+STUDENT = PROJECT.students[0]
+
+
+def evaluations(student: list[float], control: list[float], calibration: float = 1.0) -> pl.DataFrame:
+    """Made evaluations, one NE a slice and model."""
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    rows = [
+        {
+            "student": "s", "slice": f"{place}", "slice_start": start + timedelta(days=place), "model": model,
+            "rows": 10, "positives": 1, "ne": ne, "calibration": calibration,
+        }
+        for model, values in (("student", student), ("control", control))
+        for place, ne in enumerate(values)
+    ]  # fmt: skip
+    return pl.DataFrame(rows, schema=dict(SCHEMA))
+
+
+@pytest.mark.parametrize(
+    ("student", "control", "gate", "passed"),
+    [
+        ([0.9, 0.9, 0.9], [0.91, 0.91, 0.91], Gate(), True),
+        ([0.9, 0.9, 0.9], [0.9, 0.9, 0.9], Gate(), True),
+        ([0.92, 0.92, 0.92], [0.91, 0.91, 0.91], Gate(), False),
+        ([0.92, 0.92, 0.92], [0.91, 0.91, 0.91], Gate(tolerance=0.02), True),
+        ([0.5, 0.92, 0.92], [0.91, 0.91, 0.91], Gate(slices=2), False),  # an old success does not count
+        ([0.9, float("nan"), 0.9], [0.91, 0.91, 0.91], Gate(), True),
+    ],
+)
+def test_the_gate_compares_with_the_control(
+    student: list[float], control: list[float], gate: Gate, passed: bool
+) -> None:
+    judged = judge_gate(replace(STUDENT, gate=gate), evaluations(student, control))
+    assert judged.passed is passed
+    assert "against the control's" in judged.reason
+
+
+def test_nothing_passes_the_gate_before_it_was_evaluated() -> None:
+    judged = judge_gate(STUDENT, pl.DataFrame(schema=dict(SCHEMA)))
+    assert not judged.passed and "materialise its evaluation first" in judged.reason
+
+
+@pytest.mark.parametrize(
+    ("ne", "calibration", "drifted"),
+    [
+        ([0.9, 0.9, 0.9, 0.9], 1.0, False),
+        ([0.9, 0.9, 0.96, 0.96], 1.0, True),
+        ([0.9, 0.9, 0.92, 0.92], 1.0, False),
+        ([0.96, 0.96, 0.9, 0.9], 1.0, False),
+        ([0.9, 0.9, 0.9, 0.9], 1.4, True),
+        ([0.9, 0.9, 2.0], 9.0, False),  # too few slices to tell
+    ],
+)
+def test_drift_is_a_rise_over_the_slices_before(ne: list[float], calibration: float, drifted: bool) -> None:
+    limits = Drift(slices=2, ne_rise=0.05, calibration_error=0.25)
+    found = judge_drift(STUDENT, limits, evaluations(ne, ne, calibration))
+    assert found["drifted"] is drifted
+    assert found["reason"]
+
+
+def test_models_are_judged_on_the_rows_that_all_of_them_scored() -> None:
+    labels = np.array([1, 0, 1, 0, np.nan], dtype=np.float32)
+    student = Judged("student", np.array([2.0, -1.0, 0.5, 0.1, 3.0]), "a", None)
+    teacher = Judged("teacher", np.array([1.0, -2.0, np.nan, -0.5, 1.0]), "b", None)
+    rows = evaluation_rows(STUDENT, STREAM.slice_at(0), labels, [student, teacher], "e")
+    assert rows["rows"].to_list() == [3, 3] and rows["positives"].to_list() == [1, 1]
+    common = np.array([0, 1, 3])
+    assert rows["ne"][0] == pytest.approx(normalised_entropy(student.logits[common], labels[common]))
+
+
+def test_a_refused_release_is_not_materialised_and_the_old_one_stays(tmp_path: Path) -> None:
+    strict = tuple(replace(student, gate=Gate(tolerance=-0.9)) for student in tiny_project().students)
+    work = tiny_workspace(tmp_path, tiny_project(students=strict))
+    instance = dg.DagsterInstance.ephemeral()
+    result = run(work, FIRST, "2026-01-04", instance=instance)
+    assert result.success  # a gate that refuses is an answer, not a failure
+    for student in work.project.students:
+        assert current_release(work, student) is None
+        key = dg.AssetKey(["student", student.name, "release"])
+        assert instance.get_latest_materialization_event(key) is None
+    open_gate = tiny_workspace(tmp_path, tiny_project())
+    assert run(open_gate, FIRST, "2026-01-04", instance=instance).success
+    before = [current_release(open_gate, student) for student in work.project.students]
+    assert None not in before
+    assert run(work, FIRST, "2026-01-04", select='key:"student/*/release"', instance=instance).success
+    assert [current_release(work, student) for student in work.project.students] == before
+
+
+def test_the_summary_averages_what_both_served(ran: Ran) -> None:
+    rows = summary(ran.work)
+    for row in rows.iter_rows(named=True):
+        student = ran.work.project.student(row["student"])
+        mine = evaluations_of(ran.work, student).filter(pl.col("ne").is_finite())
+        served = mine.filter(pl.col("model") == "student")["slice"].to_list()
+        mine = mine.filter(pl.col("slice").is_in(served))  # the teacher scored earlier ones too
+        by_model = {m: mine.filter(pl.col("model") == m)["ne"].to_list() for m in ("student", "control", "teacher")}
+        assert row["slices"] == len(by_model["student"]) == len(by_model["control"])
+        ne = {model: sum(values) / len(values) for model, values in by_model.items()}
+        assert row["ne_student"] == pytest.approx(ne["student"])
+        assert row["gain"] == pytest.approx((ne["control"] - ne["student"]) / ne["control"])
+        lead = ne["control"] - ne["teacher"]
+        expected = None if lead <= 0 else pytest.approx((ne["control"] - ne["student"]) / lead)
+        assert row["transfer_ratio"] == expected
