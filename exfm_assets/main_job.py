@@ -152,9 +152,14 @@ def _print_summary(console: Console, project: Project, state: State) -> None:
         ("transfer_ratio", "{:.2f}"), ("auc_student", "{:.4f}"), ("auc_control", "{:.4f}"),
         ("calibration_student", "{:.3f}"), ("released", None),
     )  # fmt: skip
-    shown = [(name, form) for name, form in columns if name in rows.columns and rows[name].is_not_null().any()]
+    narrow = console.width < 150
+    shown = [
+        (name, form)
+        for name, form in columns
+        if rows[name].is_not_null().any() and not (narrow and name.startswith(("auc", "calibration", "distil", "ne_b")))
+    ]
     for name, form in shown:
-        table.add_column(name.replace("_", " "), justify="right" if form else "left")
+        table.add_column(name.replace("_", " "), justify="right" if form else "left", no_wrap=not form)
     for row in rows.iter_rows(named=True):
         table.add_row(*(_shown(row[name], form) for name, form in shown))
     console.print(table)

@@ -1,0 +1,92 @@
+"""The README's own commands and snippets, on three slices of the default project."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from projects.state import ROOT
+
+BIN = Path(sys.executable).parent
+README = (ROOT / "README.md").read_text()
+RANGE = "2026-01-01...2026-01-03"
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Where a main job of three slices ran; `feast` and `dagster` are found as in an activated environment."""
+    cleaned = {k: v for k, v in os.environ.items() if not k.startswith(("EXFM_", "DAGSTER_"))}
+    chosen = {**cleaned, "EXFM_STATE": str(tmp_path_factory.mktemp("state")), "PATH": f"{BIN}:{os.environ['PATH']}"}
+    done = call(chosen, sys.executable, "-m", "exfm_assets.main_job", "--range", RANGE)
+    assert done.returncode == 0, done.stdout + done.stderr
+    chosen["MAIN_JOB_SAID"] = done.stdout
+    return chosen
+
+
+def call(environment: dict[str, str], *command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
+
+
+def snippets() -> list[str]:
+    return re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+
+
+def test_the_main_job_prints_its_command_its_steps_and_a_row_a_student(environment: dict[str, str]) -> None:
+    said = environment["MAIN_JOB_SAID"]
+    assert f"dagster asset materialize -m exfm_assets.definitions --select '*' --partition-range {RANGE}" in said
+    for word in ("teacher_large", "feed_click", "search_convert", "report.html"):
+        assert word in said
+
+
+@pytest.mark.parametrize("place", range(len(snippets())))
+def test_snippets_run(environment: dict[str, str], place: int) -> None:
+    done = call(environment, sys.executable, "-c", snippets()[place])
+    assert done.returncode == 0, done.stderr
+
+
+def test_feast_lists_the_views(environment: dict[str, str]) -> None:
+    done = call(environment, "feast", "-c", "feature_repo", "feature-views", "list")
+    assert done.returncode == 0, done.stderr
+    assert "teacher_large" in done.stdout and "item_activity" in done.stdout
+
+
+def test_predictions_are_shown_by_one_command(environment: dict[str, str]) -> None:
+    command = (sys.executable, "-m", "exfm_assets.show_predictions")
+    done = call(environment, *command)
+    assert done.returncode == 0 and "click_probability" in done.stdout
+    for wrong, sentence in (
+        (["--teacher", "huge"], "'huge' is not a declared teacher"),
+        (["--slice", "2026"], "not a sl"),
+    ):
+        refused = call(environment, *command, *wrong)
+        assert refused.returncode == 2
+        assert sentence in " ".join(refused.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("changes", "arguments", "sentence"),
+    [
+        ({"EXFM_PROJECT": "nonsense"}, [], "EXFM_PROJECT: 'nonsense' is not a project"),
+        ({"EXFM_PROJECT": "news"}, [], "EXFM_DATA: not set, and project 'news' reads a real log"),
+        ({"EXFM_PROJECT": "news", "EXFM_DATA": "no/such"}, [], "EXFM_DATA: 'no/such' is not a folder"),
+        ({}, ["--range", "2026-02-30...2026-03-01"], "slice: '2026-02-30' is not a slice of this stream"),
+        ({}, ["--range", "2026-01-14...2026-01-15"], "slice: '2026-01-15' is not a slice of this stream"),
+    ],
+)
+def test_what_cannot_run_is_said_in_one_sentence(
+    environment: dict[str, str], changes: dict[str, str], arguments: list[str], sentence: str
+) -> None:
+    done = call({**environment, **changes}, sys.executable, "-m", "exfm_assets.main_job", *arguments)
+    assert done.returncode == 2
+    assert sentence in " ".join(done.stdout.split())
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_the_readme_names_the_parts_that_exist() -> None:
+    for target in re.findall(r"\]\((docs/[^)]+)\)", README):
+        assert (ROOT / target).is_file()
+    for folder in re.findall(r"`(\w+)/`", README):
+        assert folder in ("data", "impressions", "outcomes", "interactions") or (ROOT / folder).is_dir()
