@@ -19,7 +19,7 @@ from exfm_assets.tables import write_parquet
 from projects.learning import Student
 from projects.project import Project
 
-LAST = dg.LastPartitionMapping()
+GATES = dg.AssetKey("release_gates")
 
 
 def release_assets(project: Project) -> list[dg.AssetsDefinition]:
@@ -47,21 +47,33 @@ def _release_spec(student: Student) -> dg.AssetSpec:
     )
 
 
+def _gates_spec(project: Project) -> dg.AssetSpec:
+    return dg.AssetSpec(
+        GATES,
+        deps=[dg.AssetDep(student_key(one, part)) for one in project.students for part in ("student", "evaluation")],
+        group_name="releases",
+        kinds={"polars"},
+        skippable=True,
+        automation_condition=follow(),
+        description="Whether each student may be released, and why: it is there also where a release was refused.",
+    )
+
+
 def _releases(project: Project) -> dg.AssetsDefinition:
     @dg.multi_asset(
         name="releases",
-        specs=[_release_spec(student) for student in project.students],
+        specs=[*(_release_spec(student) for student in project.students), _gates_spec(project)],
         can_subset=True,
         backfill_policy=SINGLE_RUN,
     )
     def releases(
         context: dg.AssetExecutionContext, work: dg.ResourceParam[Workspace]
     ) -> Iterator[dg.MaterializeResult]:
+        gates = {student.name: judge_gate(student, evaluations_of(work, student)) for student in project.students}
         for student in project.students:
-            key = student_key(student, "release")
+            key, gate = student_key(student, "release"), gates[student.name]
             if key not in context.selected_asset_keys:
                 continue
-            gate = judge_gate(student, evaluations_of(work, student))
             context.log.info(f"{key.to_user_string()}: {gate.reason}")
             # The gate is asked here, not in a check: a check blocks only inside its own run, and a release that
             # was recorded and then failed its check would look fresh.
@@ -73,9 +85,12 @@ def _releases(project: Project) -> dg.AssetsDefinition:
                     "gate": gate.reason,
                     "slice": released.slice,
                 }
-                yield dg.MaterializeResult(
-                    asset_key=key, metadata=metadata, data_version=dg.DataVersion(released.version)
-                )
+                version = dg.DataVersion(released.version)
+                yield dg.MaterializeResult(asset_key=key, metadata=metadata, data_version=version)
+        if GATES in context.selected_asset_keys:
+            lines = [f"| {name} | {'yes' if gate.passed else 'no'} | {gate.reason} |" for name, gate in gates.items()]
+            table = "\n".join(["| student | passed | why |", "|---|---|---|", *lines])
+            yield dg.MaterializeResult(asset_key=GATES, metadata={"gates": dg.MetadataValue.md(table)})
 
     return releases
 
@@ -83,7 +98,10 @@ def _releases(project: Project) -> dg.AssetsDefinition:
 def _drift_report(project: Project) -> dg.AssetsDefinition:
     @dg.asset(
         key=DRIFT_REPORT,
-        deps=[dg.AssetDep(student_key(one, "evaluation"), partition_mapping=LAST) for one in project.students],
+        deps=[
+            dg.AssetDep(student_key(one, "evaluation"), partition_mapping=dg.LastPartitionMapping())
+            for one in project.students
+        ],
         backfill_policy=SINGLE_RUN,
         group_name="releases",
         kinds={"polars"},

@@ -6,7 +6,8 @@ Belongs here: when it is made and what its materialisation says. Not here: what 
 import dagster as dg
 
 from exfm_assets import metadata_keys as keys
-from exfm_assets.assets.students import student_key
+from exfm_assets.assets.releases import GATES
+from exfm_assets.assets.students import DRIFT_REPORT
 from exfm_assets.automation import follow
 from exfm_assets.learning.summary import summary
 from exfm_assets.partitions import SINGLE_RUN
@@ -19,11 +20,11 @@ REPORT = dg.AssetKey("report")
 def report_assets(project: Project) -> list[dg.AssetsDefinition]:
     if not project.students:
         return []
-    last = dg.LastPartitionMapping()
 
     @dg.asset(
         key=REPORT,
-        deps=[dg.AssetDep(student_key(one, "evaluation"), partition_mapping=last) for one in project.students],
+        # After the gates, which are there also where a release was refused; Dagster skips what is below a refused one.
+        deps=[GATES, DRIFT_REPORT],
         backfill_policy=SINGLE_RUN,
         group_name="releases",
         kinds={"html", "matplotlib"},

@@ -19,7 +19,7 @@ from exfm_assets.resources import Workspace
 from projects.aside import aside_of
 
 STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 1080px; margin: 2rem auto; padding: 0 1rem; color: #222 }
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 1320px; margin: 2rem auto; padding: 0 1rem; color: #222 }
 h1 { font-size: 1.6rem } h2 { font-size: 1.15rem; margin-top: 2.2rem; border-top: 1px solid #ddd; padding-top: 1rem }
 table { border-collapse: collapse; font-size: 13px; width: 100% } th { text-align: left; border-bottom: 2px solid #ccc }
 td, th { padding: .3rem .5rem } td { border-bottom: 1px solid #eee }
@@ -92,9 +92,13 @@ def _table(rows: pl.DataFrame, columns: Sequence[tuple[str, str, str | None]]) -
 def _cell(name: str, value: object, form: str | None) -> str:
     if value is None:
         return "<td class=n>–</td>"
-    tone = f" {'good' if float(str(value)) > 0 else 'bad'}" if name in ("gain", "transfer_ratio") else ""
+    tone = _tone(float(str(value))) if name in ("gain", "transfer_ratio") else ""
     text = form.format(value) if form else html.escape(str(value))
     return f'<td class="{"n" if form else "t"}{tone}">{text}</td>'
+
+
+def _tone(value: float) -> str:
+    return " good" if value > 0 else " bad" if value < 0 else ""
 
 
 def _upkeep(work: Workspace) -> str:

@@ -46,7 +46,7 @@ def test_assets_are_what_is_declared() -> None:
     teachers = {"teacher/large/checkpoint", "teacher/large/predictions"}
     parts = ("checkpoint", "control", "evaluation", "release")
     students = {f"student/{student.name}/{part}" for student in simulated.PROJECT.students for part in parts}
-    assert keys == stream | features | views | teachers | students | {"drift_report", "report"}
+    assert keys == stream | features | views | teachers | students | {"release_gates", "drift_report", "report"}
     for key in graph.get_all_asset_keys():
         node = graph.get(key)
         assert node.description and node.group_name != "default" and node.kinds
