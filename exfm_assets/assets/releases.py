@@ -33,7 +33,7 @@ def _release_spec(student: Student) -> dg.AssetSpec:
     return dg.AssetSpec(
         student_key(student, "release"),
         deps=deps,
-        group_name="releases",
+        group_name=f"student_{student.name}",
         kinds={"torch"},
         skippable=True,
         freshness_policy=dg.FreshnessPolicy.time_window(
@@ -51,7 +51,7 @@ def _gates_spec(project: Project) -> dg.AssetSpec:
     return dg.AssetSpec(
         GATES,
         deps=[dg.AssetDep(student_key(one, part)) for one in project.students for part in ("student", "evaluation")],
-        group_name="releases",
+        group_name="upkeep",
         kinds={"polars"},
         skippable=True,
         automation_condition=follow(),
@@ -96,14 +96,13 @@ def _releases(project: Project) -> dg.AssetsDefinition:
 
 
 def _drift_report(project: Project) -> dg.AssetsDefinition:
+    last = dg.LastPartitionMapping()
+
     @dg.asset(
         key=DRIFT_REPORT,
-        deps=[
-            dg.AssetDep(student_key(one, "evaluation"), partition_mapping=dg.LastPartitionMapping())
-            for one in project.students
-        ],
+        deps=[dg.AssetDep(student_key(one, "evaluation"), partition_mapping=last) for one in project.students],
         backfill_policy=SINGLE_RUN,
-        group_name="releases",
+        group_name="upkeep",
         kinds={"polars"},
         automation_condition=follow(),
     )

@@ -26,7 +26,7 @@ def report_assets(project: Project) -> list[dg.AssetsDefinition]:
         # After the gates, which are there also where a release was refused; Dagster skips what is below a refused one.
         deps=[GATES, DRIFT_REPORT],
         backfill_policy=SINGLE_RUN,
-        group_name="releases",
+        group_name="upkeep",
         kinds={"html", "matplotlib"},
         automation_condition=follow(),
     )

@@ -57,7 +57,8 @@ def _specs(project: Project, student: Student) -> list[dg.AssetSpec]:
     ) -> dg.AssetSpec:
         return dg.AssetSpec(
             key, deps=deps, description=said, code_version=version, automation_condition=condition,
-            partitions_def=slice_partitions(stream), group_name="students", skippable=True, kinds={"torch"},
+            partitions_def=slice_partitions(stream), group_name=f"student_{student.name}", skippable=True,
+            kinds={"torch"},
         )  # fmt: skip
 
     own = [LOGGED_INPUTS, LABELS]

@@ -41,7 +41,7 @@ def _specs(project: Project, teacher: Teacher) -> list[dg.AssetSpec]:
     }
     common: dict[str, Any] = {
         "partitions_def": slice_partitions(project.stream),
-        "group_name": "teachers",
+        "group_name": teacher.view,
         "skippable": True,
         "code_version": declaration_digest(project, teacher),
         "automation_condition": catch_up(project.stream),

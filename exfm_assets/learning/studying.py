@@ -170,9 +170,9 @@ def _evaluate(work: Workspace, one: Class, lesson: Lesson, rows: np.ndarray) -> 
     student, piece, stream = one.asked.student, lesson.desk.piece, work.project.stream
     served = served_index(stream, student, stream.index_at(piece.start))
     manifests = {}
-    if served >= 0:
+    if (served := _newest_of_both(one, served)) >= 0:
         at = stream.slice_at(served)
-        manifests = {name: chain.shelf.manifest(at) for name, chain in one.served.items() if chain.shelf.has(at)}
+        manifests = {name: chain.shelf.manifest(at) for name, chain in one.served.items()}
     versions = {name: manifest.version for name, manifest in manifests.items()}
     made_of = digest(student.name, versions, lesson.data(student, supervised=True))
     table = work.evaluations(student.name)
@@ -188,6 +188,18 @@ def _evaluate(work: Workspace, one: Class, lesson: Lesson, rows: np.ndarray) -> 
     judged += _others(work, student, lesson, rows)
     task = stream.task_names.index(student.task)
     return evaluation_rows(student, piece, tensors.labels[:, task].cpu().numpy(), judged, made_of)
+
+
+def _newest_of_both(one: Class, index: int) -> int:
+    """The newest slice up to ``index`` that student and control both trained on; below 0: none.
+
+    It is ``index`` itself where every slice is trained on. Students that are refreshed only when there is a reason
+    have gaps, and what served then is what was there.
+    """
+    stream = one.student.shelf.work.project.stream
+    while index >= 0 and not all(chain.shelf.has(stream.slice_at(index)) for chain in one.served.values()):
+        index -= 1
+    return index
 
 
 def _others(work: Workspace, student: Student, lesson: Lesson, rows: np.ndarray) -> list[Judged]:
@@ -209,5 +221,6 @@ def _retain(work: Workspace, one: Class, piece: Slice) -> None:
     stream, student = work.project.stream, one.asked.student
     index = stream.index_at(piece.start)
     back = max(work.project.retention.last, index - served_index(stream, student, index) + 1)
-    for chain in (one.student, one.control):
+    chains = {STUDENT: one.student, CONTROL: one.control}
+    for chain in (chains[part] for part in chains if part in one.asked.parts):
         chain.shelf.drop_older(stream.slice_at(index - back + 1), released_versions(work, student))

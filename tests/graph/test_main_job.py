@@ -176,3 +176,18 @@ def test_a_slice_cannot_be_trained_before_the_one_it_continues(tmp_path: Path) -
     result = run(work, "2026-01-03", "2026-01-03", select='key:"teacher/large/checkpoint"')
     (failure,) = result.get_step_failure_events()
     assert "materialise" in str(failure.step_failure_data.error.cause.message)
+
+
+def test_a_student_that_was_not_trained_further_is_judged_by_what_was_there(tmp_path: Path) -> None:
+    work = tiny_workspace(tmp_path)
+    stream = work.project.stream
+    assert run(work, FIRST, "2026-01-02").success
+    assert run(
+        work, "2026-01-03", LAST, select="not group:student_feed_click and not group:student_feed_convert"
+    ).success
+    assert run(work, "2026-01-03", LAST, select='key:"student/feed_click/evaluation"').success
+    judged = work.evaluations("feed_click").read([stream.slice_of(LAST)])
+    folder = work.state.checkpoints("student/feed_click")
+    newest = load_manifest(folder / stream.slice_at(1).folder)
+    assert judged.filter(pl.col("model") == "student")["checkpoint"].to_list() == [newest.version]
+    assert (folder / stream.slice_at(1).folder / "weights.safetensors").is_file()  # looking drops nothing
