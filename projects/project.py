@@ -138,10 +138,11 @@ class Project:
 
     @property
     def logged_columns(self) -> "Columns":
-        """Every input of any teacher or student: what ``logged_inputs`` holds, in a fixed order."""
+        """Every input of any teacher or student, and the surface: what ``logged_inputs`` holds, in a fixed order."""
         models: list[Teacher | Student] = [*self.teachers, *self.students]
         used = [self.columns_of(model.inputs, where=model.name) for model in models]
-        ids = {name for columns in used for name in columns.ids}
+        # A student's rows are found by their surface, whether or not it is an input.
+        ids = {self.stream.surface.name, *(name for columns in used for name in columns.ids)}
         features = {name for columns in used for name in columns.features}
         every = tuple(f"{view.name}__{feature}" for view in self.feature_views for feature in view.features)
         return Columns(

@@ -46,18 +46,19 @@ def _specs(project: Project, teacher: Teacher) -> list[dg.AssetSpec]:
         "code_version": declaration_digest(project, teacher),
         "automation_condition": catch_up(project.stream),
     }
-    scorer = earlier(teacher.lag + teacher.publish_every - 1, to=-teacher.lag)
+    # Dagster 1.13 takes one mapping a key and step: what continues t - 1 and what scores with an older one share this.
+    past = earlier(teacher.lag + teacher.publish_every - 1)
     return [
         dg.AssetSpec(
             checkpoint,
-            deps=[LOGGED_INPUTS, LABELS, dg.AssetDep(checkpoint, partition_mapping=earlier(1))],
+            deps=[LOGGED_INPUTS, LABELS, dg.AssetDep(checkpoint, partition_mapping=past)],
             kinds={"torch"},
             description=f"Teacher {teacher.name} after one more slice: all surfaces, tasks {', '.join(teacher.tasks)}.",
             **common,
         ),
         dg.AssetSpec(
             predictions,
-            deps=[LOGGED_INPUTS, REGISTRY, dg.AssetDep(checkpoint, partition_mapping=scorer)],
+            deps=[LOGGED_INPUTS, REGISTRY, dg.AssetDep(checkpoint, partition_mapping=past)],
             kinds={"torch", "feast", "parquet"},
             description=(
                 f"Teacher {teacher.name}'s score of every impression, by a checkpoint that never saw the slice "
@@ -90,7 +91,7 @@ def _teacher(project: Project, teacher: Teacher) -> dg.AssetsDefinition:
             slices_of(project.stream, context.partition_keys),
             score=predictions in asked,
             train=checkpoint in asked,
-            run_id=context.run_id,
+            run_id=context.run.run_id,
             device=work.device,
         )
         for visit in visits:

@@ -1,0 +1,200 @@
+"""Other declarations and other streams through the whole graph: they run, and keep the rules."""
+
+import multiprocessing
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from exfm_assets.resources import Workspace
+from exfm_assets.streams.simulator import simulate, write_log
+from models.manifest import load_manifest
+from projects.learning import AuxiliaryHead, Student, Teacher
+from projects.project import Project
+from projects.state import State
+from projects.stream import Column
+from tests.conftest import Ran
+from tests.graph.runs import FIRST, LAST, failed_checks, left_by, run
+from tests.tiny import tiny_project, tiny_workspace
+
+HOUR = timedelta(hours=1)
+
+
+def lagging(project: Project) -> Project:
+    return replace(project, teachers=(replace(project.teachers[0], lag=2, publish_every=2),))
+
+
+def two_teachers(project: Project) -> Project:
+    second: Teacher = replace(project.teachers[0], name="second", tasks=("convert",))
+    first, last = project.students
+    return replace(project, teachers=(project.teachers[0], second), students=(first, replace(last, teacher="second")))
+
+
+def labels_only(project: Project) -> Project:
+    students = tuple(replace(student, teacher=None, distillation=None) for student in project.students)
+    return replace(project, teachers=(), students=students)
+
+
+def teachers_only(project: Project) -> Project:
+    return replace(project, students=())
+
+
+def all_surfaces(project: Project) -> Project:
+    student: Student = replace(project.students[0], surface=None, distillation=AuxiliaryHead())
+    return replace(project, students=(student,))
+
+
+def words_for_ids(project: Project) -> Project:
+    stream = project.stream
+    named = replace(stream, user=Column(name="uid", rows=256, dtype=str), item=Column(name="ad", rows=64, dtype=str))
+    views = tuple(
+        replace(view, entities=tuple({"user_id": "uid", "item_id": "ad"}.get(e, e) for e in view.entities))
+        for view in project.feature_views
+    )
+
+    def renamed(inputs: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple({"user_id": "uid", "item_id": "ad"}.get(name, name) for name in inputs)
+
+    teachers = tuple(replace(one, inputs=renamed(one.inputs)) for one in project.teachers)
+    students = tuple(replace(one, inputs=renamed(one.inputs)) for one in project.students)
+    return replace(project, stream=named, feature_views=views, teachers=teachers, students=students)
+
+
+def six_hours(project: Project) -> Project:
+    stream = replace(project.stream, slice_length=6 * HOUR, until=project.stream.first_slice + 30 * HOUR)
+    views = tuple(replace(view, every=6 * HOUR, windows=(6 * HOUR, 24 * HOUR)) for view in project.feature_views)
+    inputs = tuple(name for name in project.students[0].inputs if ":" not in name)
+    students = tuple(replace(student, inputs=inputs) for student in project.students)
+    return replace(project, stream=stream, feature_views=views, students=students)
+
+
+VARIANTS = [lagging, two_teachers, labels_only, teachers_only, all_surfaces, words_for_ids, six_hours]
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_other_declarations_run_and_pass_their_checks(variant: Callable[[Project], Project], tmp_path: Path) -> None:
+    work = tiny_workspace(tmp_path, variant(tiny_project()))
+    stream = work.project.stream
+    pieces = list(stream.slices(stream.first_slice, stream.until or stream.first_slice))
+    result = run(work, pieces[0].key, pieces[-1].key)
+    assert result.success
+    assert failed_checks(result) == []
+    for teacher in work.project.teachers:
+        for index, piece in enumerate(pieces):
+            files = list((work.state.predictions(teacher.name) / piece.folder).glob("*.parquet"))
+            assert len(files) == (1 if teacher.scorer_of(index) >= 0 else 0)
+            for file in files:
+                scorer = work.state.checkpoints(f"teacher/{teacher.name}") / pieces[teacher.scorer_of(index)].folder
+                assert pl.read_parquet(file)["checkpoint"].unique().to_list() == [load_manifest(scorer).version]
+
+
+def spoilt(ran: Ran, folder: Path, change: Callable[[pl.DataFrame], pl.DataFrame], table: str) -> Workspace:
+    """A real log (not simulated again) that is the simulated one, but for the third slice of a table."""
+    project = replace(ran.work.project, name="spoilt", simulation=None)
+    log = folder / "log"
+    shutil.copytree(ran.work.state.log, log)
+    day = log / table / "day=2026-01-03"
+    for path in sorted(day.glob("*.parquet")):
+        rows = change(pl.read_parquet(path))
+        path.unlink() if rows.is_empty() else rows.write_parquet(path)
+    return Workspace(project, State(folder=folder / "spoilt", log=log))
+
+
+def test_a_day_without_impressions_is_passed_over(ran: Ran, tmp_path: Path) -> None:
+    work = spoilt(ran, tmp_path, lambda frame: frame.clear(), "impressions")
+    result = run(work)
+    assert result.success
+    assert failed_checks(result) == ["impressions:not_empty"]
+    stream = work.project.stream
+    chain = [load_manifest(work.state.checkpoints("teacher/large") / stream.slice_at(n).folder) for n in range(5)]
+    assert [one.rows > 0 for one in chain] == [True, True, False, True, True]
+    assert chain[2].trained_until == chain[1].trained_until
+    assert chain[3].parent == chain[2].version
+
+
+def test_a_day_without_outcomes_has_one_class_and_is_passed_over(ran: Ran, tmp_path: Path) -> None:
+    work = spoilt(ran, tmp_path, lambda frame: frame.clear(), "outcomes")
+    result = run(work)
+    assert result.success
+    third = work.evaluations("feed_click").read([work.project.stream.slice_at(2)])
+    assert third.filter(pl.col("model") == "student")["auc"].is_nan().all() or third["positives"].max() > 0
+
+
+def test_a_surface_that_pauses_does_not_stop_its_student(ran: Ran, tmp_path: Path) -> None:
+    work = spoilt(ran, tmp_path, lambda frame: frame.filter(pl.col("surface") != "feed"), "impressions")
+    assert run(work).success
+    paused = load_manifest(work.state.checkpoints("student/feed_click") / work.project.stream.slice_at(2).folder)
+    assert paused.rows == 0 and paused.metrics["loss"] is None
+
+
+def test_quarantined_rows_are_counted_and_the_rest_goes_on(ran: Ran, tmp_path: Path) -> None:
+    def change(frame: pl.DataFrame) -> pl.DataFrame:
+        odd = frame.head(3).with_columns(surface=pl.lit("billboard"), impression_id=-pl.col("impression_id"))
+        return pl.concat([frame, frame.head(2), odd])
+
+    work = spoilt(ran, tmp_path, change, "impressions")
+    result = run(work)
+    assert result.success and failed_checks(result) == []
+    quarantined = work.quarantine("impressions").read([work.project.stream.slice_at(2)])
+    assert (
+        sorted(quarantined["reason"].str.split(":").list.first())
+        == ["repeated impression_id"] * 2 + ["unknown surface"] * 3
+    )
+
+
+def test_a_table_cut_short_stops_the_run_with_its_sentence(ran: Ran, tmp_path: Path) -> None:
+    work = tiny_workspace(tmp_path)
+    shutil.copytree(ran.work.state.folder, work.state.folder)
+    path = work.table("logged_inputs").path(work.project.stream.slice_of(LAST))
+    path.write_bytes(path.read_bytes()[:-30])
+    result = run(work, LAST, LAST, select='key:"teacher/large/checkpoint"')
+    (failure,) = result.get_step_failure_events()
+    said = str(failure.step_failure_data.error.cause.message)
+    assert "not a whole parquet file" in said and f"materialise logged_inputs for slice {LAST} again" in said
+
+
+def test_a_damaged_checkpoint_is_refused_and_made_again(ran: Ran, tmp_path: Path) -> None:
+    work = tiny_workspace(tmp_path)
+    shutil.copytree(ran.work.state.folder, work.state.folder)
+    before = left_by(work)
+    fourth = work.state.checkpoints("teacher/large") / work.project.stream.slice_at(3).folder
+    (fourth / "weights.safetensors").write_bytes(b"not weights")
+    shutil.rmtree(work.state.checkpoints("teacher/large") / work.project.stream.slice_of(LAST).folder)
+    result = run(work, LAST, LAST, select='key:"teacher/large/checkpoint"')
+    (failure,) = result.get_step_failure_events()
+    assert "is damaged (sha256 differs)" in str(failure.step_failure_data.error.cause.message)
+    shutil.rmtree(fourth)
+    assert run(work, "2026-01-04", LAST, select='key:"teacher/large/checkpoint"').success
+    assert left_by(work) == before
+
+
+def both(folder: Path, first: str, last: str) -> None:
+    raise SystemExit(
+        0 if run(tiny_workspace(folder), first, last, select="group:stream or group:features").success else 1
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ranges", [[(FIRST, LAST), (FIRST, LAST)], [(FIRST, "2026-01-03"), ("2026-01-02", LAST)]])
+def test_two_processes_at_once_leave_what_one_leaves(ran: Ran, tmp_path: Path, ranges: list[tuple[str, str]]) -> None:
+    """The same slices written twice are the same bytes, and are put in place in one step."""
+    work = tiny_workspace(tmp_path)
+    for index in range(5):  # both read the whole log; who is first does not matter
+        piece = work.project.stream.slice_at(index)
+        assert work.project.simulation is not None
+        write_log(work.state.log, simulate(work.project.simulation, work.project.stream, piece), piece)
+    assert run(work, FIRST, LAST, select='key:"impressions" or key:"feature_registry"').success
+    spawn = multiprocessing.get_context("spawn")
+    processes = [spawn.Process(target=both, args=(tmp_path, *one)) for one in ranges]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(120)
+    if ranges[0] == ranges[1]:
+        assert [process.exitcode for process in processes] == [0, 0]
+    assert run(work).success
+    assert left_by(work) == left_by(ran.work)
