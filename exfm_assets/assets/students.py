@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from exfm_assets import metadata_keys as keys
-from exfm_assets.assets.common import combined, report_slice
+from exfm_assets.assets.common import combined, report_slice, table_schema
 from exfm_assets.assets.features import LOGGED_INPUTS, REGISTRY
 from exfm_assets.assets.plots import ne_plot
 from exfm_assets.assets.stream import LABELS
@@ -97,6 +97,7 @@ def _students(project: Project) -> dg.AssetsDefinition:
         pool="gpu",
     )
     def walk(context: dg.AssetExecutionContext, work: dg.ResourceParam[Workspace]) -> Iterator[dg.MaterializeResult]:
+        from exfm_assets.learning.evaluation import SCHEMA
         from exfm_assets.learning.studying import Asked, Studied, walk_students
 
         selected = context.selected_asset_keys
@@ -127,12 +128,18 @@ def _students(project: Project) -> dg.AssetsDefinition:
         for visit in walk_students(work, asked, slices_of(project.stream, context.partition_keys), device=work.device):
             report(visit)
             context.log.info(f"student/{visit.student.name} {visit.piece.key}: {visit.seconds:.1f} s")
-        for key in sorted(
-            selected, key=lambda key: PARTS.index("student" if key.path[-1] == "checkpoint" else key.path[-1])
-        ):
-            yield dg.MaterializeResult(asset_key=key, data_version=combined(versions[key] or ["none"]))
+        for key in sorted(selected, key=_order):
+            metadata = {keys.COLUMN_SCHEMA: table_schema(SCHEMA)} if key.path[-1] == "evaluation" else {}
+            yield dg.MaterializeResult(
+                asset_key=key, metadata=metadata, data_version=combined(versions[key] or ["none"])
+            )
 
     return walk
+
+
+def _order(key: dg.AssetKey) -> int:
+    """Topological: what is judged comes after what is trained."""
+    return PARTS.index("student" if key.path[-1] == "checkpoint" else key.path[-1])
 
 
 def _report_evaluation(

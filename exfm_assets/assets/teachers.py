@@ -9,11 +9,12 @@ from typing import Any
 import dagster as dg
 
 from exfm_assets import metadata_keys as keys
-from exfm_assets.assets.common import column_lineage, combined, report_slice
+from exfm_assets.assets.common import Lineage, combined, report_slice, result
 from exfm_assets.assets.features import LOGGED_INPUTS, REGISTRY
 from exfm_assets.assets.stream import LABELS
 from exfm_assets.automation import catch_up
 from exfm_assets.learning.lineage import declaration_digest
+from exfm_assets.learning.predictions import prediction_schema
 from exfm_assets.partitions import SINGLE_RUN, earlier, slice_partitions, slices_of
 from exfm_assets.resources import Workspace
 from projects.learning import Teacher
@@ -31,14 +32,17 @@ def teacher_assets(project: Project) -> list[dg.AssetsDefinition]:
     return [_teacher(project, teacher) for teacher in project.teachers]
 
 
+def _lineage(project: Project, teacher: Teacher) -> Lineage:
+    """Every score comes from every input."""
+    columns = project.columns_of(teacher.inputs, where=teacher.name)
+    inputs = [(LOGGED_INPUTS, name) for name in (*columns.ids, *columns.features)]
+    scores = [f"{task}_{kind}" for task in teacher.tasks for kind in ("logit", "probability")]
+    keyed = {name: [(LOGGED_INPUTS, name)] for name in ("impression_id", "event_timestamp")}
+    return {**keyed, **dict.fromkeys(scores, inputs)}
+
+
 def _specs(project: Project, teacher: Teacher) -> list[dg.AssetSpec]:
     checkpoint, predictions = teacher_key(teacher, "checkpoint"), teacher_key(teacher, PREDICTIONS)
-    columns = project.columns_of(teacher.inputs, where=teacher.name)
-    lineage = {
-        f"{task}_{kind}": [(LOGGED_INPUTS, name) for name in (*columns.ids, *columns.features)]
-        for task in teacher.tasks
-        for kind in ("logit", "probability")
-    }
     common: dict[str, Any] = {
         "partitions_def": slice_partitions(project.stream),
         "group_name": teacher.view,
@@ -64,7 +68,6 @@ def _specs(project: Project, teacher: Teacher) -> list[dg.AssetSpec]:
                 f"Teacher {teacher.name}'s score of every impression, by a checkpoint that never saw the slice "
                 f"(lag {teacher.lag}); append-only, read as Feast view {teacher.view}."
             ),
-            metadata={keys.COLUMN_LINEAGE: column_lineage(lineage)},
             **common,
         ),
     ]
@@ -121,8 +124,10 @@ def _teacher(project: Project, teacher: Teacher) -> dg.AssetsDefinition:
                 )
             context.log.info(f"{' '.join(said)} in {visit.seconds:.1f} s")
         # Topological order: predictions of later slices need the checkpoint of earlier ones.
-        for key in (checkpoint, predictions):
-            if key in asked:
-                yield dg.MaterializeResult(asset_key=key, data_version=combined(versions[key] or ["none"]))
+        if checkpoint in asked:
+            yield dg.MaterializeResult(asset_key=checkpoint, data_version=combined(versions[checkpoint]))
+        if predictions in asked:
+            schema = prediction_schema(teacher)
+            yield result(predictions, versions[predictions] or ["none"], schema, _lineage(project, teacher))
 
     return walk

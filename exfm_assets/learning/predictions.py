@@ -45,6 +45,14 @@ class Scorer:
     trained_until: datetime
 
 
+def prediction_schema(teacher: Teacher) -> dict[str, pl.DataType]:
+    """The columns of a teacher's prediction table."""
+    utc = pl.Datetime("us", "UTC")
+    scores = {f"{task}_{kind}": pl.Float32() for kind in ("logit", "probability") for task in teacher.tasks}
+    provenance = {"created_timestamp": utc, "checkpoint": pl.String(), "trained_until": utc, "run_id": pl.String()}
+    return {"impression_id": pl.Int64(), "event_timestamp": utc, **provenance, **scores}
+
+
 def files_of(work: Workspace, teacher: Teacher, piece: Slice) -> list[Path]:
     """The slice's prediction files, oldest run first."""
     return sorted((work.state.predictions(teacher.name) / piece.folder).glob("*.parquet"))

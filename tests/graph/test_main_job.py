@@ -105,6 +105,9 @@ def test_metadata_say_rows_schema_lineage_and_versions(ran: Ran) -> None:
     assert student[keys.CHECKPOINT].value == student[keys.DATA_VERSION].value
     assert len(student[keys.TEACHER_CHECKPOINTS].value) == 1
     assert student[keys.COVERAGE].value == 1.0 and student[keys.LEAKS].value == 0
+    scores = {column.name for column in events[("teacher/large/predictions", LAST)][keys.COLUMN_SCHEMA].value.columns}
+    file = next((ran.work.state.predictions("large") / f"slice={LAST}").glob("*.parquet"))
+    assert scores == set(pl.read_parquet(file).columns)
     plot = events[("student/feed_click/evaluation", LAST)][keys.NE_PLOT].value
     assert plot.startswith("![NE over slices](data:image/png;base64,")
     assert events[("impressions", FIRST)][keys.QUARANTINED].value == {}
