@@ -12,7 +12,7 @@ from exfm_assets import metadata_keys as keys
 from exfm_assets.assets.students import DRIFT_REPORT, student_key
 from exfm_assets.automation import follow
 from exfm_assets.learning.drift import drift_rows, drift_table
-from exfm_assets.learning.releasing import evaluations_of, judge_gate, release_newest
+from exfm_assets.learning.releasing import current_release, evaluations_of, judge_gate, release_newest
 from exfm_assets.partitions import SINGLE_RUN
 from exfm_assets.resources import Workspace
 from exfm_assets.tables import write_parquet
@@ -78,7 +78,12 @@ def _releases(project: Project) -> dg.AssetsDefinition:
             # The gate is asked here, not in a check: a check blocks only inside its own run, and a release that
             # was recorded and then failed its check would look fresh.
             if gate.passed:
+                before = current_release(work, student)
                 released = release_newest(work, student, work.device)
+                if released == before and context.instance.get_latest_materialization_event(key) is not None:
+                    # Recorded again it would look fresh, although nothing newer is served.
+                    context.log.info(f"{key.to_user_string()}: {released.version} is served already")
+                    continue
                 metadata = {
                     keys.CHECKPOINT: released.version,
                     keys.TRAINED_UNTIL: released.trained_until or "never",

@@ -77,7 +77,7 @@ def released_versions(work: Workspace, student: Student) -> set[str]:
 
 
 def release_newest(work: Workspace, student: Student, device: str) -> Released:
-    """Publish the student's newest checkpoint; publishing the served one again only renews its time.
+    """Publish the student's newest checkpoint; if that is what is served already, nothing changes.
 
     Raises:
         DataError: if the student has no checkpoint.
@@ -93,6 +93,9 @@ def release_newest(work: Workspace, student: Student, device: str) -> Released:
         raise DataError(
             f"student/{student.name}: no checkpoint to release: materialise student/{student.name}/checkpoint"
         )
+    served = current_release(work, student)
+    if served is not None and served.version == chain.shelf.manifest(pieces[-1]).version:
+        return served
     learner, manifest = chain.shelf.load(pieces[-1], device)
     folder = work.state.release(student.name)
     save_serving(folder / manifest.version, learner, manifest)

@@ -124,3 +124,14 @@ def test_the_summary_averages_what_both_served(ran: Ran) -> None:
         lead = ne["control"] - ne["teacher"]
         expected = None if lead <= 0 else pytest.approx((ne["control"] - ne["student"]) / lead)
         assert row["transfer_ratio"] == expected
+
+
+def test_a_release_of_what_is_served_already_does_not_look_fresh(tmp_path: Path) -> None:
+    work, instance = tiny_workspace(tmp_path), dg.DagsterInstance.ephemeral()
+    key = dg.AssetKey(["student", "feed_click", "release"])
+    assert run(work, FIRST, "2026-01-03", instance=instance).success
+    first = instance.get_latest_materialization_event(key)
+    assert run(work, FIRST, "2026-01-03", select='key:"student/feed_click/release"', instance=instance).success
+    assert instance.get_latest_materialization_event(key) == first
+    assert run(work, "2026-01-04", "2026-01-04", instance=instance).success
+    assert instance.get_latest_materialization_event(key) != first
