@@ -17,6 +17,7 @@ from projects.aside import aside_of
 from projects.stream import Slice, Stream
 
 PART = "part.parquet"
+UNREADABLE = (pl.exceptions.ComputeError, pl.exceptions.InvalidOperationError)  # what a damaged footer or page raises
 
 
 class DataError(ValueError):
@@ -71,23 +72,38 @@ class SliceTable:
         """The slices one after the other, read when collected.
 
         Raises:
-            DataError: if a slice is missing or its file is not whole.
+            DataError: if a slice is missing, its file is not whole, or slices differ in their columns. Damage inside
+                a file's pages shows only when they are read: ``read`` words it, here it is an error of polars.
         """
         listed = list(pieces)
         if not listed:
             raise DataError(f"{self.name}: no slice was asked for: name at least one")
-        for piece in listed:
-            self._check(piece)
+        first, *others = listed
+        columns = self._schema(first)
+        for piece in others:
+            self._check_same(first, columns, piece, self._schema(piece))
         return pl.concat([pl.scan_parquet(self.path(piece), hive_partitioning=False) for piece in listed])
 
     def read(self, pieces: Iterable[Slice], columns: Sequence[str] | None = None) -> pl.DataFrame:
         """The slices one after the other.
 
         Raises:
-            DataError: if a slice is missing or its file is not whole.
+            DataError: if a slice is missing, its file is not whole, or it lacks a column or has others than the rest.
         """
-        frame = self.scan(pieces)
-        return (frame if columns is None else frame.select(columns)).collect()
+        listed = list(pieces)
+        found = self.scan(listed).collect_schema()
+        for column in columns or ():
+            if column not in found:
+                where = f"no such column in slice {listed[0].key}"
+                raise DataError(f"{self.name}.{column}: {where}: materialise {self.name} for it again")
+        return pl.concat([self._collect(piece, columns) for piece in listed])
+
+    def _collect(self, piece: Slice, columns: Sequence[str] | None) -> pl.DataFrame:
+        frame = pl.scan_parquet(self.path(piece), hive_partitioning=False)
+        try:
+            return (frame if columns is None else frame.select(columns)).collect()
+        except UNREADABLE as error:
+            raise self._damaged(piece) from error
 
     def rows(self, piece: Slice) -> int:
         """How many rows a slice has, from the file's footer."""
@@ -105,10 +121,32 @@ class SliceTable:
         if not path.is_file():
             raise DataError(f"{self.name} has no slice {piece.key}: materialise {self.name} for it first")
         if not is_whole(path):
-            raise DataError(
-                f"{self.name}: {path.parent.name}/{path.name} is not a whole parquet file (cut short or overwritten): "
-                f"materialise {self.name} for slice {piece.key} again"
-            )
+            raise self._damaged(piece)
+
+    def _schema(self, piece: Slice) -> dict[str, pl.DataType]:
+        self._check(piece)
+        try:
+            return dict(pl.read_parquet_schema(self.path(piece)))
+        except UNREADABLE as error:
+            raise self._damaged(piece) from error
+
+    def _check_same(
+        self, first: Slice, columns: dict[str, pl.DataType], other: Slice, others: dict[str, pl.DataType]
+    ) -> None:
+        if list(columns.items()) == list(others.items()):
+            return
+        differing = sorted({name for name, _ in columns.items() ^ others.items()})
+        raise DataError(
+            f"{self.name}: slice {other.key} has other columns than slice {first.key} "
+            f"({', '.join(differing) or 'their order'}): materialise {self.name} for both again"
+        )
+
+    def _damaged(self, piece: Slice) -> DataError:
+        path = self.path(piece)
+        return DataError(
+            f"{self.name}: {path.parent.name}/{path.name} is not a whole parquet file (cut short or overwritten): "
+            f"materialise {self.name} for slice {piece.key} again"
+        )
 
 
 def is_whole(path: Path) -> bool:

@@ -9,6 +9,7 @@ import pytest
 from exfm_assets.tables import DataError, SliceTable, write_parquet
 from projects.aside import aside_of
 from projects.simulated import STREAM
+from tests.streams.test_reader import overwritten
 
 PIECE, NEXT = STREAM.slice_at(0), STREAM.slice_at(1)
 FRAME = pl.DataFrame({"impression_id": [1, 2], "click": [0, None]}, schema_overrides={"click": pl.Int8})
@@ -52,6 +53,33 @@ def test_a_damaged_file_says_what_to_materialise_again(table: SliceTable, damage
             DataError, match=r"not a whole parquet file .*: materialise labels for slice 2026-01-01 again"
         ):
             look()
+
+
+@pytest.mark.parametrize("where", ["pages", "footer"])
+def test_a_file_overwritten_inside_says_what_to_materialise_again(table: SliceTable, where: str) -> None:
+    for piece in (PIECE, NEXT):
+        table.write(piece, FRAME)
+    path = table.path(NEXT)
+    path.write_bytes(overwritten(path.read_bytes(), where))
+    with pytest.raises(DataError, match=r"not a whole parquet file .*: materialise labels for slice 2026-01-02 again"):
+        table.read([PIECE, NEXT])
+
+
+def test_slices_of_other_columns_say_what_to_materialise_again(table: SliceTable) -> None:
+    differ = "slice 2026-01-02 has other columns than slice 2026-01-01 .click.: materialise labels for both again"
+    table.write(PIECE, FRAME)
+    table.write(NEXT, FRAME.drop("click"))
+    with pytest.raises(DataError, match=differ):
+        table.read([PIECE, NEXT])
+    table.write(NEXT, FRAME.with_columns(pl.col("click").cast(pl.Int64)))
+    with pytest.raises(DataError, match=differ):
+        table.read([PIECE, NEXT])
+
+
+def test_a_column_that_a_slice_lacks_is_named(table: SliceTable) -> None:
+    table.write(PIECE, FRAME)
+    with pytest.raises(DataError, match="labels.convert: no such column in slice 2026-01-01: materialise labels for"):
+        table.read([PIECE], columns=["click", "convert"])
 
 
 def test_a_write_that_fails_leaves_what_was_there(table: SliceTable, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from projects.stream import Column, Stream
 UTC = pl.Datetime("us", "UTC")
 TIME = {"impressions": "event_timestamp", "outcomes": "outcome_timestamp", "interactions": "event_timestamp"}
 Rule = tuple[pl.Expr, pl.Expr]
+LARGEST = 2**63 - 1  # of an Int64
 
 
 def _dtype(column: Column) -> pl.DataType:
@@ -43,7 +44,7 @@ def cast_to(frame: pl.LazyFrame, expected: dict[str, pl.DataType], table: str, f
     Integers of any width and timestamps of any unit or zone are converted; nothing else is.
 
     Raises:
-        DataError: for a missing column, another type, or timestamps that do not say their zone.
+        DataError: for a missing column, another type, timestamps that do not say their zone, or too large an integer.
     """
     found = frame.collect_schema()
     for name, dtype in expected.items():
@@ -55,6 +56,8 @@ def cast_to(frame: pl.LazyFrame, expected: dict[str, pl.DataType], table: str, f
                 raise DataError(f"{table}.{name} is naive ({have}) in {file}: write it as timestamp[us, UTC]")
         elif not (have == dtype or (have.is_integer() and dtype.is_integer())):
             raise DataError(f"{table}.{name} is {have} in {file}: write it as {dtype}")
+        if have == pl.UInt64:
+            _refuse_too_large(frame, f"{table}.{name}", name, file)
     converted = [
         pl.col(name).dt.convert_time_zone("UTC").dt.cast_time_unit("us") if dtype == UTC else pl.col(name).cast(dtype)
         for name, dtype in expected.items()
@@ -62,8 +65,20 @@ def cast_to(frame: pl.LazyFrame, expected: dict[str, pl.DataType], table: str, f
     return frame.select(converted)
 
 
+def _refuse_too_large(frame: pl.LazyFrame, field: str, name: str, file: str) -> None:
+    """Hashed ids are often 64 bits without a sign; a cast would stop at the first that has its highest bit set."""
+    largest = frame.select(pl.col(name).max()).collect().item()
+    if largest is not None and largest > LARGEST:
+        raise DataError(
+            f"{field} holds {largest} in {file}, too large for Int64: write it as Int64, the same bits with a sign"
+        )
+
+
 def rules(stream: Stream, table: str) -> list[Rule]:
-    """What makes a row of a table unusable, most basic first. Rows carry ``_day``, their folder's day."""
+    """What makes a row of a table unusable, most basic first. Rows carry ``_day``, their folder's day.
+
+    A repeated id is one that a sound row before it, in the frame's order, has already: a broken row repeats nothing.
+    """
     time, names = TIME[table], keys_of(stream, table)
     checks: list[Rule] = [(pl.col(name).is_null(), pl.lit(f"null {name}")) for name in (time, *names)]
     misfiled = pl.format(
@@ -75,7 +90,8 @@ def rules(stream: Stream, table: str) -> list[Rule]:
         known = pl.Series(stream.surfaces, dtype=_dtype(stream.surface))
         unknown = pl.format("unknown surface: {}", pl.col(surface).cast(pl.String))
         checks.append((~pl.col(surface).is_in(known.implode()), unknown))
-        repeated = pl.col("impression_id").cum_count().over("impression_id") > 1
+        sound = ~pl.any_horizontal(broken.fill_null(False) for broken, _ in checks)
+        repeated = sound & (sound.cum_sum().over("impression_id") > 1)
         checks.append((repeated, pl.format("repeated impression_id: {}", pl.col("impression_id"))))
     if table == "outcomes":
         tasks = pl.Series(stream.task_names, dtype=pl.String)

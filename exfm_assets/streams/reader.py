@@ -10,9 +10,11 @@ from pathlib import Path
 import polars as pl
 
 from exfm_assets.streams.contract import TIME, cast_to, in_window, keys_of, rules, schema_of
-from exfm_assets.tables import DataError, is_whole
+from exfm_assets.tables import UNREADABLE, DataError, is_whole
 from exfm_assets.transforms.quarantine import part
 from projects.stream import Stream
+
+HIDDEN = "._"  # how writers begin the name of a file that is not finished, and engines agree not to read it
 
 
 @dataclass(frozen=True)
@@ -43,14 +45,16 @@ def read_log(log: Path, stream: Stream, table: str, start: datetime, end: dateti
     if not folder.is_dir():
         raise DataError(f"log: {log} has no folder {table}/: set EXFM_DATA to the folder that holds it")
     expected = schema_of(stream, table)
+    wanted = in_window(table, start, end)
     frames = [
-        _read_file(path, day, table, expected).filter(in_window(table, start, end))
+        _read_file(path, day, table, expected, wanted)
         for day in _days(start, end)
         for path in sorted((folder / f"day={day:%Y-%m-%d}").glob("*.parquet"))
+        if path.name[0] not in HIDDEN
     ]
     empty = pl.DataFrame(schema={**expected, "_day": pl.Date})
     order = [TIME[table], *keys_of(stream, table)]
-    rows = pl.concat([empty.lazy(), *frames]).sort(order, maintain_order=True, nulls_last=True).collect()
+    rows = pl.concat([empty, *frames]).sort(order, maintain_order=True, nulls_last=True)
     kept, broken = part(rows, rules(stream, table))
     return LogRead(frame=kept.drop("_day"), quarantine=broken.drop("_day"), rows_read=rows.height)
 
@@ -64,9 +68,16 @@ def _days(start: datetime, end: datetime) -> list[datetime]:
     ]
 
 
-def _read_file(path: Path, day: datetime, table: str, expected: dict[str, pl.DataType]) -> pl.LazyFrame:
+def _read_file(
+    path: Path, day: datetime, table: str, expected: dict[str, pl.DataType], wanted: pl.Expr
+) -> pl.DataFrame:
+    """A file's wanted rows; file by file, so that a damaged one can be named."""
     where = f"{path.parent.name}/{path.name}"
+    damaged = f"{table}: {where} is not a whole parquet file (cut short or overwritten): write it again"
     if not is_whole(path):
-        raise DataError(f"{table}: {where} is not a whole parquet file (cut short or overwritten): write it again")
-    scanned = pl.scan_parquet(path, hive_partitioning=False)
-    return cast_to(scanned, expected, table, where).with_columns(pl.lit(day.date()).alias("_day"))
+        raise DataError(damaged)
+    try:
+        rows = cast_to(pl.scan_parquet(path, hive_partitioning=False), expected, table, where)
+        return rows.with_columns(pl.lit(day.date()).alias("_day")).filter(wanted).collect()
+    except UNREADABLE as error:
+        raise DataError(damaged) from error

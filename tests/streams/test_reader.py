@@ -40,6 +40,12 @@ def write(log: Path, frame: pl.DataFrame, day: str = "2026-01-01", table: str = 
     return path
 
 
+def overwritten(content: bytes, where: str) -> bytes:
+    """A parquet file whose ends are right and whose data pages or footer are not."""
+    first, last = (4, 200) if where == "pages" else (len(content) - 300, len(content) - 8)
+    return content[:first] + b"\xff" * (last - first) + content[last:]
+
+
 def test_rows_come_by_time_in_the_contracts_types(tmp_path: Path) -> None:
     narrow = impressions().with_columns(
         pl.col("user_id").cast(pl.Int16), pl.col("event_timestamp").dt.cast_time_unit("ns"), extra=pl.lit(1)
@@ -71,6 +77,10 @@ def test_other_zones_are_converted(tmp_path: Path) -> None:
             "impressions.event_timestamp is naive",
         ),
         (lambda f: f.with_columns(pl.col("event_timestamp").dt.epoch("us")), "impressions.event_timestamp is Int64 in"),
+        (
+            lambda f: f.with_columns(pl.lit(2**63, pl.UInt64).alias("user_id")),
+            "impressions.user_id holds 9223372036854775808 in day=2026-01-01/part.parquet, too large for Int64",
+        ),
     ],
 )
 def test_a_table_that_is_not_the_contracts_is_refused(
@@ -90,6 +100,21 @@ def test_a_missing_folder_and_a_file_cut_short_are_refused(tmp_path: Path) -> No
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(DataError, match=r"day=2026-01-01/part.parquet is not a whole parquet file"):
         read_log(tmp_path, STREAM, "impressions", START, START + DAY)
+
+
+@pytest.mark.parametrize("where", ["pages", "footer"])
+def test_a_file_overwritten_inside_is_refused(tmp_path: Path, where: str) -> None:
+    path = write(tmp_path, impressions())
+    path.write_bytes(overwritten(path.read_bytes(), where))
+    with pytest.raises(DataError, match=r"day=2026-01-01/part.parquet is not a whole parquet file .*: write it again"):
+        read_log(tmp_path, STREAM, "impressions", START, START + DAY)
+
+
+def test_hidden_files_are_no_part_of_the_log(tmp_path: Path) -> None:
+    path = write(tmp_path, impressions())
+    for name in (".part.parquet", "_part.parquet"):
+        path.with_name(name).write_bytes(b"half written by another tool")
+    assert read_log(tmp_path, STREAM, "impressions", START, START + DAY).rows_read == 3
 
 
 def test_a_window_without_files_is_empty(tmp_path: Path) -> None:
@@ -122,6 +147,28 @@ def test_rows_that_break_the_contract_are_quarantined_with_their_reason(tmp_path
     assert read.rows_read == read.frame.height + read.quarantine.height == bad.height
 
 
+def test_a_sound_row_stands_beside_a_broken_one_of_the_same_id(tmp_path: Path) -> None:
+    earlier = impressions().with_columns(pl.col("event_timestamp") - timedelta(minutes=5))
+    broken = earlier.head(1).with_columns(surface=pl.lit("billboard"))
+    write(tmp_path, pl.concat([impressions(), broken, impressions().tail(1)]))
+    read = read_log(tmp_path, STREAM, "impressions", START, START + DAY)
+    assert read.frame["impression_id"].to_list() == [1, 2, 3]
+    assert count_reasons(read.quarantine) == {"repeated impression_id": 1, "unknown surface": 1}
+
+
+def test_broken_outcomes_and_interactions_are_quarantined(tmp_path: Path) -> None:
+    at = [START, None, START, START + DAY]
+    time = {"event_timestamp": pl.Datetime("us", "UTC"), "outcome_timestamp": pl.Datetime("us", "UTC")}
+    outcomes = {"impression_id": [1, 1, None, 2], "task": ["click"] * 4, "outcome_timestamp": at}
+    interactions = {"event_timestamp": at, "user_id": [1, 1, None, 2], "item_id": [5] * 4}
+    for table, rows in (("outcomes", outcomes), ("interactions", interactions)):
+        write(tmp_path, pl.DataFrame(rows, schema_overrides={k: v for k, v in time.items() if k in rows}), table=table)
+        read = read_log(tmp_path, STREAM, table, START, START + DAY)
+        kinds = sorted(count_reasons(read.quarantine))
+        assert len(kinds) == 3 and [kind.split()[0] for kind in kinds] == ["null", "null", "outside"]
+        assert read.rows_read == read.frame.height + read.quarantine.height == 4
+
+
 def test_unknown_tasks_are_quarantined(tmp_path: Path) -> None:
     outcomes = pl.DataFrame(
         {"impression_id": [1, 1], "task": ["click", "clck"], "outcome_timestamp": [START, START]},
@@ -136,6 +183,10 @@ def test_unknown_tasks_are_quarantined(tmp_path: Path) -> None:
 def test_adjacent_windows_account_for_every_row_once(tmp_path: Path) -> None:
     rows = pl.concat([impressions().with_columns(pl.col("impression_id") + 10 * n) for n in range(3)])
     moved = rows.with_columns(pl.col("event_timestamp") + pl.duration(hours=pl.int_range(pl.len()) * 4))
+    timeless = moved.head(1).with_columns(event_timestamp=pl.lit(None, pl.Datetime("us", "UTC")))
+    misfiled_twin = moved.head(1).with_columns(pl.col("event_timestamp") - DAY)
+    on_the_edge = moved.head(1).with_columns(impression_id=pl.lit(99, pl.Int64), event_timestamp=START + 2 * DAY / 6)
+    moved = pl.concat([moved, timeless, misfiled_twin, on_the_edge.select(moved.columns)])
     write(tmp_path, moved.with_columns(pl.lit(date(2026, 1, 1)).alias("ignored")))
     whole = read_log(tmp_path, STREAM, "impressions", START, START + DAY)
     parts = [
@@ -143,12 +194,15 @@ def test_adjacent_windows_account_for_every_row_once(tmp_path: Path) -> None:
         for n in range(6)
     ]
     assert pl.concat([part.frame for part in parts]).equals(whole.frame)
+    apart = pl.concat([part.quarantine for part in parts])
+    assert apart.sort("impression_id", "reason").equals(whole.quarantine.sort("impression_id", "reason"))
     assert sum(part.rows_read for part in parts) == whole.rows_read == moved.height
-    assert whole.quarantine.height > 0
+    assert {"null event_timestamp", "outside its day folder"} == set(count_reasons(whole.quarantine))
 
 
 @pytest.mark.skipif(not REAL_LOG.is_dir(), reason="the real log is not on this machine")
 def test_the_real_log_keeps_the_contract() -> None:
     stream = load_project("news").stream
-    read = read_log(REAL_LOG, stream, "impressions", stream.first_slice, stream.first_slice + 9 * DAY)
-    assert (read.rows_read, read.quarantine.height) == (542_301, 0)
+    for table, rows in {"impressions": 542_301, "outcomes": 431_021, "interactions": 1_539_538}.items():
+        read = read_log(REAL_LOG, stream, table, stream.first_slice, stream.first_slice + 10 * DAY)
+        assert (read.rows_read, read.quarantine.height) == (rows, 0), table

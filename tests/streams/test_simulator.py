@@ -84,7 +84,9 @@ def test_drift_can_be_switched() -> None:
 def test_new_users_and_items_keep_coming_and_old_items_fade() -> None:
     first, last = drawn(0), drawn(13)
     assert last.impressions["user_id"].max() > SMALL.users > first.impressions["user_id"].max()
-    born_late = (last.impressions["item_id"] >= SMALL.items).mean()
-    assert isinstance(born_late, float) and born_late > 0.5
+    lasting = drawn(13, replace(SMALL, half_life_days=1_000.0))
+    fading, staying = ((s.impressions["item_id"] >= SMALL.items).mean() for s in (last, lasting))
+    assert isinstance(fading, float) and isinstance(staying, float)
+    assert fading > 0.5 and fading > staying + 0.1
     assert first.impressions["impression_id"].max() < last.impressions["impression_id"].min()
     assert pl.concat([first.truth, last.truth])["impression_id"].is_unique().all()

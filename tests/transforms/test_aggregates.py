@@ -122,23 +122,39 @@ def test_the_last_row_at_a_stamp_is_what_a_loop_counts(view: FeatureView, seed: 
 
 
 @pytest.mark.parametrize("view", [VIEW, CROSS])
+@pytest.mark.parametrize("seed", range(4))
+def test_a_row_stands_where_an_event_entered_or_left_and_nowhere_else(view: FeatureView, seed: int) -> None:
+    expected = set()
+    for what, events in happened(view, seed).items():
+        for entity, at in events:
+            entered = at - (at - START) % view.every + view.every
+            moves = [entered, *(entered + window for window in view.windows)]
+            if at < END and what in (*view.counts, *view.rates):
+                expected |= {(*entity, stamp) for stamp in moves if START < stamp <= END}
+    found = rows(view, seed).select(*view.entities, "event_timestamp").rows()
+    assert len(found) == len(set(found)) and set(found) == expected
+
+
+@pytest.mark.parametrize("view", [VIEW, CROSS])
 def test_slice_by_slice_is_the_range_at_once(view: FeatureView) -> None:
     day = timedelta(days=1)
     apart = pl.concat([rows(view, 5, START, START + day), rows(view, 5, START + day, END)])
     assert apart.equals(rows(view, 5))
 
 
-def test_what_lies_before_needed_since_changes_nothing() -> None:
-    impressions, outcomes, interactions = drawn(6)
-    since = needed_since(VIEW, STREAM, END - VIEW.every)
+@pytest.mark.parametrize("view", [VIEW, CROSS])
+@pytest.mark.parametrize("seed", range(6, 10))
+def test_what_lies_before_needed_since_changes_nothing(view: FeatureView, seed: int) -> None:
+    impressions, outcomes, interactions = drawn(seed)
+    since = needed_since(view, STREAM, END - view.every)
     cut = [
         impressions.filter(pl.col("event_timestamp") >= since).lazy(),
         outcomes.filter(pl.col("outcome_timestamp") >= since).lazy(),
         interactions.filter(pl.col("event_timestamp") >= since).lazy(),
     ]
     whole = [frame.lazy() for frame in (impressions, outcomes, interactions)]
-    last = {"start": END - VIEW.every, "end": END}
-    assert aggregate(VIEW, STREAM, *cut, **last).equals(aggregate(VIEW, STREAM, *whole, **last))
+    last = {"start": END - view.every, "end": END}
+    assert aggregate(view, STREAM, *cut, **last).equals(aggregate(view, STREAM, *whole, **last))
 
 
 def test_an_event_at_the_stamp_is_not_in_it_and_one_that_left_leaves_zeros() -> None:
