@@ -36,7 +36,7 @@ class FitReport:
 
     @property
     def examples_per_second(self) -> float:
-        return self.rows / self.seconds if self.seconds > 0 else 0.0
+        return self.rows / max(self.seconds, 1e-9)
 
 
 class Learner:
@@ -65,7 +65,7 @@ class Learner:
     def create(
         cls, spec: NetworkSpec, training: Training, distillation: Distillation, device: str, precision: str = "auto"
     ) -> "Learner":
-        """An untrained learner; the same seed gives the same bits on every device."""
+        """An untrained learner; the same seed begins with the same bits on every device."""
         return cls(spec, training, distillation, device, precision)
 
     def fit(self, piece: SliceTensors, order_seed: str) -> FitReport:
@@ -84,8 +84,7 @@ class Learner:
             return FitReport(0, 0, None, time.perf_counter() - started)
         self.normalizer.update(numbers[known])
         self._begin_at_the_base_rate(labels)
-        total = torch.zeros((), device=self.device)
-        steps = 0
+        total, steps = torch.zeros((), device=self.device), 0
         for rows in self._batches(known, order_seed):
             taught = None if teacher is None else teacher[rows]
             total += self._step(ids[rows], numbers[rows], labels[rows], taught)
@@ -119,8 +118,8 @@ class Learner:
         named = f"{self.training.seed}/{order_seed}"
         seed = int.from_bytes(hashlib.blake2b(named.encode(), digest_size=7).digest(), "little")
         order = torch.randperm(len(known), generator=torch.Generator().manual_seed(seed)).to(known.device)
-        # Even batches: a stray handful of last rows would get a whole step of their own.
-        yield from known[order].tensor_split(-(-len(known) // self.training.batch_size))
+        batches = -(-len(known) // self.training.batch_size)  # even ones: no step for a stray handful of last rows
+        yield from known[order].tensor_split(batches)
 
     def _step(self, ids: Tensor, numbers: Tensor, labels: Tensor, teacher: Tensor | None) -> Tensor:
         if self.adapter is not None and self.adapter_adam is not None and teacher is not None:

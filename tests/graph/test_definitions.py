@@ -35,6 +35,7 @@ def test_every_declared_project_loads_and_resolves() -> None:
     for name in ("simulated", "news"):
         defs = build_defs(Workspace(load_project(name)))
         dg.Definitions.validate_loadable(defs)
+        assert len(defs.resolve_asset_graph().get_all_asset_keys()) > 20
 
 
 def test_assets_are_what_is_declared() -> None:
