@@ -1,80 +1,52 @@
 """The lazy answer: runs when asked for rows, each time in a DuckDB connection of its own.
 
-Belongs here: connections, running, persisting an answer. Not here: what is run (sql.py).
+Belongs here: Feast's job: tables, pieces, files, on-demand views. Not here: what is run (answering.py).
 """
 
-import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-import duckdb
 import pandas as pd
+import polars as pl
 import pyarrow as pa
-from feast import FeatureView, OnDemandFeatureView
+from feast import OnDemandFeatureView
+from feast.data_format import DeltaFormat
 from feast.errors import SavedDatasetLocationAlreadyExists
 from feast.infra.offline_stores.file_source import FileSource, SavedDatasetFileStorage
 from feast.infra.offline_stores.offline_store import RetrievalJob, RetrievalMetadata
 from feast.saved_dataset import SavedDatasetStorage
 
+from feature_repo.asof.answering import WHOLE
+from feature_repo.asof.connection import Engine, Session
 from feature_repo.asof.errors import RetrievalError
-from feature_repo.asof.plan import plan_view
-from feature_repo.asof.rows import EntityRows, given_columns, load_rows, measure
-from feature_repo.asof.sql import join_query
-from feature_repo.asof.write import write_parquet
+from feature_repo.asof.places import place_of
+from feature_repo.asof.write import write_pieces
 
-Run = Callable[[duckdb.DuckDBPyConnection], pa.Table]
-
-
-@dataclass(frozen=True)
-class Engine:
-    """How DuckDB runs: ``None`` leaves it to DuckDB, and spills to the machine's temporary folder."""
-
-    threads: int | None = None
-    memory_limit: str | None = None
-    temp_directory: str | None = None
-
-    def connect(self) -> duckdb.DuckDBPyConnection:
-        """A fresh in-memory connection whose time zone is UTC."""
-        settings: dict[str, Any] = {"temp_directory": self.temp_directory or f"{tempfile.gettempdir()}/exfm-duckdb"}
-        if self.threads is not None:
-            settings["threads"] = self.threads
-        if self.memory_limit is not None:
-            settings["memory_limit"] = self.memory_limit
-        connection = duckdb.connect(":memory:", config=settings)
-        connection.execute("SET TimeZone = 'UTC'")
-        return connection
+Pieces = Callable[[Session, int], Iterator[pa.Table]]
+PIECE = 1_000_000  # rows to a piece of a streamed answer, and to a row group of its file
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-@dataclass(frozen=True)
-class Question:
-    """A historical retrieval: each view with the features asked of it."""
+class LazyMetadata(RetrievalMetadata):  # type: ignore[misc]  # Feast ships no types
+    """Feast's metadata of an answer, whose time range is looked up only if somebody asks."""
 
-    entity_rows: EntityRows
-    views: tuple[tuple[FeatureView, tuple[str, ...]], ...]
-    full_names: bool
-    cutoff: bool
-    repo_path: Path | None
+    def __init__(
+        self, features: list[str], keys: list[str], span: Callable[[], tuple[datetime, datetime] | None]
+    ) -> None:
+        self.features = features
+        self.keys = keys
+        self._span = span
 
-    def answer(self, connection: duckdb.DuckDBPyConnection) -> pa.Table:
-        """The entity rows in their order, with one column per feature.
+    @property
+    def min_event_timestamp(self) -> datetime:
+        return (self._span() or (_EPOCH, _EPOCH))[0]
 
-        Raises:
-            RetrievalError: if rows, files and definitions do not fit.
-        """
-        rows = load_rows(connection, self.entity_rows)
-        plans = [
-            plan_view(view, names, full_names=self.full_names, types=rows.types, repo_path=self.repo_path)
-            for view, names in self.views
-        ]
-        clock = measure(connection, {key.entity for plan in plans for key in plan.keys if key.is_integer})
-        table = given_columns(connection, rows)
-        for plan in plans:
-            joined = connection.sql(join_query(plan, clock, cutoff=self.cutoff)).to_arrow_table()
-            for name in joined.column_names:
-                table = table.append_column(name, joined[name])
-        return table
+    @property
+    def max_event_timestamp(self) -> datetime:
+        return (self._span() or (_EPOCH, _EPOCH))[1]
 
 
 class AsofRetrievalJob(RetrievalJob):  # type: ignore[misc]  # Feast ships no types
@@ -82,7 +54,7 @@ class AsofRetrievalJob(RetrievalJob):  # type: ignore[misc]  # Feast ships no ty
 
     def __init__(
         self,
-        run: Run,
+        pieces: Pieces,
         engine: Engine,
         *,
         full_feature_names: bool = False,
@@ -90,7 +62,7 @@ class AsofRetrievalJob(RetrievalJob):  # type: ignore[misc]  # Feast ships no ty
         metadata: RetrievalMetadata | None = None,
         repo_path: Path | None = None,
     ) -> None:
-        self._run = run
+        self._pieces = pieces
         self._engine = engine
         self._full_feature_names = full_feature_names
         self._on_demand_feature_views = on_demand_feature_views or []
@@ -98,11 +70,79 @@ class AsofRetrievalJob(RetrievalJob):  # type: ignore[misc]  # Feast ships no ty
         self._repo_path = repo_path
 
     def _to_arrow_internal(self, timeout: int | None = None) -> pa.Table:
-        with self._engine.connect() as connection:
-            return self._run(connection)
+        with self._running(timeout) as session:
+            return self._fit_for_on_demand(pa.concat_tables(self._pieces(session, WHOLE)))
 
     def _to_df_internal(self, timeout: int | None = None) -> pd.DataFrame:
         return self._to_arrow_internal(timeout).to_pandas()
+
+    def to_polars(self) -> pl.DataFrame:
+        """The answer as a polars frame, on-demand views included."""
+        return pl.DataFrame(pl.from_arrow(self.to_arrow()))
+
+    def to_arrow_batches(self, rows: int = PIECE, timeout: int | None = None) -> Iterator[pa.Table]:
+        """The answer in pieces, in the entity rows' order: neither it nor entity rows from SQL or a file are ever
+        whole in memory.
+
+        Args:
+            rows: at most so many to a piece.
+            timeout: seconds until the last piece is taken.
+
+        Yields:
+            Arrow tables of the same schema, at least one; on-demand views are computed piece by piece.
+        """
+        if rows < 1:
+            raise RetrievalError(f"rows: {rows} is no size of a piece: ask for 1 or more")
+        with self._running(timeout) as session:
+            for piece in self._pieces(session, rows):
+                yield self._with_on_demand(piece)
+
+    def to_parquet(self, path: str | Path, *, rows: int = PIECE, timeout: int | None = None) -> int:
+        """Write the answer to one parquet file (local path or URI), piece by piece; it is visible only when whole.
+
+        Returns:
+            the number of rows.
+        """
+        return write_pieces(self.to_arrow_batches(rows, timeout), place_of(str(path)))
+
+    @contextmanager
+    def _running(self, timeout: int | None) -> Iterator[Session]:
+        with Session(self._engine) as session:
+            if timeout is None:
+                yield session
+                return
+            over = threading.Event()
+
+            def stop() -> None:
+                over.set()
+                session.interrupt()
+
+            timer = threading.Timer(timeout, stop)
+            timer.start()
+            try:
+                yield session
+            except Exception as error:
+                if over.is_set():
+                    raise RetrievalError(f"timeout: {timeout} s are over: allow more, or ask for less") from error
+                raise
+            finally:
+                timer.cancel()
+            if over.is_set():
+                raise RetrievalError(f"timeout: {timeout} s are over: allow more, or ask for less")
+
+    def _with_on_demand(self, piece: pa.Table) -> pa.Table:
+        if not self._on_demand_feature_views:
+            return piece
+        return _Piece(self._fit_for_on_demand(piece), self).to_arrow()
+
+    def _fit_for_on_demand(self, table: pa.Table) -> pa.Table:
+        for view in self._on_demand_feature_views:
+            for name in view.get_request_data_schema():
+                if name not in table.column_names:
+                    raise RetrievalError(
+                        f"entity rows: no column {name!r}, which on-demand view {view.name!r} computes from: add it"
+                    )
+        return table
 
     @property
     def full_feature_names(self) -> bool:
@@ -117,15 +157,39 @@ class AsofRetrievalJob(RetrievalJob):  # type: ignore[misc]  # Feast ships no ty
         return self._metadata
 
     def persist(self, storage: SavedDatasetStorage, allow_overwrite: bool = False, timeout: int | None = None) -> None:
-        """Write the answer to one parquet file.
+        """Write the answer, with every column of the entity rows, to a parquet file or a Delta table, as a stream.
 
         Raises:
-            SavedDatasetLocationAlreadyExists: if the file exists and may not be overwritten.
-            RetrievalError: if the storage is not a file.
+            SavedDatasetLocationAlreadyExists: if it exists and may not be overwritten.
+            RetrievalError: if the storage is not files.
         """
         if not isinstance(storage, SavedDatasetFileStorage):
-            raise RetrievalError(f"storage: {type(storage).__name__} is not a file: use SavedDatasetFileStorage")
-        path = Path(FileSource.get_uri_for_file_path(self._repo_path, storage.file_options.uri))
-        if path.exists() and not allow_overwrite:
-            raise SavedDatasetLocationAlreadyExists(location=str(path))
-        write_parquet(self.to_arrow(timeout=timeout), path)
+            raise RetrievalError(f"storage: {type(storage).__name__} is not files: use SavedDatasetFileStorage")
+        options = storage.file_options
+        path = FileSource.get_uri_for_file_path(self._repo_path, options.uri)
+        place = place_of(path, endpoint=options.s3_endpoint_override or None)
+        if place.exists() and not allow_overwrite:
+            raise SavedDatasetLocationAlreadyExists(location=path)
+        if isinstance(options.file_format, DeltaFormat):
+            from feature_repo.asof.delta import overwrite
+
+            overwrite(path, self.to_arrow_batches(timeout=timeout), options.s3_endpoint_override)
+            return
+        write_pieces(self.to_arrow_batches(timeout=timeout), place)
+
+
+class _Piece(AsofRetrievalJob):
+    """A piece of another job's answer, for Feast to add the on-demand views to."""
+
+    def __init__(self, piece: pa.Table, job: AsofRetrievalJob) -> None:
+        super().__init__(
+            lambda _session, _size: iter(()),
+            Engine(),
+            full_feature_names=job.full_feature_names,
+            on_demand_feature_views=job.on_demand_feature_views,
+            metadata=job.metadata,
+        )
+        self._piece = piece
+
+    def _to_arrow_internal(self, timeout: int | None = None) -> pa.Table:
+        return self._piece

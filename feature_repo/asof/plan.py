@@ -8,20 +8,22 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from feast import FeatureView, FileSource
-from feast.data_format import ParquetFormat
+import pyarrow as pa
+from feast import FeatureView, Field, FileSource
 from feast.data_source import DataSource
 from feast.feature_view import DUMMY_ENTITY_ID
 
 from feature_repo.asof.errors import RetrievalError
 from feature_repo.asof.files import SourceFile, list_files
-from feature_repo.asof.types import DECLARED, INT, NULL, family_of_arrow, family_of_duckdb
+from feature_repo.asof.places import Place
+from feature_repo.asof.types import DECLARED, INT, NULL, STRING, family
 
 
 @dataclass(frozen=True)
 class Source:
     """A source's files and its two clocks: when a row is about, when it was written (``None``: not recorded)."""
 
+    place: Place
     files: tuple[SourceFile, ...]
     timestamp: str
     created: str | None
@@ -33,16 +35,17 @@ class Key:
 
     entity: str
     source: str
-    is_integer: bool
+    family: str
 
 
 @dataclass(frozen=True)
 class Feature:
-    """A feature's name in the answer, its column in the files and the DuckDB type it is returned as."""
+    """A feature's name in the answer, its column in the files, and the type it is returned as."""
 
     name: str
     source: str
-    dtype: str | None
+    dtype: pa.DataType
+    sql_type: str | None  # ``None``: as it is in the files
 
 
 @dataclass(frozen=True)
@@ -66,17 +69,18 @@ def source_of(data_source: DataSource | None, repo_path: Path | None, *, view: s
         raise RetrievalError(
             f"view {view!r}: its source is a {type(data_source).__name__}: use a FileSource of parquet files"
         )
-    if data_source.file_format is not None and not isinstance(data_source.file_format, ParquetFormat):
-        raise RetrievalError(
-            f"view {view!r}: its files are {type(data_source.file_format).__name__}: use ParquetFormat()"
-        )
     path = FileSource.get_uri_for_file_path(repo_path, data_source.path)
-    files = list_files(path, data_source.timestamp_field, view=view)
-    return Source(tuple(files), data_source.timestamp_field, data_source.created_timestamp_column or None)
+    place, files = list_files(data_source, path, view=view)
+    return Source(place, tuple(files), data_source.timestamp_field, data_source.created_timestamp_column or None)
 
 
 def plan_view(
-    view: FeatureView, features: Iterable[str], *, full_names: bool, types: Mapping[str, str], repo_path: Path | None
+    view: FeatureView,
+    features: Iterable[str],
+    *,
+    full_names: bool,
+    types: Mapping[str, pa.DataType] | None,
+    repo_path: Path | None,
 ) -> Plan:
     """How to answer for one view.
 
@@ -84,7 +88,7 @@ def plan_view(
         view: with the projection (alias, join-key map) under which it was asked for.
         features: names of the asked features.
         full_names: name them ``<view>__<feature>`` in the answer.
-        types: DuckDB types of the entity rows' columns, by name.
+        types: of the entity rows' columns, by name; ``None`` where the views' own keys are to be the rows.
 
     Raises:
         RetrievalError: naming the key, the feature or the source that does not fit.
@@ -94,42 +98,35 @@ def plan_view(
     prefix = f"{view.projection.name_alias or view.name}__" if full_names else ""
     declared = {field.name: field.dtype for field in view.schema}
     chosen = tuple(
-        Feature(
-            f"{prefix}{name}",
-            in_files.get(name, name),
-            DECLARED[declared[name]][1] if declared[name] in DECLARED else None,
-        )
-        for name in features
+        _feature(view.name, f"{prefix}{name}", in_files.get(name, name), declared[name], source) for name in features
     )
-    for name, feature in zip(features, chosen, strict=True):
-        _check_feature(view.name, feature.source, declared[name], source)
-        if feature.name in types:
+    for feature in chosen:
+        if types is not None and feature.name in types:
             raise RetrievalError(
                 f"entity rows: column {feature.name!r} has the name of a feature of view {view.name!r}: "
                 "rename the column, or ask with full_feature_names=True"
             )
     keys = tuple(
-        _key(view, field.name, in_files.get(field.name, field.name), source, types)
+        _key(view, field, in_files.get(field.name, field.name), source, types)
         for field in view.entity_columns
         if field.name != DUMMY_ENTITY_ID
     )
     return Plan(view.name, source, keys, chosen, view.ttl // timedelta(microseconds=1) if view.ttl else None)
 
 
-def _check_feature(view: str, column: str, declared: object, source: Source) -> None:
+def _feature(view: str, name: str, column: str, declared: object, source: Source) -> Feature:
+    check_columns(view, [column], source)
     if declared not in DECLARED:
-        check_columns(view, [column], source)
-        return
-    wanted = DECLARED[declared][0]
+        return Feature(name, column, source.files[0].types.get(column, pa.string()), None)
+    wanted, sql_type, dtype = DECLARED[declared]
     for file in source.files:
         found = file.types.get(column)
-        if found is None:
-            check_columns(view, [column], source)
-        elif family_of_arrow(found) not in (wanted, NULL):
+        if found is not None and family(found) not in (wanted, NULL):
             raise RetrievalError(
                 f"view {view!r}: feature column {column!r} is {found} in {file.path!r}, but declared {declared}: "
                 "write the files with the declared type, or declare the type they have"
             )
+    return Feature(name, column, dtype, sql_type)
 
 
 def check_columns(view: str, columns: Collection[str], source: Source) -> None:
@@ -140,27 +137,33 @@ def check_columns(view: str, columns: Collection[str], source: Source) -> None:
     """
     for file in source.files:
         for column in columns:
-            if column not in file.types:
+            if not file.has(column):
                 raise RetrievalError(
                     f"view {view!r}: column {column!r} is not in {file.path!r}, which has {sorted(file.types)}: "
                     "write it, or correct the view's definition"
                 )
 
 
-def _key(view: FeatureView, name: str, column: str, source: Source, types: Mapping[str, str]) -> Key:
-    entity = view.projection.join_key_map.get(name, name)
+def _key(view: FeatureView, field: Field, column: str, source: Source, types: Mapping[str, pa.DataType] | None) -> Key:
+    entity = view.projection.join_key_map.get(field.name, field.name)
+    kind = DECLARED[field.dtype][0] if field.dtype in DECLARED else STRING
+    clocks = [source.timestamp, *([source.created] if source.created else [])]
+    check_columns(view.name, [column, *clocks], source)
+    if types is None:
+        return Key(
+            entity, column, kind if column not in source.files[0].types else family(source.files[0].types[column])
+        )
     if entity not in types:
         raise RetrievalError(
             f"entity rows: no column {entity!r}, which keys view {view.name!r}: add it (there are {sorted(types)})"
         )
-    clocks = [source.timestamp, *([source.created] if source.created else [])]
-    check_columns(view.name, [column, *clocks], source)
-    given = family_of_duckdb(types[entity])
+    given = family(types[entity])
     for file in source.files:
-        stored = family_of_arrow(file.types[column])
+        # The name of a folder is text; it may stand for a string or an integer.
+        stored = family(file.types[column]) if column in file.types else given if given in (INT, STRING) else STRING
         if NULL not in (given, stored) and given != stored:
             raise RetrievalError(
-                f"entity rows: key {entity!r} is {types[entity]}, but {file.types[column]} in the files of view "
-                f"{view.name!r}: cast it to {stored}"
+                f"entity rows: key {entity!r} is {types[entity]}, but {file.types.get(column, 'a folder name')} in the "
+                f"files of view {view.name!r}: cast it to {stored}"
             )
-    return Key(entity, column, given == INT)
+    return Key(entity, column, given)

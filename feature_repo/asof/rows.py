@@ -1,85 +1,198 @@
-"""The entity rows of a question: from pandas, Arrow or SQL to one numbered table in the connection.
+"""The entity rows of a question: pandas, Arrow, polars, SQL or a parquet path, with one checked clock.
 
-Belongs here: what entity rows must look like. Not here: what is joined to them.
+Belongs here: what entity rows must look like, what they span. Not here: what is joined to them.
 """
 
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeAlias
 
 import duckdb
 import pandas as pd
+import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from feature_repo.asof.connection import Session
 from feature_repo.asof.errors import RetrievalError
-from feature_repo.asof.sql import CLOCK, ROW, ROWS, Clock, quoted
-from feature_repo.asof.types import TIMESTAMP, family_of_duckdb
+from feature_repo.asof.types import INT, MOMENT, TIMESTAMP, family
 
-EntityRows: TypeAlias = pd.DataFrame | pa.Table | str
-_EVENT_TIMESTAMP = "event_timestamp"
+EntityRows: TypeAlias = pd.DataFrame | pa.Table | pl.DataFrame | pl.LazyFrame | str | Path
+EVENT_TIMESTAMP = "event_timestamp"
 _GIVEN = "asof_given"
+_READING = "SELECT * FROM read_parquet"
+
+
+@dataclass(frozen=True)
+class Clock:
+    """What the entity rows span: first and last moment in microseconds, and the range of each integer key."""
+
+    first: int
+    last: int
+    keys: Mapping[str, tuple[int, int]]
+
+    @property
+    def stands(self) -> bool:
+        """Do all rows ask as of the same moment (the supervision clock)?"""
+        return self.first == self.last
 
 
 @dataclass(frozen=True)
 class Rows:
-    """The table ``ROWS``: DuckDB types of the given columns in their order, and which one is the clock."""
+    """Entity rows: ``source`` is an Arrow table, or a DuckDB relation's name if they are not to be held in memory."""
 
-    types: dict[str, str]
+    types: Mapping[str, pa.DataType]
     clock: str
+    source: pa.Table | str
+    session: Session
+
+    def measure(self, keys: Iterable[str]) -> Clock | None:
+        """What the rows span in time and in each integer key; ``None`` if no row has a timestamp."""
+        names = sorted(key for key in set(keys) if family(self.types[key]) == INT)
+        if isinstance(self.source, str):
+            clock = f"epoch_us({moment(self.clock, self.types[self.clock])})"
+            ends = [f"{end}({value})" for value in (clock, *map(quoted, names)) for end in ("min", "max")]
+            [found] = self.session.connection.execute(f"SELECT {', '.join(ends)} FROM {self.source}").fetchall()
+            pairs = list(zip(found[::2], found[1::2], strict=True))
+        else:
+            spans = (pc.min_max(self.source[name]) for name in names)
+            moments = pc.min_max(self.source[self.clock].cast(pa.int64()))
+            pairs = [(one["min"].as_py(), one["max"].as_py()) for one in (moments, *spans)]
+        first, last = pairs[0]
+        if first is None or last is None:
+            return None
+        ranges = {name: pair for name, pair in zip(names, pairs[1:], strict=True) if None not in pair}
+        return Clock(first, last, ranges)
+
+    def table(self) -> pa.Table:
+        """All rows, as they were given but for the clock, in their order."""
+        if isinstance(self.source, str):
+            return _with_clock(self.session.connection.sql(f"FROM {self.source}").to_arrow_table(), self.clock)
+        return self.source
+
+    def batches(self, size: int) -> Iterator[pa.Table]:
+        """The rows in pieces of at most ``size``; one empty piece if there are none."""
+        if not isinstance(self.source, str):
+            yield from (self.source.slice(start, size) for start in range(0, max(1, self.source.num_rows), size))
+            return
+        empty = True
+        for batch in self.session.connection.sql(f"FROM {self.source}").to_arrow_reader(size):
+            for start in range(0, batch.num_rows, size):
+                yield _with_clock(pa.Table.from_batches([batch.slice(start, size)]), self.clock)
+                empty = False
+        if empty:
+            yield self.table()
 
 
-def load_rows(connection: duckdb.DuckDBPyConnection, given: EntityRows) -> Rows:
-    """Number the entity rows in their order and make their timestamp microseconds UTC (naive ones are UTC).
+def load_rows(session: Session, given: EntityRows, *, stream: bool) -> Rows:
+    """Check the entity rows and make their timestamp microseconds UTC (naive ones are UTC).
+
+    Args:
+        stream: leave SQL and files in the engine, which may spill them, instead of holding them in memory.
 
     Raises:
         RetrievalError: if there is no timestamp column, or more than one and none is called ``event_timestamp``.
     """
-    if isinstance(given, str):
-        query = f"({given})"
-    else:
-        table = given if isinstance(given, pa.Table) else pa.Table.from_pandas(given, preserve_index=False)
-        connection.register(_GIVEN, table)
-        query = _GIVEN
-    types = {name: dtype for name, dtype, *_ in connection.execute(f"DESCRIBE SELECT * FROM {query}").fetchall()}
-    clock = _clock_column(types)
-    if ROW in types or CLOCK in types:
-        raise RetrievalError(f"entity rows: the column names {ROW!r} and {CLOCK!r} are taken: rename yours")
-    name = quoted(clock)
-    connection.execute(
-        f"CREATE TEMP TABLE {ROWS} AS SELECT * REPLACE (CAST({name} AS TIMESTAMPTZ) AS {name}), "
-        f"CAST({name} AS TIMESTAMPTZ) AS {CLOCK}, row_number() OVER () AS {ROW} FROM {query}"
-    )
-    return Rows(types, clock)
+    table = _query(session.connection, given, stream=stream) if isinstance(given, str | Path) else _table(given)
+    if isinstance(table, str):
+        empty = session.connection.sql(f"FROM {table} LIMIT 0").to_arrow_table()
+        return Rows(_types(empty), _clock_column(_types(empty)), table, session)
+    clock = _clock_column(_types(table))
+    return Rows(_types(table), clock, _with_clock(table, clock), session)
 
 
-def _clock_column(types: dict[str, str]) -> str:
-    timestamps = [name for name, dtype in types.items() if family_of_duckdb(dtype) == TIMESTAMP]
-    if _EVENT_TIMESTAMP in timestamps:
-        return _EVENT_TIMESTAMP
-    if _EVENT_TIMESTAMP in types:
+def _types(table: pa.Table) -> dict[str, pa.DataType]:
+    repeated = sorted({name for name in table.column_names if table.column_names.count(name) > 1})
+    if repeated:
+        raise RetrievalError(f"entity rows: columns {repeated} are there twice: keep one of each")
+    return {field.name: field.type for field in table.schema}
+
+
+def _table(given: pd.DataFrame | pa.Table | pl.DataFrame | pl.LazyFrame) -> pa.Table:
+    if isinstance(given, pa.Table):
+        return given
+    if isinstance(given, pl.LazyFrame):
+        given = given.collect()
+    if isinstance(given, pl.DataFrame):
+        return given.to_arrow()
+    if not isinstance(given, pd.DataFrame):
         raise RetrievalError(
-            f"entity rows: column {_EVENT_TIMESTAMP!r} is {types[_EVENT_TIMESTAMP]}, not a timestamp: cast it to one"
+            f"entity rows: a {type(given).__name__}: pass a pandas or polars frame, an Arrow table, a SELECT or a path"
+        )
+    try:
+        return pa.Table.from_pandas(given, preserve_index=False)
+    except (pa.ArrowException, TypeError, ValueError) as error:
+        # Arrow's own text names the column and the value.
+        raise RetrievalError(f"entity rows: {'; '.join(map(str, error.args))}: give each column one type") from None
+
+
+def _query(connection: duckdb.DuckDBPyConnection, given: str | Path, *, stream: bool) -> pa.Table | str:
+    """Run a SELECT, or read a path; streamed, a file stays where it is and an answer goes to a table that may spill."""
+    query = _as_query(given)
+    try:
+        if not stream:
+            return connection.sql(query).to_arrow_table()
+        # An answer is read twice (what it spans, then its rows), and a query need not give the same rows twice.
+        kind = "VIEW" if query.startswith(_READING) else "TABLE"
+        connection.execute(f"CREATE TEMP {kind} {_GIVEN} AS {query}")
+    except duckdb.Error as error:
+        raise RetrievalError(f"entity rows: DuckDB refused {str(given)!r}: {error}") from None
+    return _GIVEN
+
+
+def quoted(name: str) -> str:
+    """An SQL identifier."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def is_fine(dtype: pa.DataType) -> bool:
+    """Is it a timestamp finer than a microsecond?"""
+    return bool(pa.types.is_timestamp(dtype) and dtype.unit == "ns")
+
+
+def moment(column: str, dtype: pa.DataType = MOMENT) -> str:
+    """SQL for a timestamp of any unit as microseconds UTC; a naive one is UTC (the session's zone)."""
+    if is_fine(dtype):  # a cast would round, and show a row up to half a microsecond early
+        return f"make_timestamptz(epoch_ns({quoted(column)}) // 1000)"
+    return f"CAST({quoted(column)} AS TIMESTAMPTZ)"
+
+
+def _as_query(given: str | Path) -> str:
+    """The SELECT itself, or one that reads a parquet path (a text without blanks, or a Path)."""
+    if isinstance(given, str) and re.search(r"\s", given.strip()):
+        return given.strip().rstrip(";")
+    path = str(given).strip().replace("'", "''")
+    if "://" in path:
+        raise RetrievalError(f"entity rows: path {path!r} is not on this machine: read it, and pass the table")
+    if Path(str(given)).is_dir():
+        path = f"{path.rstrip('/')}/**/*.parquet"
+    return f"{_READING}('{path}', hive_partitioning = false)"
+
+
+def _with_clock(table: pa.Table, clock: str) -> pa.Table:
+    place = table.column_names.index(clock)
+    column = table[clock]
+    if column.type == MOMENT:
+        return table
+    if pa.types.is_date(column.type):
+        column = column.cast(pa.timestamp("us"))
+    # Below a microsecond Feast, Arrow's readers and both engines tell nothing apart: it is cut off here.
+    return table.set_column(place, clock, column.cast(MOMENT, safe=False))
+
+
+def _clock_column(types: Mapping[str, pa.DataType]) -> str:
+    timestamps = [name for name, dtype in types.items() if family(dtype) == TIMESTAMP]
+    if EVENT_TIMESTAMP in timestamps:
+        return EVENT_TIMESTAMP
+    if EVENT_TIMESTAMP in types:
+        raise RetrievalError(
+            f"entity rows: column {EVENT_TIMESTAMP!r} is {types[EVENT_TIMESTAMP]}, not a timestamp: cast it to one"
         )
     if len(timestamps) != 1:
         raise RetrievalError(
             f"entity rows: {len(timestamps)} timestamp columns {timestamps} and none is called "
-            f"{_EVENT_TIMESTAMP!r}: name the clock {_EVENT_TIMESTAMP!r}"
+            f"{EVENT_TIMESTAMP!r}: name the clock {EVENT_TIMESTAMP!r}"
         )
     return timestamps[0]
-
-
-def measure(connection: duckdb.DuckDBPyConnection, keys: set[str]) -> Clock | None:
-    """What the rows span in time and in each integer key; ``None`` if no row has a timestamp."""
-    names = sorted(keys)
-    parts = [f"epoch_us(min({CLOCK}))", f"epoch_us(max({CLOCK}))"]
-    parts += [f"{end}({quoted(name)})" for name in names for end in ("min", "max")]
-    [(first, last, *ranges)] = connection.execute(f"SELECT {', '.join(parts)} FROM {ROWS}").fetchall()
-    if first is None:
-        return None
-    pairs = zip(names, ranges[::2], ranges[1::2], strict=True)
-    return Clock(first, last, {name: (low, high) for name, low, high in pairs if low is not None})
-
-
-def given_columns(connection: duckdb.DuckDBPyConnection, rows: Rows) -> pa.Table:
-    """The entity rows as they were given, in their order."""
-    names = ", ".join(map(quoted, rows.types))
-    return connection.sql(f"SELECT {names} FROM {ROWS} ORDER BY {ROW}").to_arrow_table()

@@ -4,30 +4,34 @@ Belongs here: Feast's interface. Not here: plans (plan.py), SQL (sql.py), runnin
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
-import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 from feast import FeatureView, OnDemandFeatureView
+from feast.data_format import DeltaFormat
 from feast.data_source import DataSource
 from feast.feature_logging import LoggingConfig, LoggingSource
+from feast.feature_view import DUMMY_ENTITY_ID
 from feast.infra.offline_stores.file_source import FileLoggingDestination, FileSource
-from feast.infra.offline_stores.offline_store import OfflineStore, RetrievalMetadata
 from feast.infra.registry.base_registry import BaseRegistry
 from feast.repo_config import FeastConfigBaseModel, RepoConfig
-from pydantic import PositiveInt
+from feast.utils import compute_non_entity_date_range
+from pydantic import PositiveInt, field_validator
 
+from feature_repo.asof.answering import Question, Window
+from feature_repo.asof.connection import Engine, Session, bytes_of, engine_of
 from feature_repo.asof.errors import RetrievalError
-from feature_repo.asof.job import AsofRetrievalJob, Engine, Question
-from feature_repo.asof.plan import check_columns, source_of
+from feature_repo.asof.files import microseconds
+from feature_repo.asof.job import AsofRetrievalJob, LazyMetadata
+from feature_repo.asof.monitored import MonitoredStore
+from feature_repo.asof.plan import source_of
+from feature_repo.asof.pulling import Pull
 from feature_repo.asof.rows import EntityRows
-from feature_repo.asof.sql import pull_query
 from feature_repo.asof.types import DECLARED, MOMENT
-from feature_repo.asof.write import add_rows
+from feature_repo.asof.write import add_logs, add_rows
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -36,30 +40,28 @@ class AsofOfflineStoreConfig(FeastConfigBaseModel):  # type: ignore[misc]  # Fea
     """The ``offline_store`` block.
 
     Args:
-        threads: DuckDB's threads for one question; ``None`` for all cores.
-        memory_limit: for example ``4GB``; ``None`` for DuckDB's share of the machine.
-        temp_directory: where it spills; ``None`` for the machine's temporary folder.
+        engine: ``memory`` arranges the views' rows in memory, ``duckdb`` may spill them to disk, ``auto`` takes memory
+            where they fit into the limit.
+        threads: for one question; ``None`` for all cores.
+        memory_limit: for example ``4GB``; ``None`` for half of the machine's (``auto``) and DuckDB's share of it.
+        temp_directory: where DuckDB spills; ``None`` for the machine's temporary folder.
     """
 
     type: Literal["feature_repo.asof.store.AsofOfflineStore"] = "feature_repo.asof.store.AsofOfflineStore"
+    engine: Literal["auto", "memory", "duckdb"] = "auto"
     threads: PositiveInt | None = None
     memory_limit: str | None = None
     temp_directory: str | None = None
 
-
-def _engine(config: RepoConfig) -> Engine:
-    settings = config.offline_store
-    return Engine(settings.threads, settings.memory_limit, settings.temp_directory)
-
-
-def _microseconds(moment: datetime | None) -> int | None:
-    if moment is None:
-        return None
-    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return (aware - _EPOCH) // timedelta(microseconds=1)
+    @field_validator("memory_limit")
+    @classmethod
+    def _is_size(cls, value: str | None) -> str | None:
+        if value is not None:
+            bytes_of(value)
+        return value
 
 
-class AsofOfflineStore(OfflineStore):  # type: ignore[misc]  # Feast ships no types
+class AsofOfflineStore(MonitoredStore):
     """Parquet files on this machine, joined as of each entity row's moment."""
 
     supports_filter_by_created_timestamp = True
@@ -78,35 +80,34 @@ class AsofOfflineStore(OfflineStore):  # type: ignore[misc]  # Feast ships no ty
         """For each entity row and feature, the value that was newest at the row's ``event_timestamp``.
 
         Args:
-            entity_df: a pandas frame, an Arrow table, or a DuckDB SELECT.
-            options: ``filter_by_created_timestamp``: a value counts only from its created timestamp on.
+            entity_df: a pandas or polars frame, an Arrow table, a DuckDB SELECT, or the path of a parquet file, folder
+                or glob; ``None`` asks for every key that a view has in [``start_date``, ``end_date``], as of the end.
+            options: ``start_date``, ``end_date``: without a start, the longest ttl (or 30 days) before the end;
+                ``filter_by_created_timestamp``: a value counts only from its created timestamp on.
 
         Raises:
-            RetrievalError: here if there are no entity rows to ask for; when run, if rows, files and views do not fit.
+            RetrievalError: when run, if rows, files and views do not fit.
         """
-        if entity_df is None:
-            raise RetrievalError(
-                "entity_df: None: this store answers for entity rows only: pass a frame, an Arrow table or a SELECT"
-            )
         asked: dict[str, list[str]] = {view.projection.name_to_use(): [] for view in feature_views}
         for reference in feature_refs:
             view_name, _, feature = reference.partition(":")
             if view_name in asked:  # the others are on-demand views, which Feast computes from these
                 asked[view_name].append(feature)
         question = Question(
-            entity_rows=entity_df,
+            entity_rows=_window(feature_views, options) if entity_df is None else entity_df,
             views=tuple((view, tuple(asked[view.projection.name_to_use()])) for view in feature_views),
             full_names=full_feature_names,
             cutoff=bool(options.get("filter_by_created_timestamp", False)),
             repo_path=config.repo_path,
         )
+        engine = engine_of(config)
         keys = {v.projection.join_key_map.get(f.name, f.name) for v in feature_views for f in v.entity_columns}
         return AsofRetrievalJob(
-            question.answer,
-            _engine(config),
+            lambda session, size: question.pieces(session, engine, size),
+            engine,
             full_feature_names=full_feature_names,
             on_demand_feature_views=OnDemandFeatureView.get_requested_odfvs(feature_refs, project, registry),
-            metadata=RetrievalMetadata(features=feature_refs, keys=sorted(keys)),
+            metadata=LazyMetadata(feature_refs, sorted(keys - {DUMMY_ENTITY_ID}), lambda: _span(question, engine)),
             repo_path=config.repo_path,
         )
 
@@ -122,9 +123,8 @@ class AsofOfflineStore(OfflineStore):  # type: ignore[misc]  # Feast ships no ty
         end_date: datetime,
     ) -> AsofRetrievalJob:
         """The newest row of each key with a timestamp in [start_date, end_date]."""
-        clocks = (timestamp_field, created_timestamp_column or None)
-        columns = (join_key_columns, feature_name_columns)
-        return _pull(config, data_source, columns, clocks, (start_date, end_date), latest=True)
+        clocks = (timestamp_field, created_timestamp_column or None, start_date, end_date)
+        return _pulling(Pull(config, data_source, join_key_columns, feature_name_columns, *clocks, latest=True))
 
     @staticmethod
     def pull_all_from_table_or_query(
@@ -137,16 +137,15 @@ class AsofOfflineStore(OfflineStore):  # type: ignore[misc]  # Feast ships no ty
         start_date: datetime | None = None,
         end_date: datetime | None = None,
     ) -> AsofRetrievalJob:
-        """Every row with a timestamp in [start_date, end_date], oldest first."""
-        clocks = (timestamp_field, created_timestamp_column or None)
-        columns = (join_key_columns, feature_name_columns)
-        return _pull(config, data_source, columns, clocks, (start_date, end_date), latest=False)
+        """Every row with a timestamp in [start_date, end_date], oldest first; of a saved dataset, all as saved."""
+        clocks = (timestamp_field, created_timestamp_column or None, start_date, end_date)
+        return _pulling(Pull(config, data_source, join_key_columns, feature_name_columns, *clocks, latest=False))
 
     @staticmethod
     def offline_write_batch(
         config: RepoConfig, feature_view: FeatureView, table: pa.Table, progress: Callable[[int], Any] | None
     ) -> None:
-        """Add rows to a view's source as a new file of its own (a source that is one file is rewritten).
+        """Add rows to a view's source as a new file of its own (one file is rewritten, Delta gets a version).
 
         Raises:
             RetrievalError: if the table lacks a column of the view, or the source is not made of files.
@@ -155,7 +154,13 @@ class AsofOfflineStore(OfflineStore):  # type: ignore[misc]  # Feast ships no ty
         if not isinstance(source, FileSource):
             raise RetrievalError(f"view {feature_view.name!r}: its source is not files: use a FileSource")
         path = FileSource.get_uri_for_file_path(config.repo_path, source.path)
-        add_rows(_as_declared(feature_view, table), path)
+        rows = _as_declared(feature_view, table)
+        if isinstance(source.file_format, DeltaFormat):
+            from feature_repo.asof.delta import append
+
+            append(path, rows, source.s3_endpoint_override or None)
+        else:
+            add_rows(rows, path, endpoint=source.s3_endpoint_override or None)
         if progress is not None:
             progress(table.num_rows)
 
@@ -167,7 +172,7 @@ class AsofOfflineStore(OfflineStore):  # type: ignore[misc]  # Feast ships no ty
         logging_config: LoggingConfig,
         registry: BaseRegistry,
     ) -> None:
-        """Add a feature server's log to the destination's folder as a new file.
+        """Add a feature server's log to the destination's folder as a new file, below its partitions if it has some.
 
         Raises:
             RetrievalError: if the destination is not a file destination.
@@ -178,21 +183,47 @@ class AsofOfflineStore(OfflineStore):  # type: ignore[misc]  # Feast ships no ty
                 f"logging destination: {type(destination).__name__} is not files: use FileLoggingDestination"
             )
         table = data if isinstance(data, pa.Table) else pq.read_table(data)
-        add_rows(table, FileSource.get_uri_for_file_path(config.repo_path, destination.path))
+        path = FileSource.get_uri_for_file_path(config.repo_path, destination.path)
+        add_logs(table, path, destination.partition_by or [], endpoint=destination.s3_endpoint_override or None)
 
     def get_table_column_names_and_types_from_data_source(
         self, config: RepoConfig, data_source: DataSource
     ) -> Iterable[tuple[str, str]]:
-        """The columns that the files hold; a hive folder's name is not one of them.
+        """The columns that the newest file holds, and a Delta table's partitions.
+
+        The name of a hive folder is a column only for a view that declares it.
 
         Raises:
             RetrievalError: if there are no files.
         """
         source = source_of(data_source, config.repo_path, view=data_source.name)
-        return [(name, str(dtype)) for name, dtype in source.files[0].types.items()]
+        newest = source.files[-1]
+        folders = list(newest.partitions) if isinstance(data_source.file_format, DeltaFormat) else []
+        return [*((name, str(dtype)) for name, dtype in newest.types.items()), *((name, "string") for name in folders)]
 
     def validate_data_source(self, config: RepoConfig, data_source: DataSource) -> None:
         """Accept a source whose files are still to be written: definitions are applied before the first run."""
+
+
+def _pulling(pull: Pull) -> AsofRetrievalJob:
+    return AsofRetrievalJob(pull.pieces, engine_of(pull.config), repo_path=pull.config.repo_path)
+
+
+def _window(views: list[FeatureView], options: dict[str, Any]) -> Window:
+    first, last = compute_non_entity_date_range(views, options.get("start_date"), options.get("end_date"))
+    if first > last:
+        raise RetrievalError(f"start_date: {first} is after end_date {last}: swap them")
+    return Window(microseconds(first), microseconds(last))
+
+
+def _span(question: Question, engine: Engine) -> tuple[datetime, datetime] | None:
+    """First and last moment of the entity rows; ``None`` if there is none."""
+    with Session(engine) as session:
+        clock = question.load(session, stream=True).measure([])
+    if clock is None:
+        return None
+    first, last = (_EPOCH + timedelta(microseconds=end) for end in (clock.first, clock.last))
+    return first, last
 
 
 def _as_declared(view: FeatureView, table: pa.Table) -> pa.Table:
@@ -206,23 +237,3 @@ def _as_declared(view: FeatureView, table: pa.Table) -> pa.Table:
     if missing:
         raise RetrievalError(f"view {view.name!r}: the rows to write lack columns {missing}: add them")
     return pa.table({name: table[name].cast(dtype) if dtype else table[name] for name, dtype in wanted.items()})
-
-
-def _pull(
-    config: RepoConfig,
-    data_source: DataSource,
-    columns: tuple[list[str], list[str]],
-    clocks: tuple[str, str | None],
-    window: tuple[datetime | None, datetime | None],
-    *,
-    latest: bool,
-) -> AsofRetrievalJob:
-    def run(connection: duckdb.DuckDBPyConnection) -> pa.Table:
-        found = source_of(data_source, config.repo_path, view=data_source.name)
-        source = replace(found, timestamp=clocks[0], created=clocks[1])
-        keys, features = columns
-        check_columns(data_source.name, [*keys, *features, *filter(None, clocks)], source)
-        first, last = map(_microseconds, window)
-        return connection.sql(pull_query(source, keys, features, first, last, latest=latest)).to_arrow_table()
-
-    return AsofRetrievalJob(run, _engine(config), repo_path=config.repo_path)

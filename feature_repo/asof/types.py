@@ -20,43 +20,29 @@ DECLARED: dict[object, tuple[str, str, pa.DataType]] = {
     Bool: (BOOL, "BOOLEAN", pa.bool_()),
     UnixTimestamp: (TIMESTAMP, "TIMESTAMPTZ", MOMENT),
 }
-_DUCKDB_FAMILIES = {
-    "FLOAT": FLOAT,
-    "DOUBLE": FLOAT,
-    "VARCHAR": STRING,
-    "BOOLEAN": BOOL,
-    "DATE": TIMESTAMP,
-    '"NULL"': NULL,
-    "NULL": NULL,
-}
-_DUCKDB_PREFIXES = {"TIMESTAMP": TIMESTAMP, "ENUM": STRING}
+_WIDTHS = {BOOL: 1, NULL: 1}
+_WIDE = 32  # bytes of a string or list, for want of knowing
 
 
-def family_of_arrow(dtype: pa.DataType) -> str:
-    """The family of a column in a file; a type's own name if it belongs to none."""
+def family(dtype: pa.DataType) -> str:
+    """The family of a column; a type's own name if it belongs to none."""
     if pa.types.is_dictionary(dtype):
-        return family_of_arrow(dtype.value_type)
+        return family(dtype.value_type)
     tests = {
         INT: pa.types.is_integer,
         FLOAT: pa.types.is_floating,
         BOOL: pa.types.is_boolean,
         NULL: pa.types.is_null,
     }
-    for family, test in tests.items():
+    for name, test in tests.items():
         if test(dtype):
-            return family
-    if pa.types.is_string(dtype) or pa.types.is_large_string(dtype):
+            return name
+    if pa.types.is_string(dtype) or pa.types.is_large_string(dtype) or pa.types.is_string_view(dtype):
         return STRING
     return TIMESTAMP if pa.types.is_timestamp(dtype) or pa.types.is_date(dtype) else str(dtype)
 
 
-def family_of_duckdb(name: str) -> str:
-    """The family of a column of the entity rows, from DuckDB's name of its type."""
-    if name.endswith("]"):
-        return name
-    if name.removeprefix("U") in ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT"):
-        return INT
-    for prefix, family in _DUCKDB_PREFIXES.items():
-        if name.startswith(prefix):
-            return family
-    return _DUCKDB_FAMILIES.get(name, name)
+def width(dtype: pa.DataType) -> int:
+    """About how many bytes a value takes in memory."""
+    name = family(dtype)
+    return _WIDTHS.get(name, 8 if name in (INT, FLOAT, TIMESTAMP) else _WIDE)

@@ -4,42 +4,77 @@ Belongs here: files that the offline store itself makes. Not here: slices (their
 """
 
 import hashlib
-import os
 import re
+from collections.abc import Iterator, Sequence
+from functools import reduce
 from glob import has_magic
 from pathlib import Path
+from urllib.parse import quote
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
+
+from feature_repo.asof.files import bare
+from feature_repo.asof.places import NULL_PARTITION, Place, place_of
+
+_ROW_GROUP = 1 << 18  # rows: small enough that a question about some of them skips the others
+
+
+def write_pieces(pieces: Iterator[pa.Table], place: Place) -> int:
+    """Write pieces of one schema, at least one, as one file, and give the number of rows back."""
+    first = next(pieces)
+    rows: int = first.num_rows
+    with place.writing() as sink, pq.ParquetWriter(sink, first.schema) as writer:
+        writer.write_table(first, row_group_size=_ROW_GROUP)
+        for piece in pieces:
+            writer.write_table(piece.cast(first.schema), row_group_size=_ROW_GROUP)
+            rows += piece.num_rows
+    return rows
 
 
 def write_parquet(table: pa.Table, path: Path) -> None:
-    """Write aside under a dot-name in the same folder, then rename."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        pq.write_table(table, aside)
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
+    """Write one table as one file on this machine."""
+    write_pieces(iter([table]), Place(str(path)))
 
 
-def add_rows(table: pa.Table, source: str) -> Path:
+def add_rows(table: pa.Table, source: str, *, endpoint: str | None = None) -> str:
     """Add rows to a source as one new file, named by its content: adding the same rows twice changes nothing.
 
     Args:
         source: a folder, a glob (its wildcards are filled with ``pushed-<digest>``), or one file, which is rewritten.
+
+    Returns:
+        the path of the file that holds them now.
     """
-    path = Path(source)
     name = f"pushed-{_digest(table)}"
-    if has_magic(source):
-        path = Path(re.sub(r"\*+", name, source))
-    elif path.suffix != ".parquet":
-        path = path / f"{name}.parquet"
-    elif path.is_file():
-        table = pa.concat_tables([pq.read_table(path, partitioning=None), table], promote_options="permissive")
-    write_parquet(table, path)
-    return path
+    place = place_of(source, endpoint=endpoint)
+    if has_magic(place.path):
+        place = Place(re.sub(r"\*+", name, place.path), place.system, place.scheme)
+    elif not place.path.endswith(".parquet"):
+        place = place.child(f"{name}.parquet")
+    elif place.exists():
+        held = pq.read_table(bare(place.path), filesystem=place.system, partitioning=None)
+        table = pa.concat_tables([held, table], promote_options="permissive")
+    write_pieces(iter([table]), place)
+    return f"{place.scheme}{place.path}"
+
+
+def add_logs(table: pa.Table, source: str, partition_by: Sequence[str], *, endpoint: str | None = None) -> None:
+    """Add rows to a folder, those that agree in the partition columns to a folder ``<column>=<value>`` of their own."""
+    if not partition_by:
+        add_rows(table, source, endpoint=endpoint)
+        return
+    for values in table.select(partition_by).group_by(partition_by).aggregate([]).to_pylist():
+        alike = [
+            pc.is_null(table[name]) if value is None else pc.equal(table[name], pa.scalar(value, table[name].type))
+            for name, value in values.items()
+        ]
+        folder = "/".join(
+            f"{name}={NULL_PARTITION if value is None else quote(str(value))}" for name, value in values.items()
+        )
+        rows = table.filter(reduce(pc.and_, alike))
+        add_rows(rows, f"{source.rstrip('/')}/{folder}", endpoint=endpoint)
 
 
 def _digest(table: pa.Table) -> str:

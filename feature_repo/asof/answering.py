@@ -1,0 +1,243 @@
+"""Answering a question, in memory or by DuckDB: entity rows in, the same rows with their features out, in pieces.
+
+Belongs here: which engine, running it. Not here: how rows are found (history.py), SQL (sql.py).
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import polars as pl
+import pyarrow as pa
+from feast import FeatureView
+
+from feature_repo.asof.connection import Engine, Session, register_places
+from feature_repo.asof.errors import RetrievalError
+from feature_repo.asof.files import SourceFile
+from feature_repo.asof.history import Found, files_for, newest_of, prepare
+from feature_repo.asof.plan import Feature, Plan, plan_view
+from feature_repo.asof.rows import EVENT_TIMESTAMP, Clock, EntityRows, Rows, load_rows
+from feature_repo.asof.sql import CLOCK, ROW, ROWS, join_query, keys_query, rows_query
+from feature_repo.asof.types import width
+
+_ARRANGING = 3  # a history takes about so many times its columns' size while it is being arranged
+_TURN = 1 << 17  # rows of a history that are worth arranging by themselves
+_MANY = 4  # a history is long if it has so many times the rows that ask
+WHOLE = 1 << 62  # rows to a piece that holds them all
+
+
+@dataclass(frozen=True)
+class Window:
+    """Asking without entity rows: for every key that has a row in [first, last], microseconds, as of ``last``."""
+
+    first: int
+    last: int
+
+
+@dataclass(frozen=True)
+class Question:
+    """A historical retrieval: each view with the features asked of it."""
+
+    entity_rows: EntityRows | Window
+    views: tuple[tuple[FeatureView, tuple[str, ...]], ...]
+    full_names: bool
+    cutoff: bool
+    repo_path: Path | None
+
+    def pieces(self, session: Session, engine: Engine, size: int) -> Iterator[pa.Table]:
+        """The entity rows in their order, with one column per feature, at most ``size`` rows to a piece.
+
+        Raises:
+            RetrievalError: if rows, files and definitions do not fit.
+        """
+        rows = self.load(session, stream=size != WHOLE)
+        plans = self._plans(rows.types)
+        clock = rows.measure(key.entity for plan in plans for key in plan.keys)
+        _refuse_taken(rows, plans)
+        if clock is None:
+            yield from _without_clock(rows, plans, size)
+        elif engine.choose(_bytes_needed(plans, clock, cutoff=self.cutoff)) == "memory":
+            yield from _in_memory(rows, plans, clock, engine, size, cutoff=self.cutoff)
+        else:
+            yield from _in_duckdb(rows, plans, clock, size, cutoff=self.cutoff)
+
+    def load(self, session: Session, *, stream: bool) -> Rows:
+        """The entity rows; asked for a window, the keys that the views have in it."""
+        if not isinstance(self.entity_rows, Window):
+            return load_rows(session, self.entity_rows, stream=stream)
+        window = self.entity_rows
+        plans = self._plans(None)
+        register_places(session.connection, (plan.source.place for plan in plans))
+        query = keys_query(plans, window.first, window.last, EVENT_TIMESTAMP)
+        return load_rows(session, query, stream=stream)
+
+    def _plans(self, types: Any) -> list[Plan]:
+        return [
+            plan_view(view, names, full_names=self.full_names, types=types, repo_path=self.repo_path)
+            for view, names in self.views
+        ]
+
+
+def _refuse_taken(rows: Rows, plans: Sequence[Plan]) -> None:
+    taken = sorted({ROW, CLOCK} & set(rows.types))
+    if taken:
+        raise RetrievalError(f"entity rows: the column names {taken} are taken: rename yours")
+    names = [feature.name for plan in plans for feature in plan.features]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise RetrievalError(f"features: {twice} are asked of two views: ask with full_feature_names=True")
+
+
+def _bytes_needed(plans: Sequence[Plan], clock: Clock, *, cutoff: bool) -> int:
+    """About how much memory the views' histories take while they are arranged."""
+    total = 0
+    for plan in plans:
+        rows = sum(file.rows for file in files_for(plan, clock, cutoff=cutoff))
+        columns = [key.source for key in plan.keys] + [plan.source.timestamp] * 2
+        types = [plan.source.files[0].types.get(name, pa.string()) for name in columns]
+        total += rows * (sum(map(width, types)) + sum(width(feature.dtype) for feature in plan.features))
+    return _ARRANGING * total
+
+
+def _without_clock(rows: Rows, plans: Sequence[Plan], size: int) -> Iterator[pa.Table]:
+    for piece in rows.batches(size):
+        for plan in plans:
+            for feature in plan.features:
+                piece = piece.append_column(feature.name, pa.nulls(piece.num_rows, feature.dtype))
+        yield piece
+
+
+def _in_memory(
+    rows: Rows, plans: Sequence[Plan], clock: Clock, engine: Engine, size: int, *, cutoff: bool
+) -> Iterator[pa.Table]:
+    files = [files_for(plan, clock, cutoff=cutoff) for plan in plans]
+    with ThreadPoolExecutor(engine.threads or os.cpu_count()) as pool:
+        if size == WHOLE:
+            piece = rows.table()
+            served = _serve_in_turns(pool, piece, rows.clock, plans, clock, files, cutoff=cutoff)
+            yield _with_columns(piece, plans, served)
+            return
+        prepared = [pool.submit(prepare, *one, clock, None, cutoff=cutoff) for one in zip(plans, files, strict=True)]
+        histories = [future.result() for future in prepared]
+        for piece in rows.batches(size):
+            keys, moments = [_keys(piece, plan) for plan in plans], _moments(piece, rows.clock)
+            found = list(pool.map(lambda history, k, m=moments: history.find(k, m), histories, keys))
+            places = [history.places(rows) for history, rows in zip(histories, found, strict=True)]
+            frames = [history.frame for history in histories]
+            yield _with_columns(piece, plans, list(pool.map(_columns, plans, frames, places)))
+
+
+def _serve_in_turns(
+    pool: ThreadPoolExecutor,
+    piece: pa.Table,
+    clock_name: str,
+    plans: Sequence[Plan],
+    clock: Clock,
+    files: Sequence[Sequence[SourceFile]],
+    *,
+    cutoff: bool,
+) -> list[list[pa.ChunkedArray]]:
+    """The columns of each view. A long history is read in turns, and of each turn only what it serves is held."""
+    moments = _moments(piece, clock_name)
+
+    def turn(plan: Plan, some: Sequence[SourceFile]) -> Found:
+        keys = _keys(piece, plan)
+        history = prepare(plan, some, clock, keys, cutoff=cutoff)
+        return Found.of(history, history.find(keys, moments))
+
+    def at_once(plan: Plan, all_files: Sequence[SourceFile]) -> list[pa.ChunkedArray]:
+        keys = _keys(piece, plan)
+        history = prepare(plan, all_files, clock, keys, cutoff=cutoff)
+        return _columns(plan, history.frame, history.places(history.find(keys, moments)))
+
+    tasks: dict[int, list[Future[Any]]] = {}
+    # The view with the most rows first: the others then fill the time of the threads that are done.
+    for i in sorted(range(len(plans)), key=lambda i: -sum(file.rows for file in files[i])):
+        turns = _turns(files[i], piece.num_rows)
+        one = turn if len(turns) > 1 else at_once
+        tasks[i] = [pool.submit(one, plans[i], some) for some in turns]
+    served = []
+    for i, plan in enumerate(plans):
+        results = [future.result() for future in tasks[i]]
+        if len(results) > 1:
+            served.append(_columns(plan, *newest_of(results, piece.num_rows)))
+        else:
+            served.append(results[0])
+    return served
+
+
+def _with_columns(piece: pa.Table, plans: Sequence[Plan], served: Sequence[Sequence[pa.ChunkedArray]]) -> pa.Table:
+    columns = [*piece.columns, *(column for columns in served for column in columns)]
+    names = [*piece.column_names, *(feature.name for plan in plans for feature in plan.features)]
+    return pa.Table.from_arrays(columns, names=names)
+
+
+def _turns(files: Sequence[SourceFile], rows: int) -> list[list[SourceFile]]:
+    """Few entity rows need few of a long history's rows: it is then read in turns, to hold only one in memory."""
+    most = max(_TURN, _MANY * rows)
+    turns: list[list[SourceFile]] = [[]]
+    for file in files:
+        if turns[-1] and sum(held.rows for held in turns[-1]) + file.rows > most:
+            turns.append([])
+        turns[-1].append(file)
+    return turns
+
+
+def _keys(table: pa.Table, plan: Plan) -> pl.DataFrame:
+    """The key columns of entity rows, in the order of the view's keys."""
+    columns = {f"k{i}": pl.from_arrow(table[key.entity]) for i, key in enumerate(plan.keys)}
+    return pl.DataFrame(columns) if columns else pl.DataFrame(height=table.num_rows)
+
+
+def _moments(piece: pa.Table, clock: str) -> pl.Series:
+    return pl.Series(pl.from_arrow(piece[clock].cast(pa.int64())))
+
+
+def _columns(plan: Plan, frame: pl.DataFrame, places: pl.Series) -> list[pa.ChunkedArray]:
+    """The view's features, in the order asked, from their places in a frame."""
+    # One gather a column: of all at once, polars would hold every column twice.
+    return [_column(frame[feature.source].gather(places), feature, plan.view) for feature in plan.features]
+
+
+def _column(values: pl.Series, feature: Feature, view: str) -> pa.ChunkedArray:
+    try:
+        column = values.to_arrow(compat_level=pl.CompatLevel.oldest())
+        column = column if column.type == feature.dtype else _cast(column, feature.dtype)
+    except (pa.ArrowException, pl.exceptions.PolarsError) as error:
+        raise RetrievalError(
+            f"view {view!r}: feature {feature.source!r} does not fit its declared type ({error}): declare a wider one"
+        ) from None
+    return pa.chunked_array([column], type=feature.dtype)
+
+
+def _cast(column: pa.Array, dtype: pa.DataType) -> pa.Array:
+    if pa.types.is_date(column.type):
+        column = column.cast(pa.timestamp("us"))
+    return column.cast(dtype, safe=not pa.types.is_timestamp(dtype))
+
+
+def _in_duckdb(rows: Rows, plans: Sequence[Plan], clock: Clock, size: int, *, cutoff: bool) -> Iterator[pa.Table]:
+    connection = rows.session.connection
+    register_places(connection, (plan.source.place for plan in plans))
+    relation = rows.source
+    if isinstance(relation, pa.Table):
+        connection.register("asof_table", relation)
+        relation = "asof_table"
+    try:
+        connection.execute(f"CREATE TEMP TABLE {ROWS} AS {rows_query(relation, rows.clock, rows.types[rows.clock])}")
+        answer = connection.sql(join_query(plans, list(rows.types), clock, cutoff=cutoff))
+        if size == WHOLE:
+            yield answer.to_arrow_table()
+            return
+        empty = True
+        for batch in answer.to_arrow_reader(size):
+            yield pa.Table.from_batches([batch])
+            empty = False
+        if empty:
+            yield answer.limit(0).to_arrow_table()
+    except duckdb.Error as error:
+        raise RetrievalError(f"entity rows and views: DuckDB refused the join: {error}") from None

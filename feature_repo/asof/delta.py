@@ -1,0 +1,90 @@
+"""Delta tables: the files of the newest version, as their log lists them.
+
+Belongs here: what the log says. Not here: reading the files (they are plain parquet, as any source's).
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from itertools import chain
+from typing import Literal
+
+import pyarrow as pa
+from feast.infra.offline_stores.file_source import FileSource
+
+from feature_repo.asof.errors import RetrievalError
+from feature_repo.asof.places import Found
+
+Mode = Literal["append", "overwrite"]
+_REWRITING = {"deletionVectors", "columnMapping"}  # with these, a file alone does not say what its rows are
+
+
+def find_in_delta(source: FileSource, path: str, *, view: str) -> list[Found]:
+    """The files of a Delta table, with the values of its partition columns.
+
+    Raises:
+        RetrievalError: if deltalake is not installed, there is no table, or it uses features that hide rows in files.
+    """
+    try:
+        from deltalake import DeltaTable
+        from deltalake.exceptions import DeltaError
+    except ImportError:
+        raise RetrievalError(
+            f"view {view!r}: its source is a Delta table, and deltalake is not installed: pip install 'exfm[delta]'"
+        ) from None
+    try:
+        options = options_of(source.resolve_credentials() or {}, source.s3_endpoint_override)
+        table = DeltaTable(path, storage_options=options)
+    except (DeltaError, OSError) as error:
+        raise RetrievalError(f"view {view!r}: no Delta table at {path!r} ({error}): write it first") from None
+    hidden = _REWRITING & set(table.protocol().reader_features or [])
+    if hidden:
+        raise RetrievalError(
+            f"view {view!r}: the Delta table {path!r} uses {sorted(hidden)}, which this store can't read: "
+            "rewrite it without (for deletion vectors: purge it and drop the feature)"
+        )
+    return _files(table, path)
+
+
+def options_of(credentials: Mapping[str, str], endpoint: str | None) -> dict[str, str]:
+    """deltalake's options: an endpoint and credentials, over what the environment says."""
+    options = dict(credentials)
+    if endpoint:
+        options |= {"AWS_ENDPOINT_URL": endpoint if "://" in endpoint else f"https://{endpoint}"}
+    endpoint = options.get("AWS_ENDPOINT_URL") or os.environ.get("AWS_ENDPOINT_URL", "")
+    if endpoint.startswith("http://"):
+        options |= {"AWS_ALLOW_HTTP": "true"}
+    return options
+
+
+def _files(table: "object", path: str) -> list[Found]:
+    actions = pa.table(table.get_add_actions(flatten=True)).to_pylist()  # type: ignore[attr-defined]
+    found = []
+    for action in actions:
+        partitions = tuple(
+            (name.removeprefix("partition."), None if value is None else str(value))
+            for name, value in action.items()
+            if name.startswith("partition.")
+        )
+        modified = int(action["modification_time"] or 0)
+        full = f"{path.rstrip('/')}/{action['path']}"
+        found.append(Found(full.removeprefix("file://"), (modified, int(action["size_bytes"])), partitions))
+    return sorted(found, key=lambda one: one.path)
+
+
+def overwrite(path: str, pieces: Iterator[pa.Table], endpoint: str | None) -> None:
+    """Make a Delta table hold what the pieces hold, as one version."""
+    _write(path, pieces, endpoint, "overwrite")
+
+
+def append(path: str, table: pa.Table, endpoint: str | None) -> None:
+    """Add rows to a Delta table, as one version."""
+    _write(path, iter([table]), endpoint, "append")
+
+
+def _write(path: str, pieces: Iterator[pa.Table], endpoint: str | None, mode: Mode) -> None:
+    from deltalake import write_deltalake
+
+    first = next(pieces)
+    batches = (batch for piece in chain([first], pieces) for batch in piece.to_batches())
+    reader = pa.RecordBatchReader.from_batches(first.schema, batches)
+    write_deltalake(path, reader, mode=mode, storage_options=options_of({}, endpoint))

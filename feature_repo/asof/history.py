@@ -1,0 +1,285 @@
+"""A view's rows, arranged so that the one to serve at a clock is found by a search within its key.
+
+Belongs here: order, ties, what is superseded, the search. Not here: reading (reading.py), keys (keys.py).
+
+A row of a view is known at clock T if its timestamp t, and with the cut-off also its created timestamp c, is not
+after T; of the known rows of a key the one with the greatest (t, c) is served, unless older than the ttl. With
+``known = max(t, c)``, only rows that are the newest known one in the moment that they become known can ever be served;
+of those, the last with ``known <= T`` is the answer. Rows that tie in key, t and c: the last in the files' order.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from feature_repo.asof.files import SourceFile, meeting
+from feature_repo.asof.keys import NONE, Coder, Codes, coder_for
+from feature_repo.asof.plan import Plan
+from feature_repo.asof.reading import read
+from feature_repo.asof.rows import Clock
+from feature_repo.asof.types import INT, family
+
+Moments = npt.NDArray[np.int64]
+_NEVER = np.iinfo(np.int64).min
+_FOREVER = np.iinfo(np.int64).max
+_BLOCK = 1 << 16  # rows searched together: their arrays stay in a core's cache
+
+
+@dataclass(frozen=True)
+class History:
+    """The servable rows of a view, by key and then by ``known``.
+
+    ``starts[code]`` to ``starts[code + 1]`` are a key's rows; ``rows[i]`` is where row i is in ``frame``; ``known``,
+    ``about`` (its event timestamp) and ``written`` (its created one) are microseconds.
+    """
+
+    frame: pl.DataFrame
+    coder: Coder
+    starts: Codes
+    rows: Codes
+    known: Moments
+    about: Moments
+    written: Moments | None
+    ttl: int | None
+
+    def find(self, keys: pl.DataFrame, clock: pl.Series) -> Codes:
+        """Which servable row each entity row is served; -1 where there is none.
+
+        Args:
+            keys: the key columns of the entity rows, in the order of the view's keys.
+            clock: their moments, microseconds; null where there is none.
+        """
+        codes = self.coder.codes(keys)
+        if clock.null_count():
+            codes = np.where(clock.is_null().to_numpy(), NONE, codes)
+        moments = clock.fill_null(0).to_numpy()
+        steps = int(np.diff(self.starts).max(initial=0)).bit_length()
+        found = np.empty(len(codes), np.int64)
+        for start in range(0, len(codes), _BLOCK):
+            piece = slice(start, start + _BLOCK)
+            found[piece] = self._search(codes[piece], moments[piece], steps)
+        return found
+
+    def places(self, found: Codes) -> pl.Series:
+        """Where in ``frame`` found rows are; null where there is none."""
+        if not len(self.rows):
+            return pl.Series([None] * len(found), dtype=pl.UInt32)
+        none = found < 0
+        rows = pl.Series(self.rows[found])
+        return rows.set(pl.Series(none), None) if none.any() else rows
+
+    def _search(self, codes: Codes, moments: Moments, steps: int) -> Codes:
+        """A binary search of all rows at once: the last servable row of each key with ``known <= moment``; else -1."""
+        if not steps:
+            return np.full(len(codes), -1)
+        first = self.starts[codes]  # a code of -1 reads some key's rows, and is masked at the end
+        last = self.starts[codes + 1] - 1
+        at = first - 1
+        for step in reversed(range(steps)):
+            ahead = at + (1 << step)
+            inside = ahead <= last
+            known = self.known[np.minimum(ahead, last, out=ahead)]
+            at += (inside & (known <= moments)).astype(np.int64) << step
+        gone = (at < first) | (codes < 0)
+        if self.ttl:
+            gone |= moments - self.about[at] > self.ttl
+        at[gone] = -1
+        return at
+
+
+def files_for(plan: Plan, clock: Clock, *, cutoff: bool) -> tuple[SourceFile, ...]:
+    """The files of a view that can matter to the entity rows, or any one of them."""
+    bounds = {name: closed(*ends) for name, ends in bounds_of(plan, clock, cutoff=cutoff).items()}
+    return meeting(plan.source.files, bounds) or plan.source.files[:1]
+
+
+def prepare(
+    plan: Plan, files: Sequence[SourceFile], clock: Clock, wanted: pl.DataFrame | None, *, cutoff: bool
+) -> History:
+    """Read and arrange what can matter to the entity rows.
+
+    Args:
+        files: those of the view to read.
+        clock: what the entity rows span.
+        wanted: their key columns, if they are at hand: rows of other keys are left out.
+    """
+    source, names = plan.source, [key.source for key in plan.keys]
+    bounds = bounds_of(plan, clock, cutoff=cutoff)
+    clocks = [source.timestamp, *([source.created] if source.created else [])]
+    values = list(dict.fromkeys(feature.source for feature in plan.features))
+    frame = read(source.place, files, list(dict.fromkeys([*names, *clocks, *values])), bounds)
+    moments = {name: _moments(frame[name]) for name in clocks}
+    keep = _kept(frame, names, moments, plan, clock, cutoff=cutoff)
+    if wanted is not None and names:
+        keep &= _of_keys(frame.select(names), wanted)
+    rows: Codes = np.flatnonzero(keep.to_numpy()).astype(np.uint32 if frame.height < 2**32 else np.int64)
+    keys = frame.select(names) if names else pl.DataFrame(height=frame.height)  # polars forgets the height of nothing
+    keys = keys if len(rows) == frame.height else keys[rows] if names else pl.DataFrame(height=len(rows))
+    frame = frame.select(values)  # the other columns are let go while the rest is arranged
+    about = moments[source.timestamp].fill_null(0).to_numpy()
+    created = moments[source.created].fill_null(_NEVER).to_numpy() if source.created else None
+    known = about if created is None or not cutoff else np.maximum(about, created)
+    del moments
+    coder = coder_for(keys)
+    codes = coder.codes(keys)
+    codes = codes.astype(np.int32) if coder.size < 2**31 else codes
+    codes, known, rows = _in_order(codes, known, rows, about, created)
+    about = known if created is None or not cutoff else about[rows]
+    keep_last = np.ones(len(codes), np.bool_)
+    keep_last[:-1] = (codes[1:] != codes[:-1]) | (known[1:] != known[:-1])
+    keep_last &= _newest(codes, about)
+    if not keep_last.all():
+        shared = about is known
+        codes, known, rows = codes[keep_last], known[keep_last], rows[keep_last]
+        about = known if shared else about[keep_last]
+    starts = np.zeros(coder.size + 1, np.int64)
+    np.cumsum(np.bincount(codes, minlength=coder.size), out=starts[1:])
+    return History(frame, coder, starts, rows, known, about, None if created is None else created[rows], plan.ttl)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What one turn's history serves: to which entity rows, with which clocks, and where in ``frame``."""
+
+    asking: Codes
+    about: Moments
+    written: Moments
+    frame: pl.DataFrame
+    places: Codes
+
+    @staticmethod
+    def of(history: History, found: Codes) -> "Found":
+        """The served rows alone, so that the history can be let go."""
+        asking = np.flatnonzero(found >= 0)
+        served, places = np.unique(history.rows[found[asking]], return_inverse=True)
+        about = history.about[found[asking]]
+        written = np.full(len(asking), _NEVER) if history.written is None else history.written[found[asking]]
+        return Found(asking, about, written, history.frame[served], places)
+
+
+def newest_of(turns: Sequence[Found], rows: int) -> tuple[pl.DataFrame, pl.Series]:
+    """Of all turns' answers the one with the greatest (t, c); of equal ones the last.
+
+    That is right whatever the turns hold: the answer is the greatest (t, c) of all rows known at the clock.
+
+    Returns:
+        a frame of served rows, and where in it each of the entity rows' is (null: none).
+    """
+    about, written, place = np.full(rows, _NEVER), np.full(rows, _NEVER), np.full(rows, NONE, np.int64)
+    height = 0
+    for turn in turns:
+        was_about, was_written = about[turn.asking], written[turn.asking]
+        newer = (turn.about > was_about) | ((turn.about == was_about) & (turn.written >= was_written))
+        asking = turn.asking[newer]
+        about[asking], written[asking] = turn.about[newer], turn.written[newer]
+        place[asking] = turn.places[newer] + height
+        height += turn.frame.height
+    places = pl.Series(place)
+    return pl.concat([turn.frame for turn in turns]), places.set(places < 0, None)
+
+
+def _in_order(
+    codes: Codes, known: Moments, rows: Codes, about: Moments, created: Moments | None
+) -> tuple[Codes, Moments, Codes]:
+    """Codes, ``known`` and rows by (code, known, t, c, place in the files).
+
+    Args:
+        codes: one for each of ``rows``.
+        known, about, created: one for each row that was read; ``rows`` says which are meant.
+    """
+    known = known if len(rows) == len(known) else known[rows]
+    order = _order(codes, known)
+    if order is not None:
+        codes, known, rows = codes[order], known[order], rows[order]
+    tied = np.flatnonzero((codes[1:] == codes[:-1]) & (known[1:] == known[:-1]))
+    if not len(tied):
+        return codes, known, rows
+    one, next_one = rows[tied], rows[tied + 1]
+    wrong = about[one] > about[next_one]
+    if created is not None:
+        wrong |= (about[one] == about[next_one]) & (created[one] > created[next_one])
+    if wrong.any():  # mostly not: what is written again later is read later
+        group = np.union1d(tied, tied + 1)
+        held = rows[group]
+        by = [held, *([created[held]] if created is not None else []), about[held], known[group], codes[group]]
+        rows[group] = held[np.lexsort(by)]  # key and ``known`` are the same for all that tie
+    return codes, known, rows
+
+
+def _order(codes: Codes, known: Moments) -> Codes | None:
+    """The stable order by (code, known); ``None`` if it is there already. Slices mostly come in order of time."""
+    order = None
+    if np.any(known[1:] < known[:-1]):
+        order = np.argsort(known, kind="stable")
+        codes = codes[order]
+    # Radix passes over 16 bits each: numpy sorts wider integers stably by merging, many times slower.
+    shift, top = 0, int(codes.max(initial=0))
+    if np.any(codes[1:] < codes[:-1]):
+        while top >> shift:
+            digit = np.argsort((codes >> shift).astype(np.uint16), kind="stable")
+            codes, order = codes[digit], digit if order is None else order[digit]
+            shift += 16
+    return order
+
+
+def _newest(codes: Codes, about: Moments) -> npt.NDArray[np.bool_]:
+    """Is a row about a moment no earlier than all rows of its key that are known before it?"""
+    falls = (codes[1:] == codes[:-1]) & (about[1:] < about[:-1])
+    if not falls.any():
+        return np.ones(len(codes), np.bool_)
+    frame = pl.DataFrame({"code": codes, "about": about})
+    return frame.select(pl.col("about") == pl.col("about").cum_max().over("code")).to_series().to_numpy()
+
+
+def bounds_of(plan: Plan, clock: Clock, *, cutoff: bool) -> dict[str, tuple[int | None, int | None]]:
+    """Ranges of a view's columns outside of which no row can matter to the entity rows."""
+    source = plan.source
+    bounds: dict[str, tuple[int | None, int | None]] = {}
+    for key in plan.keys:
+        if key.entity in clock.keys and all(_is_integer(file, key.source) for file in source.files):
+            bounds[key.source] = clock.keys[key.entity]
+    if cutoff and source.created:
+        bounds[source.created] = (None, clock.last)
+    bounds[source.timestamp] = (clock.first - plan.ttl if plan.ttl else None, clock.last)
+    return bounds
+
+
+def _is_integer(file: SourceFile, column: str) -> bool:
+    return column in file.types and family(file.types[column]) == INT
+
+
+def closed(low: int | None, high: int | None) -> tuple[int, int]:
+    """Bounds with an end on both sides."""
+    return _NEVER if low is None else low, _FOREVER if high is None else high
+
+
+def _moments(column: pl.Series) -> pl.Series:
+    """Microseconds UTC; a naive timestamp is UTC."""
+    zone = column.dtype.time_zone if isinstance(column.dtype, pl.Datetime) else None
+    return column.cast(pl.Datetime("us", zone)).to_physical()
+
+
+def _kept(
+    frame: pl.DataFrame, names: list[str], moments: dict[str, pl.Series], plan: Plan, clock: Clock, *, cutoff: bool
+) -> pl.Series:
+    about = moments[plan.source.timestamp]
+    low = clock.first - plan.ttl if plan.ttl else _NEVER
+    keep = about.is_between(low, clock.last)
+    if cutoff and plan.source.created:
+        keep = keep & (moments[plan.source.created] <= clock.last)
+    for name in names:
+        if frame[name].null_count():
+            keep = keep & frame[name].is_not_null()
+    return keep.fill_null(False)
+
+
+def _of_keys(keys: pl.DataFrame, wanted: pl.DataFrame) -> pl.Series:
+    """Which rows have a key that an entity row has."""
+    coder = coder_for(wanted.rename(dict(zip(wanted.columns, keys.columns, strict=True))).drop_nulls())
+    there = np.zeros(coder.size + 1, np.bool_)  # the last one stands for a key that is none, code -1
+    there[coder.codes(wanted)] = True
+    there[-1] = False
+    return pl.Series(there[coder.codes(keys)], dtype=pl.Boolean)
