@@ -11,9 +11,10 @@ from feast.errors import SavedDatasetLocationAlreadyExists
 from feast.infra.offline_stores.file_source import SavedDatasetFileStorage
 
 from feature_repo.asof.errors import RetrievalError
-from feature_repo.asof.files import list_files
+from feature_repo.asof.history import files_for
 from feature_repo.asof.plan import plan_view
-from feature_repo.asof.sql import Clock, join_query
+from feature_repo.asof.rows import Clock
+from feature_repo.asof.sql import join_query
 from tests.feature_repo.worlds import HISTORY, HOUR, UTC_US, activity_view, at, make_store, write_history
 
 ASKED = pa.table({"user_id": [1], "surface": ["feed"], "event_timestamp": pa.array([at(8)], UTC_US)})
@@ -55,7 +56,7 @@ def test_a_key_of_another_type(store: FeatureStore, given: pa.Table | pd.DataFra
         given = given.set_column(0, "user_id", pa.array(["1"]))
     else:
         given = given.assign(user_id="1")
-    with pytest.raises(RetrievalError, match="key 'user_id' is VARCHAR, but int64 in .* cast it to integer"):
+    with pytest.raises(RetrievalError, match="key 'user_id' is string, but int64 in .* cast it to integer"):
         _ask(store, given)
 
 
@@ -67,12 +68,12 @@ def test_a_column_with_the_name_of_a_feature(store: FeatureStore) -> None:
 
 
 def test_no_clock(store: FeatureStore) -> None:
-    with pytest.raises(RetrievalError, match="'event_timestamp' is VARCHAR, not a timestamp"):
+    with pytest.raises(RetrievalError, match="'event_timestamp' is string, not a timestamp"):
         _ask(store, "SELECT 1 AS user_id, 'feed' AS surface, '2026-01-01' AS event_timestamp")
     with pytest.raises(RetrievalError, match="0 timestamp columns"):
         _ask(store, "SELECT 1 AS user_id, 'feed' AS surface")
-    with pytest.raises(RetrievalError, match="entity_df: None"):
-        store.get_historical_features(None, CLICKS, start_date=at(0), end_date=at(1))
+    with pytest.raises(RetrievalError, match="start_date: .* is after end_date"):
+        store.get_historical_features(None, CLICKS, start_date=at(1), end_date=at(0))
 
 
 def test_no_files(tmp_path: Path) -> None:
@@ -125,14 +126,16 @@ def test_a_file_written_again_is_read_again(store: FeatureStore, tmp_path: Path)
 def test_only_files_that_can_matter_are_named_in_the_query(store: FeatureStore, tmp_path: Path) -> None:
     write_history(_rows(1, 7, 13, 19, 25), tmp_path / "files")
     view = activity_view(tmp_path / "files", ttl=2 * HOUR)
-    types = {"user_id": "BIGINT", "surface": "VARCHAR", "event_timestamp": "TIMESTAMP WITH TIME ZONE"}
+    types = {"user_id": pa.int64(), "surface": pa.string(), "event_timestamp": UTC_US}
     plan = plan_view(view, ["clicks"], full_names=False, types=types, repo_path=None)
     micros = int(at(14).timestamp() * 1e6)
-    query = join_query(plan, Clock(micros, micros + 1, {"user_id": (1, 1)}), cutoff=True)
+    clock = Clock(micros, micros + 1, {"user_id": (1, 1)})
+    query = join_query([plan], list(types), clock, cutoff=True)
     named = [f"slice={index}/" in query for index in range(5)]
     assert named == [False, False, True, False, False]
     assert '"user_id" BETWEEN 1 AND 1' in query
-    assert len(list_files(str(tmp_path / "files"), "event_timestamp", view="activity")) == 5
+    assert [f"slice={index}/" in str(files_for(plan, clock, cutoff=True)) for index in range(5)] == named
+    assert len(plan.source.files) == 5
 
 
 def test_persist(store: FeatureStore, tmp_path: Path) -> None:

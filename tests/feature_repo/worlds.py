@@ -33,6 +33,7 @@ def at(hours: float) -> datetime:
 
 
 def make_store(folder: Path, views: Sequence[FeatureView], offline: str = ASOF) -> FeatureStore:
+    folder.mkdir(exist_ok=True)
     config = RepoConfig(
         project="tests",
         registry={"registry_type": "sql", "path": f"sqlite:///{folder}/registry.db"},
@@ -68,10 +69,9 @@ def activity_view(path: Path, name: str = "activity", ttl: timedelta = timedelta
         source=FileSource(
             name=name,
             path=str(path),
-            file_format=ParquetFormat(),
             timestamp_field="event_timestamp",
             created_timestamp_column="created_timestamp",
-            **source,
+            **{"file_format": ParquetFormat(), **source},
         ),
     )
 

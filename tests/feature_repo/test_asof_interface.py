@@ -1,0 +1,250 @@
+"""What Feast asks of an offline store beside the join: pieces, saved datasets, logs, monitoring, on-demand views."""
+
+import subprocess
+import sys
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from feast import FeatureService, FeatureStore, Field, RequestSource
+from feast.data_format import DeltaFormat
+from feast.feature_logging import LoggingConfig
+from feast.infra.offline_stores.file_source import FileLoggingDestination, SavedDatasetFileStorage
+from feast.on_demand_feature_view import on_demand_feature_view
+from feast.types import Float64, Int64
+
+from feature_repo.asof import answering, monitoring
+from feature_repo.asof.errors import RetrievalError
+from tests.feature_repo.worlds import HOUR, UTC_US, activity_view, at, make_store, write_history
+
+FEATURES = ["activity:clicks", "activity:rate"]
+
+
+def _row(user: int | None, hour: float, clicks: int | None, surface: str = "feed") -> dict[str, object]:
+    known = {"event_timestamp": at(hour), "created_timestamp": at(hour)}
+    return {"user_id": user, "surface": surface, **known, "clicks": clicks, "rate": 0.5}
+
+
+def _asked(*hours: float, user: int = 1) -> pa.Table:
+    clock = pa.array([at(hour) for hour in hours], UTC_US)
+    keys = {"user_id": [user] * len(hours), "surface": ["feed"] * len(hours)}
+    return pa.table({**keys, "event_timestamp": clock, "label": list(range(len(hours)))})
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> FeatureStore:
+    write_history([_row(1, 1, 10), _row(1, 3, 30), _row(2, 8, 80)], tmp_path / "files")
+    return make_store(tmp_path, [activity_view(tmp_path / "files")])
+
+
+@pytest.mark.parametrize("engine", ["memory", "duckdb"])
+def test_pieces_are_the_answer(store: FeatureStore, tmp_path: Path, engine: str) -> None:
+    store.config.offline_store.engine = engine
+    asked = _asked(*range(10))
+    job = store.get_historical_features(asked, FEATURES)
+    pieces = list(job.to_arrow_batches(3))
+    assert [piece.num_rows for piece in pieces] == [3, 3, 3, 1]
+    assert pa.concat_tables(pieces).equals(job.to_arrow())
+    assert job.to_parquet(tmp_path / "answer.parquet", rows=4) == 10
+    assert pq.read_table(tmp_path / "answer.parquet").equals(job.to_arrow())
+    assert job.to_polars()["clicks"].to_list() == [None, 10, 10, 30, 30, 30, 30, 30, 30, 30]
+    empty = store.get_historical_features(asked.slice(0, 0), FEATURES)
+    assert [piece.schema for piece in empty.to_arrow_batches(3)] == [empty.to_arrow().schema]
+    with pytest.raises(RetrievalError, match="rows: 0"):
+        next(job.to_arrow_batches(0))
+
+
+def test_a_long_history_is_read_in_turns(store: FeatureStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answering, "_TURN", 1)
+    monkeypatch.setattr(answering, "_MANY", 0)
+    read: list[int] = []
+    prepare = answering.prepare
+    monkeypatch.setattr(answering, "prepare", lambda *a, **k: read.append(len(a[1])) or prepare(*a, **k))
+    assert store.get_historical_features(_asked(2, 4), FEATURES).to_arrow()["clicks"].to_pylist() == [10, 30]
+    write_history([_row(1, 1, 10), _row(1, 7, 70)], tmp_path / "files")
+    assert store.get_historical_features(_asked(2, 9), FEATURES).to_arrow()["clicks"].to_pylist() == [10, 70]
+    assert read == [1, 1, 1]  # the first question met one file only
+
+
+def test_an_unfinished_file_is_not_seen(store: FeatureStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = store.get_historical_features(_asked(*range(10)), FEATURES)
+    whole = answering._with_columns
+    calls: list[int] = []
+
+    def failing(*args: object) -> pa.Table:
+        calls.append(1)
+        if len(calls) == 3:
+            raise RuntimeError("planted")
+        return whole(*args)
+
+    monkeypatch.setattr(answering, "_with_columns", failing)
+    with pytest.raises(RuntimeError, match="planted"):
+        job.to_parquet(tmp_path / "out" / "answer.parquet", rows=2)
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_keys_in_a_window(tmp_path: Path) -> None:
+    """Asked without entity rows: each key that a view has in the window, as of its end."""
+    write_history([_row(1, 1, 10), _row(1, 3, 30), _row(2, 8, 80), _row(3, 20, 200), _row(None, 3, 1)], tmp_path / "f")
+    views = [activity_view(tmp_path / "f"), activity_view(tmp_path / "f", "short", ttl=2 * HOUR)]
+    store = make_store(tmp_path, views)
+    refs = ["activity:clicks", "short:clicks"]
+    for end in (at(9), at(9).replace(tzinfo=None)):
+        job = store.get_historical_features(None, refs, full_feature_names=True, start_date=at(2), end_date=end)
+        assert job.to_arrow().to_pylist() == [
+            {"surface": "feed", "user_id": 1, "event_timestamp": at(9), "activity__clicks": 30, "short__clicks": None},
+            {"surface": "feed", "user_id": 2, "event_timestamp": at(9), "activity__clicks": 80, "short__clicks": 80},
+        ]
+    no_start = store.get_historical_features(None, ["short:clicks"], end_date=at(9)).to_arrow()
+    assert no_start["user_id"].to_pylist() == [2]  # the longest ttl before the end
+    nothing = store.get_historical_features(None, ["short:clicks"], start_date=at(90), end_date=at(91)).to_arrow()
+    assert nothing.num_rows == 0
+
+
+@pytest.mark.parametrize("form", ["parquet", "delta"])
+def test_saved_datasets_keep_the_label(store: FeatureStore, tmp_path: Path, form: str) -> None:
+    kind = {"file_format": DeltaFormat()} if form == "delta" else {}
+    storage = SavedDatasetFileStorage(path=str(tmp_path / f"saved.{form}"), **kind)
+    job = store.get_historical_features(_asked(4, 2, 9), FEATURES)
+    for overwrite in (False, True):
+        store.create_saved_dataset(job, "training", storage, allow_overwrite=overwrite)
+    table = store.get_saved_dataset("training")._retrieval_job.to_arrow()
+    assert table["label"].to_pylist() == [0, 1, 2]
+    assert table["clicks"].to_pylist() == [30, 10, 30]
+    saved = store.registry.get_saved_dataset("training", "tests")
+    assert saved.min_event_timestamp.replace(tzinfo=UTC) == at(2)
+    assert saved.max_event_timestamp.replace(tzinfo=UTC) == at(9)
+
+
+def test_on_demand_views(tmp_path: Path) -> None:
+    write_history([_row(1, 1, 10), _row(1, 3, 30)], tmp_path / "files")
+    view = activity_view(tmp_path / "files")
+
+    @on_demand_feature_view(
+        sources=[view, RequestSource(name="asked", schema=[Field(name="label", dtype=Int64)])],
+        schema=[Field(name="twice", dtype=Float64)],
+        mode="pandas",
+    )
+    def computed(frame: pd.DataFrame) -> pd.DataFrame:
+        return pd.DataFrame({"twice": 2.0 * frame["clicks"] + frame["label"]})
+
+    store = make_store(tmp_path, [view])
+    store.apply([computed])
+    for full, name in ((False, "twice"), (True, "computed__twice")):
+        job = store.get_historical_features(
+            _asked(2, 4), ["activity:clicks", "computed:twice"], full_feature_names=full
+        )
+        assert job.to_arrow()[name].to_pylist() == [20.0, 61.0]
+        assert [piece[name].to_pylist() for piece in job.to_arrow_batches(1)] == [[20.0], [61.0]]
+    without = store.get_historical_features(_asked(2).drop_columns("label"), ["computed:twice"])
+    with pytest.raises(RetrievalError, match="no column 'label'.*'computed'"):
+        without.to_arrow()
+
+
+@pytest.mark.parametrize("partition_by", [None, ["day"]])
+def test_logged_features_come_back(store: FeatureStore, tmp_path: Path, partition_by: list[str] | None) -> None:
+    destination = FileLoggingDestination(path=str(tmp_path / "log"), partition_by=partition_by)
+    views = [store.get_feature_view("activity")]
+    service = FeatureService(name="logged", features=views, logging_config=LoggingConfig(destination=destination))
+    store.apply([service])
+    log = pa.table(
+        {
+            "user_id": [1, 2],
+            "surface": ["feed", "feed"],
+            "activity__clicks": [10, 80],
+            "activity__rate": pa.array([0.5, 0.5], pa.float32()),
+            "activity__clicks__timestamp": pa.array([at(1), at(8)], UTC_US),
+            "activity__rate__timestamp": pa.array([at(1), at(8)], UTC_US),
+            "activity__clicks__status": pa.array([2, 2], pa.int32()),
+            "activity__rate__status": pa.array([2, 2], pa.int32()),
+            "__log_timestamp": pa.array([at(9), at(40)], UTC_US),
+            "__log_date": pa.array([at(9).date(), at(40).date()]),
+            "__request_id": ["a", "b"],
+            "day": ["1", "2"],
+        }
+    )
+    for _ in range(2):  # the same log twice is one log
+        store.write_logged_features(log, service)
+    job = store._get_provider().retrieve_feature_service_logs(service, at(0), at(20), store.config, store.registry)
+    assert job.to_arrow().select(["user_id", "activity__clicks", "__request_id"]).to_pylist() == [
+        {"user_id": 1, "activity__clicks": 10, "__request_id": "a"}
+    ]
+
+
+def test_a_timeout_ends_a_question(store: FeatureStore) -> None:
+    slow = (
+        "SELECT 1 AS user_id, 'feed' AS surface, TIMESTAMP '2026-01-01' AS event_timestamp, sum(a.range * b.range) s "
+    )
+    slow += "FROM range(100000) a, range(10000000) b"
+    with pytest.raises(RetrievalError, match="timeout: 1 s"):
+        store.get_historical_features(slow, FEATURES).to_arrow(timeout=1)
+    assert store.get_historical_features(_asked(2), FEATURES).to_arrow(timeout=60)["clicks"].to_pylist() == [10]
+
+
+def test_monitoring(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    rates = [None if i % 10 == 0 else float("nan") if i % 10 == 1 else float(rng.normal()) for i in range(200)]
+    rows = [{**_row(1, i / 10, i % 7, rng.choice(["feed", "search"])), "rate": rates[i]} for i in range(200)]
+    write_history(rows, tmp_path / "files")
+    store = make_store(tmp_path, [activity_view(tmp_path / "files")])
+    offline, source = store._get_provider().offline_store, store.get_feature_view("activity").batch_source
+    kinds = [("rate", "numeric"), ("surface", "categorical")]
+    rate, surface = offline.compute_monitoring_metrics(
+        store.config, source, kinds, "event_timestamp", at(0), at(9.95), histogram_bins=5, top_n=1
+    )
+    held = np.array([value for value in rates[:100] if value is not None and value == value], np.float32)
+    assert (rate["row_count"], rate["null_count"]) == (100, 20)
+    np.testing.assert_allclose([rate["mean"], rate["stddev"]], [held.mean(dtype=float), held.std(ddof=1, dtype=float)])
+    assert sum(rate["histogram"]["counts"]) == 80 and len(rate["histogram"]["counts"]) == 5
+    assert surface["histogram"]["unique_count"] == 2 and len(surface["histogram"]["values"]) == 1
+    assert offline.get_monitoring_max_timestamp(store.config, source, "event_timestamp") == at(19.9)
+
+
+def test_monitoring_tables(tmp_path: Path) -> None:
+    folder = tmp_path / "feast_monitoring"
+    monitoring.ensure_tables(folder)
+    keys = {"project_id": "p", "feature_view_name": "v", "metric_date": date(2026, 1, 1), "granularity": "daily"}
+    row = {**keys, "feature_name": "f", "data_source_type": "batch", "computed_at": datetime(2026, 1, 2, tzinfo=UTC)}
+    monitoring.save_metrics(folder, "feature", [{**row, "mean": 1.0, "is_baseline": True}])
+    monitoring.save_metrics(folder, "feature", [{**row, "mean": 2.0, "is_baseline": True, "histogram": {"a": [1]}}])
+    monitoring.save_metrics(folder, "feature", [{**row, "metric_date": date(2025, 1, 1), "mean": 3.0}])
+    old, new = monitoring.query_metrics(folder, "p", "feature", {"feature_name": "f", "granularity": None}, None, None)
+    assert (old["mean"], new["mean"], new["histogram"], new["is_baseline"]) == (3.0, 2.0, {"a": [1]}, True)
+    assert new["metric_date"] == "2026-01-01" and old["row_count"] is None
+    assert monitoring.query_metrics(folder, "q", "feature", None, None, None) == []
+    monitoring.clear_baseline(folder, "p", ("feature_name", "f"), ("feature_view_name", None))
+    [new] = monitoring.query_metrics(folder, "p", "feature", None, date(2026, 1, 1), None)
+    assert new["is_baseline"] is False
+
+
+SAVING = """
+import sys
+from datetime import date
+from pathlib import Path
+from feature_repo.asof import monitoring
+for number in range(10):
+    row = {"project_id": "p", "feature_name": f"{sys.argv[2]}-{number}", "metric_date": date(2026, 1, 1)}
+    monitoring.save_metrics(Path(sys.argv[1]), "feature", [row])
+"""
+
+
+def test_two_processes_lose_no_rows(tmp_path: Path) -> None:
+    both = [subprocess.Popen([sys.executable, "-c", SAVING, str(tmp_path), name]) for name in "ab"]
+    assert [one.wait(timeout=120) for one in both] == [0, 0]
+    assert len(monitoring.query_metrics(tmp_path, "p", "feature", None, None, None)) == 20
+
+
+def test_feast_monitors_through_the_store(store: FeatureStore) -> None:
+    from feast.monitoring.monitoring_service import MonitoringService
+
+    service = MonitoringService(store)
+    service.compute_metrics(
+        project="tests", feature_view_name="activity", start_date=at(0).date(), end_date=at(30).date()
+    )
+    found = service.get_feature_metrics(project="tests", feature_view_name="activity")
+    by_name = {row["feature_name"]: row for row in found}
+    assert by_name["clicks"]["row_count"] == 3 and by_name["clicks"]["max_val"] == 80.0
