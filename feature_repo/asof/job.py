@@ -26,7 +26,7 @@ from feature_repo.asof.places import place_of
 from feature_repo.asof.write import write_pieces
 
 Pieces = Callable[[Session, int], Iterator[pa.Table]]
-PIECE = 1_000_000  # rows to a piece of a streamed answer, and to a row group of its file
+PIECE = 1 << 18  # rows to a piece of a streamed answer
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 

@@ -6,6 +6,7 @@ Belongs here: files that the offline store itself makes. Not here: slices (their
 import hashlib
 import re
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import reduce
 from glob import has_magic
 from pathlib import Path
@@ -25,11 +26,13 @@ def write_pieces(pieces: Iterator[pa.Table], place: Place) -> int:
     """Write pieces of one schema, at least one, as one file, and give the number of rows back."""
     first = next(pieces)
     rows: int = first.num_rows
-    with place.writing() as sink, pq.ParquetWriter(sink, first.schema) as writer:
-        writer.write_table(first, row_group_size=_ROW_GROUP)
-        for piece in pieces:
-            writer.write_table(piece.cast(first.schema), row_group_size=_ROW_GROUP)
+    with place.writing() as sink, pq.ParquetWriter(sink, first.schema) as writer, ThreadPoolExecutor(1) as pool:
+        written = pool.submit(writer.write_table, first, row_group_size=_ROW_GROUP)
+        for piece in pieces:  # the next one is made while the last one is written, and no further ahead
+            written.result()
+            written = pool.submit(writer.write_table, piece.cast(first.schema), row_group_size=_ROW_GROUP)
             rows += piece.num_rows
+        written.result()
     return rows
 
 
