@@ -1,0 +1,46 @@
+"""What the main job loaded for serving is what the offline join returns at that time: no training/serving skew."""
+
+from datetime import timedelta
+
+import numpy as np
+import polars as pl
+
+from projects.features import FeatureView
+from tests.conftest import Ran
+
+
+def _skew(ran: Ran, view: FeatureView, before: timedelta = timedelta(0)) -> tuple[int, int]:
+    """Keys compared, and values that differ between the online store and the offline join.
+
+    Args:
+        before: how long before the load the offline join looks.
+    """
+    stream, table = ran.work.project.stream, ran.work.features(view.name)
+    newest = table.newest(stream)
+    assert newest is not None
+    keys = table.scan(table.stored(stream)).select(view.entities).unique().sort(view.entities).collect()
+    # The clock at which the last slice's values were in the online store.
+    clock = pl.lit(newest.end + view.delay - before).cast(pl.Datetime("us", "UTC"))
+    asked = keys.with_columns(clock.alias("event_timestamp"))
+    features = [f"{view.name}:{name}" for name in view.features]
+    job = ran.work.store.get_historical_features(asked, features, filter_by_created_timestamp=True)
+    offline = job.to_polars()
+    online = ran.work.store.get_online_features(features, keys.to_dicts()).to_dict()
+    pairs = (
+        (name, one, other) for name in view.features for one, other in zip(offline[name], online[name], strict=True)
+    )
+    return keys.height, sum(not _equal(one, other) for _, one, other in pairs)
+
+
+def _equal(one: float | None, other: float | None) -> bool:
+    return one is other or (one is not None and other is not None and np.float32(one) == np.float32(other))
+
+
+def test_online_is_offline_at_that_time(ran: Ran) -> None:
+    served = [view for view in ran.work.project.feature_views if view.online]
+    assert served
+    for view in served:
+        keys, differ = _skew(ran, view)
+        assert keys > 10 and differ == 0, (view.name, keys, differ)
+        # The comparison can fail: a slice earlier the values were others.
+        assert _skew(ran, view, ran.work.project.stream.slice_length)[1] > keys // 10
