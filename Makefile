@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 RANGE ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-slow lint ui bench clean
+.PHONY: help run test test-slow ui bench bench-retrieval bench-retrieval-large feast-tests clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +34,15 @@ ui: $(READY) ## Dagster with automation on, at http://127.0.0.1:3000
 
 bench: $(READY) ## where the main job's time goes
 	@$(BIN)/python -m benchmarks.main_job
+
+bench-retrieval: $(READY) ## point-in-time joins against Feast's duckdb store, and polars and DuckDB by hand
+	@$(BIN)/python -m benchmarks.retrieval
+
+bench-retrieval-large: $(READY) ## 20 million rows x 3 views to parquet under a memory limit
+	@$(BIN)/python -m benchmarks.retrieval_large
+
+feast-tests: $(READY) ## Feast's own offline-store tests: FEAST=path of a checkout
+	@$(BIN)/python -m feature_repo.asof.feast_tests '$(FEAST)'
 
 clean: ## forget all generated state of the default place, and .venv
 	rm -rf data $(VENV)

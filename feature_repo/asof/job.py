@@ -157,7 +157,8 @@ class AsofRetrievalJob(RetrievalJob):  # type: ignore[misc]  # Feast ships no ty
         return self._metadata
 
     def persist(self, storage: SavedDatasetStorage, allow_overwrite: bool = False, timeout: int | None = None) -> None:
-        """Write the answer, with every column of the entity rows, to a parquet file or a Delta table, as a stream.
+        """Write the answer, with every column of the entity rows, to a parquet file (in a folder: ``data.parquet``)
+        or a Delta table, as a stream.
 
         Raises:
             SavedDatasetLocationAlreadyExists: if it exists and may not be overwritten.
@@ -175,7 +176,13 @@ class AsofRetrievalJob(RetrievalJob):  # type: ignore[misc]  # Feast ships no ty
 
             overwrite(path, self.to_arrow_batches(timeout=timeout), options.s3_endpoint_override)
             return
-        write_pieces(self.to_arrow_batches(timeout=timeout), place)
+        folder = None if place.path.endswith(".parquet") else place
+        held = folder.find() if folder else []
+        whole = place if folder is None else folder.child("data.parquet")
+        write_pieces(self.to_arrow_batches(timeout=timeout), whole)
+        for file in held:  # what another store left in the folder
+            if not file.path.endswith("/data.parquet"):
+                place.remove(file.path)
 
 
 class _Piece(AsofRetrievalJob):

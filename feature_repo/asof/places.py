@@ -84,6 +84,13 @@ class Place:
         """A file below this folder."""
         return Place(f"{self.path.rstrip('/')}/{name}", self.system, self.scheme)
 
+    def remove(self, path: str) -> None:
+        """Delete one of the found files."""
+        if self.system is None:
+            Path(path).unlink(missing_ok=True)
+        else:
+            self.system.delete_file(path.removeprefix(self.scheme))
+
     def exists(self) -> bool:
         if self.system is None:
             return Path(self.path).exists()

@@ -105,7 +105,7 @@ def test_keys_in_a_window(tmp_path: Path) -> None:
     assert nothing.num_rows == 0
 
 
-@pytest.mark.parametrize("form", ["parquet", "delta"])
+@pytest.mark.parametrize("form", ["parquet", "delta", "folder"])
 def test_saved_datasets_keep_the_label(store: FeatureStore, tmp_path: Path, form: str) -> None:
     kind = {"file_format": DeltaFormat()} if form == "delta" else {}
     storage = SavedDatasetFileStorage(path=str(tmp_path / f"saved.{form}"), **kind)
