@@ -1,6 +1,6 @@
 """A training set larger than memory should hold: impressions x 3 views, from a parquet path to a parquet file.
 
-    make bench-retrieval-large      or python -m benchmarks.retrieval_large [--sizes 1000000,20000000]
+    make bench-retrieval-large      or python -m benchmarks.retrieval_large [--sizes 1000000,5000000,20000000]
 
 Each size runs in a process of its own under ``--memory-limit``; printed are rows/s and the process's peak memory.
 """
@@ -48,7 +48,7 @@ def ask(folder: Path, memory_limit: str, engine: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sizes", default="1000000,20000000")
+    parser.add_argument("--sizes", default="1000000,5000000,20000000")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--memory-limit", default="4GB")
     parser.add_argument("--engine", default="auto", choices=["auto", "memory", "duckdb"])

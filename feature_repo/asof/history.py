@@ -14,11 +14,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+import pyarrow as pa
 
+from feature_repo.asof.errors import RetrievalError
 from feature_repo.asof.files import SourceFile, meeting
 from feature_repo.asof.keys import NONE, Coder, Codes, coder_for
 from feature_repo.asof.plan import Plan
-from feature_repo.asof.reading import read
+from feature_repo.asof.reading import Bounds, read
 from feature_repo.asof.rows import Clock
 from feature_repo.asof.types import INT, family
 
@@ -75,7 +77,8 @@ class History:
         """A binary search of all rows at once: the last servable row of each key with ``known <= moment``; else -1."""
         if not steps:
             return np.full(len(codes), -1)
-        first = self.starts[codes]  # a code of -1 reads some key's rows, and is masked at the end
+        # The code of no key, -1, gives a first row behind all rows and a last one before them: it finds none.
+        first = self.starts[codes]
         last = self.starts[codes + 1] - 1
         at = first - 1
         for step in reversed(range(steps)):
@@ -83,7 +86,7 @@ class History:
             inside = ahead <= last
             known = self.known[np.minimum(ahead, last, out=ahead)]
             at += (inside & (known <= moments)).astype(np.int64) << step
-        gone = (at < first) | (codes < 0)
+        gone = at < first
         if self.ttl:
             gone |= moments - self.about[at] > self.ttl
         at[gone] = -1
@@ -110,7 +113,7 @@ def prepare(
     bounds = bounds_of(plan, clock, cutoff=cutoff)
     clocks = [source.timestamp, *([source.created] if source.created else [])]
     values = list(dict.fromkeys(feature.source for feature in plan.features))
-    frame = read(source.place, files, list(dict.fromkeys([*names, *clocks, *values])), bounds)
+    frame = _read(plan, files, list(dict.fromkeys([*names, *clocks, *values])), bounds)
     moments = {name: _moments(frame[name]) for name in clocks}
     keep = _kept(frame, names, moments, plan, clock, cutoff=cutoff)
     if wanted is not None and names:
@@ -181,6 +184,15 @@ def newest_of(turns: Sequence[Found], rows: int) -> tuple[pl.DataFrame, pl.Serie
     return pl.concat([turn.frame for turn in turns]), places.set(places < 0, None)
 
 
+def _read(plan: Plan, files: Sequence[SourceFile], columns: Sequence[str], bounds: Bounds) -> pl.DataFrame:
+    try:
+        return read(plan.source.place, files, columns, bounds)
+    except (pl.exceptions.PolarsError, pa.ArrowException, OSError) as error:
+        raise RetrievalError(
+            f"view {plan.view!r}: its files can't be read ({error}): write the damaged or missing one again"
+        ) from error
+
+
 def _in_order(
     codes: Codes, known: Moments, rows: Codes, about: Moments, created: Moments | None
 ) -> tuple[Codes, Moments, Codes]:
@@ -234,7 +246,7 @@ def _newest(codes: Codes, about: Moments) -> npt.NDArray[np.bool_]:
     return frame.select(pl.col("about") == pl.col("about").cum_max().over("code")).to_series().to_numpy()
 
 
-def bounds_of(plan: Plan, clock: Clock, *, cutoff: bool) -> dict[str, tuple[int | None, int | None]]:
+def bounds_of(plan: Plan, clock: Clock, *, cutoff: bool) -> Bounds:
     """Ranges of a view's columns outside of which no row can matter to the entity rows."""
     source = plan.source
     bounds: dict[str, tuple[int | None, int | None]] = {}

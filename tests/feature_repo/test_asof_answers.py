@@ -8,7 +8,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from feast import FeatureStore
+from feast import Entity, FeatureStore, FeatureView, Field, FileSource, ValueType
+from feast.data_format import ParquetFormat
+from feast.types import Int64, String
 
 from tests.feature_repo.worlds import (
     ASOF,
@@ -191,3 +193,67 @@ def test_no_rows_and_no_timestamps(plain: FeatureStore) -> None:
     assert plain.get_historical_features(asked, ["activity:clicks"]).to_arrow()["clicks"].to_pylist() == [None]
     empty = plain.get_historical_features(asked.slice(0, 0), ["activity:clicks"]).to_arrow()
     assert (empty.num_rows, empty.schema.field("clicks").type) == (0, pa.int64())
+
+
+def _activity(*rows: tuple[int, float, float, int]) -> list[dict[str, object]]:
+    return [
+        {
+            "user_id": u,
+            "surface": "feed",
+            "event_timestamp": at(t),
+            "created_timestamp": at(c),
+            "clicks": v,
+            "rate": 0.5,
+        }
+        for u, t, c, v in rows
+    ]
+
+
+@pytest.mark.parametrize("engine", ["memory", "duckdb"])
+def test_two_moments_that_become_known_at_once(tmp_path: Path, engine: str) -> None:
+    """The row about the later moment is served, wherever it lies in the file."""
+    for name, rows in (("first", ((1, 5, 5, 50), (1, 3, 5, 30))), ("last", ((1, 3, 5, 30), (1, 5, 5, 50)))):
+        folder = tmp_path / name
+        write_history(_activity(*rows), folder / "files")
+        store = make_store(folder, [activity_view(folder / "files")])
+        store.config.offline_store.engine = engine
+        asked = pa.table({"user_id": [1], "surface": ["feed"], "event_timestamp": pa.array([at(6)], UTC_US)})
+        job = store.get_historical_features(asked, ["activity:clicks"], filter_by_created_timestamp=True)
+        assert job.to_arrow()["clicks"].to_pylist() == [50]
+
+
+@pytest.mark.parametrize("engine", ["memory", "duckdb"])
+def test_before_1970_and_no_moment_at_all(tmp_path: Path, engine: str) -> None:
+    before = -500_000.0  # hours from 2026: in 1968
+    write_history(_activity((1, before - 20_000, before - 20_000, 7), (1, 1, 1, 10)), tmp_path / "files")
+    store = make_store(tmp_path, [activity_view(tmp_path / "files")])
+    store.config.offline_store.engine = engine
+    clock = pa.array([at(before), None, at(2)], UTC_US)
+    asked = pa.table({"user_id": [1] * 3, "surface": ["feed"] * 3, "event_timestamp": clock})
+    answer = store.get_historical_features(asked, ["activity:clicks"]).to_arrow()
+    assert answer["clicks"].to_pylist() == [7, None, 10]
+
+
+@pytest.mark.parametrize("kind", [pa.int64(), pa.string()])
+def test_many_keys(tmp_path: Path, kind: pa.DataType) -> None:
+    """More keys than sixteen bits tell apart, as numbers and as texts, against a dictionary."""
+    rng = np.random.default_rng(0)
+    keys, rows = rng.integers(0, 300_000, 150_000), 200_000
+    minutes = rng.integers(0, 5, len(keys))
+    clock = (np.datetime64("2026-01-01T00:00", "us") + minutes.astype("timedelta64[m]")).astype("datetime64[us]")
+    newest: dict[int, tuple[int, int]] = {}
+    for place, (key, minute) in enumerate(zip(keys.tolist(), minutes.tolist(), strict=True)):
+        newest[key] = max(newest.get(key, (-1, -1)), (minute, place))
+    columns = {"key": pa.array(keys).cast(kind), "event_timestamp": pa.array(clock), "place": np.arange(len(keys))}
+    pq.write_table(pa.table(columns), tmp_path / "rows.parquet")
+    key_field = Field(name="key", dtype=Int64 if kind == pa.int64() else String)
+    entity = Entity(name="key", value_type=ValueType.INT64 if kind == pa.int64() else ValueType.STRING)
+    source = FileSource(
+        name="s", path=str(tmp_path / "rows.parquet"), file_format=ParquetFormat(), timestamp_field="event_timestamp"
+    )
+    fields = [key_field, Field(name="place", dtype=Int64)]
+    store = make_store(tmp_path, [FeatureView(name="v", entities=[entity], ttl=HOUR * 0, schema=fields, source=source)])
+    asked = rng.integers(0, 300_000, rows)
+    given = pa.table({"key": pa.array(asked).cast(kind), "event_timestamp": pa.array([at(1)] * rows, UTC_US)})
+    answer = store.get_historical_features(given, ["v:place"]).to_arrow()["place"].to_pylist()
+    assert answer == [newest[key][1] if key in newest else None for key in asked.tolist()]

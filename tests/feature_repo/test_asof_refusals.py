@@ -1,5 +1,6 @@
 """What the offline store refuses, each in one sentence; what it writes; which files it never opens."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pandas as pd
@@ -10,11 +11,13 @@ from feast import FeatureStore
 from feast.errors import SavedDatasetLocationAlreadyExists
 from feast.infra.offline_stores.file_source import SavedDatasetFileStorage
 
+from feature_repo.asof.connection import Engine, bytes_of
 from feature_repo.asof.errors import RetrievalError
 from feature_repo.asof.history import files_for
 from feature_repo.asof.plan import plan_view
 from feature_repo.asof.rows import Clock
 from feature_repo.asof.sql import join_query
+from feature_repo.asof.store import AsofOfflineStoreConfig
 from tests.feature_repo.worlds import HISTORY, HOUR, UTC_US, activity_view, at, make_store, write_history
 
 ASKED = pa.table({"user_id": [1], "surface": ["feed"], "event_timestamp": pa.array([at(8)], UTC_US)})
@@ -185,3 +188,46 @@ def test_pull_all_is_ordered_and_complete(store: FeatureStore) -> None:
     assert both["clicks"].to_pylist() == [1, 7]
     latest = offline.pull_latest_from_table_or_query(store.config, *columns, at(0), at(6)).to_arrow()
     assert latest["clicks"].to_pylist() == [1]
+
+
+def test_columns_of_no_one_type(store: FeatureStore) -> None:
+    frame = pd.concat([ASKED.to_pandas().assign(label=label) for label in (1, "one")], ignore_index=True)
+    with pytest.raises(RetrievalError, match="label.*give each column one type"):
+        _ask(store, frame)
+    with pytest.raises(RetrievalError, match="entity rows: a list: pass a pandas or polars frame"):
+        _ask(store, [1, 2])
+    with pytest.raises(RetrievalError, match="'SELECT nothing': .*nothing"):
+        _ask(store, "SELECT nothing")
+    with pytest.raises(RetrievalError, match="DuckDB refused 'no/such.parquet'"):
+        _ask(store, "no/such.parquet")
+
+
+def test_settings() -> None:
+    assert [bytes_of(size) for size in ("4GB", "1.5 KiB", "100")] == [4 * 10**9, 1536, 100]
+    engine = Engine(memory_limit="1MB")
+    assert [engine.choose(10**6), engine.choose(10**6 + 1)] == ["memory", "duckdb"]
+    assert Engine(kind="duckdb").choose(1) == "duckdb" and Engine().limit > 2**28
+    with pytest.raises(ValueError, match="memory_limit: 'much' is not a size: write for example 4GB"):
+        AsofOfflineStoreConfig(memory_limit="much")
+
+
+def test_auto_leaves_memory_when_the_views_do_not_fit(store: FeatureStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[str] = []
+    choose = Engine.choose
+    monkeypatch.setattr(Engine, "choose", lambda self, needed: taken.append(choose(self, needed)) or taken[-1])
+    for limit in (2**40, 1):
+        monkeypatch.setattr(Engine, "limit", property(lambda _self, limit=limit: limit))
+        assert _ask(store, ASKED)["clicks"].to_pylist() == [7]
+    assert taken == ["memory", "duckdb"]
+
+
+def test_many_threads_ask_at_once(store: FeatureStore, tmp_path: Path) -> None:
+    write_history(_rows(*range(24)), tmp_path / "files")
+
+    def ask(hour: int) -> list[int | None]:
+        clock = pa.array([at(hour)], UTC_US)
+        answer: list[int | None] = _ask(store, ASKED.set_column(2, "event_timestamp", clock))["clicks"].to_pylist()
+        return answer
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(ask, [*range(24)] * 4)) == [[hour] for hour in range(24)] * 4
