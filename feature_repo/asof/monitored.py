@@ -1,17 +1,14 @@
 """Feast's monitoring hooks: statistics of features, and the tables that keep them.
 
-Belongs here: Feast's interface. Not here: the statistics and the tables themselves (monitoring.py).
+Belongs here: Feast's interface. Not here: the statistics (statistics.py), the tables (monitoring.py).
 """
 
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
 from feast.data_source import DataSource
 from feast.infra.offline_stores.offline_store import OfflineStore
-from feast.monitoring.metrics_calculator import MetricsCalculator
 from feast.monitoring.monitoring_utils import MONITORING_DIR
 from feast.repo_config import RepoConfig
 
@@ -19,6 +16,7 @@ from feature_repo.asof import monitoring
 from feature_repo.asof.answering import WHOLE
 from feature_repo.asof.connection import Session, engine_of
 from feature_repo.asof.pulling import Pull
+from feature_repo.asof.statistics import compute_metrics
 
 _BASELINE_COLUMNS = ("feature_view_name", "feature_name", "data_source_type")
 
@@ -38,14 +36,11 @@ class MonitoredStore(OfflineStore):  # type: ignore[misc]  # Feast ships no type
         top_n: int = 10,
     ) -> list[dict[str, Any]]:
         """Statistics of each feature over the rows with a timestamp in [start_date, end_date], in Feast's form."""
-        calculator = MetricsCalculator(histogram_bins, top_n)
-        results: list[dict[str, Any]] = []
+        names = list(dict.fromkeys(name for name, _ in feature_columns))
+        pull = Pull(config, data_source, [], names, timestamp_field, None, start_date, end_date, latest=False)
         with Session(engine_of(config)) as session:
-            for name, kind in feature_columns:  # one at a time: of a long table, one column is held at once
-                pull = Pull(config, data_source, [], [name], timestamp_field, None, start_date, end_date, latest=False)
-                [rows] = pull.pieces(session, WHOLE)
-                results += calculator.compute_all(pa.table({name: _finite(rows[name])}), [(name, kind)])
-        return results
+            query = pull.query(session.connection)
+            return compute_metrics(session.connection, query, feature_columns, histogram_bins, top_n)
 
     @staticmethod
     def get_monitoring_max_timestamp(
@@ -95,10 +90,3 @@ class MonitoredStore(OfflineStore):  # type: ignore[misc]  # Feast ships no type
 
 def _monitored(config: RepoConfig) -> Path:
     return Path(config.repo_path or ".") / str(MONITORING_DIR)
-
-
-def _finite(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """The column with null for what is no number: one NaN would make every statistic NaN."""
-    if not pa.types.is_floating(column.type):
-        return column
-    return pc.if_else(pc.is_finite(column), column, pa.scalar(None, column.type))

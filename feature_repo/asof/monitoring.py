@@ -1,6 +1,6 @@
 """Feast's monitoring tables as parquet files, so that nothing half-written is seen and no writer loses another's rows.
 
-Belongs here: the tables. Not here: Feast's interface (monitored.py), statistics (Feast's own calculator).
+Belongs here: the tables. Not here: Feast's interface (monitored.py), what is counted (statistics.py).
 """
 
 import fcntl
@@ -57,7 +57,7 @@ def query_metrics(
     start_date: date | None,
     end_date: date | None,
 ) -> list[Row]:
-    """Rows of a project that equal the filters that are not ``None``, oldest first; dates and moments as ISO texts."""
+    """Rows of a project that equal the filters that are not ``None``, oldest first, in the form of Feast's stores."""
     path, columns, _ = _table(folder, kind)
     wanted = {"project_id": project or None, **(filters or {})}
     rows = [row for row in _read(path) if all(v is None or row[name] == v for name, v in wanted.items())]
@@ -65,7 +65,7 @@ def query_metrics(
         first, last = start_date or date.min, end_date or date.max
         rows = [row for row in rows if first <= (row["metric_date"] or date.min) <= last]
     rows.sort(key=lambda row: row["metric_date"] or date.min if kind != "job" else row["job_id"])
-    return [_plain(normalize_monitoring_row(row)) for row in rows]
+    return [normalize_monitoring_row(row) for row in rows]
 
 
 def clear_baseline(folder: Path, project: str, *where: tuple[str, str | None]) -> None:
@@ -103,13 +103,6 @@ def _storable(row: Mapping[str, Any], columns: Sequence[str]) -> Row:
     if "histogram" in values and not isinstance(values["histogram"], str | None):
         values["histogram"] = json.dumps(values["histogram"])
     return values
-
-
-def _plain(row: Row) -> Row:
-    return {
-        name: value.isoformat() if name in _DATES | _MOMENTS and hasattr(value, "isoformat") else value
-        for name, value in row.items()
-    }
 
 
 def _key(row: Mapping[str, Any], names: Sequence[str]) -> tuple[Any, ...]:
