@@ -15,7 +15,7 @@ import polars as pl
 import pyarrow as pa
 from feast import FeatureView
 
-from feature_repo.asof.connection import Engine, Session, register_places
+from feature_repo.asof.connection import WHOLE, Engine, Session, pieces_of, register_places
 from feature_repo.asof.errors import RetrievalError
 from feature_repo.asof.files import SourceFile
 from feature_repo.asof.history import Found, files_for, newest_of, prepare
@@ -27,7 +27,6 @@ from feature_repo.asof.types import width
 _ARRANGING = 3  # a history takes about so many times its columns' size while it is being arranged
 _TURN = 1 << 17  # rows of a history that are worth arranging by themselves
 _MANY = 4  # a history is long if it has so many times the rows that ask
-WHOLE = 1 << 62  # rows to a piece that holds them all
 
 
 @dataclass(frozen=True)
@@ -230,14 +229,6 @@ def _in_duckdb(rows: Rows, plans: Sequence[Plan], clock: Clock, size: int, *, cu
     try:
         connection.execute(f"CREATE TEMP TABLE {ROWS} AS {rows_query(relation, rows.clock, rows.types[rows.clock])}")
         answer = connection.sql(join_query(plans, list(rows.types), clock, cutoff=cutoff))
-        if size == WHOLE:
-            yield answer.to_arrow_table()
-            return
-        empty = True
-        for batch in answer.to_arrow_reader(size):
-            yield pa.Table.from_batches([batch])
-            empty = False
-        if empty:
-            yield answer.limit(0).to_arrow_table()
+        yield from pieces_of(answer, size)
     except duckdb.Error as error:
         raise RetrievalError(f"entity rows and views: DuckDB refused the join: {error}") from None

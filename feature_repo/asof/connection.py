@@ -5,11 +5,12 @@ Belongs here: threads, memory, spilling, object stores. Not here: what is run.
 
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
 import duckdb
+import pyarrow as pa
 from feast.repo_config import RepoConfig
 
 from feature_repo.asof.errors import RetrievalError
@@ -17,6 +18,7 @@ from feature_repo.asof.places import Place
 
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
+WHOLE = 1 << 62  # rows to a piece that holds them all
 _SHARE = 2  # without a limit, one part in so many of the machine's memory
 
 
@@ -107,6 +109,19 @@ class Session:
     def __exit__(self, *_error: object) -> None:
         if self._connection is not None:
             self._connection.close()
+
+
+def pieces_of(answer: duckdb.DuckDBPyRelation, size: int) -> Iterator[pa.Table]:
+    """The rows of a query, at most ``size`` to a piece; at least one piece."""
+    if size == WHOLE:
+        yield answer.to_arrow_table()
+        return
+    empty = True
+    for batch in answer.to_arrow_reader(size):
+        yield pa.Table.from_batches([batch])
+        empty = False
+    if empty:
+        yield answer.limit(0).to_arrow_table()
 
 
 def register_places(connection: duckdb.DuckDBPyConnection, places: Iterable[Place]) -> None:

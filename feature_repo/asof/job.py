@@ -19,8 +19,7 @@ from feast.infra.offline_stores.file_source import FileSource, SavedDatasetFileS
 from feast.infra.offline_stores.offline_store import RetrievalJob, RetrievalMetadata
 from feast.saved_dataset import SavedDatasetStorage
 
-from feature_repo.asof.answering import WHOLE
-from feature_repo.asof.connection import Engine, Session
+from feature_repo.asof.connection import WHOLE, Engine, Session
 from feature_repo.asof.errors import RetrievalError
 from feature_repo.asof.places import place_of
 from feature_repo.asof.write import write_pieces

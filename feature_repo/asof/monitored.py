@@ -13,8 +13,7 @@ from feast.monitoring.monitoring_utils import MONITORING_DIR
 from feast.repo_config import RepoConfig
 
 from feature_repo.asof import monitoring
-from feature_repo.asof.answering import WHOLE
-from feature_repo.asof.connection import Session, engine_of
+from feature_repo.asof.connection import WHOLE, Session, engine_of
 from feature_repo.asof.pulling import Pull
 from feature_repo.asof.statistics import compute_metrics
 

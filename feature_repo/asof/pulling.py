@@ -12,8 +12,7 @@ import pyarrow as pa
 from feast.data_source import DataSource
 from feast.repo_config import RepoConfig
 
-from feature_repo.asof.answering import WHOLE
-from feature_repo.asof.connection import Session, register_places
+from feature_repo.asof.connection import Session, pieces_of, register_places
 from feature_repo.asof.files import microseconds
 from feature_repo.asof.plan import check_columns, source_of
 from feature_repo.asof.sql import pull_query, scan
@@ -54,16 +53,7 @@ class Pull:
 
     def pieces(self, session: Session, size: int) -> Iterator[pa.Table]:
         """The rows, at most ``size`` to a piece; at least one piece."""
-        answer = session.connection.sql(self.query(session.connection))
-        if size == WHOLE:
-            yield answer.to_arrow_table()
-            return
-        empty = True
-        for batch in answer.to_arrow_reader(size):
-            yield pa.Table.from_batches([batch])
-            empty = False
-        if empty:
-            yield answer.limit(0).to_arrow_table()
+        yield from pieces_of(session.connection.sql(self.query(session.connection)), size)
 
     @property
     def _is_saved_dataset(self) -> bool:

@@ -252,7 +252,8 @@ def test_many_keys(tmp_path: Path, kind: pa.DataType) -> None:
         name="s", path=str(tmp_path / "rows.parquet"), file_format=ParquetFormat(), timestamp_field="event_timestamp"
     )
     fields = [key_field, Field(name="place", dtype=Int64)]
-    store = make_store(tmp_path, [FeatureView(name="v", entities=[entity], ttl=HOUR * 0, schema=fields, source=source)])
+    view = FeatureView(name="v", entities=[entity], ttl=HOUR * 0, schema=fields, source=source)
+    store = make_store(tmp_path, [entity, view])
     asked = rng.integers(0, 300_000, rows)
     given = pa.table({"key": pa.array(asked).cast(kind), "event_timestamp": pa.array([at(1)] * rows, UTC_US)})
     answer = store.get_historical_features(given, ["v:place"]).to_arrow()["place"].to_pylist()

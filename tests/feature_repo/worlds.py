@@ -48,15 +48,8 @@ def make_store(folder: Path, views: Sequence[FeatureView], offline: str = ASOF) 
         Entity(name="user_id", value_type=ValueType.INT64),
         Entity(name="surface", value_type=ValueType.STRING),
     ]
-    store.apply([*entities, *(entity for view in views for entity in _others(view)), *views])
+    store.apply([*entities, *views])
     return store
-
-
-def _others(view: FeatureView) -> list[Entity]:
-    """Entities of a view that are not the usual two."""
-    kinds = {Int64: ValueType.INT64, String: ValueType.STRING}
-    columns = [column for column in view.entity_columns if column.name not in ("user_id", "surface")]
-    return [Entity(name=column.name, value_type=kinds[column.dtype]) for column in columns]
 
 
 def activity_view(path: Path, name: str = "activity", ttl: timedelta = timedelta(0), **source: object) -> FeatureView:
