@@ -20,7 +20,7 @@ from feature_repo.asof.errors import RetrievalError
 from feature_repo.asof.files import SourceFile
 from feature_repo.asof.history import Found, files_for, newest_of, prepare
 from feature_repo.asof.plan import Feature, Plan, plan_view
-from feature_repo.asof.rows import EVENT_TIMESTAMP, Clock, EntityRows, Rows, load_rows
+from feature_repo.asof.rows import EVENT_TIMESTAMP, Clock, EntityRows, Rows, first_line, load_rows
 from feature_repo.asof.sql import CLOCK, ROW, ROWS, join_query, keys_query, rows_query
 from feature_repo.asof.types import width
 
@@ -231,4 +231,4 @@ def _in_duckdb(rows: Rows, plans: Sequence[Plan], clock: Clock, size: int, *, cu
         answer = connection.sql(join_query(plans, list(rows.types), clock, cutoff=cutoff))
         yield from pieces_of(answer, size)
     except duckdb.Error as error:
-        raise RetrievalError(f"entity rows and views: DuckDB refused the join: {error}") from None
+        raise RetrievalError(f"entity rows and views: DuckDB refused the join: {first_line(error)}") from None

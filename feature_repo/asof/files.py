@@ -123,11 +123,20 @@ def _ranges(metadata: pq.FileMetaData, types: Mapping[str, pa.DataType]) -> dict
         if dtype is None or not (pa.types.is_integer(dtype) or pa.types.is_timestamp(dtype)):
             continue
         groups = (metadata.row_group(index).column(place).statistics for index in range(metadata.num_row_groups))
-        ends = [_number(end) for one in groups for end in ((one.min, one.max) if one and one.has_min_max else (None,))]
+        ends = [end for one in groups for end in _ends(one)]
         known = [end for end in ends if end is not None]
         if known and len(known) == len(ends):
             ranges[name] = (min(known), max(known))
     return ranges
+
+
+def _ends(statistics: pq.Statistics | None) -> tuple[int | None, ...]:
+    if statistics is None or not statistics.has_min_max:
+        return (None,)
+    try:
+        return _number(statistics.min), _number(statistics.max)
+    except OverflowError:  # beyond the years that Python's dates reach
+        return (None,)
 
 
 def _number(value: object) -> int | None:

@@ -21,7 +21,7 @@ from feature_repo.asof.files import SourceFile, meeting
 from feature_repo.asof.keys import NONE, Coder, Codes, coder_for
 from feature_repo.asof.plan import Plan
 from feature_repo.asof.reading import Bounds, read
-from feature_repo.asof.rows import Clock
+from feature_repo.asof.rows import Clock, first_line
 from feature_repo.asof.types import INT, family
 
 Moments = npt.NDArray[np.int64]
@@ -189,7 +189,7 @@ def _read(plan: Plan, files: Sequence[SourceFile], columns: Sequence[str], bound
         return read(plan.source.place, files, columns, bounds)
     except (pl.exceptions.PolarsError, pa.ArrowException, OSError) as error:
         raise RetrievalError(
-            f"view {plan.view!r}: its files can't be read ({error}): write the damaged or missing one again"
+            f"view {plan.view!r}: its files can't be read ({first_line(error)}): write the damaged or missing one again"
         ) from error
 
 

@@ -6,6 +6,7 @@ An object store is reached through Arrow's own file system, so no DuckDB extensi
 
 import os
 import re
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ import pyarrow.fs as pafs
 from feature_repo.asof.errors import RetrievalError
 
 _HIVE = re.compile(r"^([^=/]+)=([^/]*)$")
+_STALE = 3600.0  # seconds: a writer at work touches its file more often
 NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 
 
@@ -106,6 +108,9 @@ class Place:
         path = Path(self.path)
         path.parent.mkdir(parents=True, exist_ok=True)
         aside = path.with_name(f".{path.name}.{os.getpid()}.aside")
+        for left in path.parent.glob(f".{path.name}.*.aside"):
+            if time.time() - left.stat().st_mtime > _STALE:  # its writer was killed
+                left.unlink(missing_ok=True)
         try:
             with pa.OSFile(str(aside), "wb") as sink:
                 yield sink

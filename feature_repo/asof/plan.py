@@ -16,7 +16,7 @@ from feast.feature_view import DUMMY_ENTITY_ID
 from feature_repo.asof.errors import RetrievalError
 from feature_repo.asof.files import SourceFile, list_files
 from feature_repo.asof.places import Place
-from feature_repo.asof.types import DECLARED, INT, NULL, STRING, family
+from feature_repo.asof.types import DECLARED, INT, NULL, STRING, TIMESTAMP, family
 
 
 @dataclass(frozen=True)
@@ -69,8 +69,16 @@ def source_of(data_source: DataSource | None, repo_path: Path | None, *, view: s
         raise RetrievalError(
             f"view {view!r}: its source is a {type(data_source).__name__}: use a FileSource of parquet files"
         )
+    clocks = [data_source.timestamp_field, data_source.created_timestamp_column]
     path = FileSource.get_uri_for_file_path(repo_path, data_source.path)
     place, files = list_files(data_source, path, view=view)
+    for file in files:
+        for clock in filter(None, clocks):
+            found = file.types.get(clock)
+            if found is not None and family(found) not in (TIMESTAMP, NULL):
+                raise RetrievalError(
+                    f"view {view!r}: clock column {clock!r} is {found} in {file.path!r}: write it as a timestamp"
+                )
     return Source(place, tuple(files), data_source.timestamp_field, data_source.created_timestamp_column or None)
 
 

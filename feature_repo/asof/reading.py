@@ -111,4 +111,6 @@ def _literal(value: int, dtype: pl.DataType, *, up: int = 0) -> pl.Expr:
         value = {"ms": value // 1000, "us": value, "ns": value * 1000}[dtype.time_unit] + up * 1000
     elif isinstance(dtype, pl.Date):
         value = value // _DAY + up
+    elif dtype.is_unsigned_integer():
+        return pl.lit(max(value, 0), pl.UInt64)
     return pl.lit(min(max(value, -_FAR), _FAR), pl.Int64).cast(dtype)

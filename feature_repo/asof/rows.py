@@ -106,8 +106,12 @@ def load_rows(session: Session, given: EntityRows, *, stream: bool) -> Rows:
 def _types(table: pa.Table) -> dict[str, pa.DataType]:
     repeated = sorted({name for name in table.column_names if table.column_names.count(name) > 1})
     if repeated:
-        raise RetrievalError(f"entity rows: columns {repeated} are there twice: keep one of each")
+        raise _repeated(repeated)
     return {field.name: field.type for field in table.schema}
+
+
+def _repeated(names: list[str]) -> RetrievalError:
+    return RetrievalError(f"entity rows: columns {names} are there twice: keep one of each")
 
 
 def _table(given: pd.DataFrame | pa.Table | pl.DataFrame | pl.LazyFrame) -> pa.Table:
@@ -121,6 +125,8 @@ def _table(given: pd.DataFrame | pa.Table | pl.DataFrame | pl.LazyFrame) -> pa.T
         raise RetrievalError(
             f"entity rows: a {type(given).__name__}: pass a pandas or polars frame, an Arrow table, a SELECT or a path"
         )
+    if not given.columns.is_unique:
+        raise _repeated(sorted(map(str, given.columns[given.columns.duplicated()].unique())))
     try:
         return pa.Table.from_pandas(given, preserve_index=False)
     except (pa.ArrowException, TypeError, ValueError) as error:
@@ -138,8 +144,13 @@ def _query(connection: duckdb.DuckDBPyConnection, given: str | Path, *, stream: 
         kind = "VIEW" if query.startswith(_READING) else "TABLE"
         connection.execute(f"CREATE TEMP {kind} {_GIVEN} AS {query}")
     except duckdb.Error as error:
-        raise RetrievalError(f"entity rows: DuckDB refused {str(given)!r}: {error}") from None
+        raise RetrievalError(f"entity rows: DuckDB refused {str(given)!r}: {first_line(error)}") from None
     return _GIVEN
+
+
+def first_line(error: Exception) -> str:
+    """What an engine's error says, without the query that it repeats."""
+    return str(error).strip().splitlines()[0]
 
 
 def quoted(name: str) -> str:

@@ -1,7 +1,9 @@
 """What Feast asks of an offline store beside the join: pieces, saved datasets, logs, monitoring, on-demand views."""
 
+import os
 import subprocess
 import sys
+import time
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -81,6 +83,10 @@ def test_an_unfinished_file_is_not_seen(store: FeatureStore, tmp_path: Path, mon
             raise RuntimeError("planted")
         return whole(*args)
 
+    left = tmp_path / "out" / ".answer.parquet.1.aside"  # of a writer that was killed two hours ago
+    left.parent.mkdir()
+    left.touch()
+    os.utime(left, times=(time.time() - 7200,) * 2)
     monkeypatch.setattr(answering, "_with_columns", failing)
     with pytest.raises(RuntimeError, match="planted"):
         job.to_parquet(tmp_path / "out" / "answer.parquet", rows=2)

@@ -231,3 +231,39 @@ def test_many_threads_ask_at_once(store: FeatureStore, tmp_path: Path) -> None:
 
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(ask, [*range(24)] * 4)) == [[hour] for hour in range(24)] * 4
+
+
+@pytest.mark.parametrize("column", ["event_timestamp", "created_timestamp"])
+def test_a_clock_that_is_no_timestamp(tmp_path: Path, column: str) -> None:
+    write_history(_rows(1), tmp_path / "files")
+    path = next((tmp_path / "files").rglob("*.parquet"))
+    table = pq.read_table(path, partitioning=None)
+    for wrong in (pa.array(["2026-01-01"]), pa.array([1])):
+        pq.write_table(table.set_column(table.column_names.index(column), column, wrong), path)
+        store = make_store(tmp_path, [activity_view(tmp_path / "files")])
+        with pytest.raises(RetrievalError, match=f"clock column '{column}' is .*: write it as a timestamp"):
+            _ask(store, ASKED)
+
+
+def test_repeated_columns(store: FeatureStore) -> None:
+    twice = ASKED.append_column("user_id", ASKED["user_id"])
+    for given in (twice, pd.concat([ASKED.to_pandas(), ASKED.to_pandas()[["user_id"]]], axis=1)):
+        with pytest.raises(RetrievalError, match="columns \\['user_id'\\] are there twice"):
+            _ask(store, given)
+
+
+@pytest.mark.parametrize("engine", ["memory", "duckdb"])
+def test_unsigned_and_far_away(tmp_path: Path, engine: str) -> None:
+    """Ids beyond 63 bits against signed ones, and moments that Python's dates do not reach."""
+    write_history(_rows(1), tmp_path / "files")
+    path = next((tmp_path / "files").rglob("*.parquet"))
+    table = pq.read_table(path, partitioning=None).take(pa.array([0, 0]))
+    seconds = pa.array([2**38, int(at(1).timestamp())]).cast(pa.timestamp("s"))
+    table = table.set_column(0, "user_id", pa.array([2**64 - 1, 5], pa.uint64())).set_column(
+        2, "event_timestamp", seconds
+    )
+    pq.write_table(table, path)
+    store = make_store(tmp_path, [activity_view(tmp_path / "files")])
+    store.config.offline_store.engine = engine
+    asked = pa.table({"user_id": [-1, 5], "surface": ["feed"] * 2, "event_timestamp": pa.array([at(5)] * 2, UTC_US)})
+    assert _ask(store, asked)["clicks"].to_pylist() == [None, 1]
