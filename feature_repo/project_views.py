@@ -127,10 +127,13 @@ def _student_services(
 ) -> Iterable[FeatureService | None]:
     columns = project.columns_of(student.inputs, where=student.name)
     yield _service(inputs_service(student.name), columns.features, views, INPUT)
-    if student.teacher is not None:
-        teacher = project.teacher(student.teacher)
-        features = ("checkpoint", "trained_until", *prediction_features(teacher))
-        names = [f"{teacher.view}__{name}" for name in features]
+    taught = [project.teacher(name) for name in student.teachers]
+    names = [
+        f"{teacher.view}__{name}"
+        for teacher in taught
+        for name in ("checkpoint", "trained_until", *prediction_features(teacher))
+    ]
+    if names:
         yield _service(supervision_service(student.name), names, views, SUPERVISION)
 
 

@@ -21,30 +21,30 @@ from torch import Tensor
 from models.errors import CheckpointError
 from models.learner import Learner
 from models.manifest import FILE, Manifest, load_manifest
-from models.state import learner_state, load_state, serving_state
+from models.state import learner_state, load_states, serving_state
 from projects.aside import aside_of
 
 WEIGHTS, SERVING = "weights.safetensors", "serving.safetensors"
 
 
-def save_checkpoint(folder: Path, learner: Learner, **fields: Any) -> Manifest:
-    """Write a learner and what is known of it; a checkpoint that was there is replaced.
+def save_checkpoint(folder: Path, learner: Learner, member: int = 0, **fields: Any) -> Manifest:
+    """Write a member of a learner and what is known of it; a checkpoint that was there is replaced.
 
     Args:
         fields: the manifest's fields but for those that the learner itself knows.
     """
-    return _save(folder, WEIGHTS, learner, learner_state(learner), lambda weights: _manifest(learner, weights, fields))
+    own = {"spec": learner.specs[member], "distillation": learner.members[member].distillation}
+    state = learner_state(learner, member)
+    return _save(folder, WEIGHTS, state, lambda weights: _manifest(learner, weights, {**own, **fields}))
 
 
 def save_serving(folder: Path, learner: Learner, manifest: Manifest) -> Manifest:
     """Write only what serves: no auxiliary head, no adapter, no optimiser."""
-    served = replace(manifest, distillation=None, spec=replace(manifest.spec, heads=(), teacher=None))
-    return _save(folder, SERVING, learner, serving_state(learner), lambda weights: replace(served, weights=weights))
+    served = replace(manifest, distillation=None, spec=replace(manifest.spec, teachers=()))
+    return _save(folder, SERVING, serving_state(learner), lambda weights: replace(served, weights=weights))
 
 
-def _save(
-    folder: Path, name: str, learner: Learner, state: dict[str, Tensor], manifest_of: Callable[[str], Manifest]
-) -> Manifest:
+def _save(folder: Path, name: str, state: dict[str, Tensor], manifest_of: Callable[[str], Manifest]) -> Manifest:
     aside = aside_of(folder)
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
@@ -73,8 +73,7 @@ def _manifest(learner: Learner, weights: str, fields: dict[str, Any]) -> Manifes
         "precision": "bf16" if learner.bf16 else "fp32",
         "created": datetime.now(UTC).isoformat(),
     }
-    own: dict[str, Any] = {"spec": learner.spec, "training": learner.training, "distillation": learner.distillation}
-    return Manifest(**own, **fields, weights=weights, made_with=made_with)
+    return Manifest(**fields, training=learner.training, weights=weights, made_with=made_with)
 
 
 def load_checkpoint(folder: Path, device: str = "cpu", declaration: str | None = None) -> tuple[Learner, Manifest]:
@@ -84,6 +83,17 @@ def load_checkpoint(folder: Path, device: str = "cpu", declaration: str | None =
         CheckpointError: if files are missing or damaged, or of another declaration or network.
     """
     manifest = load_manifest(folder, declaration)
+    learner = Learner.create(manifest.spec, manifest.training, manifest.distillation, device)
+    load_states(learner, [read_state(folder, manifest)], f"checkpoint {folder.parent.name}/{folder.name}")
+    return learner, manifest
+
+
+def read_state(folder: Path, manifest: Manifest) -> dict[str, Tensor]:
+    """The tensors of a checkpoint, or of a release.
+
+    Raises:
+        CheckpointError: if they are missing or damaged.
+    """
     path = folder / (WEIGHTS if (folder / WEIGHTS).is_file() else SERVING)
     name = f"{folder.parent.name}/{folder.name}"
     if not path.is_file():
@@ -96,12 +106,9 @@ def load_checkpoint(folder: Path, device: str = "cpu", declaration: str | None =
             f"checkpoint {name}: {path.name} is damaged (sha256 differs): delete the folder, train again"
         )
     try:
-        state = load_file(path)
+        return load_file(path)
     except SafetensorError as broken:
         raise CheckpointError(f"checkpoint {name}: {path.name} can't be read ({broken}): train again") from broken
-    learner = Learner.create(manifest.spec, manifest.training, manifest.distillation, device)
-    load_state(learner, state, f"checkpoint {name}")
-    return learner, manifest
 
 
 def drop_weights(folder: Path) -> None:

@@ -1,7 +1,7 @@
 """The embedding table: one weight for all id columns, updated by row-wise Adagrad where a batch touched it.
 
 Belongs here: looking rows up, and the one optimiser that never reads an untouched row.
-Not here: hashing ids (models/batch.py), dense parameters (the learner's Adam).
+Not here: hashing ids (hashing.py), dense parameters (the learner's Adam).
 """
 
 from collections.abc import Sequence
@@ -11,8 +11,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.batch import bucketize
-
 
 @dataclass(frozen=True)
 class Touched:
@@ -20,25 +18,27 @@ class Touched:
 
     Args:
         rows: (U,) distinct rows, ascending.
-        values: (U, E) their weights, requiring a gradient.
-        embedded: (B, F, E) the batch, gathered from ``values``.
+        values: (U, S E) their weights, requiring a gradient.
+        places: for each tensor of rows that was asked for, where in ``rows`` its own are; same shapes.
     """
 
     rows: Tensor
     values: Tensor
-    embedded: Tensor
+    places: tuple[Tensor, ...]
 
 
 class EmbeddingTable:
-    """One (sum of rows, E) weight with an offset per column, and one float of Adagrad state per row.
+    """One (sum of rows, S, E) weight with an offset per column, and one float of Adagrad state per row and member.
 
     With G the summed gradient of a touched row (Duchi 2011; row-wise as in torchrec's ``RowWiseAdagrad``):
     s += mean(G^2), row -= learning_rate * G / (sqrt(s) + eps). Cost grows with the batch, never with the table.
+    The rows of S members lie side by side, so that one pass finds, gathers and updates them for all.
 
     Args:
         rows: embedding rows of each of the F columns.
         width: E.
-        generator: of the initial weights; always drawn on the CPU, so that every device begins alike.
+        members: S.
+        generator: of the initial weights, the same for all; always drawn on the CPU, so that every device begins alike.
         device: where the table lies.
     """
 
@@ -46,38 +46,52 @@ class EmbeddingTable:
     INITIAL_STD = 0.01
 
     def __init__(
-        self, rows: Sequence[int], width: int, generator: torch.Generator, device: torch.device | str = "cpu"
+        self,
+        rows: Sequence[int],
+        width: int,
+        members: int,
+        generator: torch.Generator,
+        device: torch.device | str = "cpu",
     ) -> None:
         sizes = torch.tensor(rows, dtype=torch.int64)
+        self.members, self.width = members, width
         self.sizes = sizes.to(device)
         self.offsets = (sizes.cumsum(0) - sizes).to(device)
-        self.weight = torch.empty(int(sizes.sum()), width).normal_(0, self.INITIAL_STD, generator=generator).to(device)
-        self.accumulator = torch.zeros(len(self.weight), device=device)
+        drawn = torch.empty(int(sizes.sum()), 1, width).normal_(0, self.INITIAL_STD, generator=generator)
+        self.weight = drawn.to(device) if members == 1 else drawn.repeat(1, members, 1).to(device)
+        self.accumulator = torch.zeros(len(self.weight), members, device=device)
 
     def rows_of(self, hashes: Tensor) -> Tensor:
         """Row numbers of a whole slice's hashes, (N, F) -> (N, F): once per slice, not per step."""
-        return bucketize(hashes, self.sizes) + self.offsets
+        return torch.remainder(hashes, self.sizes) + self.offsets
+
+    def rows_in(self, column: int, hashes: Tensor) -> Tensor:
+        """Row numbers of hashes of one column, any shape: a history shares the rows of the column that it lists."""
+        return torch.remainder(hashes, self.sizes[column]) + self.offsets[column]
 
     def lookup(self, rows: Tensor) -> Tensor:
-        """Weights for scoring, (B, F) -> (B, F, E)."""
-        return F.embedding(rows, self.weight)
+        """Weights for scoring: (...) -> (..., S E)."""
+        return F.embedding(rows, self.weight.flatten(1))
 
-    def touch(self, rows: Tensor) -> Touched:
-        """Weights for training, from rows (B, F)."""
-        distinct, place = torch.unique(rows, return_inverse=True)
-        values = self.weight.index_select(0, distinct).requires_grad_()
-        return Touched(distinct, values, F.embedding(place, values))
+    def touch(self, *rows: Tensor) -> Touched:
+        """Weights for training, from tensors of rows of any shapes."""
+        flat = torch.cat([one.flatten() for one in rows]) if len(rows) > 1 else rows[0].flatten()
+        distinct, place = torch.unique(flat, return_inverse=True)
+        values = self.weight.flatten(1).index_select(0, distinct).requires_grad_()
+        parts = place.split([one.numel() for one in rows])
+        return Touched(distinct, values, tuple(part.view_as(one) for part, one in zip(parts, rows, strict=True)))
 
     @torch.no_grad()
     def update(self, touched: Touched, learning_rate: float) -> None:
         """One step of row-wise Adagrad after the backward pass; rows outside the batch keep their bits."""
         if touched.values.grad is None:
             return
-        gradient = touched.values.grad  # (U, E)
-        state = self.accumulator.index_select(0, touched.rows) + gradient.square().mean(dim=1)  # (U,)
+        gradient = touched.values.grad.unflatten(1, (self.members, self.width))  # (U, S, E)
+        state = self.accumulator.index_select(0, touched.rows) + gradient.square().mean(dim=2)  # (U, S)
         self.accumulator.index_copy_(0, touched.rows, state)
-        step = gradient * (learning_rate / (state.sqrt() + self.EPS)).unsqueeze(1)  # (U, E)
-        self.weight.index_copy_(0, touched.rows, touched.values.detach() - step)
+        step = gradient * (learning_rate / (state.sqrt() + self.EPS)).unsqueeze(2)  # (U, S, E)
+        self.weight.index_copy_(0, touched.rows, touched.values.detach().view_as(step) - step)
 
-    def state(self) -> dict[str, Tensor]:
-        return {"weight": self.weight, "accumulator": self.accumulator}
+    def state(self, member: int) -> dict[str, Tensor]:
+        """Views of a member's (R, E) weights and (R,) accumulator."""
+        return {"weight": self.weight[:, member], "accumulator": self.accumulator[:, member]}

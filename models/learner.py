@@ -1,118 +1,113 @@
 """The learner: one loop that trains teachers and students on resident slices, and scores with them.
 
-Belongs here: steps, optimisers, and the state that resumes them bit for bit.
-Not here: networks and losses, files (checkpoint.py), which slice is next (exfm_assets/learning/).
+Belongs here: steps, and their order. Not here: networks and losses, what a state holds (state.py), files
+(checkpoint.py), which slice is next (exfm_assets/learning/).
 """
 
 import hashlib
 import math
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from typing import cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from models.batch import SliceTensors, pick
-from models.distillation import Adapter, adapter_loss, student_loss
+from models.batch import SliceTensors
+from models.bending import Benders
+from models.distillation import losses
 from models.embedding import EmbeddingTable
 from models.errors import LearningError
-from models.network import DCN, NetworkSpec
+from models.layers import Head
+from models.members import FitReport, Member
+from models.network import Networks, NetworkSpec
 from models.normalizer import Normalizer
-from models.optimisers import Adam
-from projects.learning import AuxiliaryHead, Distillation, Training
+from models.optimisers import Adam, repeatable
+from models.pairs import Pairs, Shares
+from models.prepared import Inputs, inputs_of, prepare
+from projects.distillation import Distillation
+from projects.learning import Training
 
 SCORING_ROWS = {"cpu": 4_096, "cuda": 65_536}  # what fits a core's caches is twice as fast there
 
 
-@dataclass(frozen=True)
-class FitReport:
-    """What a pass over a slice did; ``loss`` is the mean over its steps, ``None`` if there was nothing to learn."""
-
-    rows: int
-    steps: int
-    loss: float | None
-    seconds: float
-
-    @property
-    def examples_per_second(self) -> float:
-        return self.rows / max(self.seconds, 1e-9)
-
-
 class Learner:
-    """A network with its table, normaliser and optimisers.
+    """S networks of one shape over the same rows, with their table, normaliser and optimisers.
+
+    A student, its control, its siblings of other tasks or other distillations pass over a slice once: rows are
+    gathered once, and every operation is batched over members, who share no parameter. Seed and order are common.
 
     Args:
-        spec: the network; ``distillation`` must be the one it was declared with.
-        precision: ``auto`` (bf16 autocast on a GPU, fp32 elsewhere), ``bf16`` or ``fp32``.
+        members: of one ``NetworkSpec.shape``.
+
+    Raises:
+        LearningError: if shapes differ.
     """
 
-    def __init__(
-        self, spec: NetworkSpec, training: Training, distillation: Distillation, device: str, precision: str = "auto"
-    ) -> None:
-        self.spec, self.training, self.distillation, self.device = spec, training, distillation, device
-        self.bf16 = precision == "bf16" or (precision == "auto" and device.startswith("cuda"))
-        generator = torch.Generator().manual_seed(training.seed)
-        self.table = EmbeddingTable([rows for _, rows in spec.ids], spec.embedding, generator, device)
-        self.normalizer = Normalizer(len(spec.numbers), device)
-        self.network = DCN(spec, training.seed).to(device)
-        self.adam = Adam(self.network, training.learning_rate)
-        declared = distillation.adapter if isinstance(distillation, AuxiliaryHead) else None
-        self.adapter = Adapter(declared, training.seed).to(device) if declared is not None else None
-        self.adapter_adam = Adam(self.adapter, declared.learning_rate) if self.adapter and declared else None
+    def __init__(self, members: Sequence[Member], training: Training, device: str) -> None:
+        self.members, self.training, self.device = tuple(members), training, device
+        self.specs = tuple(one.spec for one in members)
+        self.spec = self.specs[0]
+        if any(one.shape != self.spec.shape for one in self.specs):
+            raise LearningError("learner: members differ in their inputs or network: give each shape a learner")
+        self.bf16 = training.precision == "bf16" or (training.precision == "auto" and device.startswith("cuda"))
+        generator, rows = torch.Generator().manual_seed(training.seed), [rows for _, rows in self.spec.ids]
+        self.table = EmbeddingTable(rows, self.spec.network.embedding, len(members), generator, device)
+        self.normalizer = Normalizer(len(self.spec.numbers), device)
+        self.pairs = Pairs([one.teachers for one in self.specs], [one.distillation for one in members], device)
+        sizes = (self.pairs.heads, self.pairs.towers)
+        self.networks = Networks(len(members), self.spec, training.seed, *sizes).to(device)
+        self._forward = torch.compile(self.networks, dynamic=True) if training.compile else self.networks
+        self.adam = Adam(self.networks, training.learning_rate)
+        self.benders = Benders(self.pairs, self.specs, training.seed, device)
 
     @classmethod
-    def create(
-        cls, spec: NetworkSpec, training: Training, distillation: Distillation, device: str, precision: str = "auto"
-    ) -> "Learner":
-        """An untrained learner; the same seed begins with the same bits on every device."""
-        return cls(spec, training, distillation, device, precision)
+    def create(cls, spec: NetworkSpec, training: Training, distillation: Distillation, device: str) -> "Learner":
+        """An untrained learner of one member; the same seed begins with the same bits on every device."""
+        return cls([Member(spec, distillation)], training, device)
 
-    def fit(self, piece: SliceTensors, order_seed: str) -> FitReport:
+    def fit(self, piece: SliceTensors, order_seed: str, shares: Shares | None = None) -> FitReport:
         """One pass over the rows with a known label, in an order that follows from ``order_seed``.
 
+        Args:
+            shares: of each member's distillation by each teacher that is given, in [0, 1]; ``None`` for all.
+
         Raises:
-            LearningError: if the slice lacks a column, or the loss is not finite; the learner is of no use then.
+            LearningError: if the slice lacks a column, or a loss is not finite; the learner is of no use then.
         """
         started = time.perf_counter()
-        ids = self.table.rows_of(pick(piece.ids, piece.id_names, tuple(name for name, _ in self.spec.ids), "id"))
-        numbers = pick(piece.numbers, piece.number_names, self.spec.numbers, "number")
-        labels = pick(piece.labels, piece.task_names, self.spec.tasks, "task")
-        teacher = self._teacher(piece)
-        known = labels.isfinite().any(dim=1).nonzero().squeeze(1)
-        if not len(known):
-            return FitReport(0, 0, None, time.perf_counter() - started)
-        self.normalizer.update(numbers[known])
-        self._begin_at_the_base_rate(labels)
-        total, steps = torch.zeros((), device=self.device), 0
-        for rows in self._batches(known, order_seed):
-            taught = None if teacher is None else teacher[rows]
-            total += self._step(ids[rows], numbers[rows], labels[rows], taught)
-            steps += 1
-        loss = float(total) / steps
-        weights = torch.stack([parameter.detach().sum() for parameter in self.network.parameters()]).sum()
-        if not math.isfinite(loss) or not bool(weights.isfinite()):
-            raise LearningError(f"fit: the mean loss is {loss} after {steps} steps: lower Training.learning_rate")
-        return FitReport(len(known), steps, loss, time.perf_counter() - started)
+        ready = prepare(piece, self.specs, self.table, self.pairs)
+        labelled = tuple(ready.labels.isfinite().any(dim=2).sum(dim=1).tolist())  # (S,)
+        if not any(labelled):
+            return FitReport(0, 0, labelled, (None,) * len(labelled), time.perf_counter() - started)
+        self.normalizer.update(ready.inputs.numbers[ready.known])
+        self._begin_at_the_base_rate(ready.labels)
+        share = None if shares is None else self.pairs.shares(shares).to(self.device)
+        self.benders.begin(piece, ready.taught)
+        total, steps = torch.zeros(len(self.specs), device=self.device), 0
+        with repeatable(self.training.deterministic):
+            for rows in self._batches(ready.known, order_seed):
+                labels, taught = ready.labels[:, rows], None if ready.taught is None else ready.taught[:, rows]
+                bent = self.benders.step(rows, taught, labels)
+                total += self._step(ready.inputs.take(rows), labels, taught, bent, share)
+                steps += 1
+        self.benders.end(ready.taught, ready.labels)
+        means = (total / steps).tolist()
+        weights = torch.stack([parameter.detach().sum() for parameter in self.networks.parameters()]).sum()
+        if not bool(weights.isfinite()) or not all(map(math.isfinite, means)):
+            raise LearningError(f"fit: the mean losses are {means} after {steps} steps: lower Training.learning_rate")
+        return FitReport(len(ready.known), steps, labelled, tuple(means), time.perf_counter() - started)
 
     @torch.no_grad()
     def _begin_at_the_base_rate(self, labels: Tensor) -> None:
         """Before the very first step the heads predict the mean label: what the first slices would spend on finding."""
         if self.adam.has_stepped:
             return
-        rate = labels.nanmean(dim=0).nan_to_num(0.5).clamp(1e-4, 1 - 1e-4)  # (T,)
-        for name, parameter in self.network.named_parameters():
-            if name == "serving.bias" or (name.startswith("heads.") and name.endswith(".bias")):
-                parameter.copy_(torch.logit(rate))
-
-    def _teacher(self, piece: SliceTensors) -> Tensor | None:
-        if self.distillation is None or self.spec.teacher is None:
-            return None
-        if self.spec.teacher not in piece.teachers:
-            raise LearningError(
-                f"fit: the slice has no logits of teacher {self.spec.teacher!r}: pass them, NaN if none"
-            )
-        return pick(piece.teachers[self.spec.teacher], piece.task_names, self.spec.tasks, "task")
+        logit = torch.logit(labels.nanmean(dim=1).nan_to_num(0.5).clamp(1e-4, 1 - 1e-4))  # (S, T)
+        self.networks.serving.bias.copy_(logit)
+        for kind, head in self.networks.heads.items():
+            cast(Head, head).bias.copy_(logit[self.pairs.terms[kind].members])
 
     def _batches(self, known: Tensor, order_seed: str) -> Iterator[Tensor]:
         named = f"{self.training.seed}/{order_seed}"
@@ -121,30 +116,36 @@ class Learner:
         batches = -(-len(known) // self.training.batch_size)  # even ones: no step for a stray handful of last rows
         yield from known[order].tensor_split(batches)
 
-    def _step(self, ids: Tensor, numbers: Tensor, labels: Tensor, teacher: Tensor | None) -> Tensor:
-        if self.adapter is not None and self.adapter_adam is not None and teacher is not None:
-            self.adapter_adam.step(adapter_loss(self.adapter, teacher, labels))
-        touched = self.table.touch(ids)
-        with self._autocast():
-            hidden = self.network(touched.embedded, self.normalizer.apply_(numbers))
-        loss = student_loss(self.network, hidden.float(), labels, teacher, self.distillation, self.adapter)
-        self.adam.step(loss)
+    def _step(
+        self, inputs: Inputs, labels: Tensor, taught: Tensor | None, bent: Tensor | None, share: Tensor | None
+    ) -> Tensor:
+        touched = self.table.touch(inputs.rows, *(one.values for one in inputs.histories))
+        hidden = self._hidden(inputs, [F.embedding(place, touched.values) for place in touched.places])
+        each = losses(self.networks, self.pairs, hidden.float(), labels, taught, bent, share)  # (S,)
+        self.adam.step(each.sum())
         self.table.update(touched, self.training.table_learning_rate)
-        return loss.detach()
+        return each.detach()
 
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.partition(":")[0], dtype=torch.bfloat16, enabled=self.bf16)
+    def _hidden(self, inputs: Inputs, looked_up: Sequence[Tensor]) -> Tensor:
+        """The backbone's output (S, B, T or 1, H), from (B, F, S E) and (V, S E) embeddings."""
+        members = len(self.specs)
+        fields, *keys = (one.unflatten(-1, (members, -1)).movedim(-2, 0) for one in looked_up)  # (S, ..., E)
+        numbers = self.normalizer.apply_(inputs.numbers).expand(members, -1, -1)  # (B, D) -> (S, B, D)
+        with torch.autocast(self.device.partition(":")[0], dtype=torch.bfloat16, enabled=self.bf16):
+            hidden: Tensor = self._forward(fields, numbers, keys, inputs.histories)
+        return hidden
 
     @torch.inference_mode()
-    def predict(self, piece: SliceTensors) -> Tensor:
-        """Logits of the serving heads, (N, T) float32; changes nothing."""
-        ids = self.table.rows_of(pick(piece.ids, piece.id_names, tuple(name for name, _ in self.spec.ids), "id"))
-        numbers = pick(piece.numbers, piece.number_names, self.spec.numbers, "number")
-        scored = [torch.empty(0, len(self.spec.tasks), device=self.device)]
-        size = SCORING_ROWS[self.device.partition(":")[0]]
-        for first in range(0, len(ids), size):
-            rows = slice(first, first + size)
-            with self._autocast():
-                hidden = self.network(self.table.lookup(ids[rows]), self.normalizer.apply_(numbers[rows].clone()))
-            scored.append(self.network.serving(hidden.float()))
-        return torch.cat(scored)
+    def predict_all(self, piece: SliceTensors) -> Tensor:
+        """Logits of every member's serving heads, (S, N, T) float32; changes nothing."""
+        inputs = inputs_of(piece, self.spec, self.table)
+        scored = [torch.empty(len(self.specs), 0, len(self.spec.tasks), device=self.device)]
+        for places in torch.arange(len(piece), device=self.device).split(SCORING_ROWS[self.device.partition(":")[0]]):
+            part = inputs.take(places)
+            looked_up = [self.table.lookup(rows) for rows in (part.rows, *(one.values for one in part.histories))]
+            scored.append(self.networks.serving(self._hidden(part, looked_up).float()))
+        return torch.cat(scored, dim=1)
+
+    def predict(self, piece: SliceTensors, member: int = 0) -> Tensor:
+        """Logits of a member's serving heads, (N, T) float32; changes nothing."""
+        return self.predict_all(piece)[member]

@@ -11,9 +11,21 @@ from typing import Any
 
 from models.errors import CheckpointError
 from models.network import NetworkSpec
-from projects.learning import AuxiliaryHead, Distillation, KnowledgeDistillation, StudentAdapter, Training
+from projects.distillation import (
+    AuxiliaryHead,
+    AuxiliaryTower,
+    Distillation,
+    KnowledgeDistillation,
+    Recalibration,
+    StudentAdapter,
+)
+from projects.learning import Training
 
 FILE = "manifest.json"
+KINDS: dict[str, Any] = {
+    kind.__name__: kind
+    for kind in (KnowledgeDistillation, AuxiliaryHead, AuxiliaryTower, StudentAdapter, Recalibration)
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +39,7 @@ class Manifest:
         declaration: digest of what was declared.
         parent: version that it continues, ``None`` for the first.
         trained_until: newest impression seen, ISO 8601 in UTC; ``None`` if it saw none.
-        rows: rows of the slice with a known label.
+        rows: rows of the slice with a known label of its tasks.
         data_versions: table -> digest of the slice that was read.
         teacher_checkpoints: versions of the teacher whose predictions supervised this slice.
         weights: sha256 of ``weights.safetensors``.
@@ -52,22 +64,27 @@ class Manifest:
 
     def to_json(self) -> str:
         plain = asdict(self)
+        plain["spec"] = self.spec.to_json()
         plain["distillation"] = _described(self.distillation)
         return json.dumps(plain, indent=1)
 
 
-def _described(distillation: Distillation) -> dict[str, Any] | None:
-    return None if distillation is None else {"type": type(distillation).__name__, **asdict(distillation)}
+def _described(distillation: Any) -> dict[str, Any] | None:
+    if distillation is None:
+        return None
+    plain = {"type": type(distillation).__name__, **asdict(distillation)}
+    return {**plain, "adapter": _described(distillation.adapter)} if isinstance(distillation, AuxiliaryHead) else plain
 
 
 def _distillation(plain: dict[str, Any] | None) -> Distillation:
     if plain is None:
         return None
-    values = {name: value for name, value in plain.items() if name != "type"}
-    if plain["type"] == KnowledgeDistillation.__name__:
-        return KnowledgeDistillation(**values)
-    adapter = values.pop("adapter")
-    return AuxiliaryHead(**values, adapter=StudentAdapter(**adapter) if adapter else None)
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in plain.items()}
+    if isinstance(plain.get("adapter"), dict):
+        values["adapter"] = _distillation(plain["adapter"])
+    kind: Any = KINDS[str(values.pop("type"))]
+    built: Distillation = kind(**values)
+    return built
 
 
 def load_manifest(folder: Path, declaration: str | None = None) -> Manifest:

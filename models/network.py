@@ -1,30 +1,22 @@
-"""Networks of teachers and students: a backbone, serving heads, and the heads that only distillation uses.
+"""Networks of S members: a trunk, serving heads, and the heads that only distillation uses.
 
 Belongs here: the assembly, and the spec that a checkpoint keeps of it.
-Not here: the embedding table (embedding.py), layers (interactions.py), losses (distillation.py).
+Not here: the embedding table (embedding.py), trunks (trunks.py), losses (distillation.py).
 """
 
-import math
+import zlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from models.interactions import MLP, CrossNet, GatedExperts
-from projects.learning import AuxiliaryHead, Distillation, Network
-from projects.project import Columns
-from projects.stream import Stream
-
-AUXILIARY, ADAPTER = "auxiliary", "adapter"
-
-
-def distillation_heads(distillation: Distillation) -> tuple[str, ...]:
-    """The heads that a distillation adds to the served one."""
-    if not isinstance(distillation, AuxiliaryHead):
-        return ()
-    return (AUXILIARY,) if distillation.adapter is None else (AUXILIARY, ADAPTER)
+from models import trunks
+from models.history import TargetAttention
+from models.jagged import Jagged
+from models.layers import MLP, Head
+from projects.networks import DLRM, FAMILIES, DCNv2, DeepFM, Network, TwoTower, Wukong
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,92 +27,110 @@ class NetworkSpec:
         ids: (column, embedding rows) of each id column, in order.
         numbers: number columns, in order.
         tasks: T tasks, in order.
-        heads: distillation heads beside the serving head, of ``auxiliary`` and ``adapter``.
-        teacher: whose logits they learn from.
+        network: the declared family and its sizes.
+        histories: (history, the id column whose ids it lists), in order.
+        item_ids, item_numbers: those of the item alone, for a network with two towers.
+        teachers: whose logits supervise it.
+        surface: the id column that says where an impression was shown.
     """
 
     ids: tuple[tuple[str, int], ...]
     numbers: tuple[str, ...]
     tasks: tuple[str, ...]
-    embedding: int
-    cross: int
-    cross_rank: int | None
-    hidden: tuple[int, ...]
-    experts: int
-    heads: tuple[str, ...] = ()
-    teacher: str | None = None
-
-    @classmethod
-    def declare(
-        cls,
-        network: Network,
-        columns: Columns,
-        stream: Stream,
-        tasks: Sequence[str],
-        distillation: Distillation = None,
-        teacher: str | None = None,
-    ) -> "NetworkSpec":
-        """The spec of a declared network."""
-        rows = {column.name: column.rows for column in stream.id_columns}
-        return cls(
-            ids=tuple((name, rows[name]) for name in columns.ids),
-            numbers=columns.features,
-            tasks=tuple(tasks),
-            heads=distillation_heads(distillation),
-            teacher=teacher if distillation is not None else None,
-            **asdict(network),
-        )
+    network: Network
+    histories: tuple[tuple[str, str], ...] = ()
+    item_ids: tuple[str, ...] = ()
+    item_numbers: tuple[str, ...] = ()
+    teachers: tuple[str, ...] = ()
+    surface: str = "surface"
 
     @classmethod
     def from_json(cls, plain: dict[str, Any]) -> "NetworkSpec":
-        """Back from what ``dataclasses.asdict`` and JSON made of it."""
-        listed: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value for name, value in plain.items()
-        }
-        return cls(**{**listed, "ids": tuple((name, rows) for name, rows in plain["ids"])})
+        """Back from what ``to_json`` and JSON made of it."""
+        values = {name: _tuples(value) for name, value in plain.items()}
+        sizes = {name: _tuples(value) for name, value in plain["network"].items() if name != "type"}
+        return cls(**{**values, "network": FAMILIES[plain["network"]["type"]](**sizes)})
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "network": {"type": type(self.network).__name__, **asdict(self.network)}}
+
+    @property
+    def id_names(self) -> tuple[str, ...]:
+        return tuple(name for name, _ in self.ids)
+
+    @property
+    def shape(self) -> "NetworkSpec":
+        """What members of one learner must have in common: all but which tasks and which teachers."""
+        return replace(self, tasks=tuple("-" for _ in self.tasks), teachers=())
 
     @property
     def width(self) -> int:
-        """D, the flattened input: embeddings, then numbers."""
-        return len(self.ids) * self.embedding + len(self.numbers)
+        """D of the flattened input: embeddings, attended histories, numbers."""
+        return (len(self.ids) + len(self.histories)) * self.network.embedding + len(self.numbers)
 
 
-class Head(nn.Module):
-    """A logit a task from the backbone's output: (B, T, H) -> (B, T)."""
-
-    def __init__(self, tasks: int, width: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(tasks, width).uniform_(-1, 1) / math.sqrt(width))
-        self.bias = nn.Parameter(torch.zeros(tasks))
-
-    def forward(self, hidden: Tensor) -> Tensor:
-        return (hidden.float() * self.weight).sum(dim=2) + self.bias  # (B, T, H) -> (B, T)
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(one) for one in value) if isinstance(value, list) else value
 
 
-class DCN(nn.Module):
-    """Crosses, then layers or gated experts, then a head a task (DCN-v2, arXiv 2008.13535; MMoE, KDD 2018).
+def trunk_of(members: int, spec: NetworkSpec) -> nn.Module:
+    """The declared family's trunk."""
+    network, tasks = spec.network, len(spec.tasks)
+    sizes = (len(spec.ids) + len(spec.histories), len(spec.numbers))
+    if isinstance(network, DCNv2):
+        return trunks.DCNv2(members, network, *sizes, tasks)
+    if isinstance(network, Wukong):
+        return trunks.Wukong(members, network, *sizes, tasks)
+    if isinstance(network, DLRM):
+        return trunks.DLRM(members, network, *sizes, tasks)
+    if isinstance(network, DeepFM):
+        return trunks.DeepFM(members, network, *sizes, tasks)
+    if isinstance(network, TwoTower):
+        item_fields = tuple(spec.id_names.index(name) for name in spec.item_ids)
+        return trunks.TwoTower(members, network, *sizes, item_fields, tuple(map(spec.numbers.index, spec.item_numbers)))
+    raise TypeError(f"network: {type(network).__name__} is no family: use one of {', '.join(FAMILIES)}")
+
+
+def output_width(network: Network) -> int:
+    """H, the width of the backbone's output."""
+    return network.hidden[-1] + (network.embedding if isinstance(network, DeepFM) else 0)
+
+
+class Networks(nn.Module):
+    """S networks of one shape, with a serving head a task.
+
+    Args:
+        heads: kind of distillation head -> how many members' pairs have one; ``towers``: widths of their own layer.
 
     Shape:
-        embedded (B, F, E), numbers (B, D) -> backbone's output (B, T, H), or (B, 1, H) without experts
+        fields (S, B, F, E), numbers (S, B, D), histories' keys -> backbone's output (S, B, T or 1, H)
     """
 
-    def __init__(self, spec: NetworkSpec, seed: int) -> None:
+    def __init__(
+        self, members: int, spec: NetworkSpec, seed: int, heads: dict[str, int], towers: dict[str, int]
+    ) -> None:
         super().__init__()
-        tasks, width = len(spec.tasks), spec.hidden[-1]
+        tasks, width = len(spec.tasks), output_width(spec.network)
+        self.targets = [spec.id_names.index(of) for _, of in spec.histories]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.cross = CrossNet(spec.width, spec.cross, spec.cross_rank)
-            self.layers = (
-                GatedExperts(spec.width, spec.hidden, spec.experts, tasks)
-                if spec.experts > 1
-                else MLP(spec.width, spec.hidden)
-            )
-            self.serving = Head(tasks, width)
-            # Seeded apart, so that a student with heads and its control without begin with the same bits.
-            torch.manual_seed(seed + 1)
-            self.heads = nn.ModuleDict({name: Head(tasks, width) for name in spec.heads})
+            self.trunk = trunk_of(members, spec)
+            self.serving = Head(members, tasks, width)
+            sizes = (spec.network.embedding, spec.network.attention)
+            self.attention = nn.ModuleList(TargetAttention(members, *sizes) for _ in spec.histories)
+            self.heads, self.towers = nn.ModuleDict(), nn.ModuleDict()
+            for kind, count in heads.items():
+                # Seeded apart, so that a member begins with the same bits whatever heads it or others have.
+                torch.manual_seed(seed + 1 + zlib.crc32(kind.encode()))
+                if kind in towers:
+                    self.towers[kind] = MLP(count, width, (towers[kind],))
+                self.heads[kind] = Head(count, tasks, towers.get(kind, width))
 
-    def forward(self, embedded: Tensor, numbers: Tensor) -> Tensor:
-        x = torch.cat([embedded.flatten(1), numbers], dim=1)  # (B, F, E), (B, D) -> (B, FE + D)
-        hidden: Tensor = self.layers(self.cross(x))
-        return hidden if hidden.dim() == 3 else hidden.unsqueeze(1)  # (B, H) -> (B, 1, H)
+    def forward(self, fields: Tensor, numbers: Tensor, keys: Sequence[Tensor], lists: Sequence[Jagged]) -> Tensor:
+        """keys: (S, V, E) of each history."""
+        attended = [
+            attend(key, fields[:, :, place], history).unsqueeze(2).to(fields.dtype)
+            for attend, place, key, history in zip(self.attention, self.targets, keys, lists, strict=True)
+        ]
+        hidden: Tensor = self.trunk(torch.cat([fields, *attended], dim=2) if attended else fields, numbers)
+        return hidden

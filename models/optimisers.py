@@ -3,6 +3,10 @@
 Belongs here: the dense step. Not here: the embedding table's row-wise Adagrad (embedding.py).
 """
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor, nn
 
@@ -41,3 +45,18 @@ class Adam:
             if f"{name}.step" in state:
                 # Adam keeps its step count on the parameter's device when fused, and the moments like the parameter.
                 self._adam.state[parameter] = {m: state[f"{name}.{m}"].clone().to(parameter.device) for m in MOMENTS}
+
+
+@contextmanager
+def repeatable(asked: bool) -> Iterator[None]:
+    """Only kernels that give the same bits every time, while inside; a CPU has no others."""
+    if not asked:
+        yield
+        return
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS refuses determinism without it
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)

@@ -1,63 +1,108 @@
-"""A learner's state as named tensors: all that resumes it bit for bit, or only what serves.
+"""A member's state as named tensors: all that resumes it bit for bit, or only what serves.
 
-Belongs here: names and shapes of the tensors in a checkpoint. Not here: files (checkpoint.py).
+Belongs here: names and shapes of the tensors in a checkpoint: those of one network, whatever learner it was part of.
+Not here: files (checkpoint.py).
 """
 
+from collections.abc import Iterator
+
+import torch
 from torch import Tensor
 
 from models.errors import CheckpointError
 from models.learner import Learner
 
 
-def serving_state(learner: Learner) -> dict[str, Tensor]:
-    """What scoring needs: table, normaliser, backbone and serving head; no auxiliary head, adapter or optimiser."""
-    network = {f"network.{name}": value for name, value in learner.network.state_dict().items()}
-    served = {name: value for name, value in network.items() if not name.startswith("network.heads.")}
+def _parts(learner: Learner, member: int) -> Iterator[tuple[str, str, int]]:
+    """Of each parameter of the networks: its name there, its name in a checkpoint, and the member's place in it."""
+    for name, _ in learner.networks.named_parameters():
+        group, _, rest = name.partition(".")
+        if group not in ("heads", "towers"):
+            yield name, f"network.{name}", member
+            continue
+        kind, _, weight = rest.partition(".")
+        for place, pair in enumerate(learner.pairs.terms[kind].pairs.tolist()):
+            if learner.pairs.all[pair].member == member:
+                yield name, f"network.{group}.{kind}.{learner.pairs.all[pair].teacher}.{weight}", place
+
+
+def _weights(learner: Learner, member: int) -> dict[str, Tensor]:
+    """Views of a member's tensors but for those that optimisers and adapters keep."""
+    parameters = dict(learner.networks.named_parameters())
+    table = {f"table.{name}": value for name, value in learner.table.state(member).items()}
     normalizer = {f"normalizer.{name}": value for name, value in learner.normalizer.state().items()}
-    return {"table.weight": learner.table.weight, **normalizer, **served}
+    mine = {saved: parameters[name].detach()[place] for name, saved, place in _parts(learner, member)}
+    return {**table, **normalizer, **mine}
 
 
-def learner_state(learner: Learner) -> dict[str, Tensor]:
+def _only_serves(name: str) -> bool:
+    return name != "table.accumulator" and not name.startswith(("network.heads.", "network.towers."))
+
+
+def serving_state(learner: Learner, member: int = 0) -> dict[str, Tensor]:
+    """What scoring needs: table, normaliser, backbone and serving head; nothing of distillation or optimisers."""
+    return {name: value for name, value in _weights(learner, member).items() if _only_serves(name)}
+
+
+def learner_state(learner: Learner, member: int = 0) -> dict[str, Tensor]:
     """What resuming needs: all of it."""
-    state = serving_state(learner)
-    state |= {f"network.{name}": value for name, value in learner.network.state_dict().items()}
-    state["table.accumulator"] = learner.table.accumulator
-    state |= {f"adam.{name}": value for name, value in learner.adam.state().items()}
-    if learner.adapter is not None and learner.adapter_adam is not None:
-        state |= {f"adapter.{name}": value for name, value in learner.adapter.state_dict().items()}
-        state |= {f"adapter_adam.{name}": value for name, value in learner.adapter_adam.state().items()}
+    state = _weights(learner, member)
+    moments = learner.adam.state()
+    for name, saved, place in _parts(learner, member):
+        if f"{name}.step" in moments:
+            state[f"adam.{saved}.step"] = moments[f"{name}.step"]
+            state |= {f"adam.{saved}.{m}": moments[f"{name}.{m}"][place] for m in ("exp_avg", "exp_avg_sq")}
+    for pair, each in zip(learner.benders.pairs, learner.benders.maps, strict=True):
+        if pair.member == member:
+            state |= {f"bent.{pair.teacher}.{name}": value for name, value in each.state().items()}
     return state
 
 
-def load_state(learner: Learner, state: dict[str, Tensor], where: str) -> None:
-    """Take over a state.
+def steps_of(state: dict[str, Tensor]) -> int:
+    """How many steps a member's serving head has taken."""
+    step = state.get("adam.network.serving.weight.step")
+    return 0 if step is None else int(step)
+
+
+@torch.no_grad()
+def load_states(learner: Learner, states: list[dict[str, Tensor]], where: str) -> None:
+    """Take over a state for each member, in order.
 
     Raises:
-        CheckpointError: if a tensor is missing or has another shape than the learner's.
+        CheckpointError: if a tensor is missing or has another shape than the learner's, or if members that have
+            taken different numbers of steps are to go on together.
     """
-    parameters = {
-        "table.weight": learner.table.weight,
-        "table.accumulator": learner.table.accumulator,
-        **{f"normalizer.{name}": value for name, value in learner.normalizer.state().items()},
-        **{f"network.{name}": value for name, value in learner.network.state_dict().items()},
-    }
-    if learner.adapter is not None:
-        parameters |= {f"adapter.{name}": value for name, value in learner.adapter.state_dict().items()}
-    serving = "table.accumulator" not in state
-    for name, mine in parameters.items():
-        if serving and name not in serving_state(learner):
+    moments: dict[str, Tensor] = {}
+    for member, state in enumerate(states):
+        serving = "table.accumulator" not in state
+        for name, mine in _weights(learner, member).items():
+            if serving and not _only_serves(name):
+                continue
+            if name not in state or state[name].shape != mine.shape:
+                found = tuple(state[name].shape) if name in state else "missing"
+                raise CheckpointError(
+                    f"{where}: {name} is {found}, not {tuple(mine.shape)}: it was saved by another network"
+                )
+            mine.copy_(state[name])
+        _take_moments(learner, member, state, moments, where)
+        for pair, each in zip(learner.benders.pairs, learner.benders.maps, strict=True):
+            prefix = f"bent.{pair.teacher}."
+            if pair.member == member and not serving:
+                each.load({n.removeprefix(prefix): v for n, v in state.items() if n.startswith(prefix)})
+    learner.normalizer.load({name: states[0][f"normalizer.{name}"] for name in learner.normalizer.state()})
+    learner.adam.load(moments)
+
+
+def _take_moments(
+    learner: Learner, member: int, state: dict[str, Tensor], moments: dict[str, Tensor], where: str
+) -> None:
+    parameters = dict(learner.networks.named_parameters())
+    for name, saved, place in _parts(learner, member):
+        if f"adam.{saved}.step" not in state:
             continue
-        if name not in state or state[name].shape != mine.shape:
-            found = tuple(state[name].shape) if name in state else "missing"
-            raise CheckpointError(
-                f"{where}: {name} is {found}, not {tuple(mine.shape)}: it was saved by another network"
-            )
-        mine.copy_(state[name])
-    learner.normalizer.load({name: state[f"normalizer.{name}"] for name in learner.normalizer.state()})
-    learner.adam.load(_under(state, "adam."))
-    if learner.adapter_adam is not None:
-        learner.adapter_adam.load(_under(state, "adapter_adam."))
-
-
-def _under(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+        step = state[f"adam.{saved}.step"]
+        if not torch.equal(moments.setdefault(f"{name}.step", step), step):
+            raise CheckpointError(f"{where}: members have taken other numbers of steps: train each alone")
+        for moment in ("exp_avg", "exp_avg_sq"):
+            whole = moments.setdefault(f"{name}.{moment}", torch.zeros_like(parameters[name]))
+            whole[place].copy_(state[f"adam.{saved}.{moment}"])

@@ -1,39 +1,15 @@
-"""Teachers and students: networks, training, distillation, gates.
+"""Teachers and students: what is learned from what, how it is trained, when it is released.
 
-Belongs here: what is learned from what, with which knobs. Not here: how (models/), when (exfm_assets/).
-The losses and their symbols follow docs/method.md.
+Belongs here: models, training, gates. Not here: networks (networks.py), distillation (distillation.py), how any of it
+is computed (models/), when (exfm_assets/).
 """
 
 from dataclasses import dataclass
 from datetime import timedelta
 
-from projects.errors import DeclarationError, at_least, identifier, not_empty, positive, unique
-
-
-@dataclass(frozen=True, kw_only=True)
-class Network:
-    """A DCN-v2 network over embedded ids and normalised numbers.
-
-    Args:
-        embedding: width of an id's embedding.
-        cross: cross layers over the flattened input, 0 for none.
-        cross_rank: factor of their weights (``None``: full).
-        hidden: widths of the layers above; the last one is the backbone's output.
-        experts: gated experts per task and surface (MMoE), 1 for one shared trunk.
-    """
-
-    embedding: int = 8
-    cross: int = 1
-    cross_rank: int | None = None
-    hidden: tuple[int, ...] = (64,)
-    experts: int = 1
-
-    def __post_init__(self) -> None:
-        not_empty("Network.hidden", self.hidden, what="layer")
-        at_least("Network.embedding", self.embedding, 1)
-        at_least("Network.cross", self.cross, 0)
-        at_least("Network.experts", self.experts, 1)
-        at_least("Network.hidden", min(self.hidden), 1)
+from projects.distillation import Distillation, LeadAware
+from projects.errors import DeclarationError, at_least, choose_from, identifier, not_empty, positive, unique
+from projects.networks import Network, student_network
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,15 +21,22 @@ class Training:
         learning_rate: Adam's, for everything but the embedding table.
         table_learning_rate: row-wise Adagrad's, for the embedding table.
         seed: of initialisation and order; a control uses its student's.
+        precision: ``auto`` (bf16 autocast on a GPU, fp32 elsewhere), ``bf16`` or ``fp32``.
+        compile: ``torch.compile`` for the dense part; pays off on a GPU with large networks.
+        deterministic: the same bits in every run on a GPU too, at some speed; a CPU always gives them.
     """
 
     batch_size: int = 512
     learning_rate: float = 2e-3
     table_learning_rate: float = 0.1
     seed: int = 0
+    precision: str = "auto"
+    compile: bool = False
+    deterministic: bool = False
 
     def __post_init__(self) -> None:
         at_least("Training.batch_size", self.batch_size, 1)
+        choose_from("Training.precision", self.precision, ("auto", "bf16", "fp32"), what="precision")
         for name in ("learning_rate", "table_learning_rate"):
             if not getattr(self, name) > 0:
                 raise DeclarationError(f"Training.{name}: {getattr(self, name)!r} is not positive: use one above 0")
@@ -98,65 +81,6 @@ class Teacher:
 
 
 @dataclass(frozen=True, kw_only=True)
-class KnowledgeDistillation:
-    """Plain KD on the served head: h(y_S, y) + weight * h(y_S, p)."""
-
-    weight: float = 1.0
-
-    def __post_init__(self) -> None:
-        at_least("KnowledgeDistillation.weight", self.weight, 0)
-
-
-@dataclass(frozen=True, kw_only=True)
-class StudentAdapter:
-    """A small MLP g on the teacher's logit, fitted to fresh labels; a second head learns from SG(g(p)).
-
-    Args:
-        hidden: width of g's one hidden layer.
-        learning_rate: of g's own Adam.
-        weight: of the second head's loss.
-    """
-
-    hidden: int = 8
-    learning_rate: float = 1e-2
-    weight: float = 1.0
-
-    def __post_init__(self) -> None:
-        at_least("StudentAdapter.hidden", self.hidden, 1)
-        at_least("StudentAdapter.weight", self.weight, 0)
-        if not self.learning_rate > 0:
-            raise DeclarationError(
-                f"StudentAdapter.learning_rate: {self.learning_rate!r} is not positive: use one above 0"
-            )
-
-
-@dataclass(frozen=True, kw_only=True)
-class AuxiliaryHead:
-    """h(y_S, y) + weight * h(y_D, min(label_scale * p, 1)); its gradient into the backbone is times ``gradient_scale``.
-
-    Args:
-        weight: w, loss weighting.
-        gradient_scale: beta, gradient scaling.
-        label_scale: alpha, label scaling; above 1 only where rates are tiny.
-        adapter: the student adapter, ``None`` for none.
-    """
-
-    weight: float = 1.0
-    gradient_scale: float = 1.0
-    label_scale: float = 1.0
-    adapter: StudentAdapter | None = None
-
-    def __post_init__(self) -> None:
-        at_least("AuxiliaryHead.weight", self.weight, 0)
-        at_least("AuxiliaryHead.gradient_scale", self.gradient_scale, 0)
-        if not self.label_scale > 0:
-            raise DeclarationError(f"AuxiliaryHead.label_scale: {self.label_scale!r} is not positive: use 1.0 for none")
-
-
-Distillation = KnowledgeDistillation | AuxiliaryHead | None
-
-
-@dataclass(frozen=True, kw_only=True)
 class Gate:
     """When a checkpoint may be released: over its last ``slices`` evaluated slices the student must not be worse
     than its labels-only control by more than ``tolerance`` (relative NE)."""
@@ -189,8 +113,9 @@ class Student:
         surface: one value of the stream's surface column, or ``None`` for all.
         task: the stream's task that it serves.
         inputs: as a teacher's; never a teacher's predictions (those are supervision).
-        teacher: whose predictions supervise it; ``None`` only with ``distillation=None``.
-        distillation: how they do; ``None`` learns from labels alone.
+        teacher: whose predictions supervise it, one name or several; ``None`` only with ``distillation=None``.
+        distillation: how they do; ``None`` learns from labels alone. Each of several teachers has its own term.
+        lead: distil as much as the teacher's measured lead deserves; ``None`` always distils whole.
     """
 
     name: str
@@ -198,8 +123,9 @@ class Student:
     task: str
     inputs: tuple[str, ...]
     network: Network
-    teacher: str | None = None
+    teacher: str | tuple[str, ...] | None = None
     distillation: Distillation = None
+    lead: LeadAware | None = None
     training: Training = Training()
     gate: Gate = Gate()
     freshness: Freshness = Freshness()
@@ -207,11 +133,20 @@ class Student:
     def __post_init__(self) -> None:
         identifier("Student.name", self.name)
         not_empty(f"Student({self.name}).inputs", self.inputs, what="input")
-        if self.distillation is not None and self.teacher is None:
+        if self.distillation is not None and not self.teachers:
             raise DeclarationError(
                 f"Student({self.name}).teacher: None can't supervise {type(self.distillation).__name__}: name a teacher"
             )
-        if self.network.experts > 1:
+        if self.lead is not None and self.distillation is None:
             raise DeclarationError(
-                f"Student({self.name}).network: experts={self.network.experts} is for teachers: use experts=1"
+                f"Student({self.name}).lead: {self.lead} has no distillation to weigh: declare one, or drop it"
             )
+        unique(f"Student({self.name}).teacher", self.teachers)
+        student_network(f"Student({self.name}).network", self.network)
+
+    @property
+    def teachers(self) -> tuple[str, ...]:
+        """The names of its teachers."""
+        if self.teacher is None:
+            return ()
+        return (self.teacher,) if isinstance(self.teacher, str) else self.teacher

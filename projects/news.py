@@ -5,17 +5,10 @@ The log is not part of this project: ``EXFM_DATA`` names its folder.
 
 from datetime import UTC, datetime, timedelta
 
+from projects.distillation import AuxiliaryHead, Distillation, KnowledgeDistillation, StudentAdapter
 from projects.features import FeatureView
-from projects.learning import (
-    AuxiliaryHead,
-    Distillation,
-    KnowledgeDistillation,
-    Network,
-    Student,
-    StudentAdapter,
-    Teacher,
-    Training,
-)
+from projects.learning import Student, Teacher, Training
+from projects.networks import DCNv2, Network
 from projects.project import Project
 from projects.stream import Column, Stream, Task
 
@@ -23,8 +16,8 @@ HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 FIRST = datetime(2017, 10, 1, tzinfo=UTC)
 CONTEXT = ("environment", "device", "os", "country", "region")
 SEEN_BY_STUDENTS = ("user_id", "item_id", *CONTEXT, "hour_of_day")
-SMALL = Network(embedding=8, cross=1, hidden=(32,))
-MEDIUM = Network(embedding=8, cross=2, hidden=(64, 32))
+SMALL = DCNv2(embedding=8, cross=1, hidden=(32,))
+MEDIUM = DCNv2(embedding=8, cross=2, hidden=(64, 32))
 
 STREAM = Stream(
     first_slice=FIRST,
@@ -73,7 +66,7 @@ PROJECT = Project(
             name="large",
             tasks=STREAM.task_names,
             inputs=(*SEEN_BY_STUDENTS, "surface", "user_activity", "item_activity", "user_surface_activity"),
-            network=Network(embedding=16, cross=2, hidden=(128, 64), experts=4),
+            network=DCNv2(embedding=16, cross=2, hidden=(128, 64), experts=4),
             training=Training(batch_size=1024, learning_rate=1e-3, table_learning_rate=0.02),
         ),
     ),

@@ -12,6 +12,7 @@ from datetime import timedelta
 from projects.errors import DeclarationError, at_least, choose_from, identifier, unique
 from projects.features import FeatureView
 from projects.learning import Student, Teacher
+from projects.networks import TwoTower
 from projects.simulation import Simulation
 from projects.stream import Stream
 
@@ -87,14 +88,17 @@ class Project:
         choose_from(f"{where}.task", student.task, self.stream.task_names, what="task")
         if student.surface is not None:
             choose_from(f"{where}.surface", student.surface, self.stream.surfaces, what="surface")
-        if student.teacher is not None:
-            choose_from(f"{where}.teacher", student.teacher, (t.name for t in self.teachers), what="teacher")
-            tasks = self.teacher(student.teacher).tasks
+        for teacher in student.teachers:
+            choose_from(f"{where}.teacher", teacher, (t.name for t in self.teachers), what="teacher")
+            tasks = self.teacher(teacher).tasks
             if student.task not in tasks:
                 raise DeclarationError(
-                    f"{where}.teacher: {student.teacher!r} does not predict {student.task!r}: "
-                    f"add it to its tasks {tasks}"
+                    f"{where}.teacher: {teacher!r} does not predict {student.task!r}: add it to its tasks {tasks}"
                 )
+        if isinstance(student.network, TwoTower) and self.stream.item.name not in student.inputs:
+            raise DeclarationError(
+                f"{where}.inputs: {student.inputs} leave a TwoTower's item side empty: add {self.stream.item.name!r}"
+            )
         for name in self.columns_of(student.inputs, where=f"{where}.inputs").features:
             view = self.view(name.partition("__")[0])
             if not view.online:
@@ -110,6 +114,11 @@ class Project:
 
     def view(self, name: str) -> FeatureView:
         return next(view for view in self.feature_views if view.name == name)
+
+    def listed_by(self, history: str) -> str:
+        """The id column whose ids a history's column lists."""
+        view = self.view(history.partition("__")[0])
+        return str(getattr(view, "of", self.stream.item.name))
 
     def columns_of(self, inputs: Iterable[str], *, where: str) -> "Columns":
         """The columns of ``logged_inputs`` that a list of inputs names.
@@ -157,6 +166,7 @@ class Columns:
 
     ids: tuple[str, ...]
     features: tuple[str, ...]
+    histories: tuple[str, ...] = ()
 
 
 def digest(*parts: object) -> str:

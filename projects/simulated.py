@@ -2,8 +2,10 @@
 
 from datetime import UTC, datetime, timedelta
 
+from projects.distillation import AuxiliaryHead, KnowledgeDistillation, StudentAdapter
 from projects.features import FeatureView
-from projects.learning import AuxiliaryHead, KnowledgeDistillation, Network, Student, StudentAdapter, Teacher, Training
+from projects.learning import Student, Teacher, Training
+from projects.networks import DCNv2
 from projects.project import Project
 from projects.simulation import Simulation
 from projects.stream import Column, Stream, Task
@@ -11,8 +13,8 @@ from projects.stream import Column, Stream, Task
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 FIRST = datetime(2026, 1, 1, tzinfo=UTC)
 SEEN_BY_STUDENTS = ("user_id", "item_id", "device", "country", "hour_of_day")
-SMALL = Network(embedding=8, cross=1, hidden=(32,))
-MEDIUM = Network(embedding=8, cross=2, hidden=(64, 32))
+SMALL = DCNv2(embedding=8, cross=1, hidden=(32,))
+MEDIUM = DCNv2(embedding=8, cross=2, hidden=(64, 32))
 
 STREAM = Stream(
     first_slice=FIRST,
@@ -51,7 +53,7 @@ PROJECT = Project(
             name="large",
             tasks=("click", "convert"),
             inputs=(*SEEN_BY_STUDENTS, "surface", "user_activity", "item_activity", "user_surface_activity"),
-            network=Network(embedding=16, cross=2, hidden=(128, 64), experts=4),
+            network=DCNv2(embedding=16, cross=2, hidden=(128, 64), experts=4),
             training=Training(batch_size=1024, learning_rate=1e-3, table_learning_rate=0.02),
         ),
     ),

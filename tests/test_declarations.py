@@ -5,10 +5,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from projects.distillation import AuxiliaryHead, KnowledgeDistillation
 from projects.errors import DeclarationError
 from projects.features import FeatureView
-from projects.learning import AuxiliaryHead, Freshness, KnowledgeDistillation, Network, Student
+from projects.learning import Freshness, Student
 from projects.load import load_project, load_state
+from projects.networks import DCNv2
 from projects.project import Project, digest
 from projects.simulated import PROJECT
 from projects.stream import Column, Stream, Task
@@ -81,7 +83,7 @@ def test_a_teacher_publishes_every_so_many_slices() -> None:
 def test_a_digest_changes_with_every_field_and_with_nothing_else() -> None:
     student = PROJECT.students[0]
     assert digest(student) == digest(replace(student))
-    assert digest(student) != digest(replace(student, network=Network(hidden=(33,))))
+    assert digest(student) != digest(replace(student, network=DCNv2(hidden=(33,))))
     assert digest(AuxiliaryHead(weight=1.0)) != digest(KnowledgeDistillation(weight=1.0))
 
 
@@ -103,7 +105,7 @@ def with_student(**changes: object) -> Project:
         (lambda: with_student(inputs=("user_activity",)), "'user_activity' has online=False, so it can't be served"),
         (lambda: with_student(inputs=("teacher_large",)), "'teacher_large' is not a column or a feature"),
         (lambda: with_student(teacher=None), "None can't supervise AuxiliaryHead: name a teacher"),
-        (lambda: with_student(network=Network(experts=2)), "experts=2 is for teachers"),
+        (lambda: with_student(network=DCNv2(experts=2)), "experts=2 is for teachers"),
         (lambda: replace(PROJECT, teachers=(replace(TEACHER, tasks=("click",)),)), "does not predict 'convert'"),
         (lambda: replace(PROJECT, teachers=(TEACHER, TEACHER)), "Project.teachers: 'large' is declared twice"),
         (lambda: replace(TEACHER, lag=0), "Teacher(large).lag: 0 is too small: use 1 or more"),
@@ -111,7 +113,7 @@ def with_student(**changes: object) -> Project:
         (lambda: replace(PROJECT, feature_views=(replace(VIEW, entities=("usr",)),)), "'usr' is not a declared column"),
         (lambda: replace(VIEW, every=5 * HOUR), "is not a multiple of every"),
         (
-            lambda: Student(name="Big Model", surface=None, task="click", inputs=("user_id",), network=Network()),
+            lambda: Student(name="Big Model", surface=None, task="click", inputs=("user_id",), network=DCNv2()),
             "'Big M",
         ),
         (lambda: stream(slice_length=5 * HOUR), "5:00:00 does not divide a day evenly"),

@@ -9,7 +9,9 @@ from pathlib import Path
 
 from exfm_assets.resources import Workspace
 from projects import simulated
-from projects.learning import AuxiliaryHead, Gate, Network, StudentAdapter, Training
+from projects.distillation import AuxiliaryHead, StudentAdapter
+from projects.learning import Gate, Training
+from projects.networks import DCNv2
 from projects.project import Project
 from projects.simulation import Simulation
 from projects.state import State
@@ -20,10 +22,10 @@ SLICES = 5
 def tiny_project(**changes: object) -> Project:
     """The default project in small: 1,500 impressions a slice."""
     first = simulated.PROJECT.stream.first_slice
-    network = Network(embedding=4, cross=1, hidden=(8,))
+    network = DCNv2(embedding=4, cross=1, hidden=(8,))
     training = Training(batch_size=256)
     teacher = replace(
-        simulated.PROJECT.teachers[0], network=Network(embedding=4, cross=1, hidden=(16,), experts=2), training=training
+        simulated.PROJECT.teachers[0], network=DCNv2(embedding=4, cross=1, hidden=(16,), experts=2), training=training
     )
     distillations = (AuxiliaryHead(weight=2.0), AuxiliaryHead(weight=2.0, adapter=StudentAdapter()))
     students = tuple(

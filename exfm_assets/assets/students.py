@@ -40,7 +40,8 @@ def student_assets(project: Project) -> list[dg.AssetsDefinition]:
 def _specs(project: Project, student: Student) -> list[dg.AssetSpec]:
     stream = project.stream
     checkpoint, control, evaluation = (student_key(student, part) for part in PARTS)
-    taught = [teacher_key(project.teacher(student.teacher), PREDICTIONS)] if student.teacher else []
+    taught = [teacher_key(project.teacher(name), PREDICTIONS) for name in student.teachers]
+    measured = [control] if student.lead is not None else []  # the teacher's lead is over the control
     refresh = refresh_student(stream, student_key(student, "release"), DRIFT_REPORT)
     lag = stream.serving_lag(stream.task(student.task).window)
     # Dagster 1.13 takes one mapping a key and step: what continues t - 1 and what judges t - lag share this one.
@@ -65,7 +66,7 @@ def _specs(project: Project, student: Student) -> list[dg.AssetSpec]:
     return [
         spec(
             checkpoint,
-            [*own, REGISTRY, *taught, dg.AssetDep(checkpoint, partition_mapping=past)],
+            [*own, REGISTRY, *taught, *(dg.AssetDep(key, partition_mapping=past) for key in (checkpoint, *measured))],
             refresh,
             f"Student for {student.task} on {where} after one more slice, learning by {how}.",
             declaration_digest(project, student),

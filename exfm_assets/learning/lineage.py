@@ -13,7 +13,7 @@ from projects.learning import Freshness, Gate, Student, Teacher
 from projects.project import Project, digest
 
 # Raise it when the same declaration and data would now give other weights.
-LEARNING_VERSION = "1"
+LEARNING_VERSION = "2"
 
 
 def declaration_digest(project: Project, model: Teacher | Student, *, control: bool = False) -> str:
@@ -25,7 +25,7 @@ def declaration_digest(project: Project, model: Teacher | Student, *, control: b
     if isinstance(model, Student):
         model = replace(model, gate=Gate(), freshness=Freshness())
         if control:
-            model = replace(model, distillation=None, teacher=None)
+            model = replace(model, distillation=None, teacher=None, lead=None)
     columns = project.columns_of(model.inputs, where=model.name)
     views = [project.view(name) for name in dict.fromkeys(name.partition("__")[0] for name in columns.features)]
     slicing = [stream.first_slice, stream.slice_length, stream.surface, list(stream.surfaces), stream.tasks]

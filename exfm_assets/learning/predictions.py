@@ -121,12 +121,14 @@ class Supervision:
 
     Args:
         logits: (N, T) float32 in the order of the slice's impressions, NaN where there is none.
+        staleness: (N,) float32, hours from the newest impression that the scorer had seen to this one, NaN if none.
         checkpoints: which checkpoints they come from.
         leaks: rows that a leak rule masked although they were stored.
         coverage: share of impressions with a prediction.
     """
 
     logits: np.ndarray
+    staleness: np.ndarray
     checkpoints: tuple[str, ...]
     leaks: int
     coverage: float
@@ -143,7 +145,8 @@ def read_supervision_of(work: Workspace, teacher: Teacher, piece: Slice, service
     impressions = work.table("logged_inputs").read([piece], columns=["impression_id", "event_timestamp"])
     if teacher.scorer_of(work.project.stream.index_at(piece.start)) < 0 or not files_of(work, teacher, piece):
         nothing = np.full((impressions.height, len(teacher.tasks)), np.nan, dtype=np.float32)
-        return Supervision(logits=nothing, checkpoints=(), leaks=0, coverage=0.0)
+        unknown = np.full(impressions.height, np.nan, dtype=np.float32)
+        return Supervision(logits=nothing, staleness=unknown, checkpoints=(), leaks=0, coverage=0.0)
     entities = rows_of(work.table("logged_inputs").path(piece), "impression_id, event_timestamp")
     read = pl.DataFrame(read_supervision(work.store, entities, work.now(), services))
     masked, leaks = mask_leaks(read, teacher.view)
@@ -152,10 +155,16 @@ def read_supervision_of(work: Workspace, teacher: Teacher, piece: Slice, service
     scored = masked.height - masked[f"{teacher.view}__checkpoint"].null_count()
     return Supervision(
         logits=np.ascontiguousarray(logits),
+        staleness=_hours(masked, f"{teacher.view}__trained_until"),
         checkpoints=tuple(checkpoints),
         leaks=leaks,
         coverage=scored / max(masked.height, 1),
     )
+
+
+def _hours(frame: pl.DataFrame, trained_until: str) -> np.ndarray:
+    age = (pl.col("event_timestamp") - pl.col(trained_until)).dt.total_seconds() / 3600
+    return frame.select(age.cast(pl.Float32).fill_null(float("nan"))).to_series().to_numpy(writable=True)
 
 
 def _logit(frame: pl.DataFrame, name: str) -> pl.Expr:

@@ -11,7 +11,7 @@ from pathlib import Path
 from exfm_assets.learning.lineage import declaration_digest
 from exfm_assets.resources import Workspace
 from exfm_assets.tables import DataError
-from models.checkpoint import drop_weights, load_checkpoint
+from models.checkpoint import WEIGHTS, drop_weights, load_checkpoint
 from models.errors import CheckpointError
 from models.learner import Learner
 from models.manifest import Manifest, load_manifest
@@ -42,6 +42,10 @@ class Shelf:
 
     def has(self, piece: Slice) -> bool:
         return (self.folder(piece) / "manifest.json").is_file()
+
+    def has_weights(self, piece: Slice) -> bool:
+        """Is the checkpoint there with its weights, not dropped by retention?"""
+        return self.has(piece) and (self.folder(piece) / WEIGHTS).is_file()
 
     def manifest(self, piece: Slice) -> Manifest:
         """What the checkpoint that trained last on a slice says of itself.

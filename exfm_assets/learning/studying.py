@@ -6,21 +6,22 @@ teacher's predictions. Not here: losses and learners (models/), releases (releas
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
-import torch
 
-from exfm_assets.learning.chain import Advanced, Chain
+from exfm_assets.learning.chain import Chain
+from exfm_assets.learning.cohort import Advanced, Cohorts, Study
+from exfm_assets.learning.desk import desks
 from exfm_assets.learning.evaluation import Judged, evaluation_rows, served_index, true_logits
-from exfm_assets.learning.predictions import Supervision, files_of, read_supervision_of
+from exfm_assets.learning.leading import control_version, led
+from exfm_assets.learning.lesson import Lesson
+from exfm_assets.learning.predictions import Supervision
 from exfm_assets.learning.releasing import released_versions
 from exfm_assets.learning.shelf import Shelf
-from exfm_assets.learning.teaching import Desk, newest_of
+from exfm_assets.learning.specs import member_of
 from exfm_assets.resources import Workspace
-from models.batch import SliceTensors
-from models.network import NetworkSpec
 from projects.learning import Student
 from projects.project import digest
 from projects.stream import Slice
@@ -51,121 +52,97 @@ class Studied:
 
 @dataclass
 class Class:
-    """A student with its two chains, and older checkpoints to judge."""
+    """A student with its two chains, and older checkpoints to judge and to measure the teacher's lead against."""
 
     asked: Asked
     student: Chain
     control: Chain
     served: dict[str, Chain]
+    measure: Chain
 
 
 def student_chain(work: Workspace, student: Student, device: str, *, control: bool) -> Chain:
-    columns = work.project.columns_of(student.inputs, where=student.name)
-    distillation = None if control else student.distillation
-    spec = NetworkSpec.declare(
-        student.network, columns, work.project.stream, (student.task,), distillation, student.teacher
-    )
-    return Chain(Shelf.of(work, student, control=control), spec, student.training, distillation, device)
+    member = member_of(work.project, student, control=control)
+    return Chain(Shelf.of(work, student, control=control), member, student.training, device)
 
 
 def walk_students(
     work: Workspace, asked: Sequence[Asked], pieces: Sequence[Slice], *, device: str
 ) -> Iterator[Studied]:
-    """Visit slices in order, and on each slice all students.
+    """Visit slices in order, and on each slice all students: first all are judged, then all learn.
 
     Raises:
         DataError: if an input, or a checkpoint that must be continued, does not exist.
     """
-    classes = [_class(work, one, device) for one in asked]
-    for piece in pieces:
-        lesson = Lesson(work, Desk(work, piece, device, with_labels=True), [one.student for one in asked])
-        for one in classes:
-            yield _visit(work, one, lesson)
+    classes, cohorts = [_class(work, one, device) for one in asked], Cohorts()
+    for desk in desks(work, pieces, device, with_labels=True):
+        lesson = Lesson(work, desk, [one.student for one in asked])
+        yield from _visit(work, classes, cohorts, lesson)
 
 
 def _class(work: Workspace, asked: Asked, device: str) -> Class:
     def chain(control: bool) -> Chain:
         return student_chain(work, asked.student, device, control=control)
 
-    return Class(asked, chain(False), chain(True), {STUDENT: chain(False), CONTROL: chain(True)})
+    return Class(asked, chain(False), chain(True), {STUDENT: chain(False), CONTROL: chain(True)}, chain(True))
 
 
-class Lesson:
-    """A slice as all students share it: tensors, and each teacher's predictions, read once."""
-
-    def __init__(self, work: Workspace, desk: Desk, students: Sequence[Student]) -> None:
-        self.work, self.desk, self.students = work, desk, students
-        self._supervision: dict[str, Supervision] = {}
-
-    def rows_of(self, student: Student) -> np.ndarray:
-        """Places of the student's impressions in the slice."""
-        frame = self.desk.frame
-        if student.surface is None:
-            return np.arange(frame.height)
-        surface = self.work.project.stream.surface.name
-        return np.flatnonzero((frame[surface] == student.surface).fill_null(False).to_numpy())
-
-    def supervision(self, teacher_name: str) -> Supervision:
-        if teacher_name not in self._supervision:
-            taught = [f"{one.name}_supervision" for one in self.students if one.teacher == teacher_name]
-            teacher = self.work.project.teacher(teacher_name)
-            self._supervision[teacher_name] = read_supervision_of(self.work, teacher, self.desk.piece, taught)
-        return self._supervision[teacher_name]
-
-    def teacher_logits(self, student: Student, rows: np.ndarray) -> np.ndarray | None:
-        """(N,) float32 of the student's task on its rows, NaN where there is none; ``None`` without a teacher."""
-        if student.teacher is None:
-            return None
-        place = self.work.project.teacher(student.teacher).tasks.index(student.task)
-        logits: np.ndarray = self.supervision(student.teacher).logits[rows, place]
-        return logits
-
-    def tensors(self, student: Student, rows: np.ndarray, *, supervised: bool) -> SliceTensors:
-        taken = self.desk.tensors.take(torch.from_numpy(rows).to(self.desk.device))
-        if not supervised or student.teacher is None:
-            return taken
-        logits = torch.full_like(taken.labels, torch.nan)
-        for place, task in enumerate(self.work.project.teacher(student.teacher).tasks):
-            known = self.supervision(student.teacher).logits[rows, place]
-            logits[:, taken.task_names.index(task)] = torch.from_numpy(known).to(logits.device)
-        return replace(taken, teachers={student.teacher: logits})
-
-    def data(self, student: Student, *, supervised: bool) -> dict[str, str]:
-        """Digests of all that a student reads of the slice."""
-        data = {table: self.desk.digest(table) for table in ("logged_inputs", "labels")}
-        if supervised and student.teacher is not None:
-            # The newest file's name says which checkpoint scored which inputs: the same scores, the same digest.
-            files = files_of(self.work, self.work.project.teacher(student.teacher), self.desk.piece)
-            data["predictions"] = digest([path.stem.partition("-")[2] for path in files[-1:]])
-        return data
-
-
-def _visit(work: Workspace, one: Class, lesson: Lesson) -> Studied:
+def _visit(work: Workspace, classes: list[Class], cohorts: Cohorts, lesson: Lesson) -> Iterator[Studied]:
+    evaluations, judging = {}, {}
+    for one in classes:
+        started = time.perf_counter()
+        wanted = EVALUATION in one.asked.parts
+        evaluations[one.asked.student.name] = _evaluate(work, one, lesson) if wanted else None
+        judging[one.asked.student.name] = time.perf_counter() - started
     started = time.perf_counter()
-    student, parts = one.asked.student, one.asked.parts
-    rows = lesson.rows_of(student)
-    evaluation = _evaluate(work, one, lesson, rows) if EVALUATION in parts else None
-    trained = _advance(one.student, student, lesson, rows, supervised=True) if STUDENT in parts else None
-    control = _advance(one.control, student, lesson, rows, supervised=False) if CONTROL in parts else None
-    _retain(work, one, lesson.desk.piece)
-    read = lesson.supervision(student.teacher) if trained and trained.fit and student.teacher else None
-    return Studied(student, lesson.desk.piece, evaluation, trained, control, read, time.perf_counter() - started)
+    trained = _learn(classes, cohorts, lesson)
+    shared = (time.perf_counter() - started) / len(classes)  # a pass over the slice is one for all that share it
+    for one in classes:
+        student = one.asked.student
+        mine, control = trained.get((student.name, STUDENT)), trained.get((student.name, CONTROL))
+        _retain(work, one, lesson.desk.piece)
+        read = lesson.supervision(student.teachers[0]) if mine and mine.fit and student.teachers else None
+        seconds = judging[student.name] + shared
+        yield Studied(student, lesson.desk.piece, evaluations[student.name], mine, control, read, seconds)
 
 
-def _advance(chain: Chain, student: Student, lesson: Lesson, rows: np.ndarray, *, supervised: bool) -> Advanced:
-    supervised = supervised and chain.distillation is not None
-
-    checkpoints = lesson.supervision(student.teacher).checkpoints if supervised and student.teacher else ()
-    return chain.advance(
+def _learn(classes: list[Class], cohorts: Cohorts, lesson: Lesson) -> dict[tuple[str, str], Advanced]:
+    """Train what is asked for: by student's name and part."""
+    studies: dict[tuple[str, str], Study] = {}
+    for one in classes:
+        # The control first: a lead is measured against it as it was before this slice, whichever trains first.
+        for part, chain in ((CONTROL, one.control), (STUDENT, one.student)):
+            if part in one.asked.parts:
+                studies[one.asked.student.name, part] = _study(one, chain, lesson)
+    advanced = cohorts.advance(
+        list(studies.values()),
         lesson.desk.piece,
-        lambda: lesson.tensors(student, rows, supervised=supervised),
-        lambda: newest_of(lesson.desk.frame["event_timestamp"][rows]),
-        lesson.data(student, supervised=supervised),
-        checkpoints,
+        lesson.tensors,
+        lambda rows: lesson.desk.newest(lesson.rows_of(rows)),
+    )
+    return dict(zip(studies, advanced, strict=True))
+
+
+def _study(one: Class, chain: Chain, lesson: Lesson) -> Study:
+    student, spec = one.asked.student, chain.member.spec
+    rows = lesson.rows_name(student)
+    data = lesson.data(student, supervised=bool(spec.teachers))
+    lead = student.lead if spec.teachers else None
+    if lead is not None:
+        data |= control_version(one.measure, lesson.desk.piece)
+    return Study(
+        chain,
+        rows,
+        data,
+        labelled=lambda: lesson.desk.labelled(spec.tasks, lesson.rows_of(rows)),
+        checkpoints=lambda: tuple(
+            dict.fromkeys(version for name in spec.teachers for version in lesson.supervision(name).checkpoints)
+        ),
+        lead=None if lead is None else (lambda: led(lead, student, chain, one.measure, lesson)),
     )
 
 
-def _evaluate(work: Workspace, one: Class, lesson: Lesson, rows: np.ndarray) -> pl.DataFrame:
+def _evaluate(work: Workspace, one: Class, lesson: Lesson) -> pl.DataFrame:
     """The evaluation of a slice: stored already, or judged now and written by the caller."""
     student, piece, stream = one.asked.student, lesson.desk.piece, work.project.stream
     served = served_index(stream, student, stream.index_at(piece.start))
@@ -180,7 +157,7 @@ def _evaluate(work: Workspace, one: Class, lesson: Lesson, rows: np.ndarray) -> 
         stored = table.read([piece])
         if stored.height and (stored["evaluation"] == made_of).all():
             return stored
-    tensors = lesson.tensors(student, rows, supervised=False)
+    tensors, rows = lesson.tensors(lesson.rows_name(student)), lesson.rows_of(lesson.rows_name(student))
     judged = [
         Judged.by(name, one.served[name].learner_at(served).predict(tensors)[:, 0].float().cpu().numpy(), manifest)
         for name, manifest in manifests.items()
@@ -203,13 +180,12 @@ def _newest_of_both(one: Class, index: int) -> int:
 
 
 def _others(work: Workspace, student: Student, lesson: Lesson, rows: np.ndarray) -> list[Judged]:
-    """The teacher by its stored predictions, and the truth where the stream is simulated."""
+    """The (first) teacher by its stored predictions, and the truth where the stream is simulated."""
     others = []
-    logits = lesson.teacher_logits(student, rows)
-    if logits is not None and np.isfinite(logits).any():
-        assert student.teacher is not None
-        newest = lesson.supervision(student.teacher).checkpoints[-1]
-        others.append(Judged("teacher", logits, newest, None))
+    for name in student.teachers[:1]:
+        logits = lesson.teacher_logits(name, student.task, rows)
+        if np.isfinite(logits).any():
+            others.append(Judged("teacher", logits, lesson.supervision(name).checkpoints[-1], None))
     best = true_logits(work.state.log, lesson.desk.frame, lesson.desk.piece, student.task)
     if work.project.simulation is not None and best is not None:
         others.append(Judged("best", best[rows], None, None))

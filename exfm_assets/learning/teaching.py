@@ -8,42 +8,16 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property
 
-import polars as pl
-
-from exfm_assets.learning.chain import Advanced, Chain
+from exfm_assets.learning.chain import Chain
+from exfm_assets.learning.cohort import Advanced, Cohorts, Study
+from exfm_assets.learning.desk import Desk, desks
 from exfm_assets.learning.predictions import Scorer, Stored, already_stored, named_checkpoints, store_predictions
 from exfm_assets.learning.shelf import Shelf
+from exfm_assets.learning.specs import member_of
 from exfm_assets.resources import Workspace
-from exfm_assets.transforms.inputs import slice_tensors
-from models.batch import SliceTensors
-from models.network import NetworkSpec
 from projects.learning import Teacher
 from projects.stream import Slice
-
-
-@dataclass
-class Desk:
-    """One slice as a model reads it: loaded when first needed, then shared by all that need it."""
-
-    work: Workspace
-    piece: Slice
-    device: str
-    with_labels: bool
-
-    @cached_property
-    def frame(self) -> pl.DataFrame:
-        return self.work.table("logged_inputs").read([self.piece])
-
-    @cached_property
-    def tensors(self) -> SliceTensors:
-        project = self.work.project
-        labels = self.work.table("labels").read([self.piece]) if self.with_labels else None
-        return slice_tensors(self.frame, labels, project.logged_columns, project.stream).to(self.device)
-
-    def digest(self, table: str) -> str:
-        return self.work.table(table).digest(self.piece)
 
 
 @dataclass(frozen=True)
@@ -57,9 +31,7 @@ class Taught:
 
 
 def teacher_chain(work: Workspace, teacher: Teacher, device: str) -> Chain:
-    columns = work.project.columns_of(teacher.inputs, where=teacher.name)
-    spec = NetworkSpec.declare(teacher.network, columns, work.project.stream, teacher.tasks)
-    return Chain(Shelf.of(work, teacher), spec, teacher.training, None, device)
+    return Chain(Shelf.of(work, teacher), member_of(work.project, teacher), teacher.training, device)
 
 
 def walk_teacher(
@@ -72,11 +44,11 @@ def walk_teacher(
     """
     chain = teacher_chain(work, teacher, device)
     older = teacher_chain(work, teacher, device)
-    for piece in pieces:
-        started = time.perf_counter()
-        desk = Desk(work, piece, device, with_labels=train)
+    cohorts = Cohorts()
+    for desk in desks(work, pieces, device, with_labels=train):
+        started, piece = time.perf_counter(), desk.piece
         stored = _score(work, teacher, chain, older, desk, run_id) if score else None
-        advanced = _train(teacher, chain, desk) if train else None
+        advanced = _train(cohorts, chain, desk) if train else None
         if train:
             _retain(work, teacher, chain, piece)
         yield Taught(piece, stored, advanced, time.perf_counter() - started)
@@ -100,15 +72,12 @@ def _score(work: Workspace, teacher: Teacher, chain: Chain, older: Chain, desk: 
     return store_predictions(work, teacher, desk.piece, desk.frame, logits, scorer, inputs, run_id)
 
 
-def _train(teacher: Teacher, chain: Chain, desk: Desk) -> Advanced:
+def _train(cohorts: Cohorts, chain: Chain, desk: Desk) -> Advanced:
     data = {table: desk.digest(table) for table in ("logged_inputs", "labels")}
-    return chain.advance(desk.piece, lambda: desk.tensors, lambda: newest_of(desk.frame["event_timestamp"]), data)
-
-
-def newest_of(times: pl.Series) -> datetime | None:
-    """The latest of some timestamps, ``None`` of none."""
-    latest = times.max()
-    return latest if isinstance(latest, datetime) else None
+    tasks = chain.member.spec.tasks
+    study = Study(chain, "all", data, labelled=lambda: desk.labelled(tasks))
+    advanced = cohorts.advance([study], desk.piece, lambda rows, teachers: desk.tensors, lambda rows: desk.newest())
+    return advanced[0]
 
 
 def _retain(work: Workspace, teacher: Teacher, chain: Chain, piece: Slice) -> None:

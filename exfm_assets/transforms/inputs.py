@@ -34,7 +34,7 @@ def with_calendar(frame: pl.DataFrame, stream: Stream) -> pl.DataFrame:
 
 def hashed_ids(frame: pl.DataFrame, columns: Columns) -> np.ndarray:
     """Categorical columns as stable 64-bit hashes, salted by column name: (N, F) int64."""
-    from models.batch import stable_hash
+    from models.hashing import stable_hash
 
     hashed = [stable_hash(frame[name].to_numpy(), salt=name) for name in columns.ids]
     return np.stack(hashed, axis=1) if hashed else np.empty((frame.height, 0), dtype=np.int64)

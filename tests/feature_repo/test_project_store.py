@@ -17,17 +17,19 @@ from feature_repo.asof.errors import RetrievalError
 from feature_repo.guards import mask_leaks
 from feature_repo.project_views import check_roles, objects_of
 from feature_repo.store import apply, load_online, open_store, read_inputs, read_supervision
+from projects.distillation import AuxiliaryHead
 from projects.errors import DeclarationError
 from projects.features import FeatureView
-from projects.learning import AuxiliaryHead, Network, Student, Teacher
+from projects.learning import Student, Teacher
 from projects.load import load_project
+from projects.networks import DCNv2
 from projects.project import Project
 from projects.state import ROOT, State
 from projects.stream import Column, Stream, Task
 from tests.feature_repo.worlds import HOUR, START, UTC_US, at
 
 DAY = timedelta(days=1)
-NETWORK = Network(hidden=(4,))
+NETWORK = DCNv2(hidden=(4,))
 
 
 def _project() -> Project:

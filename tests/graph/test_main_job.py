@@ -12,7 +12,7 @@ from exfm_assets.learning.evaluation import served_index
 from exfm_assets.learning.releasing import current_release
 from models.checkpoint import load_checkpoint
 from models.manifest import load_manifest
-from projects.learning import KnowledgeDistillation
+from projects.distillation import KnowledgeDistillation
 from tests.conftest import Ran
 from tests.graph.runs import FIRST, LAST, failed_checks, left_by, run
 from tests.tiny import SLICES, tiny_project, tiny_workspace
@@ -82,7 +82,7 @@ def test_a_release_serves_without_what_only_distillation_needs(ran: Ran) -> None
         assert release is not None and release.slice == LAST
         learner, manifest = load_checkpoint(ran.work.state.release(student.name) / release.version)
         assert manifest.version == release.version
-        assert not learner.network.heads and learner.adapter is None
+        assert not learner.networks.heads and not learner.benders.maps
 
 
 def test_metadata_say_rows_schema_lineage_and_versions(ran: Ran) -> None:

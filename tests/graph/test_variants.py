@@ -13,7 +13,8 @@ import pytest
 from exfm_assets.resources import Workspace
 from exfm_assets.streams.simulator import simulate, write_log
 from models.manifest import load_manifest
-from projects.learning import AuxiliaryHead, Student, Teacher
+from projects.distillation import AuxiliaryHead
+from projects.learning import Student, Teacher
 from projects.project import Project
 from projects.state import State
 from projects.stream import Column

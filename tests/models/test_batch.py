@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from models.batch import NULL_HASH, bucketize, pick, stable_hash
+from models.batch import pick
 from models.errors import LearningError
+from models.hashing import NULL_HASH, stable_hash
 from tests.models.worlds import piece
 
 
@@ -39,7 +40,7 @@ def test_integers_never_collide_and_columns_differ() -> None:
 
 
 def test_rows_spread_evenly_and_are_never_negative() -> None:
-    rows = bucketize(torch.from_numpy(stable_hash(np.arange(64_000), "user")), 64)
+    rows = torch.remainder(torch.from_numpy(stable_hash(np.arange(64_000), "user")), 64)
     assert int(rows.min()) == 0
     counts = rows.bincount(minlength=64)
     assert len(counts) == 64

@@ -13,7 +13,7 @@ from models.errors import CheckpointError
 from models.learner import Learner
 from models.manifest import load_manifest
 from models.state import learner_state
-from projects.learning import AuxiliaryHead, Distillation, KnowledgeDistillation, StudentAdapter
+from projects.distillation import AuxiliaryHead, Distillation, KnowledgeDistillation, StudentAdapter
 from tests.models.worlds import learner, piece
 
 ADAPTED = AuxiliaryHead(weight=4.0, gradient_scale=0.5, adapter=StudentAdapter())
@@ -42,7 +42,7 @@ def saved(folder: Path, distillation: Distillation = ADAPTED) -> Learner:
 def test_what_was_saved_comes_back_and_goes_on_bit_for_bit(tmp_path: Path, distillation: Distillation) -> None:
     mine = saved(tmp_path / "c", distillation)
     back, manifest = load_checkpoint(tmp_path / "c", declaration="abc")
-    assert (back.spec, back.training, back.distillation) == (mine.spec, mine.training, mine.distillation)
+    assert (back.members, back.training) == (mine.members, mine.training)
     assert {name: getattr(manifest, name) for name in FIELDS} == FIELDS
     assert load_manifest(tmp_path / "c") == manifest
     for one in (mine, back):
@@ -63,7 +63,7 @@ def test_a_release_scores_alike_and_holds_only_what_serves(tmp_path: Path) -> No
     save_serving(tmp_path / "r", mine, load_manifest(tmp_path / "c"))
     served, manifest = load_checkpoint(tmp_path / "r")
     assert torch.equal(served.predict(piece(seed=3)), mine.predict(piece(seed=3)))
-    assert (manifest.distillation, manifest.spec.heads, manifest.version) == (None, (), FIELDS["version"])
+    assert (manifest.distillation, manifest.spec.teachers, manifest.version) == (None, (), FIELDS["version"])
 
 
 def spoil(path: Path, how: str) -> None:
@@ -108,7 +108,7 @@ def test_a_manifest_of_another_network_is_refused(tmp_path: Path) -> None:
     saved(tmp_path / "c")
     path = tmp_path / "c" / "manifest.json"
     plain = json.loads(path.read_text())
-    plain["spec"]["embedding"] = 8
+    plain["spec"]["network"]["embedding"] = 8
     path.write_text(json.dumps(plain))
     with pytest.raises(CheckpointError, match="saved by another network"):
         load_checkpoint(tmp_path / "c")

@@ -1,14 +1,18 @@
 """Each loss recomputed in float64 by loops, and where gradients may and may not go."""
 
 import math
+from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from models.distillation import Adapter, adapter_loss, masked_bce, scale_gradient, student_loss
-from models.network import DCN
-from projects.learning import AuxiliaryHead, Distillation, KnowledgeDistillation, StudentAdapter
+from models.adapters import Adapter, FittedAdapter, adapter_loss
+from models.distillation import losses, masked_bce, scale_gradient
+from models.network import Networks
+from models.pairs import Pairs
+from projects.distillation import AuxiliaryHead, AuxiliaryTower, Distillation, KnowledgeDistillation, StudentAdapter
 from tests.models.worlds import spec
 
 ADAPTED = AuxiliaryHead(weight=3.0, gradient_scale=0.5, adapter=StudentAdapter(weight=2.0))
@@ -28,86 +32,138 @@ def mean_h(logits: Tensor, targets: Tensor) -> float:
     return sum(known) / len(known) if known else 0.0
 
 
-def world(distillation: Distillation) -> tuple[DCN, Tensor]:
-    network = DCN(spec(distillation), seed=0)
-    return network, torch.randn(5, 1, 8, generator=torch.Generator().manual_seed(1)).requires_grad_()
+def world(*members: Distillation) -> tuple[Networks, Pairs, Tensor]:
+    """Networks of some members, one teacher each, on a batch of five rows."""
+    specs = [spec(one) for one in members]
+    pairs = Pairs([one.teachers for one in specs], members, "cpu")
+    networks = Networks(len(members), specs[0], 0, pairs.heads, pairs.towers)
+    hidden = torch.randn(5, 1, 8, generator=torch.Generator().manual_seed(1)).repeat(len(members), 1, 1, 1)
+    return networks, pairs, hidden.requires_grad_()
+
+
+def loss_of(declared: Distillation, teacher: Tensor | None = TEACHER, bent: Tensor | None = None) -> tuple[float, Any]:
+    networks, pairs, hidden = world(declared)
+    taught = None if teacher is None else teacher.unsqueeze(0)
+    found = losses(networks, pairs, hidden, LABELS.unsqueeze(0), taught, None if bent is None else bent.unsqueeze(0))
+    return found.item(), (networks, hidden)
+
+
+def head(networks: Networks, kind: str, hidden: Tensor) -> Tensor:
+    return networks.heads[kind](hidden)[0]
 
 
 def test_labels_only_and_unknown_labels_left_out() -> None:
-    network, hidden = world(None)
-    found = student_loss(network, hidden, LABELS, None, None, None)
-    assert found.item() == pytest.approx(mean_h(network.serving(hidden), LABELS), rel=1e-6)
+    found, (networks, hidden) = loss_of(None, None)
+    assert found == pytest.approx(mean_h(networks.serving(hidden)[0], LABELS), rel=1e-6)
 
 
 def test_tasks_are_summed_and_a_task_without_targets_adds_zero() -> None:
-    logits = torch.randn(5, 3, requires_grad=True)
-    targets = torch.cat([LABELS, torch.full((5, 1), torch.nan), 1 - LABELS], dim=1)
+    logits = torch.randn(2, 5, 3, requires_grad=True)
+    targets = torch.cat([LABELS, torch.full((5, 1), torch.nan), 1 - LABELS], dim=1).repeat(2, 1, 1)
     found = masked_bce(logits, targets)
-    by_hand = sum(mean_h(logits[:, t], targets[:, t]) for t in (0, 2))
-    assert found.item() == pytest.approx(by_hand, rel=1e-6)
-    found.backward()
+    for member in range(2):
+        by_hand = sum(mean_h(logits[member, :, t], targets[member, :, t]) for t in (0, 2))
+        assert found[member].item() == pytest.approx(by_hand, rel=1e-6)
+    found.sum().backward()
     assert logits.grad is not None
     assert logits.grad.isfinite().all()
-    assert not logits.grad[:, 1].any()
+    assert not logits.grad[:, :, 1].any()
 
 
 def test_knowledge_distillation_is_on_the_served_head() -> None:
-    network, hidden = world(KnowledgeDistillation(weight=4.0))
-    found = student_loss(network, hidden, LABELS, TEACHER, KnowledgeDistillation(weight=4.0), None)
-    served = network.serving(hidden)
-    by_hand = mean_h(served, LABELS) + 4 * mean_h(served, TEACHER.sigmoid())
-    assert found.item() == pytest.approx(by_hand, rel=1e-6)
+    found, (networks, hidden) = loss_of(KnowledgeDistillation(weight=4.0))
+    served = networks.serving(hidden)[0]
+    assert found == pytest.approx(mean_h(served, LABELS) + 4 * mean_h(served, TEACHER.sigmoid()), rel=1e-6)
 
 
 @pytest.mark.parametrize("alpha", [1.0, 2.5])
 def test_auxiliary_head_scales_and_caps_the_teachers_label(alpha: float) -> None:
-    declared = AuxiliaryHead(weight=3.0, label_scale=alpha)
-    network, hidden = world(declared)
-    found = student_loss(network, hidden, LABELS, TEACHER, declared, None)
+    found, (networks, hidden) = loss_of(AuxiliaryHead(weight=3.0, label_scale=alpha))
     targets = (alpha * TEACHER.sigmoid()).clamp(max=1.0)
     assert alpha == 1.0 or float(targets.nan_to_num().max()) == 1.0  # the cap is met
-    by_hand = mean_h(network.serving(hidden), LABELS) + 3 * mean_h(network.heads["auxiliary"](hidden), targets)
-    assert found.item() == pytest.approx(by_hand, rel=1e-6)
+    by_hand = mean_h(networks.serving(hidden)[0], LABELS) + 3 * mean_h(head(networks, "auxiliary", hidden), targets)
+    assert found == pytest.approx(by_hand, rel=1e-6)
 
 
-def test_the_adapter_is_fitted_to_labels_and_teaches_its_own_head() -> None:
-    network, hidden = world(ADAPTED)
-    assert ADAPTED.adapter is not None
-    adapter = Adapter(ADAPTED.adapter, seed=0)
+def test_a_bent_prediction_teaches_its_own_head() -> None:
+    bent = torch.tensor([[0.7], [0.2], [0.9], [torch.nan], [0.4]])
+    found, (networks, hidden) = loss_of(ADAPTED, bent=bent)
+    by_hand = mean_h(networks.serving(hidden)[0], LABELS)
+    by_hand += 3 * mean_h(head(networks, "auxiliary", hidden), TEACHER.sigmoid())
+    by_hand += 2 * mean_h(head(networks, "adapter", hidden), bent)
+    assert found == pytest.approx(by_hand, rel=1e-6)
+
+
+def test_an_auxiliary_tower_learns_labels_and_teacher_beside_the_served_head() -> None:
+    found, (networks, hidden) = loss_of(AuxiliaryTower(weight=3.0, gradient_scale=7.0, hidden=6))
+    tower = networks.towers["tower_6"](hidden.flatten(1, 2)).unflatten(1, (5, 1))
+    assert tower.shape == (1, 5, 1, 6)
+    logits = head(networks, "tower_6", tower)
+    by_hand = mean_h(networks.serving(hidden)[0], LABELS) + mean_h(logits, LABELS)
+    assert found == pytest.approx(by_hand + 3 * mean_h(logits, TEACHER.sigmoid()), rel=1e-6)
+
+
+def test_members_losses_are_those_of_each_alone_and_shares_weigh_the_teachers_part() -> None:
+    everybody = (None, KnowledgeDistillation(weight=4.0), AuxiliaryHead(weight=3.0), AuxiliaryTower(weight=2.0))
+    networks, pairs, hidden = world(*everybody)
+    labels, taught = LABELS.repeat(4, 1, 1), TEACHER.repeat(3, 1, 1)
+    whole = losses(networks, pairs, hidden, labels, taught, None)
+    alone = [loss_of(one)[0] for one in everybody]
+    assert whole.tolist() == pytest.approx(alone, rel=1e-6)
+    part = losses(networks, pairs, hidden, labels, taught, None, torch.tensor([0.25, 0.0, 1.0]))
+    assert part.tolist() == pytest.approx(
+        [alone[0], alone[0] + 0.25 * (alone[1] - alone[0]), alone[0], alone[3]], rel=1e-5
+    )
+
+
+def test_each_of_several_teachers_has_its_own_head() -> None:
+    pairs = Pairs([("large", "other")], [AuxiliaryHead(weight=3.0)], "cpu")
+    networks = Networks(1, replace(spec(), teachers=("large", "other")), 0, pairs.heads, pairs.towers)
+    hidden = torch.randn(1, 5, 1, 8, generator=torch.Generator().manual_seed(1))
+    taught = torch.stack([TEACHER, TEACHER - 1])
+    found = losses(networks, pairs, hidden, LABELS.unsqueeze(0), taught, None).item()
+    each = [mean_h(networks.heads["auxiliary"](hidden.repeat(2, 1, 1, 1))[k], taught[k].sigmoid()) for k in (0, 1)]
+    assert found == pytest.approx(mean_h(networks.serving(hidden)[0], LABELS) + 3 * sum(each), rel=1e-6)
+
+
+def test_the_adapter_begins_as_the_teacher_and_learns_from_labels_alone() -> None:
+    logits = torch.randn(4, 2)
+    assert torch.equal(Adapter(StudentAdapter(), seed=0)(logits), logits)
+    adapter = Adapter(StudentAdapter(), seed=0)
     with torch.no_grad():
         adapter.outer.weight.normal_()
     bent = adapter(TEACHER.nan_to_num(0.0)).detach()
     fresh = torch.where(TEACHER.isfinite(), LABELS, torch.nan)
     assert adapter_loss(adapter, TEACHER, LABELS).item() == pytest.approx(mean_h(bent, fresh), rel=1e-6)
-    found = student_loss(network, hidden, LABELS, TEACHER, ADAPTED, adapter)
-    targets = torch.where(TEACHER.isfinite(), bent.sigmoid(), torch.nan)
-    by_hand = mean_h(network.serving(hidden), LABELS) + 3 * mean_h(
-        network.heads["auxiliary"](hidden), TEACHER.sigmoid()
-    )
-    by_hand += 2 * mean_h(network.heads["adapter"](hidden), targets)
-    assert found.item() == pytest.approx(by_hand, rel=1e-6)
 
 
-def test_the_adapter_begins_as_the_teacher() -> None:
-    logits = torch.randn(4, 2)
-    assert torch.equal(Adapter(StudentAdapter(), seed=0)(logits), logits)
+def test_no_gradient_goes_through_what_was_bent() -> None:
+    bent = torch.full((5, 1), 0.3, requires_grad=True)
+    networks, pairs, hidden = world(ADAPTED)
+    fitted = FittedAdapter(StudentAdapter(), 0, "cpu")
+    losses(networks, pairs, hidden, LABELS[None], TEACHER[None], fitted.step(TEACHER, LABELS, None)[None]).backward()
+    assert not fitted.step(TEACHER, LABELS, None).requires_grad
+    assert bent.grad is None
 
 
-def test_the_students_loss_leaves_the_adapter_alone() -> None:
-    network, hidden = world(ADAPTED)
-    assert ADAPTED.adapter is not None
-    adapter = Adapter(ADAPTED.adapter, seed=0)
-    student_loss(network, hidden, LABELS, TEACHER, ADAPTED, adapter).backward()
-    assert all(parameter.grad is None for parameter in adapter.parameters())
+def test_an_adapter_is_told_staleness_and_surface() -> None:
+    adapter = Adapter(StudentAdapter(told=("staleness", "surface")), seed=0)
+    told = adapter.told_of(torch.tensor([0.0, torch.nan, 19.1]), torch.tensor([3, -1, 16]))
+    assert told.shape == (3, 17)
+    assert told[:, 0].tolist() == pytest.approx([0.0, 0.0, 1.0], abs=1e-3)  # log(1 + hours) / 3
+    assert told[:, 1:].argmax(dim=1).tolist() == [3, 15, 0]
+    with torch.no_grad():
+        adapter.outer.weight.fill_(1.0)
+    logits = torch.zeros(3, 1)
+    assert len(set(adapter(logits, told).flatten().tolist())) == 3
 
 
 def gradients(beta: float, labels: Tensor, declared: AuxiliaryHead) -> tuple[Tensor, dict[str, Tensor | None]]:
     """The gradient into the backbone's output, and into each head, for one beta."""
-    network, hidden = world(declared)
-    scaled = AuxiliaryHead(weight=declared.weight, gradient_scale=beta)
-    student_loss(network, hidden, labels, TEACHER, scaled, None).backward()
+    networks, pairs, hidden = world(AuxiliaryHead(weight=declared.weight, gradient_scale=beta))
+    losses(networks, pairs, hidden, labels.unsqueeze(0), TEACHER.unsqueeze(0), None).sum().backward()
     assert hidden.grad is not None
-    return hidden.grad, {name: p.grad for name, p in network.named_parameters()}
+    return hidden.grad, {name: p.grad for name, p in networks.named_parameters()}
 
 
 def test_gradient_scaling_multiplies_the_backbones_gradient_and_nothing_else() -> None:
@@ -119,8 +175,8 @@ def test_gradient_scaling_multiplies_the_backbones_gradient_and_nothing_else() -
     for name in ("heads.auxiliary.weight", "heads.auxiliary.bias"):
         mine, theirs = heads[name], scaled_heads[name]
         assert mine is not None and theirs is not None and torch.equal(mine, theirs)
-    x = torch.randn(9)
-    assert torch.equal(scale_gradient(x, 0.3), x)
+    x = torch.randn(1, 3, 1, 3)
+    torch.testing.assert_close(scale_gradient(x, torch.full((1, 1, 1, 1), 0.3)), x)
 
 
 def test_the_label_term_is_not_scaled() -> None:
@@ -128,21 +184,21 @@ def test_the_label_term_is_not_scaled() -> None:
     assert torch.equal(gradients(0.25, LABELS, silent)[0], gradients(1.0, LABELS, silent)[0])
 
 
-def test_no_gradient_of_the_teacher_reaches_the_serving_head() -> None:
-    _, with_teacher = gradients(1.0, LABELS, AuxiliaryHead(weight=50.0))
-    network, hidden = world(None)
-    student_loss(network, hidden, LABELS, None, None, None).backward()
-    assert network.serving.weight.grad is not None
-    mine = with_teacher["serving.weight"]
-    assert mine is not None
-    assert torch.equal(mine, network.serving.weight.grad)
+@pytest.mark.parametrize("declared", [AuxiliaryHead(weight=50.0), AuxiliaryTower(weight=50.0), ADAPTED], ids=str)
+def test_no_gradient_of_the_teacher_reaches_the_serving_head(declared: Distillation) -> None:
+    grads = []
+    for one in (declared, None):
+        networks, pairs, hidden = world(one)
+        taught, bent = (TEACHER[None], TEACHER.sigmoid()[None]) if one is not None else (None, None)
+        losses(networks, pairs, hidden, LABELS[None], taught, bent).sum().backward()
+        grads.append(networks.serving.weight.grad)
+    assert grads[0] is not None and grads[1] is not None
+    assert torch.equal(grads[0], grads[1])
 
 
 def test_a_batch_that_the_teacher_left_out_learns_from_labels() -> None:
     nothing = torch.full((5, 1), torch.nan)
-    adapter = Adapter(StudentAdapter(), seed=0)
     for declared in (KnowledgeDistillation(weight=4.0), AuxiliaryHead(weight=4.0), ADAPTED):
-        network, hidden = world(declared)
-        found = student_loss(network, hidden, LABELS, nothing, declared, adapter)
-        assert found.item() == pytest.approx(mean_h(network.serving(hidden), LABELS), rel=1e-6)
-    assert adapter_loss(adapter, nothing, LABELS).item() == 0
+        found, (networks, hidden) = loss_of(declared, nothing, nothing)
+        assert found == pytest.approx(mean_h(networks.serving(hidden)[0], LABELS), rel=1e-6)
+    assert adapter_loss(Adapter(StudentAdapter(), seed=0), nothing, LABELS).item() == 0

@@ -5,26 +5,20 @@ import torch
 from models.batch import SliceTensors
 from models.learner import Learner
 from models.network import NetworkSpec
-from projects.learning import AuxiliaryHead, Distillation, Training
+from projects.distillation import Distillation
+from projects.learning import Training
+from projects.networks import DCNv2
 
 TRAINING = Training(batch_size=64, seed=3)
 
 
 def spec(distillation: Distillation = None, **changes: object) -> NetworkSpec:
-    heads: tuple[str, ...] = ()
-    if isinstance(distillation, AuxiliaryHead):
-        heads = ("auxiliary",) if distillation.adapter is None else ("auxiliary", "adapter")
     fields: dict[str, object] = {
         "ids": (("user", 97), ("item", 31)),
         "numbers": ("count",),
         "tasks": ("click",),
-        "embedding": 4,
-        "cross": 1,
-        "cross_rank": None,
-        "hidden": (8,),
-        "experts": 1,
-        "heads": heads,
-        "teacher": "large" if distillation is not None else None,
+        "network": DCNv2(embedding=4, cross=1, hidden=(8,)),
+        "teachers": ("large",) if distillation is not None else (),
     }
     return NetworkSpec(**{**fields, **changes})  # type: ignore[arg-type]
 

@@ -1,0 +1,79 @@
+"""A slice as models read it: loaded when first needed, then shared by all that need it.
+
+Belongs here: reading a slice's inputs and labels, and reading the next one ahead. Not here: who learns from it.
+"""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+
+import numpy as np
+import polars as pl
+
+from exfm_assets.resources import Workspace
+from exfm_assets.tables import DataError
+from exfm_assets.transforms.inputs import slice_tensors
+from models.batch import SliceTensors
+from projects.stream import Slice
+
+
+@dataclass
+class Desk:
+    """One slice's inputs and labels."""
+
+    work: Workspace
+    piece: Slice
+    device: str
+    with_labels: bool
+
+    @cached_property
+    def frame(self) -> pl.DataFrame:
+        return self.work.table("logged_inputs").read([self.piece])
+
+    @cached_property
+    def on_host(self) -> SliceTensors:
+        project = self.work.project
+        labels = self.work.table("labels").read([self.piece]) if self.with_labels else None
+        return slice_tensors(self.frame, labels, project.logged_columns, project.stream)
+
+    @cached_property
+    def tensors(self) -> SliceTensors:
+        return self.on_host.to(self.device)
+
+    def digest(self, table: str) -> str:
+        return self.work.table(table).digest(self.piece)
+
+    def labelled(self, tasks: Sequence[str], rows: np.ndarray | None = None) -> bool:
+        """Is any label of these tasks known, on these rows?"""
+        places = [self.tensors.task_names.index(task) for task in tasks]
+        labels = self.tensors.labels[:, places].cpu().numpy()
+        return bool(np.isfinite(labels if rows is None else labels[rows]).any())
+
+    def newest(self, rows: np.ndarray | None = None) -> datetime | None:
+        """The newest impression of these rows, ``None`` of none."""
+        times = self.frame["event_timestamp"]
+        latest = (times if rows is None else times[rows]).max()
+        return latest if isinstance(latest, datetime) else None
+
+
+def desks(work: Workspace, pieces: Sequence[Slice], device: str, *, with_labels: bool) -> Iterator[Desk]:
+    """A desk a slice, in order; while one is worked on, the next is read in a thread of its own.
+
+    What can't be read ahead (it may be missing) fails when it is needed, where the error says what for.
+    """
+    with ThreadPoolExecutor(max_workers=1) as ahead:
+        waiting = [Desk(work, piece, device, with_labels) for piece in pieces]
+        for place, desk in enumerate(waiting):
+            if place + 1 < len(waiting):
+                ahead.submit(_read, waiting[place + 1])
+            yield desk
+            waiting[place] = Desk(work, desk.piece, device, with_labels)  # what was read is let go
+
+
+def _read(desk: Desk) -> None:
+    try:
+        _ = desk.on_host
+    except DataError:
+        return

@@ -1,0 +1,89 @@
+"""A slice as all students share it: rows of each surface, and each teacher's predictions, read once.
+
+Belongs here: what students read of a slice. Not here: who learns it (studying.py), how it is read (desk.py).
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from exfm_assets.learning.desk import Desk
+from exfm_assets.learning.predictions import Supervision, files_of, read_supervision_of
+from exfm_assets.resources import Workspace
+from models.batch import SliceTensors
+from projects.learning import Student
+from projects.project import digest
+
+EVERY = "all surfaces"
+
+
+class Lesson:
+    """A slice's tensors and supervision, for several students."""
+
+    def __init__(self, work: Workspace, desk: Desk, students: Sequence[Student]) -> None:
+        self.work, self.desk, self.students = work, desk, students
+        self._supervision: dict[str, Supervision] = {}
+        self._tensors: dict[tuple[str, tuple[str, ...]], SliceTensors] = {}
+
+    @staticmethod
+    def rows_name(student: Student) -> str:
+        """Students of one surface share rows, and this name of them."""
+        return EVERY if student.surface is None else str(student.surface)
+
+    def rows_of(self, name: str) -> np.ndarray:
+        """Places of the impressions of some rows in the slice."""
+        frame = self.desk.frame
+        if name == EVERY:
+            return np.arange(frame.height)
+        stream = self.work.project.stream
+        surface = next(value for value in stream.surfaces if str(value) == name)
+        return np.flatnonzero((frame[stream.surface.name] == surface).fill_null(False).to_numpy())
+
+    def supervision(self, teacher_name: str) -> Supervision:
+        if teacher_name not in self._supervision:
+            taught = [f"{one.name}_supervision" for one in self.students if teacher_name in one.teachers]
+            teacher = self.work.project.teacher(teacher_name)
+            self._supervision[teacher_name] = read_supervision_of(self.work, teacher, self.desk.piece, taught)
+        return self._supervision[teacher_name]
+
+    def teacher_logits(self, teacher_name: str, task: str, rows: np.ndarray) -> np.ndarray:
+        """(N,) float32 of a task on some rows, NaN where there is none."""
+        place = self.work.project.teacher(teacher_name).tasks.index(task)
+        logits: np.ndarray = self.supervision(teacher_name).logits[rows, place]
+        return logits
+
+    def tensors(self, rows: str, teachers: tuple[str, ...] = ()) -> SliceTensors:
+        """The slice on some rows, with the logits of some teachers."""
+        if (rows, teachers) not in self._tensors:
+            self._tensors[rows, teachers] = self._read(rows, teachers)
+        return self._tensors[rows, teachers]
+
+    def _read(self, name: str, teachers: tuple[str, ...]) -> SliceTensors:
+        rows = self.rows_of(name)
+        if teachers:
+            taken = self.tensors(name)
+        elif name == EVERY:
+            return self.desk.tensors
+        else:
+            return self.desk.tensors.take(torch.from_numpy(rows).to(self.desk.device))
+        logits, staleness = {}, {}
+        for teacher in teachers:
+            known = torch.full(taken.labels.shape, torch.nan)
+            for place, task in enumerate(self.work.project.teacher(teacher).tasks):
+                at = taken.task_names.index(task)
+                known[:, at] = torch.from_numpy(self.supervision(teacher).logits[rows, place])
+            logits[teacher] = known.to(self.desk.device)
+            hours = self.supervision(teacher).staleness[rows]
+            staleness[teacher] = torch.from_numpy(hours).to(self.desk.device)
+        return replace(taken, teachers=logits, staleness=staleness)
+
+    def data(self, student: Student, *, supervised: bool) -> dict[str, str]:
+        """Digests of all that a student reads of the slice."""
+        data = {table: self.desk.digest(table) for table in ("logged_inputs", "labels")}
+        for name in student.teachers if supervised else ():
+            # The newest file's name says which checkpoint scored which inputs: the same scores, the same digest.
+            files = files_of(self.work, self.work.project.teacher(name), self.desk.piece)
+            data[f"predictions/{name}"] = digest([path.stem.partition("-")[2] for path in files[-1:]])
+        return data

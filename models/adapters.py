@@ -1,0 +1,87 @@
+"""Student adapters: small networks that bend a teacher's logit to what fresh labels say of it.
+
+Belongs here: g, how it is fitted, its state. Not here: the head that learns from it (distillation.py), maps in closed
+form (recalibration.py).
+"""
+
+import torch
+from torch import Tensor, nn
+
+from models.distillation import masked_bce
+from models.optimisers import Adam
+from projects.distillation import STALENESS, SURFACE, StudentAdapter
+
+SURFACES = 16  # one-hot places that hashed surfaces share
+
+
+class Adapter(nn.Module):
+    """g: a small MLP on the teacher's logit that follows fresh labels: (B, T) -> (B, T), each task on its own.
+
+    It starts as the identity, so that it recalibrates from the teacher and not from noise.
+
+    Args:
+        declared: ``told`` says what it sees beside the logit.
+    """
+
+    def __init__(self, declared: StudentAdapter, seed: int) -> None:
+        super().__init__()
+        told = (STALENESS in declared.told) + SURFACES * (SURFACE in declared.told)
+        self.declared = declared
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed + 2)
+            self.inner = nn.Linear(1 + told, declared.hidden)
+            self.outer = nn.Linear(declared.hidden, 1)
+            nn.init.zeros_(self.outer.weight)
+            nn.init.zeros_(self.outer.bias)
+
+    @property
+    def is_told(self) -> bool:
+        return bool(self.declared.told)
+
+    def told_of(self, staleness: Tensor | None, surfaces: Tensor | None) -> Tensor:
+        """(N,) hours and (N,) hashes, those that are declared, as (N, C) numbers of about one."""
+        parts = []
+        if STALENESS in self.declared.told:
+            assert staleness is not None
+            parts.append(staleness.clamp(min=0).log1p().nan_to_num(0.0).unsqueeze(1) / 3)
+        if SURFACE in self.declared.told:
+            assert surfaces is not None
+            parts.append(nn.functional.one_hot(torch.remainder(surfaces, SURFACES), SURFACES).float())
+        return torch.cat(parts, dim=1)
+
+    def forward(self, logits: Tensor, told: Tensor | None = None) -> Tensor:
+        x = logits.unsqueeze(2)  # (B, T) -> (B, T, 1)
+        if told is not None:
+            x = torch.cat([x, told.unsqueeze(1).expand(-1, logits.shape[1], -1)], dim=2)  # (B, T, 1 + C)
+        bent: Tensor = self.outer(torch.tanh(self.inner(x))).squeeze(2)  # (B, T, 1) -> (B, T)
+        return logits + bent
+
+
+def adapter_loss(adapter: Adapter, teacher: Tensor, labels: Tensor, told: Tensor | None = None) -> Tensor:
+    """h(g(p), y) over rows with both: what g alone learns from. (B, T), (B, T) -> ()"""
+    both = teacher.isfinite() & labels.isfinite()
+    targets = torch.where(both, labels, torch.nan)
+    return masked_bce(adapter(teacher.nan_to_num(0.0), told).unsqueeze(0), targets.unsqueeze(0)).sum()
+
+
+class FittedAdapter:
+    """An adapter with its own optimiser: one step on labels, then what it says now."""
+
+    def __init__(self, declared: StudentAdapter, seed: int, device: str) -> None:
+        self.adapter = Adapter(declared, seed).to(device)
+        self.adam = Adam(self.adapter, declared.learning_rate)
+
+    def step(self, teacher: Tensor, labels: Tensor, told: Tensor | None) -> Tensor:
+        """(B, T) -> (B, T) probabilities, NaN where the teacher left none."""
+        self.adam.step(adapter_loss(self.adapter, teacher, labels, told))
+        with torch.no_grad():
+            bent = self.adapter(teacher.nan_to_num(0.0), told).sigmoid()
+            return torch.where(teacher.isfinite(), bent, torch.nan)
+
+    def state(self) -> dict[str, Tensor]:
+        mine = {f"adapter.{name}": value for name, value in self.adapter.state_dict().items()}
+        return mine | {f"adapter_adam.{name}": value for name, value in self.adam.state().items()}
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        self.adapter.load_state_dict({n.removeprefix("adapter."): v for n, v in state.items() if n[:8] == "adapter."})
+        self.adam.load({n.removeprefix("adapter_adam."): v for n, v in state.items() if n[:13] == "adapter_adam."})

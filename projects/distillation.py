@@ -1,0 +1,145 @@
+"""Distillation: how a student learns from its teachers' predictions.
+
+Belongs here: the parts and their knobs. Not here: the losses (models/distillation.py); symbols follow docs/method.md.
+"""
+
+from dataclasses import dataclass
+
+from projects.errors import DeclarationError, at_least, choose_from, unique
+
+STALENESS, SURFACE = "staleness", "surface"
+
+
+@dataclass(frozen=True, kw_only=True)
+class KnowledgeDistillation:
+    """Plain KD on the served head: h(y_S, y) + weight * h(y_S, p)."""
+
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        at_least("KnowledgeDistillation.weight", self.weight, 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudentAdapter:
+    """A small MLP g on the teacher's logit, fitted to fresh labels; a second head learns from SG(g(p)).
+
+    Args:
+        hidden: width of g's one hidden layer.
+        learning_rate: of g's own Adam.
+        weight: of the second head's loss.
+        told: what g sees beside the logit, of ``staleness`` (age of the teacher's snapshot) and ``surface``.
+    """
+
+    hidden: int = 8
+    learning_rate: float = 1e-2
+    weight: float = 1.0
+    told: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        at_least("StudentAdapter.hidden", self.hidden, 1)
+        at_least("StudentAdapter.weight", self.weight, 0)
+        unique("StudentAdapter.told", self.told)
+        for name in self.told:
+            choose_from("StudentAdapter.told", name, (STALENESS, SURFACE), what="thing to tell")
+        if not self.learning_rate > 0:
+            raise DeclarationError(
+                f"StudentAdapter.learning_rate: {self.learning_rate!r} is not positive: use one above 0"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recalibration:
+    """The teacher's probability recalibrated on the slices before this one; a second head learns from it.
+
+    The baselines of a student adapter: a map of one scalar, fitted in closed form instead of by steps.
+
+    Args:
+        kind: ``platt`` (a logit's scale and shift) or ``isotonic`` (any rising map).
+        half_life: slices after which an old one counts half.
+        weight: of the second head's loss.
+    """
+
+    kind: str = "platt"
+    half_life: float = 3.0
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        choose_from("Recalibration.kind", self.kind, ("platt", "isotonic"), what="map")
+        at_least("Recalibration.weight", self.weight, 0)
+        if not self.half_life > 0:
+            raise DeclarationError(f"Recalibration.half_life: {self.half_life!r} is not positive: use one above 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuxiliaryHead:
+    """h(y_S, y) + weight * h(y_D, min(label_scale * p, 1)); its gradient into the backbone is times ``gradient_scale``.
+
+    Args:
+        weight: w, loss weighting.
+        gradient_scale: beta, gradient scaling.
+        label_scale: alpha, label scaling; above 1 only where rates are tiny.
+        adapter: a student adapter, or a recalibration in its place; ``None`` for neither.
+    """
+
+    weight: float = 1.0
+    gradient_scale: float = 1.0
+    label_scale: float = 1.0
+    adapter: StudentAdapter | Recalibration | None = None
+
+    def __post_init__(self) -> None:
+        at_least("AuxiliaryHead.weight", self.weight, 0)
+        at_least("AuxiliaryHead.gradient_scale", self.gradient_scale, 0)
+        if not self.label_scale > 0:
+            raise DeclarationError(f"AuxiliaryHead.label_scale: {self.label_scale!r} is not positive: use 1.0 for none")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuxiliaryTower:
+    """A layer and a head of its own that learn labels and teacher: h(y_S, y) + h(y_T, y) + weight * h(y_T, p).
+
+    Both of its terms reach the backbone times ``gradient_scale`` (Rec-Distill, arXiv 2605.29755).
+
+    Args:
+        weight: of the teacher's term.
+        gradient_scale: as in ``AuxiliaryHead``.
+        hidden: width of its layer.
+    """
+
+    weight: float = 1.0
+    gradient_scale: float = 1.0
+    hidden: int = 32
+
+    def __post_init__(self) -> None:
+        at_least("AuxiliaryTower.weight", self.weight, 0)
+        at_least("AuxiliaryTower.gradient_scale", self.gradient_scale, 0)
+        at_least("AuxiliaryTower.hidden", self.hidden, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeadAware:
+    """Distil as much as the teacher's measured lead deserves, down to nothing.
+
+    The lead is 1 - NE_teacher / NE_control on the same rows of earlier slices, each scored before anything trained on
+    it; never of the slice that is being learned. The distillation's weight is times min(lead / full_at, 1).
+
+    Args:
+        full_at: relative lead from which the whole weight is given.
+        slices: how many earlier slices with a measured lead are averaged.
+    """
+
+    full_at: float = 0.01
+    slices: int = 6
+
+    def __post_init__(self) -> None:
+        at_least("LeadAware.slices", self.slices, 1)
+        if not self.full_at > 0:
+            raise DeclarationError(f"LeadAware.full_at: {self.full_at!r} is not positive: use one above 0")
+
+    def share(self, leads: list[float]) -> float:
+        """Share of the distillation's weight, in [0, 1], from the leads of earlier slices, oldest first."""
+        seen = leads[-self.slices :]
+        return min(max(sum(seen) / len(seen) / self.full_at, 0.0), 1.0) if seen else 0.0
+
+
+Distillation = KnowledgeDistillation | AuxiliaryHead | AuxiliaryTower | None

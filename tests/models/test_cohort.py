@@ -1,0 +1,189 @@
+"""Members of one learner: each is what it would be alone; families and histories learn, resume and score."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from models.batch import SliceTensors
+from models.errors import CheckpointError, LearningError
+from models.jagged import Jagged
+from models.learner import Learner
+from models.members import Member
+from models.metrics import normalised_entropy
+from models.state import learner_state, load_states, serving_state, steps_of
+from projects.distillation import (
+    AuxiliaryHead,
+    AuxiliaryTower,
+    Distillation,
+    KnowledgeDistillation,
+    Recalibration,
+    StudentAdapter,
+)
+from projects.networks import DLRM, DCNv2, DeepFM, Network, TwoTower, Wukong
+from tests.models.worlds import TRAINING, learner, piece, spec
+
+EVERY: tuple[Distillation, ...] = (
+    None,
+    KnowledgeDistillation(weight=2.0),
+    AuxiliaryHead(weight=4.0, gradient_scale=0.5),
+    AuxiliaryHead(weight=4.0, adapter=StudentAdapter(told=("staleness",))),
+    AuxiliaryHead(weight=1.0, adapter=Recalibration(kind="isotonic")),
+    AuxiliaryTower(weight=4.0, hidden=6),
+    AuxiliaryTower(weight=4.0, hidden=7),
+)
+FAMILIES: tuple[Network, ...] = (
+    DCNv2(embedding=4, cross=1, hidden=(8,)),
+    DCNv2(embedding=4, cross=2, cross_rank=2, hidden=(8, 4), experts=2),
+    Wukong(embedding=4, layers=2, fields=3, rank=2, mixer=8, hidden=(8,)),
+    DLRM(embedding=4, hidden=(8,)),
+    DeepFM(embedding=4, hidden=(8,)),
+    TwoTower(embedding=4, hidden=(8, 4)),
+)
+HISTORIES = (("past", "item"),)
+
+
+def with_history(plain: SliceTensors, seed: int = 0) -> SliceTensors:
+    """Lists of up to five items before each row, and some hours of staleness."""
+    draws = torch.Generator().manual_seed(seed)
+    lengths = torch.randint(0, 6, (len(plain),), generator=draws)
+    offsets = torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)])
+    items = plain.ids[:, 1] if len(plain) else torch.zeros(1, dtype=torch.int64)
+    values = items[torch.randint(0, max(len(plain), 1), (int(offsets[-1]),), generator=draws)]
+    hours = torch.rand(len(plain), generator=draws) * 24
+    return replace(plain, histories={"past": Jagged(values, offsets)}, staleness={"large": hours})
+
+
+def member(distillation: Distillation, network: Network = FAMILIES[0]) -> Member:
+    sides = {"item_ids": ("item",)} if isinstance(network, TwoTower) else {}
+    return Member(spec(distillation, network=network, histories=HISTORIES, **sides), distillation)
+
+
+@pytest.mark.parametrize("network", FAMILIES, ids=lambda n: type(n).__name__)
+def test_beside_others_a_member_is_what_it_is_alone(network: Network) -> None:
+    members = [member(one, network) for one in EVERY]
+    together = Learner(members, TRAINING, "cpu")
+    alone = [Learner([one], TRAINING, "cpu") for one in members]
+    shares = [{"large": 0.5 + place / 20} for place in range(len(members))]
+    for seed in (1, 2):
+        shared = with_history(piece(seed=seed), seed)
+        report = together.fit(shared, str(seed), shares)
+        for place, one in enumerate(alone):
+            assert one.fit(shared, str(seed), [shares[place]]).of(0).loss == pytest.approx(
+                report.losses[place], rel=1e-6
+            )
+    scores = together.predict_all(with_history(piece(seed=3)))
+    for place, one in enumerate(alone):
+        mine, theirs = learner_state(together, place), learner_state(one)
+        assert mine.keys() == theirs.keys()
+        for name, tensor in mine.items():
+            torch.testing.assert_close(tensor, theirs[name], rtol=1e-3, atol=1e-5, msg=name)
+        torch.testing.assert_close(scores[place], one.predict(with_history(piece(seed=3))), rtol=1e-4, atol=1e-5)
+
+
+def test_members_part_and_meet_again() -> None:
+    members = [member(one) for one in EVERY[:4]]
+    straight, first = (Learner(members, TRAINING, "cpu") for _ in range(2))
+    for one in (straight, first):
+        one.fit(with_history(piece(seed=1)), "a")
+    states = [learner_state(first, place) for place in (2, 0)]
+    fewer = Learner([members[2], members[0]], TRAINING, "cpu")
+    load_states(fewer, states, "here")
+    for one in (straight, fewer):
+        one.fit(with_history(piece(seed=2)), "b")
+    for mine, place in ((0, 2), (1, 0)):
+        theirs = learner_state(straight, place)
+        for name, tensor in learner_state(fewer, mine).items():
+            torch.testing.assert_close(tensor, theirs[name], rtol=1e-3, atol=1e-5)
+
+
+def test_members_of_other_tasks_learn_their_own_labels() -> None:
+    both = piece(tasks=("click", "buy"))
+    together = Learner([Member(spec(tasks=(task,))) for task in ("click", "buy")], TRAINING, "cpu")
+    report = together.fit(both, "a")
+    for place, task in enumerate(("click", "buy")):
+        alone = learner(tasks=(task,))
+        assert alone.fit(both, "a").labelled[0] == report.labelled[place]
+        torch.testing.assert_close(alone.predict(both), together.predict(both, place), rtol=1e-4, atol=1e-5)
+
+
+def test_members_of_other_shapes_or_steps_are_refused() -> None:
+    with pytest.raises(LearningError, match="differ in their inputs or network"):
+        Learner([member(None), member(None, FAMILIES[3])], TRAINING, "cpu")
+    ahead, behind = (Learner([member(None)], TRAINING, "cpu") for _ in range(2))
+    ahead.fit(with_history(piece()), "a")
+    ahead.fit(with_history(piece()), "b")
+    behind.fit(with_history(piece()), "a")
+    states = [learner_state(ahead), learner_state(behind)]
+    assert steps_of(states[0]) == 2 * steps_of(states[1]) > 0
+    with pytest.raises(CheckpointError, match="other numbers of steps"):
+        load_states(Learner([member(None)] * 2, TRAINING, "cpu"), states, "here")
+
+
+def test_a_share_of_nothing_is_the_control() -> None:
+    taught = [member(one) for one in EVERY[1:]]
+    together = Learner([member(None), *taught], TRAINING, "cpu")
+    together.fit(with_history(piece()), "a", [{}, *[{"large": 0.0}] * len(taught)])
+    control = serving_state(together, 0)
+    for place in range(1, len(taught) + 1):
+        mine = serving_state(together, place)
+        for name, tensor in control.items():
+            torch.testing.assert_close(mine[name], tensor, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("network", FAMILIES, ids=lambda n: type(n).__name__)
+def test_every_family_learns_a_planted_signal_and_resumes(network: Network) -> None:
+    draws = torch.Generator().manual_seed(0)
+    users, items = torch.randint(40, (16_000,), generator=draws), torch.randint(20, (16_000,), generator=draws)
+    taste, appeal = torch.randn(40, 3, generator=draws), torch.randn(20, 3, generator=draws)
+    truth = 1.2 * (taste[users] * appeal[items]).sum(dim=1) - 1
+    offsets = torch.arange(16_001)  # a history of one item: the same one
+    world = SliceTensors(
+        torch.stack([users, items], dim=1), torch.randn(16_000, 1, generator=draws),
+        torch.bernoulli(truth.sigmoid(), generator=draws).unsqueeze(1), ("user", "item"), ("count",), ("click",),
+        histories={"past": Jagged(items, offsets)},
+    )  # fmt: skip
+    mine = Learner([member(None, network)], replace(TRAINING, batch_size=64, learning_rate=3e-3), "cpu")
+    old, new = world.take(torch.arange(14_000)), world.take(torch.arange(14_000, 16_000))
+    for order in "abc":
+        mine.fit(old, order)
+    assert normalised_entropy(mine.predict(new).numpy().ravel(), new.labels.numpy().ravel()) < 0.9
+    back = Learner([member(None, network)], mine.training, "cpu")
+    load_states(back, [learner_state(mine)], "here")
+    for one in (mine, back):
+        one.fit(new, "b")
+    assert torch.equal(mine.predict(new), back.predict(new))
+
+
+def test_two_towers_are_an_inner_product_of_their_own_sides() -> None:
+    mine = Learner([member(None, FAMILIES[5])], TRAINING, "cpu")
+    mine.fit(with_history(piece()), "a")
+    trunk = mine.networks.trunk
+    fields, numbers = torch.randn(1, 9, 3, 4), torch.randn(1, 9, 1)
+    request, item = trunk.sides(fields, numbers)
+    other = fields.clone()
+    other[:, :, 1] = 0  # the item's embedding
+    assert torch.equal(trunk.sides(other, numbers)[0], request)
+    other = fields.clone()
+    other[:, :, 0] = 0
+    assert torch.equal(trunk.sides(other, numbers + 1)[1], item)
+    head = mine.networks.serving
+    torch.testing.assert_close(
+        head(trunk(fields, numbers))[0, :, 0], (request * head.weight[:, 0] * item).sum(dim=2)[0] + head.bias[0, 0]
+    )
+
+
+def test_a_missing_history_or_teacher_is_named() -> None:
+    with pytest.raises(LearningError, match="history 'past' is missing"):
+        Learner([member(None)], TRAINING, "cpu").fit(piece(), "a")
+    with pytest.raises(LearningError, match="no logits of teacher 'large'"):
+        Learner([member(EVERY[1])], TRAINING, "cpu").fit(replace(with_history(piece()), teachers={}), "a")
+
+
+def test_compiled_and_deterministic_networks_learn_alike() -> None:
+    plain = learner()
+    plain.fit(piece(), "a")
+    for change in ({"deterministic": True}, {"compile": True}):
+        other = learner(training=replace(TRAINING, **change))  # type: ignore[arg-type]
+        other.fit(piece(), "a")
+        torch.testing.assert_close(other.predict(piece()), plain.predict(piece()), rtol=1e-4, atol=1e-5)
