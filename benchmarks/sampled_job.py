@@ -39,13 +39,15 @@ def main(slices: str) -> None:
             timed(name, asked)
         from dagster._cli import create_dagster_cli
 
+        from exfm_assets.main_job import EVERYDAY
+
         arguments = [
             "asset",
             "materialize",
             "-m",
             "exfm_assets.definitions",
             "--select",
-            "*",
+            EVERYDAY,
             "--partition-range",
             slices,
         ]

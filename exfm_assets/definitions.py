@@ -7,6 +7,7 @@ from exfm_assets.assets.releases import release_assets
 from exfm_assets.assets.reports import report_assets
 from exfm_assets.assets.stream import stream_assets
 from exfm_assets.assets.students import student_assets
+from exfm_assets.assets.studies import study_assets
 from exfm_assets.assets.teachers import teacher_assets
 from exfm_assets.automation import sensor
 from exfm_assets.checks import checks
@@ -25,6 +26,7 @@ def build_defs(work: Workspace) -> dg.Definitions:
             *student_assets(project),
             *release_assets(project),
             *report_assets(project),
+            *study_assets(project),
         ],
         asset_checks=checks(project),
         sensors=[sensor()],

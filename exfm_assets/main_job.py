@@ -24,6 +24,7 @@ from projects.load import load_project, load_state
 from projects.project import Project
 from projects.state import ROOT, State
 
+EVERYDAY = 'not group:"studies"'  # a study replays the whole stream: by hand, when its question is asked
 _STEP = re.compile(r" - (?P<step>\w+) - (?P<event>STEP_START|STEP_SUCCESS|STEP_FAILURE) - ")
 _SAID = re.compile(r" - dagster - (?P<level>INFO|WARNING|ERROR) - \S+ - \S+ - (?P<step>\w+) - (?P<said>.*)$")
 _ERROR = re.compile(
@@ -35,7 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run, print, and give the exit status of the materialisation."""
     parser = argparse.ArgumentParser(prog="python -m exfm_assets.main_job", description="Run the main job.")
     parser.add_argument("--range", help="slices, first...last; default: the whole closed log, or the last 14 slices")
-    parser.add_argument("--select", default="*", help="Dagster asset selection, default all")
+    parser.add_argument("--select", default=EVERYDAY, help="Dagster asset selection, default all but studies")
     parser.add_argument("--quiet", action="store_true", help="no progress, only the table")
     chosen = parser.parse_args(arguments)
     console = Console(highlight=False, soft_wrap=True)

@@ -1,0 +1,52 @@
+"""A synthetic slice made by torch alone: skewed ids, numbers, labels that follow from both, and a teacher's logits.
+
+Belongs here: rows to time a learner on, where no log and no polars are. Not here: anything that quality is read from.
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+from models.batch import SliceTensors
+
+COLUMNS, NUMBERS = 20, 12
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How many rows, and how many ids over all columns; half of the ids are of the first column, halving from there."""
+
+    rows: int
+    ids: int
+
+    @property
+    def id_columns(self) -> tuple[tuple[str, int], ...]:
+        return tuple((f"c{place}", max(self.ids >> (place + 1), 16)) for place in range(COLUMNS))
+
+    @property
+    def number_names(self) -> tuple[str, ...]:
+        return tuple(f"n{place}" for place in range(NUMBERS))
+
+    @property
+    def task_names(self) -> tuple[str, ...]:
+        return ("click", "convert")
+
+
+def synthetic_slice(sizes: Sizes, device: str, seed: int = 0) -> SliceTensors:
+    """A resident slice; ids follow a power law, as users and items do."""
+    draws = torch.Generator(device=device).manual_seed(seed)
+    uniform = torch.rand(sizes.rows, COLUMNS, generator=draws, device=device)
+    counts = torch.tensor([rows for _, rows in sizes.id_columns], device=device)
+    ids = (uniform.square() * uniform * counts).long()  # density ~ rank^(-2/3)
+    numbers = torch.randn(sizes.rows, NUMBERS, generator=draws, device=device)
+    signal = torch.sin(ids[:, :4].float()).sum(dim=1, keepdim=True) + numbers[:, :1] - 1
+    tasks = torch.cat([signal, signal - 2], dim=1)
+    return SliceTensors(
+        ids=ids,
+        numbers=numbers,
+        labels=torch.bernoulli(tasks.sigmoid(), generator=draws),
+        id_names=tuple(name for name, _ in sizes.id_columns),
+        number_names=sizes.number_names,
+        task_names=sizes.task_names,
+        teachers={"large": tasks + 0.5 * torch.randn(tasks.shape, generator=draws, device=device)},
+    )

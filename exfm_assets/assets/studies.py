@@ -1,0 +1,73 @@
+"""Studies: assets that replay the whole stream to answer a question; made by hand, not part of the daily run.
+
+Belongs here: when they are made and what they show. Not here: the replays (learning/freshness.py).
+"""
+
+import base64
+
+import dagster as dg
+import polars as pl
+
+from exfm_assets import metadata_keys as keys
+from exfm_assets.assets.features import LOGGED_INPUTS
+from exfm_assets.assets.plots import draw_lines
+from exfm_assets.assets.stream import LABELS
+from exfm_assets.partitions import SINGLE_RUN
+from exfm_assets.resources import Workspace
+from exfm_assets.tables import write_parquet
+from projects.project import Project
+
+FRESHNESS_COST = dg.AssetKey("freshness_cost")
+GROUP = "studies"
+
+
+def study_assets(project: Project) -> list[dg.AssetsDefinition]:
+    if not any(student.distillation is not None for student in project.students):
+        return []
+
+    @dg.asset(
+        key=FRESHNESS_COST,
+        deps=[LOGGED_INPUTS, LABELS],
+        backfill_policy=SINGLE_RUN,
+        group_name=GROUP,
+        kinds={"torch", "matplotlib"},
+        pool="gpu",
+    )
+    def freshness_cost(context: dg.AssetExecutionContext, work: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
+        """NE of each teacher and its students when the teacher's snapshot lags 1, 2, 4, 8, 16 slices behind."""
+        from exfm_assets.learning import freshness
+
+        tables = []
+        for table in freshness.freshness_cost(work, work.device):
+            tables.append(table)
+            for row in table.iter_rows(named=True):
+                said = "{student}, lag {lag}: NE of teacher {ne_teacher:.4f}, of student {ne_student:.4f}"
+                context.log.info(said.format(**row))
+        rows = pl.concat(tables) if tables else pl.DataFrame(schema=freshness.SCHEMA)
+        path = work.state.reports / "freshness_cost.parquet"
+        write_parquet(rows, path)
+        return dg.MaterializeResult(
+            metadata={
+                keys.ROW_COUNT: rows.height,
+                keys.URI: dg.MetadataValue.path(path),
+                "by lag": dg.MetadataValue.md(_table(rows)),
+                "plot": dg.MetadataValue.md(_plots(rows)),
+            }
+        )
+
+    return [freshness_cost]
+
+
+def _table(rows: pl.DataFrame) -> str:
+    lines = ["| student | lag | NE teacher | NE student | NE control | slices |", "|---|---|---|---|---|---|"]
+    shown = "| {student} | {lag} | {ne_teacher:.4f} | {ne_student:.4f} | {ne_control:.4f} | {slices} |"
+    return "\n".join([*lines, *(shown.format(**row) for row in rows.iter_rows(named=True))])
+
+
+def _plots(rows: pl.DataFrame) -> str:
+    shown = []
+    for (name,), mine in rows.sort("lag").group_by("student", maintain_order=True):
+        lines = {model: mine[f"ne_{model}"].to_list() for model in ("teacher", "student", "control")}
+        png = draw_lines(mine["lag"].to_list(), lines, f"{name}: NE against the teacher's lag", "slices of lag")
+        shown.append(f"![{name}](data:image/png;base64,{base64.b64encode(png).decode()})")
+    return "\n\n".join(shown) or "no student was judged with every lag: more slices are needed"
