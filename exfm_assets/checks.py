@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import dagster as dg
 
 from exfm_assets.assets.features import LOGGED_INPUTS, view_key
+from exfm_assets.assets.predicted import LOGGED_TEACHER_FEATURES, predicted_key
 from exfm_assets.assets.stream import IMPRESSIONS, INTERACTIONS, LABELS, OUTCOMES
 from exfm_assets.assets.students import DRIFT_REPORT, student_key
 from exfm_assets.assets.teachers import PREDICTIONS, teacher_key
@@ -60,6 +61,12 @@ def declared(project: Project) -> Iterator[Check]:
         yield Check(
             view_key(view), "contract", stored.feature_contract(view), "schema, keys and stamps are as declared"
         )
+    for opinion in project.prediction_views:
+        look = stored.feature_contract(opinion)
+        yield Check(predicted_key(opinion), "contract", look, "schema, keys and stamps are as declared")
+    if project.teacher_feature_columns.features:
+        same = stored.same_rows("logged_teacher_features")
+        yield Check(LOGGED_TEACHER_FEATURES, "one_per_impression", same, "as many rows as impressions")
     yield Check(LOGGED_INPUTS, "one_per_impression", stored.same_rows("logged_inputs"), "as many rows as impressions")
     for teacher in project.teachers:
         key = teacher_key(teacher, PREDICTIONS)

@@ -3,6 +3,7 @@
 import dagster as dg
 
 from exfm_assets.assets.features import feature_assets
+from exfm_assets.assets.predicted import predicted_assets
 from exfm_assets.assets.releases import release_assets
 from exfm_assets.assets.reports import report_assets
 from exfm_assets.assets.stream import stream_assets
@@ -23,6 +24,7 @@ def build_defs(work: Workspace) -> dg.Definitions:
             *stream_assets(project),
             *feature_assets(project),
             *teacher_assets(project),
+            *predicted_assets(project),
             *student_assets(project),
             *release_assets(project),
             *report_assets(project),

@@ -9,17 +9,19 @@ from datetime import timedelta
 
 from feast import Entity, FeatureService, FeatureView, Field, FileSource, ValueType
 from feast.data_format import ParquetFormat
-from feast.types import Float32, Int64, String, UnixTimestamp
+from feast.types import Array, Float32, Int64, String, UnixTimestamp
 
 from projects.errors import DeclarationError
 from projects.features import FeatureView as Declared
+from projects.histories import HistoryView
 from projects.learning import Student, Teacher
+from projects.predicted import PredictionView
 from projects.project import Project
 from projects.state import State
 from projects.stream import Column
 
 IMPRESSION = Column(name="impression_id", rows=2)
-LOGGED_INPUTS = "logged_inputs"
+LOGGED_INPUTS, LOGGED_TEACHER_FEATURES = "logged_inputs", "logged_teacher_features"
 ROLE, INPUT, SUPERVISION = "role", "input", "supervision"
 _CREATED = "created_timestamp"
 
@@ -54,12 +56,13 @@ def objects_of(project: Project, state: State) -> Objects:
         DeclarationError: if a name is used twice, or if supervision could be reached as an input.
     """
     columns = {column.name: column for column in project.stream.id_columns}
-    keys = [columns[name] for name in dict.fromkeys(key for view in project.feature_views for key in view.entities)]
+    keys = [columns[name] for name in dict.fromkeys(key for view in project.all_views for key in view.entities)]
     entities = {column.name: _entity(column) for column in [*keys, IMPRESSION]}
-    views = [_input_view(view, entities, columns, state) for view in project.feature_views]
+    views = [_input_view(view, entities, columns, state) for view in project.all_views]
     views += [_teacher_view(teacher, entities, state) for teacher in project.teachers]
     by_name = {view.name: view for view in views}
-    services = [_service(LOGGED_INPUTS, project.logged_columns.features, by_name, INPUT)]
+    services = [_service(LOGGED_INPUTS, project.logged_columns.of_views, by_name, INPUT)]
+    services.append(_service(LOGGED_TEACHER_FEATURES, project.teacher_feature_columns.features, by_name, INPUT))
     for student in project.students:
         services += [*_student_services(project, student, by_name)]
     named = {service.name: service for service in services if service is not None}
@@ -87,10 +90,17 @@ def _source(name: str, folder: str) -> FileSource:
     )
 
 
-def _input_view(view: Declared, entities: dict[str, Entity], columns: dict[str, Column], state: State) -> FeatureView:
+def _input_view(
+    view: Declared | HistoryView | PredictionView, entities: dict[str, Entity], columns: dict[str, Column], state: State
+) -> FeatureView:
     schema = [_key_field(columns[name]) for name in view.entities]
-    schema += [Field(name=name, dtype=Int64) for name in view.count_features]
-    schema += [Field(name=name, dtype=Float32) for name in view.rate_features]
+    if isinstance(view, HistoryView):
+        listed = Array(String if columns[view.of].dtype is str else Int64)
+        schema += [Field(name=name, dtype=listed) for name in view.features]
+    else:
+        numbers = view.number_features if isinstance(view, PredictionView) else view.rate_features
+        schema += [Field(name=name, dtype=Int64) for name in view.count_features]
+        schema += [Field(name=name, dtype=Float32) for name in numbers]
     return FeatureView(
         name=view.name,
         entities=[entities[name] for name in view.entities],
@@ -126,7 +136,7 @@ def _student_services(
     project: Project, student: Student, views: dict[str, FeatureView]
 ) -> Iterable[FeatureService | None]:
     columns = project.columns_of(student.inputs, where=student.name)
-    yield _service(inputs_service(student.name), columns.features, views, INPUT)
+    yield _service(inputs_service(student.name), columns.of_views, views, INPUT)
     taught = [project.teacher(name) for name in student.teachers]
     names = [
         f"{teacher.view}__{name}"
@@ -169,4 +179,5 @@ def check_roles(objects: Iterable[object]) -> None:
 
 
 def _is_inputs(service: FeatureService) -> bool:
-    return bool(service.name == LOGGED_INPUTS or service.name.endswith("_inputs") or service.tags.get(ROLE) == INPUT)
+    logged = service.name in (LOGGED_INPUTS, LOGGED_TEACHER_FEATURES)
+    return bool(logged or service.name.endswith("_inputs") or service.tags.get(ROLE) == INPUT)

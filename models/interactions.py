@@ -128,7 +128,7 @@ class WukongLayer(nn.Module):
     def _over_fields(layer: nn.Module, turned: Tensor) -> Tensor:
         """A linear layer across fields: (S, B, E, F) -> (S, B, E, F')."""
         mixed: Tensor = layer(turned.flatten(1, 2))
-        return mixed.view(*turned.shape[:3], -1)
+        return mixed.view(*turned.shape[:3], mixed.shape[2])
 
     def forward(self, x: Tensor) -> Tensor:
         turned = x.transpose(2, 3)  # (S, B, F, E) -> (S, B, E, F)

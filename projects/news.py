@@ -5,27 +5,30 @@ The log is not part of this project: ``EXFM_DATA`` names its folder.
 
 from datetime import UTC, datetime, timedelta
 
-from projects.distillation import AuxiliaryHead, Distillation, KnowledgeDistillation, StudentAdapter
+from projects.distillation import AuxiliaryHead, Distillation, KnowledgeDistillation, LeadAware, StudentAdapter
 from projects.features import FeatureView
+from projects.histories import HistoryView
 from projects.learning import Student, Teacher, Training
 from projects.networks import DCNv2, Network
+from projects.predicted import PredictionView
 from projects.project import Project
 from projects.stream import Column, Stream, Task
 
-HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 FIRST = datetime(2017, 10, 1, tzinfo=UTC)
 CONTEXT = ("environment", "device", "os", "country", "region")
 SEEN_BY_STUDENTS = ("user_id", "item_id", *CONTEXT, "hour_of_day")
 SMALL = DCNv2(embedding=8, cross=1, hidden=(32,))
 MEDIUM = DCNv2(embedding=8, cross=2, hidden=(64, 32))
+STUDENT_TRAINING = Training(batch_size=128, learning_rate=1e-3, table_learning_rate=0.4)
 
 STREAM = Stream(
     first_slice=FIRST,
     slice_length=4 * HOUR,
     until=FIRST + 49 * 4 * HOUR,
     known_until=datetime(2017, 10, 9, 3, tzinfo=UTC),
-    user=Column(name="user_id", rows=2**17),
-    item=Column(name="item_id", rows=2**14),
+    user=Column(name="user_id", rows=2**18),
+    item=Column(name="item_id", rows=2**15),
     surface=Column(name="surface", rows=16),
     surfaces=(1, 2, 3, 4, 5, 6, 7),
     context=tuple(Column(name=name, rows=64) for name in CONTEXT),
@@ -46,10 +49,49 @@ def _activity(name: str, *entities: str, online: bool = False, interactions: boo
     )  # fmt: skip
 
 
-def _student(name: str, surface: int, task: str, network: Network, distillation: Distillation) -> Student:
+def _recent(name: str, *entities: str, interactions: bool = True) -> FeatureView:
+    """The last hours in steps of half an hour, for teachers alone: they score when the slice is over."""
+    counts = ("interactions", "impressions") if interactions else ("impressions",)
+    return FeatureView(
+        name=name, entities=entities, counts=(*counts, "deep3", "deep5"), rates=("deep3", "deep5"),
+        windows=(HOUR, 4 * HOUR), every=30 * MINUTE, prior=0.2, online=False,
+    )  # fmt: skip
+
+
+HISTORY = HistoryView(
+    name="user_history", entity="user_id", of="item_id", source="interactions",
+    length=20, window=2 * DAY, every=30 * MINUTE, online=False,
+)  # fmt: skip
+
+
+SEEN_BY_TEACHERS = (
+    *SEEN_BY_STUDENTS, "surface", "user_activity", "item_activity", "user_surface_activity",
+    "user_history", "user_recent", "item_recent", "item_surface_recent",
+)  # fmt: skip
+OPINIONS = ("user_opinion", "item_opinion")
+
+
+def _teacher(name: str, tasks: tuple[str, ...]) -> Teacher:
+    return Teacher(
+        name=name, tasks=tasks, inputs=SEEN_BY_TEACHERS,
+        network=DCNv2(embedding=16, cross=2, hidden=(128, 64), experts=4),
+        training=Training(batch_size=512, learning_rate=1e-3, table_learning_rate=0.1),
+    )  # fmt: skip
+
+
+def _opinion(name: str, entity: str) -> PredictionView:
+    return PredictionView(
+        name=name, teacher="large", tasks=("deep3", "deep5"), entities=(entity,), windows=(4 * HOUR, DAY, 3 * DAY)
+    )
+
+
+def _student(
+    name: str, surface: int, task: str, network: Network, distillation: Distillation, teacher: str = "large",
+    inputs: tuple[str, ...] = SEEN_BY_STUDENTS, lead: LeadAware | None = None,
+) -> Student:  # fmt: skip
     return Student(
-        name=name, surface=surface, task=task, inputs=SEEN_BY_STUDENTS, network=network,
-        teacher="large", distillation=distillation,
+        name=name, surface=surface, task=task, inputs=inputs, network=network, teacher=teacher,
+        distillation=distillation, lead=lead, training=STUDENT_TRAINING,
     )  # fmt: skip
 
 
@@ -60,19 +102,22 @@ PROJECT = Project(
         _activity("user_activity", "user_id"),
         _activity("item_activity", "item_id", online=True),
         _activity("user_surface_activity", "user_id", "surface", interactions=False),
+        HISTORY,
+        _recent("user_recent", "user_id"),
+        _recent("item_recent", "item_id"),
+        _recent("item_surface_recent", "item_id", "surface", interactions=False),
     ),
-    teachers=(
-        Teacher(
-            name="large",
-            tasks=STREAM.task_names,
-            inputs=(*SEEN_BY_STUDENTS, "surface", "user_activity", "item_activity", "user_surface_activity"),
-            network=DCNv2(embedding=16, cross=2, hidden=(128, 64), experts=4),
-            training=Training(batch_size=1024, learning_rate=1e-3, table_learning_rate=0.02),
-        ),
-    ),
+    # One teacher a horizon: what returns a day later closes too late to supervise what is known in two hours.
+    teachers=(_teacher("large", ("deep3", "deep5")), _teacher("returning", STREAM.task_names)),
+    prediction_views=(_opinion("user_opinion", "user_id"), _opinion("item_opinion", "item_id")),
     students=(
         _student("external_deep5", 1, "deep5", SMALL, AuxiliaryHead(weight=4.0)),
-        _student("external_return24", 1, "return24", SMALL, AuxiliaryHead(weight=4.0)),
+        _student(
+            "external_deep5_both", 1, "deep5", SMALL, AuxiliaryHead(weight=4.0), inputs=(*SEEN_BY_STUDENTS, *OPINIONS)
+        ),
+        _student(
+            "external_return24", 1, "return24", SMALL, AuxiliaryHead(weight=4.0), teacher="returning", lead=LeadAware()
+        ),
         _student("internal_deep5", 2, "deep5", MEDIUM, AuxiliaryHead(weight=4.0, adapter=StudentAdapter())),
         _student("internal_deep3", 2, "deep3", MEDIUM, KnowledgeDistillation(weight=4.0)),
     ),

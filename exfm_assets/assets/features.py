@@ -5,7 +5,7 @@ Not here: the aggregation (transforms/aggregates.py), Feast's objects and store 
 """
 
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import dagster as dg
 import polars as pl
@@ -16,11 +16,13 @@ from exfm_assets.automation import catch_up, follow, on_change
 from exfm_assets.partitions import SINGLE_RUN, earlier, slice_partitions, slices_of, slices_within
 from exfm_assets.resources import Workspace
 from exfm_assets.transforms.aggregates import aggregate, needed_since
+from exfm_assets.transforms.histories import histories, history_needed_since
 from exfm_assets.transforms.inputs import rows_of, with_calendar
 from projects.features import INTERACTIONS as COUNTS_INTERACTIONS
 from projects.features import FeatureView
+from projects.histories import HistoryView
 from projects.project import Project, digest
-from projects.stream import Slice
+from projects.stream import Slice, Stream
 
 REGISTRY, ONLINE, LOGGED_INPUTS = (
     dg.AssetKey("feature_registry"),
@@ -30,7 +32,10 @@ REGISTRY, ONLINE, LOGGED_INPUTS = (
 SLICES_AT_ONCE = 32  # aggregated together: bounds memory on long backfills
 
 
-def view_key(view: FeatureView) -> dg.AssetKey:
+View = FeatureView | HistoryView
+
+
+def view_key(view: View) -> dg.AssetKey:
     return dg.AssetKey(["features", view.name])
 
 
@@ -39,14 +44,24 @@ def feature_assets(project: Project) -> list[dg.AssetsDefinition]:
     return [_views(project), _registry(project), _online_store(project), _logged_inputs(project)]
 
 
-def _reach(project: Project, view: FeatureView) -> int:
+def _reach(project: Project) -> int:
+    """Slices that any view looks back; Dagster takes one mapping a source and step, so all say the longest."""
     start = project.stream.first_slice
-    return slices_within(project.stream, start - needed_since(view, project.stream, start))
+    since = min(_since(view, project.stream, start) for view in project.feature_views)
+    return slices_within(project.stream, start - since)
 
 
-def _view_spec(project: Project, view: FeatureView) -> dg.AssetSpec:
-    past = earlier(_reach(project, view), to=0)
-    sources = [IMPRESSIONS, OUTCOMES, *([INTERACTIONS] if COUNTS_INTERACTIONS in view.counts else [])]
+def _since(view: View, stream: Stream, start: datetime) -> datetime:
+    """How far back the log must reach for rows stamped after ``start``."""
+    if isinstance(view, HistoryView):
+        return history_needed_since(view, stream, start)
+    return needed_since(view, stream, start)
+
+
+def _view_spec(project: Project, view: View) -> dg.AssetSpec:
+    past = earlier(_reach(project), to=0)
+    counts = (view.source,) if isinstance(view, HistoryView) else view.counts
+    sources = [IMPRESSIONS, OUTCOMES, *([INTERACTIONS] if COUNTS_INTERACTIONS in counts else [])]
     return dg.AssetSpec(
         view_key(view),
         deps=[dg.AssetDep(source, partition_mapping=past) for source in sources],
@@ -56,14 +71,24 @@ def _view_spec(project: Project, view: FeatureView) -> dg.AssetSpec:
         skippable=True,
         code_version=digest(view),
         automation_condition=catch_up(project.stream),
-        description=(
-            f"Counts and rates by {', '.join(view.entities)} over half-open windows, one row when a value changes; "
-            "an outcome counts from when it is known."
-        ),
+        description=_said(view),
     )
 
 
-def _view_lineage(view: FeatureView) -> Lineage:
+def _said(view: View) -> str:
+    if isinstance(view, HistoryView):
+        return f"The last {view.length} {view.of} of a {view.entity}'s {view.source}, strictly before the stamp."
+    return (
+        f"Counts and rates by {', '.join(view.entities)} over half-open windows, one row when a value changes; "
+        "an outcome counts from when it is known."
+    )
+
+
+def _view_lineage(view: View) -> Lineage:
+    if isinstance(view, HistoryView):
+        table = {"interactions": INTERACTIONS, "impressions": IMPRESSIONS}.get(view.source, OUTCOMES)
+        listed = IMPRESSIONS if table == OUTCOMES else table
+        return {view.entity: [(listed, view.entity)], "last": [(listed, view.of)]}
     sources = {"interactions": (INTERACTIONS, "event_timestamp"), "impressions": (IMPRESSIONS, "event_timestamp")}
     counts = {
         feature: [sources.get(feature.rpartition("_")[0], (OUTCOMES, "outcome_timestamp"))]
@@ -99,13 +124,16 @@ def _views(project: Project) -> dg.AssetsDefinition:
     return feature_views
 
 
-def _aggregated(work: Workspace, view: FeatureView, pieces: list[Slice]) -> Iterator[tuple[Slice, pl.DataFrame]]:
+def _aggregated(work: Workspace, view: View, pieces: list[Slice]) -> Iterator[tuple[Slice, pl.DataFrame]]:
     """The view's rows of adjacent slices, computed together (equal to one by one: a test holds that)."""
     stream = work.project.stream
     start, end = pieces[0].start, pieces[-1].end
-    around = list(stream.slices(needed_since(view, stream, start), end))
+    around = list(stream.slices(_since(view, stream, start), end))
     shown, happened, done = (work.table(name).scan(around) for name in ("impressions", "outcomes", "interactions"))
-    rows = aggregate(view, stream, shown, happened, done, start, end)
+    if isinstance(view, HistoryView):
+        rows = histories(view, stream, shown, happened, done, start, end)
+    else:
+        rows = aggregate(view, stream, shown, happened, done, start, end)
     for piece in pieces:
         stamped = pl.col("event_timestamp").is_between(piece.start, piece.end, closed="right")
         yield piece, rows.filter(stamped)
@@ -118,7 +146,7 @@ def _registry(project: Project) -> dg.AssetsDefinition:
         group_name="features",
         kinds={"feast", "sqlite"},
         pool="feast",
-        code_version=digest(project.stream, project.feature_views, project.teachers, project.students),
+        code_version=_registered(project),
         automation_condition=on_change(),
     )
     def feature_registry(context: dg.AssetExecutionContext, work: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
@@ -127,7 +155,7 @@ def _registry(project: Project) -> dg.AssetsDefinition:
 
         applied = apply(work.project, work.state)
         lists = {"views": applied.views, "services": applied.services, "removed": applied.removed}
-        version = digest(work.project.stream, work.project.feature_views, work.project.teachers, work.project.students)
+        version = _registered(work.project)
         return dg.MaterializeResult(
             metadata={name: dg.MetadataValue.json(list(names)) for name, names in lists.items()},
             data_version=dg.DataVersion(version),
@@ -136,12 +164,22 @@ def _registry(project: Project) -> dg.AssetsDefinition:
     return feature_registry
 
 
+def _registered(project: Project) -> str:
+    return digest(project.stream, project.all_views, project.teachers, project.students)
+
+
 def _online_store(project: Project) -> dg.AssetsDefinition:
-    served = [view for view in project.feature_views if view.online]
+    served = [view for view in project.all_views if view.online]
 
     @dg.asset(
         key=ONLINE,
-        deps=[REGISTRY, *(dg.AssetDep(view_key(view), partition_mapping=dg.LastPartitionMapping()) for view in served)],
+        deps=[
+            REGISTRY,
+            *(
+                dg.AssetDep(dg.AssetKey(["features", view.name]), partition_mapping=dg.LastPartitionMapping())
+                for view in served
+            ),
+        ],
         backfill_policy=SINGLE_RUN,
         group_name="features",
         kinds={"feast", "sqlite"},
@@ -166,17 +204,17 @@ def _online_store(project: Project) -> dg.AssetsDefinition:
 
 def _logged_inputs(project: Project) -> dg.AssetsDefinition:
     stream = project.stream
-    views = {name.partition("__")[0] for name in project.logged_columns.features}
+    views = {name.partition("__")[0] for name in project.logged_columns.of_views}
     joined = [view for view in project.feature_views if view.name in views]
     lineage = {
         **{name: [(IMPRESSIONS, name)] for name in project.logged_columns.ids if name not in stream.calendar},
         **{
             name: [(dg.AssetKey(["features", name.partition("__")[0]]), name.partition("__")[2])]
-            for name in project.logged_columns.features
+            for name in project.logged_columns.of_views
         },
     }
 
-    def past(view: FeatureView) -> dg.TimeWindowPartitionMapping:
+    def past(view: View) -> dg.TimeWindowPartitionMapping:
         """A value lives for the view's ttl, and the slice's own rows are stamped before its later impressions."""
         return earlier(slices_within(stream, view.ttl), to=0)
 
@@ -187,7 +225,7 @@ def _logged_inputs(project: Project) -> dg.AssetsDefinition:
         backfill_policy=SINGLE_RUN,
         group_name="features",
         kinds={"feast", "duckdb", "parquet"},
-        code_version=digest(list(project.logged_columns.ids), list(project.logged_columns.features)),
+        code_version=digest(list(project.logged_columns.ids), list(project.logged_columns.of_views)),
         automation_condition=catch_up(stream),
     )
     def logged_inputs(context: dg.AssetExecutionContext, work: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
@@ -201,7 +239,7 @@ def _logged_inputs(project: Project) -> dg.AssetsDefinition:
             impressions = rows_of(work.table("impressions").path(piece))
             frame = pl.DataFrame(read_inputs(work.store, impressions, "logged_inputs"))
             frame = with_calendar(frame, stream).select(
-                "impression_id", "event_timestamp", *columns.ids, *columns.features
+                "impression_id", "event_timestamp", *columns.ids, *columns.of_views
             )
             known = {f"known/{v.name}": _share_known(frame, v.name) for v in joined}
             digests.append(write_slice(context, LOGGED_INPUTS, work.table("logged_inputs"), piece, frame, **known))

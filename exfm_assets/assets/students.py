@@ -12,6 +12,7 @@ from exfm_assets import metadata_keys as keys
 from exfm_assets.assets.common import combined, report_slice, table_schema
 from exfm_assets.assets.features import LOGGED_INPUTS, REGISTRY
 from exfm_assets.assets.plots import ne_plot
+from exfm_assets.assets.predicted import LOGGED_TEACHER_FEATURES
 from exfm_assets.assets.stream import LABELS
 from exfm_assets.assets.teachers import PREDICTIONS, teacher_key
 from exfm_assets.automation import catch_up, refresh_student
@@ -62,7 +63,8 @@ def _specs(project: Project, student: Student) -> list[dg.AssetSpec]:
             kinds={"torch"},
         )  # fmt: skip
 
-    own = [LOGGED_INPUTS, LABELS]
+    second = project.columns_of(student.inputs, where=student.name).of_teachers
+    own = [LOGGED_INPUTS, LABELS, *([LOGGED_TEACHER_FEATURES] if second else [])]
     return [
         spec(
             checkpoint,
@@ -118,6 +120,7 @@ def _students(project: Project) -> dg.AssetsDefinition:
                 }
                 if fit is not None:
                     metadata |= {keys.EXAMPLES_PER_SECOND: fit.examples_per_second, "loss": fit.loss}
+                metadata |= {name: value for name, value in manifest.metrics.items() if name != "loss"}
                 if part == "student" and visit.supervision is not None:
                     metadata |= {keys.COVERAGE: visit.supervision.coverage, keys.LEAKS: visit.supervision.leaks}
                 key = student_key(visit.student, part)
@@ -139,8 +142,8 @@ def _students(project: Project) -> dg.AssetsDefinition:
 
 
 def _order(key: dg.AssetKey) -> int:
-    """Topological: what is judged comes after what is trained."""
-    return PARTS.index("student" if key.path[-1] == "checkpoint" else key.path[-1])
+    """Topological: what is judged comes after what is trained, a student after the control that a lead is over."""
+    return ("control", "checkpoint", "evaluation").index(key.path[-1])
 
 
 def _report_evaluation(

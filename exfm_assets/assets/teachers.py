@@ -35,7 +35,7 @@ def teacher_assets(project: Project) -> list[dg.AssetsDefinition]:
 def _lineage(project: Project, teacher: Teacher) -> Lineage:
     """Every score comes from every input."""
     columns = project.columns_of(teacher.inputs, where=teacher.name)
-    inputs = [(LOGGED_INPUTS, name) for name in (*columns.ids, *columns.features)]
+    inputs = [(LOGGED_INPUTS, name) for name in (*columns.ids, *columns.of_views)]
     scores = [f"{task}_{kind}" for task in teacher.tasks for kind in ("logit", "probability")]
     keyed = {name: [(LOGGED_INPUTS, name)] for name in ("impression_id", "event_timestamp")}
     return {**keyed, **dict.fromkeys(scores, inputs)}

@@ -5,7 +5,7 @@ Belongs here: reading a slice's inputs and labels, and reading the next one ahea
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
 
@@ -16,27 +16,43 @@ from exfm_assets.resources import Workspace
 from exfm_assets.tables import DataError
 from exfm_assets.transforms.inputs import slice_tensors
 from models.batch import SliceTensors
+from projects.project import Columns, Project
 from projects.stream import Slice
 
 
 @dataclass
 class Desk:
-    """One slice's inputs and labels."""
+    """One slice's inputs and labels.
+
+    Args:
+        columns: of ``logged_inputs``, and of ``logged_teacher_features`` where students read them.
+    """
 
     work: Workspace
     piece: Slice
     device: str
     with_labels: bool
+    columns: Columns
 
     @cached_property
     def frame(self) -> pl.DataFrame:
-        return self.work.table("logged_inputs").read([self.piece])
+        logged = self.work.table("logged_inputs").read([self.piece])
+        if not self.columns.of_teachers:
+            return logged
+        theirs = self.work.table("logged_teacher_features").read([self.piece])
+        if not theirs["impression_id"].equals(logged["impression_id"]):
+            raise DataError(
+                f"logged_teacher_features: slice {self.piece.key} has other impressions than logged_inputs: "
+                "materialise logged_teacher_features for it again"
+            )
+        return logged.hstack(theirs.select(self.columns.of_teachers))
 
     @cached_property
     def on_host(self) -> SliceTensors:
         project = self.work.project
         labels = self.work.table("labels").read([self.piece]) if self.with_labels else None
-        return slice_tensors(self.frame, labels, project.logged_columns, project.stream)
+        listed = {name: project.listed_by(name) for name in self.columns.histories}
+        return slice_tensors(self.frame, labels, self.columns, project.stream, listed)
 
     @cached_property
     def tensors(self) -> SliceTensors:
@@ -58,18 +74,31 @@ class Desk:
         return latest if isinstance(latest, datetime) else None
 
 
-def desks(work: Workspace, pieces: Sequence[Slice], device: str, *, with_labels: bool) -> Iterator[Desk]:
+def teachers_columns(project: Project) -> Columns:
+    """What teachers read of a slice."""
+    return project.logged_columns
+
+
+def students_columns(project: Project) -> Columns:
+    """What students read of a slice: teacher features too."""
+    logged, theirs = project.logged_columns, project.teacher_feature_columns.features
+    return replace(logged, features=logged.features + theirs, of_teachers=theirs)
+
+
+def desks(
+    work: Workspace, pieces: Sequence[Slice], device: str, columns: Columns, *, with_labels: bool
+) -> Iterator[Desk]:
     """A desk a slice, in order; while one is worked on, the next is read in a thread of its own.
 
     What can't be read ahead (it may be missing) fails when it is needed, where the error says what for.
     """
     with ThreadPoolExecutor(max_workers=1) as ahead:
-        waiting = [Desk(work, piece, device, with_labels) for piece in pieces]
+        waiting = [Desk(work, piece, device, with_labels, columns) for piece in pieces]
         for place, desk in enumerate(waiting):
             if place + 1 < len(waiting):
                 ahead.submit(_read, waiting[place + 1])
             yield desk
-            waiting[place] = Desk(work, desk.piece, device, with_labels)  # what was read is let go
+            waiting[place] = Desk(work, desk.piece, device, with_labels, columns)  # what was read is let go
 
 
 def _read(desk: Desk) -> None:

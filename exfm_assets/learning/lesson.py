@@ -81,7 +81,10 @@ class Lesson:
 
     def data(self, student: Student, *, supervised: bool) -> dict[str, str]:
         """Digests of all that a student reads of the slice."""
-        data = {table: self.desk.digest(table) for table in ("logged_inputs", "labels")}
+        tables = ["logged_inputs", "labels"]
+        if self.work.project.columns_of(student.inputs, where=student.name).of_teachers:
+            tables.append("logged_teacher_features")
+        data = {table: self.desk.digest(table) for table in tables}
         for name in student.teachers if supervised else ():
             # The newest file's name says which checkpoint scored which inputs: the same scores, the same digest.
             files = files_of(self.work, self.work.project.teacher(name), self.desk.piece)

@@ -27,7 +27,7 @@ def declaration_digest(project: Project, model: Teacher | Student, *, control: b
         if control:
             model = replace(model, distillation=None, teacher=None, lead=None)
     columns = project.columns_of(model.inputs, where=model.name)
-    views = [project.view(name) for name in dict.fromkeys(name.partition("__")[0] for name in columns.features)]
+    views = [project.view(name) for name in dict.fromkeys(name.partition("__")[0] for name in columns.of_views)]
     slicing = [stream.first_slice, stream.slice_length, stream.surface, list(stream.surfaces), stream.tasks]
     return digest(LEARNING_VERSION, model, control, views, stream.id_columns, *slicing)
 

@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 import torch
 
-from exfm_assets.learning.desk import Desk
+from exfm_assets.learning.desk import Desk, students_columns, teachers_columns
 from exfm_assets.learning.leading import lead_of
 from exfm_assets.learning.lesson import EVERY
 from exfm_assets.resources import Workspace
@@ -24,6 +24,7 @@ from models.members import Member
 from models.metrics import evaluate
 from projects.distillation import LeadAware
 from projects.learning import Training
+from projects.project import Columns
 from projects.stream import Slice
 
 Scores = list[np.ndarray | None]  # of each slice: logits, None where nobody was there to score
@@ -40,18 +41,22 @@ class Replay:
     work: Workspace
     pieces: Sequence[Slice]
     device: str
+    columns: Columns
 
     @classmethod
     def of(cls, work: Workspace, device: str) -> "Replay":
-        """Every slice whose inputs and labels are stored."""
+        """Every slice whose inputs and labels are stored; with teacher features if all of them have those."""
         labelled = {piece.key for piece in work.table("labels").stored(work.project.stream)}
         stored = [p for p in work.table("logged_inputs").stored(work.project.stream) if p.key in labelled]
-        return cls(work, stored, device)
+        names = {piece.key for piece in work.table("logged_teacher_features").stored(work.project.stream)}
+        whole = work.project.teacher_feature_columns.features and all(piece.key in names for piece in stored)
+        columns = students_columns(work.project) if whole else teachers_columns(work.project)
+        return cls(work, stored, device, columns)
 
     @cached_property
     def _read(self) -> list[tuple[SliceTensors, pl.DataFrame]]:
         kept = ["impression_id", "event_timestamp", self.work.project.stream.surface.name]
-        desks = [Desk(self.work, piece, self.device, with_labels=True) for piece in self.pieces]
+        desks = [Desk(self.work, piece, self.device, True, self.columns) for piece in self.pieces]
         return [(desk.tensors, desk.frame.select(kept)) for desk in desks]
 
     def __len__(self) -> int:

@@ -17,7 +17,7 @@ def member_of(project: Project, model: Teacher | Student, *, control: bool = Fal
     rows = {column.name: column.rows for column in stream.id_columns}
     item = stream.item.name
     towers = isinstance(model.network, TwoTower)
-    of_items = [view.name for view in project.feature_views if view.entities == (item,)]
+    of_items = [view.name for view in project.all_views if view.entities == (item,)]
     taught = isinstance(model, Student) and model.distillation is not None and not control
     spec = NetworkSpec(
         ids=tuple((name, rows[name]) for name in columns.ids),

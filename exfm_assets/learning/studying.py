@@ -13,7 +13,7 @@ import polars as pl
 
 from exfm_assets.learning.chain import Chain
 from exfm_assets.learning.cohort import Advanced, Cohorts, Study
-from exfm_assets.learning.desk import desks
+from exfm_assets.learning.desk import desks, students_columns
 from exfm_assets.learning.evaluation import Judged, evaluation_rows, served_index, true_logits
 from exfm_assets.learning.leading import control_version, led
 from exfm_assets.learning.lesson import Lesson
@@ -75,7 +75,7 @@ def walk_students(
         DataError: if an input, or a checkpoint that must be continued, does not exist.
     """
     classes, cohorts = [_class(work, one, device) for one in asked], Cohorts()
-    for desk in desks(work, pieces, device, with_labels=True):
+    for desk in desks(work, pieces, device, students_columns(work.project), with_labels=True):
         lesson = Lesson(work, desk, [one.student for one in asked])
         yield from _visit(work, classes, cohorts, lesson)
 

@@ -11,7 +11,7 @@ from datetime import datetime
 
 from exfm_assets.learning.chain import Chain
 from exfm_assets.learning.cohort import Advanced, Cohorts, Study
-from exfm_assets.learning.desk import Desk, desks
+from exfm_assets.learning.desk import Desk, desks, teachers_columns
 from exfm_assets.learning.predictions import Scorer, Stored, already_stored, named_checkpoints, store_predictions
 from exfm_assets.learning.shelf import Shelf
 from exfm_assets.learning.specs import member_of
@@ -45,7 +45,7 @@ def walk_teacher(
     chain = teacher_chain(work, teacher, device)
     older = teacher_chain(work, teacher, device)
     cohorts = Cohorts()
-    for desk in desks(work, pieces, device, with_labels=train):
+    for desk in desks(work, pieces, device, teachers_columns(work.project), with_labels=train):
         started, piece = time.perf_counter(), desk.piece
         stored = _score(work, teacher, chain, older, desk, run_id) if score else None
         advanced = _train(cohorts, chain, desk) if train else None

@@ -3,6 +3,7 @@
 Belongs here: plain functions from polars frames to columns and arrays. Not here: Feast's join, models.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,6 +41,19 @@ def hashed_ids(frame: pl.DataFrame, columns: Columns) -> np.ndarray:
     return np.stack(hashed, axis=1) if hashed else np.empty((frame.height, 0), dtype=np.int64)
 
 
+def hashed_histories(frame: pl.DataFrame, listed: Mapping[str, str]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Lists of ids as hashes of the column that they list: (V,) int64, and offsets (N + 1,); null is an empty list."""
+    from models.hashing import stable_hash
+
+    hashed = {}
+    for name, of in listed.items():
+        lists = frame[name]
+        offsets = np.concatenate([[0], lists.list.len().fill_null(0).to_numpy().cumsum()]).astype(np.int64)
+        values = lists.filter(lists.list.len() > 0).explode()  # an empty list would explode to a null
+        hashed[name] = (stable_hash(values.to_numpy(), salt=of), offsets)
+    return hashed
+
+
 def numbers(frame: pl.DataFrame, columns: Columns) -> np.ndarray:
     """Features as numbers: counts as log(1 + n), 0 where nothing is known; rates as they are, NaN where unknown.
 
@@ -60,17 +74,23 @@ def known_labels(labels: pl.DataFrame, tasks: tuple[str, ...]) -> np.ndarray:
 
 
 def slice_tensors(
-    inputs: pl.DataFrame, labels: pl.DataFrame | None, columns: Columns, stream: Stream
+    inputs: pl.DataFrame,
+    labels: pl.DataFrame | None,
+    columns: Columns,
+    stream: Stream,
+    listed: Mapping[str, str] | None = None,
 ) -> "SliceTensors":
     """A slice as resident tensors, for every model that reads it.
 
     Args:
         inputs: ``logged_inputs`` of the slice.
         labels: its labels, or ``None`` where none are needed (scoring); matched by ``impression_id``.
+        listed: history's column -> the id column whose ids it lists.
     """
     import torch
 
     from models.batch import SliceTensors
+    from models.jagged import Jagged
 
     known = np.full((inputs.height, len(stream.task_names)), np.nan, dtype=np.float32)
     if labels is not None:
@@ -83,4 +103,8 @@ def slice_tensors(
         id_names=columns.ids,
         number_names=columns.features,
         task_names=stream.task_names,
+        histories={
+            name: Jagged(torch.from_numpy(values), torch.from_numpy(offsets))
+            for name, (values, offsets) in hashed_histories(inputs, listed or {}).items()
+        },
     )

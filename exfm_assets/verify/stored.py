@@ -12,6 +12,8 @@ from exfm_assets.resources import Workspace
 from exfm_assets.streams.contract import schema_of
 from exfm_assets.verify.findings import Finding, all_hold
 from projects.features import FeatureView
+from projects.histories import LAST, HistoryView
+from projects.predicted import PredictionView
 from projects.stream import Slice, Stream
 
 Look = Callable[[Workspace, list[Slice]], Finding]
@@ -46,18 +48,17 @@ def contract(table: str) -> Look:
     return look
 
 
-def feature_contract(view: FeatureView) -> Look:
+def feature_contract(view: FeatureView | HistoryView | PredictionView) -> Look:
     """A view's schema, one row a key and stamp, and stamps in (start, end]."""
     key = [*view.entities, "event_timestamp"]
 
     def look(work: Workspace, pieces: list[Slice]) -> Finding:
-        counts = dict.fromkeys(view.count_features, pl.Int64())
-        rates = dict.fromkeys(view.rate_features, pl.Float32())
+        values = _values(view, work.project.stream)
         types = {
             column.name: pl.Int64() if column.dtype is int else pl.String() for column in work.project.stream.id_columns
         }
         entities = {entity: types[entity] for entity in view.entities}
-        expected = {**entities, "event_timestamp": UTC, "created_timestamp": UTC, **counts, **rates}
+        expected = {**entities, "event_timestamp": UTC, "created_timestamp": UTC, **values}
         faults, rows = [], 0
         for piece in pieces:
             frame = work.features(view.name).read([piece])
@@ -70,6 +71,15 @@ def feature_contract(view: FeatureView) -> Look:
         return all_hold(faults, f"{rows:,} rows as declared", rows=rows)
 
     return look
+
+
+def _values(view: FeatureView | HistoryView | PredictionView, stream: Stream) -> dict[str, pl.DataType]:
+    if isinstance(view, HistoryView):
+        listed = next(column for column in stream.id_columns if column.name == view.of)
+        return {LAST: pl.List(pl.String() if listed.dtype is str else pl.Int64())}
+    counts = dict.fromkeys(view.count_features, pl.Int64())
+    numbers = view.number_features if isinstance(view, PredictionView) else view.rate_features
+    return {**counts, **dict.fromkeys(numbers, pl.Float32())}
 
 
 def _faults(frame: pl.DataFrame, expected: Mapping[str, pl.DataType], key: list[str]) -> Iterator[str]:

@@ -1,0 +1,152 @@
+"""Assets of the second channel: a teacher's earlier predictions by entity, and their join to each impression.
+
+Belongs here: which slices a view needs, calling the aggregation and Feast, writing, reporting.
+Not here: the aggregation (transforms/predicted.py), the teacher (teachers.py).
+"""
+
+from datetime import timedelta
+
+import dagster as dg
+import polars as pl
+
+from exfm_assets import metadata_keys as keys
+from exfm_assets.assets.common import Lineage, result, write_slice
+from exfm_assets.assets.features import LOGGED_INPUTS, REGISTRY
+from exfm_assets.assets.stream import IMPRESSIONS
+from exfm_assets.assets.teachers import PREDICTIONS, teacher_key
+from exfm_assets.automation import catch_up
+from exfm_assets.learning.predictions import files_of
+from exfm_assets.partitions import SINGLE_RUN, earlier, slice_partitions, slices_of, slices_within
+from exfm_assets.resources import Workspace
+from exfm_assets.transforms.inputs import rows_of
+from exfm_assets.transforms.predicted import bucket, needed, predicted
+from projects.predicted import PredictionView, known_after
+from projects.project import Project, digest
+from projects.stream import Slice
+
+LOGGED_TEACHER_FEATURES = dg.AssetKey("logged_teacher_features")
+
+
+def predicted_key(view: PredictionView) -> dg.AssetKey:
+    return dg.AssetKey(["features", view.name])
+
+
+def predicted_assets(project: Project) -> list[dg.AssetsDefinition]:
+    """One asset a prediction view, and the logged join if a student reads any."""
+    views = [_view(project, view) for view in project.prediction_views]
+    return [*views, *([_logged(project)] if project.teacher_feature_columns.features else [])]
+
+
+def _reach(project: Project, view: PredictionView) -> int:
+    """Slices that a row looks back: its longest window, one more that just left, and how late predictions are known."""
+    after = known_after(project.teacher(view.teacher), project.stream)
+    return slices_within(project.stream, max(view.windows) + after) + 1
+
+
+def _lineage(project: Project, view: PredictionView) -> Lineage:
+    predictions = teacher_key(project.teacher(view.teacher), PREDICTIONS)
+    logits = [(predictions, f"{task}_logit") for task in view.tasks]
+    return {**{e: [(IMPRESSIONS, e)] for e in view.entities}, **dict.fromkeys(view.features, logits)}
+
+
+def _view(project: Project, view: PredictionView) -> dg.AssetsDefinition:
+    stream, teacher = project.stream, project.teacher(view.teacher)
+    past = earlier(_reach(project, view), to=0)
+
+    @dg.asset(
+        key=predicted_key(view),
+        deps=[
+            dg.AssetDep(IMPRESSIONS, partition_mapping=past),
+            dg.AssetDep(teacher_key(teacher, PREDICTIONS), partition_mapping=past),
+        ],
+        partitions_def=slice_partitions(stream),
+        backfill_policy=SINGLE_RUN,
+        group_name="features",
+        kinds={"polars", "parquet"},
+        code_version=digest(view, teacher.lag),
+        automation_condition=catch_up(stream),
+        description=(
+            f"What teacher {teacher.name} said of each {', '.join(view.entities)}'s earlier impressions, of "
+            "predictions known at the stamp; students read it as input features."
+        ),
+    )
+    def teacher_features(context: dg.AssetExecutionContext, work: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
+        pieces = slices_of(stream, context.partition_keys)
+        after = known_after(teacher, stream)
+        buckets: dict[str, pl.DataFrame] = {}
+        digests: list[str] = []
+        schema: dict[str, pl.DataType] = {}
+        for piece in pieces:
+            leaks = 0
+            wanted = needed(view, stream, after, piece.end)
+            for earlier_piece in wanted:
+                if earlier_piece.key not in buckets:
+                    buckets[earlier_piece.key], kept_out = _bucket(work, view, earlier_piece)
+                    leaks += kept_out
+            buckets = {one.key: buckets[one.key] for one in wanted}
+            frame = predicted(view, stream, after, buckets, piece.end)
+            noted = {keys.LEAKS: leaks, "slices known": len(wanted)}
+            digests.append(write_slice(context, predicted_key(view), work.features(view.name), piece, frame, **noted))
+            schema = dict(frame.schema)
+        return result(predicted_key(view), digests, schema, _lineage(project, view))
+
+    return teacher_features
+
+
+def _bucket(work: Workspace, view: PredictionView, piece: Slice) -> tuple[pl.DataFrame, int]:
+    """A slice's newest predictions by entity; a slice that nobody scored adds none."""
+    impressions = work.table("impressions").read([piece])
+    files = files_of(work, work.project.teacher(view.teacher), piece)
+    columns = ["impression_id", "trained_until", *(f"{task}_logit" for task in view.tasks)]
+    if files:
+        return bucket(view, impressions, pl.read_parquet(files[-1], columns=columns))
+    logits = {f"{task}_logit": pl.Float32() for task in view.tasks}
+    none = pl.DataFrame(schema={"impression_id": pl.Int64(), "trained_until": pl.Datetime("us", "UTC"), **logits})
+    return bucket(view, impressions, none)
+
+
+def _logged(project: Project) -> dg.AssetsDefinition:
+    stream, columns = project.stream, project.teacher_feature_columns
+    used = {name.partition("__")[0] for name in columns.features}
+    joined = [view for view in project.prediction_views if view.name in used]
+    lineage = {
+        name: [(dg.AssetKey(["features", name.partition("__")[0]]), name.partition("__")[2])]
+        for name in columns.features
+    }
+
+    def past(ttl: timedelta) -> dg.TimeWindowPartitionMapping:
+        return earlier(slices_within(stream, ttl), to=0)
+
+    @dg.asset(
+        key=LOGGED_TEACHER_FEATURES,
+        deps=[
+            IMPRESSIONS,
+            LOGGED_INPUTS,
+            REGISTRY,
+            *(dg.AssetDep(predicted_key(view), partition_mapping=past(view.ttl)) for view in joined),
+        ],
+        partitions_def=slice_partitions(stream),
+        backfill_policy=SINGLE_RUN,
+        group_name="features",
+        kinds={"feast", "duckdb", "parquet"},
+        code_version=digest(list(columns.features)),
+        automation_condition=catch_up(stream),
+    )
+    def logged_teacher_features(
+        context: dg.AssetExecutionContext, work: dg.ResourceParam[Workspace]
+    ) -> dg.MaterializeResult:
+        """Teacher features as of each impression, by Feast; apart from ``logged_inputs``, which teachers read."""
+        from feature_repo.store import read_inputs
+
+        digests: list[str] = []
+        schema: dict[str, pl.DataType] = {}
+        for piece in slices_of(stream, context.partition_keys):
+            impressions = rows_of(work.table("impressions").path(piece))
+            frame = pl.DataFrame(read_inputs(work.store, impressions, "logged_teacher_features"))
+            frame = frame.select("impression_id", "event_timestamp", *columns.features)
+            table = work.table("logged_teacher_features")
+            digests.append(write_slice(context, LOGGED_TEACHER_FEATURES, table, piece, frame))
+            schema = dict(frame.schema)
+        return result(LOGGED_TEACHER_FEATURES, digests, schema, lineage)
+
+    return logged_teacher_features
