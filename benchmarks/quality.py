@@ -19,6 +19,7 @@ from scipy import stats  # type: ignore[import-untyped]
 
 from benchmarks.harness import machine
 from benchmarks.quality_arms import METHODS, TEACHER, Question, questions, single, stage, with_teacher_features
+from exfm_assets.learning.desk import teachers_columns
 from exfm_assets.learning.replay import Replay, Scores, Taught, judged, of_surface, study, teach
 from exfm_assets.learning.specs import member_of
 from models.members import Member
@@ -150,33 +151,35 @@ def main(arguments: list[str] | None = None) -> None:
     asked = parser.parse_args(arguments)
     console = Console(highlight=False, soft_wrap=True)
     work = stage(console)
-    replay = Replay.of(work, work.device)
+    replay = Replay.of(work, work.device, teachers_columns(work.project))
     first: list[Run] = []
     table: list[Run] = []
     for seed in range(asked.seeds):
+        scores = {}
         for teacher in work.project.teachers:
-            mine = [one for one in questions(work.project) if one.student.teachers == (teacher.name,)]
-            training = with_seed(teacher.training, seed)
-            scores = teach(replay, member_of(work.project, teacher), training, [teacher.lag])[teacher.lag]
-            featured = with_teacher_features(replay, teacher, scores)
-            for question in mine:
-                if question.inputs == "same" and not question.teacher_features:
-                    first.append(teacher_first(replay, seed, teacher, scores, question))
-                table.append(
-                    methods(featured if question.teacher_features else replay, seed, teacher, scores, question)
-                )
+            member, training = member_of(work.project, teacher), with_seed(teacher.training, seed)
+            scores[teacher.name] = teach(replay, member, training, [teacher.lag])[teacher.lag]
+        featured = with_teacher_features(replay, scores)
+        for question in questions(work.project):
+            teacher = work.project.teacher(question.student.teachers[0])
+            if question.inputs == "same" and not question.teacher_features:
+                first.append(teacher_first(replay, seed, teacher, scores[teacher.name], question))
+            slices = featured if question.teacher_features else replay
+            table.append(methods(slices, seed, teacher, scores[teacher.name], question))
         console.print(f"seed {seed}: {len(table)} students judged")
-    results = {"teachers": summary(replay, first, "single"), "methods": summary(replay, table, "none")}
-    show(
-        console,
-        "the teacher against one student given the same inputs (both trained on the slice before)",
-        results["teachers"],
-    )
-    show(console, "methods against the control (served checkpoints)", results["methods"])
-    asked.out.parent.mkdir(parents=True, exist_ok=True)
-    content = {"machine": machine(), "project": work.project.name, "seeds": asked.seeds}
-    asked.out.write_text(json.dumps({**content, **{k: v.to_dicts() for k, v in results.items()}}, indent=1))
+        _publish(console, asked.out, replay, first, table)
     console.print(f"\n{work.project.name}, {asked.seeds} seeds, second half of {len(replay)} slices; {asked.out.name}")
+
+
+def _publish(console: Console, out: Path, replay: Replay, first: list[Run], table: list[Run]) -> None:
+    """Write what is known after each seed, so that a run that is stopped leaves what it found."""
+    results = {"teachers": summary(replay, first, "single"), "methods": summary(replay, table, "none")}
+    title = "the teacher against one student given the same inputs (both trained on the slice before)"
+    show(console, title, results["teachers"])
+    show(console, "methods against the control (served checkpoints)", results["methods"])
+    out.parent.mkdir(parents=True, exist_ok=True)
+    content = {"machine": machine(), "project": replay.work.project.name}
+    out.write_text(json.dumps({**content, **{name: rows.to_dicts() for name, rows in results.items()}}, indent=1))
 
 
 if __name__ == "__main__":

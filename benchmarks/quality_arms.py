@@ -6,7 +6,7 @@ Belongs here: the arms. Not here: how they are run, summed up and shown (quality
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -107,19 +107,25 @@ def stage(console: Console) -> Workspace:
     return work
 
 
-def with_teacher_features(replay: Replay, teacher: Teacher, scores: Scores) -> Replay:
-    """The same slices with the project's prediction views, made of these scores as the graph makes them."""
-    work = replay.work
-    views = [view for view in work.project.prediction_views if view.teacher == teacher.name]
+def with_teacher_features(replay: Replay, scores: Mapping[str, Scores]) -> Replay:
+    """The same slices with the project's prediction views, made of these scores as the graph makes them.
+
+    Args:
+        scores: of each teacher that a view names.
+    """
+    work, views = replay.work, replay.work.project.prediction_views
     shown = [work.table("impressions").read([piece]) for piece in replay.pieces]
-    rows = {view.name: _view_rows(replay, view, teacher, scores, shown) for view in views}
+    rows = {
+        view.name: _view_rows(replay, view, work.project.teacher(view.teacher), scores[view.teacher], shown)
+        for view in views
+    }
     columns = Columns(ids=(), features=tuple(f"{view.name}__{name}" for view in views for name in view.features))
     extended = []
-    for place, (tensors, frame) in enumerate(replay._read):
-        joined = frame.select("impression_id", "event_timestamp")
+    for place in range(len(replay)):
+        joined = replay.frame(place).select("impression_id", "event_timestamp")
         for view in views:
             joined = _joined(joined, shown[place], view, rows[view.name])
-        extended.append((_extended(tensors, columns, numbers(joined, columns)), frame))
+        extended.append((_extended(replay.tensors(place), columns, numbers(joined, columns)), replay.frame(place)))
     featured = Replay(work, replay.pieces, replay.device, replay.columns)
     featured.__dict__["_read"] = extended
     return featured
@@ -152,7 +158,9 @@ def _joined(joined: pl.DataFrame, shown: pl.DataFrame, view: PredictionView, row
     asked = joined.join(shown.select("impression_id", *keys), on="impression_id", how="left", maintain_order="left")
     newest = rows.drop("created_timestamp").sort("event_timestamp")
     asked = asked.with_row_index("row").sort("event_timestamp")
-    found = asked.join_asof(newest, on="event_timestamp", by=keys, tolerance=view.ttl).sort("row")
+    found = asked.join_asof(newest, on="event_timestamp", by=keys, tolerance=view.ttl, check_sortedness=False).sort(
+        "row"
+    )
     return joined.hstack(found.select(pl.col(name).alias(f"{view.name}__{name}") for name in view.features))
 
 

@@ -1,11 +1,13 @@
-"""The default project: a simulated feed, search and video stream of 14 days, one teacher, five students."""
+"""The default project: a simulated feed, search and video stream of 14 days, one teacher, six students."""
 
 from datetime import UTC, datetime, timedelta
 
-from projects.distillation import AuxiliaryHead, KnowledgeDistillation, StudentAdapter
+from projects.distillation import AuxiliaryHead, KnowledgeDistillation, LeadAware, StudentAdapter
 from projects.features import FeatureView
+from projects.histories import HistoryView
 from projects.learning import Student, Teacher, Training
 from projects.networks import DCNv2
+from projects.predicted import PredictionView
 from projects.project import Project
 from projects.simulation import Simulation
 from projects.stream import Column, Stream, Task
@@ -13,6 +15,10 @@ from projects.stream import Column, Stream, Task
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 FIRST = datetime(2026, 1, 1, tzinfo=UTC)
 SEEN_BY_STUDENTS = ("user_id", "item_id", "device", "country", "hour_of_day")
+SEEN_BY_TEACHERS = (
+    *SEEN_BY_STUDENTS, "surface", "user_activity", "item_activity", "user_surface_activity", "user_history"
+)  # fmt: skip
+OPINIONS = ("user_opinion", "item_opinion")
 SMALL = DCNv2(embedding=8, cross=1, hidden=(32,))
 MEDIUM = DCNv2(embedding=8, cross=2, hidden=(64, 32))
 
@@ -39,6 +45,12 @@ def _activity(name: str, *entities: str, online: bool = False, interactions: boo
     )  # fmt: skip
 
 
+def _opinion(name: str, entity: str) -> PredictionView:
+    return PredictionView(
+        name=name, teacher="large", tasks=("click", "convert"), entities=(entity,), windows=(DAY, 3 * DAY, 7 * DAY)
+    )
+
+
 PROJECT = Project(
     name="simulated",
     stream=STREAM,
@@ -47,12 +59,17 @@ PROJECT = Project(
         _activity("user_activity", "user_id"),
         _activity("item_activity", "item_id", online=True),
         _activity("user_surface_activity", "user_id", "surface", interactions=False),
+        HistoryView(
+            name="user_history", entity="user_id", of="item_id", source="interactions",
+            length=20, window=7 * DAY, every=HOUR,
+        ),
     ),
+    prediction_views=(_opinion("user_opinion", "user_id"), _opinion("item_opinion", "item_id")),
     teachers=(
         Teacher(
             name="large",
             tasks=("click", "convert"),
-            inputs=(*SEEN_BY_STUDENTS, "surface", "user_activity", "item_activity", "user_surface_activity"),
+            inputs=SEEN_BY_TEACHERS,
             network=DCNv2(embedding=16, cross=2, hidden=(128, 64), experts=4),
             training=Training(batch_size=1024, learning_rate=1e-3, table_learning_rate=0.02),
         ),
@@ -61,6 +78,10 @@ PROJECT = Project(
         Student(
             name="feed_click", surface="feed", task="click", inputs=SEEN_BY_STUDENTS, network=SMALL,
             teacher="large", distillation=AuxiliaryHead(weight=4.0),
+        ),
+        Student(
+            name="feed_click_both", surface="feed", task="click", inputs=(*SEEN_BY_STUDENTS, *OPINIONS), network=SMALL,
+            teacher="large", distillation=AuxiliaryHead(weight=4.0), lead=LeadAware(),
         ),
         Student(
             name="search_click", surface="search", task="click", inputs=SEEN_BY_STUDENTS, network=SMALL,

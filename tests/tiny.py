@@ -29,9 +29,16 @@ def tiny_project(**changes: object) -> Project:
     )
     distillations = (AuxiliaryHead(weight=2.0), AuxiliaryHead(weight=2.0, adapter=StudentAdapter()))
     students = tuple(
-        replace(student, network=network, training=training, distillation=distillation, gate=Gate(tolerance=1.0))
+        replace(
+            student,
+            name=student.name.removesuffix("_both"),
+            network=network,
+            training=training,
+            distillation=distillation,
+            gate=Gate(tolerance=1.0),
+        )
         for student, distillation in zip(
-            (simulated.PROJECT.student("feed_click"), simulated.PROJECT.student("feed_convert")),
+            (simulated.PROJECT.student("feed_click_both"), simulated.PROJECT.student("feed_convert")),
             distillations,
             strict=True,
         )

@@ -11,6 +11,7 @@ import polars as pl
 from exfm_assets import metadata_keys as keys
 from exfm_assets.assets.features import LOGGED_INPUTS
 from exfm_assets.assets.plots import draw_lines
+from exfm_assets.assets.predicted import LOGGED_TEACHER_FEATURES
 from exfm_assets.assets.stream import LABELS
 from exfm_assets.partitions import SINGLE_RUN
 from exfm_assets.resources import Workspace
@@ -24,10 +25,11 @@ GROUP = "studies"
 def study_assets(project: Project) -> list[dg.AssetsDefinition]:
     if not any(student.distillation is not None for student in project.students):
         return []
+    second = [LOGGED_TEACHER_FEATURES] if project.teacher_feature_columns.features else []
 
     @dg.asset(
         key=FRESHNESS_COST,
-        deps=[LOGGED_INPUTS, LABELS],
+        deps=[LOGGED_INPUTS, LABELS, *second],
         backfill_policy=SINGLE_RUN,
         group_name=GROUP,
         kinds={"torch", "matplotlib"},

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import polars as pl
 
+from exfm_assets.learning.desk import students_columns
 from exfm_assets.learning.replay import Replay, Taught, judged, of_surface, rows_name, study, teach
 from exfm_assets.learning.specs import member_of
 from exfm_assets.resources import Workspace
@@ -37,7 +38,7 @@ def freshness_cost(work: Workspace, device: str) -> Iterator[pl.DataFrame]:
     The teacher is trained once and scores with every lag; a student's versions, one a lag, and its control pass over
     the slices together. Students with several teachers are left out: which one is stale would not be said.
     """
-    replay = Replay.of(work, device)
+    replay = Replay.of(work, device, students_columns(work.project))
     lags = tuple(lag for lag in LAGS if lag < len(replay) - 1)
     for teacher in work.project.teachers:
         scores = teach(replay, member_of(work.project, teacher), teacher.training, lags)

@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 import torch
 
-from exfm_assets.learning.desk import Desk, students_columns, teachers_columns
+from exfm_assets.learning.desk import Desk
 from exfm_assets.learning.leading import lead_of
 from exfm_assets.learning.lesson import EVERY
 from exfm_assets.resources import Workspace
@@ -44,14 +44,13 @@ class Replay:
     columns: Columns
 
     @classmethod
-    def of(cls, work: Workspace, device: str) -> "Replay":
-        """Every slice whose inputs and labels are stored; with teacher features if all of them have those."""
-        labelled = {piece.key for piece in work.table("labels").stored(work.project.stream)}
-        stored = [p for p in work.table("logged_inputs").stored(work.project.stream) if p.key in labelled]
-        names = {piece.key for piece in work.table("logged_teacher_features").stored(work.project.stream)}
-        whole = work.project.teacher_feature_columns.features and all(piece.key in names for piece in stored)
-        columns = students_columns(work.project) if whole else teachers_columns(work.project)
-        return cls(work, stored, device, columns)
+    def of(cls, work: Workspace, device: str, columns: Columns) -> "Replay":
+        """Every slice whose tables are stored: inputs, labels, and teacher features where the columns name any."""
+        tables = ["logged_inputs", "labels", *(["logged_teacher_features"] if columns.of_teachers else [])]
+        stored = [{piece.key for piece in work.table(name).stored(work.project.stream)} for name in tables]
+        whole = set.intersection(*stored)
+        pieces = [piece for piece in work.table("labels").stored(work.project.stream) if piece.key in whole]
+        return cls(work, pieces, device, columns)
 
     @cached_property
     def _read(self) -> list[tuple[SliceTensors, pl.DataFrame]]:
