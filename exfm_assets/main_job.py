@@ -9,6 +9,7 @@ Belongs here: what ``make run`` shows. Not here: anything that the graph itself 
 import argparse
 import os
 import re
+import shlex
 import subprocess
 import sys
 import time
@@ -79,7 +80,7 @@ def _materialise(console: Console, state: State, select: str, slices: str, *, qu
     command = ["dagster", "asset", "materialize", "-m", "exfm_assets.definitions", "--select", select]
     command += ["--partition-range", slices]
     home = dagster_home()
-    console.print(f"DAGSTER_HOME={_short(home)} " + " ".join(part if part != "*" else "'*'" for part in command))
+    console.print(f"DAGSTER_HOME={_short(home)} " + shlex.join(command))
     log = state.folder / "logs" / f"run-{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.getpid()}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     env = {**os.environ, "DAGSTER_HOME": str(home), "PYTHONUNBUFFERED": "1"}

@@ -48,7 +48,7 @@ def _save(folder: Path, name: str, state: dict[str, Tensor], manifest_of: Callab
     aside = aside_of(folder)
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
-    save_file({key: value.detach().cpu().contiguous() for key, value in state.items()}, aside / name)
+    save_file(_apart(state), aside / name)
     manifest = manifest_of(_sha256(aside / name))
     (aside / FILE).write_text(manifest.to_json(), encoding="utf-8")
     for path in (aside / name, aside / FILE):
@@ -64,6 +64,17 @@ def _save(folder: Path, name: str, state: dict[str, Tensor], manifest_of: Callab
     else:
         aside.rename(folder)
     return manifest
+
+
+def _apart(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors on the host that share no memory, as safetensors wants them; only what does share is copied."""
+    saved, seen = {}, set()
+    for key, value in state.items():
+        host = value.detach().cpu().contiguous()
+        memory = host.untyped_storage()
+        saved[key] = host.clone() if memory.data_ptr() in seen else host
+        seen.add(memory.data_ptr())
+    return saved
 
 
 def _manifest(learner: Learner, weights: str, fields: dict[str, Any]) -> Manifest:

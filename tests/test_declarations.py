@@ -106,7 +106,15 @@ def with_student(**changes: object) -> Project:
         (lambda: with_student(inputs=("teacher_large",)), "'teacher_large' is not a column or a feature"),
         (lambda: with_student(teacher=None), "None can't supervise AuxiliaryHead: name a teacher"),
         (lambda: with_student(network=DCNv2(experts=2)), "experts=2 is for teachers"),
-        (lambda: replace(PROJECT, teachers=(replace(TEACHER, tasks=("click",)),)), "does not predict 'convert'"),
+        (
+            lambda: replace(
+                PROJECT,
+                teachers=(replace(TEACHER, tasks=("click",)),),
+                prediction_views=(),
+                students=(PROJECT.student("feed_convert"),),
+            ),
+            "does not predict 'convert'",
+        ),
         (lambda: replace(PROJECT, teachers=(TEACHER, TEACHER)), "Project.teachers: 'large' is declared twice"),
         (lambda: replace(TEACHER, lag=0), "Teacher(large).lag: 0 is too small: use 1 or more"),
         (lambda: replace(PROJECT, feature_views=(replace(VIEW, rates=("clik",)),)), "'clik' is not a declared task"),

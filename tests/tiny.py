@@ -9,7 +9,7 @@ from pathlib import Path
 
 from exfm_assets.resources import Workspace
 from projects import simulated
-from projects.distillation import AuxiliaryHead, StudentAdapter
+from projects.distillation import AuxiliaryHead, LeadAware, StudentAdapter
 from projects.learning import Gate, Training
 from projects.networks import DCNv2
 from projects.project import Project
@@ -36,10 +36,12 @@ def tiny_project(**changes: object) -> Project:
             training=training,
             distillation=distillation,
             gate=Gate(tolerance=1.0),
+            lead=lead,
         )
-        for student, distillation in zip(
+        for student, distillation, lead in zip(
             (simulated.PROJECT.student("feed_click_both"), simulated.PROJECT.student("feed_convert")),
             distillations,
+            (None, LeadAware(slices=2)),
             strict=True,
         )
     )

@@ -11,6 +11,7 @@ import dagster as dg
 import polars as pl
 
 from exfm_assets.definitions import build_defs
+from exfm_assets.main_job import EVERYDAY
 from exfm_assets.resources import Workspace
 
 AUDIT = ("created_timestamp", "run_id")  # of predictions: when and by which run, not what
@@ -24,9 +25,9 @@ def run(
     select: str | None = None,
     instance: dg.DagsterInstance | None = None,
 ) -> dg.ExecuteInProcessResult:
-    """Materialise a range of slices, of all assets or of a selection; failures are in the result."""
+    """Materialise a range of slices, of all assets but studies, or of a selection; failures are in the result."""
     defs = build_defs(work)
-    selection = dg.AssetSelection.from_string(select) if select else None
+    selection = dg.AssetSelection.from_string(select or EVERYDAY)
     return dg.materialize(
         [*(defs.assets or []), *(defs.asset_checks or [])],
         selection=selection,

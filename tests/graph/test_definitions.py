@@ -42,17 +42,18 @@ def test_assets_are_what_is_declared() -> None:
     graph = build_defs(Workspace(simulated.PROJECT)).resolve_asset_graph()
     keys = {key.to_user_string() for key in graph.get_all_asset_keys()}
     stream = {"simulated_log", "impressions", "outcomes", "interactions", "labels"}
-    features = {"feature_registry", "online_store", "logged_inputs"}
-    views = {f"features/{view.name}" for view in simulated.PROJECT.feature_views}
+    features = {"feature_registry", "online_store", "logged_inputs", "logged_teacher_features"}
+    views = {f"features/{view.name}" for view in simulated.PROJECT.all_views}
     teachers = {"teacher/large/checkpoint", "teacher/large/predictions"}
     parts = ("checkpoint", "control", "evaluation", "release")
     students = {f"student/{student.name}/{part}" for student in simulated.PROJECT.students for part in parts}
-    assert keys == stream | features | views | teachers | students | {"release_gates", "drift_report", "report"}
+    upkeep = {"release_gates", "drift_report", "report", "freshness_cost"}
+    assert keys == stream | features | views | teachers | students | upkeep
     for key in graph.get_all_asset_keys():
         node = graph.get(key)
         assert node.description and node.group_name != "default" and node.kinds
         assert node.backfill_policy == dg.BackfillPolicy.single_run()
-        assert node.automation_condition is not None
+        assert node.automation_condition is not None or key.path[-1] == "freshness_cost"  # a study is asked for
 
 
 def test_only_releases_promise_freshness() -> None:

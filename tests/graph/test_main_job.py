@@ -6,10 +6,13 @@ from pathlib import Path
 
 import dagster as dg
 import polars as pl
+import pytest
 
 from exfm_assets import metadata_keys as keys
 from exfm_assets.learning.evaluation import served_index
+from exfm_assets.learning.freshness import freshness_cost
 from exfm_assets.learning.releasing import current_release
+from exfm_assets.learning.shelf import Shelf
 from models.checkpoint import load_checkpoint
 from models.manifest import load_manifest
 from projects.distillation import KnowledgeDistillation
@@ -22,7 +25,7 @@ def test_everything_is_materialised_and_every_check_passes(ran: Ran) -> None:
     assert ran.result.success
     assert failed_checks(ran.result) == []
     graph = {key for spec in ran.result.get_asset_materialization_events() for key in [spec.asset_key]}
-    assert len(graph) == 24
+    assert len(graph) == 28
     for name in ("impressions", "outcomes", "interactions", "labels", "logged_inputs"):
         assert len(ran.work.table(name).stored(ran.work.project.stream)) == SLICES
 
@@ -194,3 +197,41 @@ def test_a_student_that_was_not_trained_further_is_judged_by_what_was_there(tmp_
     newest = load_manifest(folder / stream.slice_at(1).folder)
     assert judged.filter(pl.col("model") == "student")["checkpoint"].to_list() == [newest.version]
     assert (folder / stream.slice_at(1).folder / "weights.safetensors").is_file()  # looking drops nothing
+
+
+def test_a_lead_aware_student_needs_its_control_and_records_leads_of_earlier_slices_only(
+    ran: Ran, tmp_path: Path
+) -> None:
+    student = ran.work.project.student("feed_convert")
+    assert student.lead is not None
+    shelf = Shelf.of(ran.work, student)
+    measured = [shelf.manifest(ran.work.project.stream.slice_at(index)).metrics for index in range(SLICES)]
+    leads: list[float] = []
+    for metrics in measured:
+        # The share of a slice follows from the leads before it; its own lead counts from the next slice on.
+        assert metrics["share/large"] == student.lead.share(leads)
+        if metrics.get("lead/large") is not None:
+            leads.append(float(metrics["lead/large"] or 0.0))
+    assert len(leads) == SLICES - 1  # nobody had scored the first slice
+    work = tiny_workspace(tmp_path)
+    assert run(work, FIRST, "2026-01-02", select='not key:"student/*"').success
+    alone = run(work, FIRST, "2026-01-02", select='key:"student/feed_convert/checkpoint"')
+    assert not alone.success
+    said = str(
+        next(event for event in alone.all_events if event.event_type_value == "STEP_FAILURE").event_specific_data
+    )
+    assert "materialise student/feed_convert/control" in said
+
+
+def test_the_cost_of_a_stale_teacher_is_what_replaying_each_lag_alone_gives(ran: Ran) -> None:
+    rows = pl.concat(freshness_cost(ran.work, "cpu"))
+    assert set(rows["student"]) == {student.name for student in ran.work.project.students}
+    assert set(rows["lag"]) == {1, 2}
+    stored = ran.work.evaluations("feed_click")
+    judged = stored.read(stored.stored(ran.work.project.stream))
+    # With lag 1 the replay is the walk that was materialised, on the slices that every lag has scored.
+    late = judged.filter(pl.col("slice") >= "2026-01-03", pl.col("ne").is_finite())
+    means = dict(late.group_by("model").agg(pl.col("ne").mean()).iter_rows())
+    mine = rows.filter(pl.col("student") == "feed_click", pl.col("lag") == 1).row(0, named=True)
+    for model in ("student", "control", "teacher"):
+        assert mine[f"ne_{model}"] == pytest.approx(means[model], rel=1e-4)

@@ -37,9 +37,10 @@ def _skew(ran: Ran, view: View, before: timedelta = timedelta(0)) -> tuple[int, 
 
 
 def _equal(one: object, other: object) -> bool:
-    if isinstance(one, list | pl.Series) or isinstance(other, list | pl.Series):
+    if any(isinstance(side, list | pl.Series) for side in (one, other)):
         # Feast's online store knows no empty list: it gives a null back.
-        return [*(one or [])] == [*(other or [])]  # type: ignore[misc, operator]
+        mine, theirs = ([] if side is None else list(side) for side in (one, other))  # type: ignore[call-overload]
+        return bool(mine == theirs)
     return one is other or (one is not None and other is not None and np.float32(one) == np.float32(other))  # type: ignore[arg-type]
 
 

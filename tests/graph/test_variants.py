@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -14,6 +15,7 @@ from exfm_assets.resources import Workspace
 from exfm_assets.streams.simulator import simulate, write_log
 from models.manifest import load_manifest
 from projects.distillation import AuxiliaryHead
+from projects.histories import HistoryView
 from projects.learning import Student, Teacher
 from projects.project import Project
 from projects.state import State
@@ -32,12 +34,18 @@ def lagging(project: Project) -> Project:
 def two_teachers(project: Project) -> Project:
     second: Teacher = replace(project.teachers[0], name="second", tasks=("convert",))
     first, last = project.students
-    return replace(project, teachers=(project.teachers[0], second), students=(first, replace(last, teacher="second")))
+    return replace(
+        project, teachers=(project.teachers[0], second), students=(first, replace(last, teacher=("large", "second")))
+    )
 
 
 def labels_only(project: Project) -> Project:
-    students = tuple(replace(student, teacher=None, distillation=None) for student in project.students)
-    return replace(project, teachers=(), students=students)
+    views = {view.name for view in project.prediction_views}
+    students = tuple(
+        replace(one, teacher=None, distillation=None, lead=None, inputs=tuple(i for i in one.inputs if i not in views))
+        for one in project.students
+    )
+    return replace(project, teachers=(), students=students, prediction_views=())
 
 
 def teachers_only(project: Project) -> Project:
@@ -52,25 +60,39 @@ def all_surfaces(project: Project) -> Project:
 def words_for_ids(project: Project) -> Project:
     stream = project.stream
     named = replace(stream, user=Column(name="uid", rows=256, dtype=str), item=Column(name="ad", rows=64, dtype=str))
-    views = tuple(
-        replace(view, entities=tuple({"user_id": "uid", "item_id": "ad"}.get(e, e) for e in view.entities))
-        for view in project.feature_views
-    )
+    named_so = {"user_id": "uid", "item_id": "ad"}
+
+    def keyed(view: Any) -> Any:
+        if isinstance(view, HistoryView):
+            return replace(view, entity="uid", of="ad")
+        return replace(view, entities=tuple(named_so.get(entity, entity) for entity in view.entities))
+
+    views, opinions = (tuple(map(keyed, kind)) for kind in (project.feature_views, project.prediction_views))
 
     def renamed(inputs: tuple[str, ...]) -> tuple[str, ...]:
         return tuple({"user_id": "uid", "item_id": "ad"}.get(name, name) for name in inputs)
 
     teachers = tuple(replace(one, inputs=renamed(one.inputs)) for one in project.teachers)
     students = tuple(replace(one, inputs=renamed(one.inputs)) for one in project.students)
-    return replace(project, stream=named, feature_views=views, teachers=teachers, students=students)
+    return replace(
+        project, stream=named, feature_views=views, prediction_views=opinions, teachers=teachers, students=students
+    )
 
 
 def six_hours(project: Project) -> Project:
     stream = replace(project.stream, slice_length=6 * HOUR, until=project.stream.first_slice + 30 * HOUR)
-    views = tuple(replace(view, every=6 * HOUR, windows=(6 * HOUR, 24 * HOUR)) for view in project.feature_views)
+    windows = (6 * HOUR, 24 * HOUR)
+    views = tuple(
+        view if isinstance(view, HistoryView) else replace(view, every=6 * HOUR, windows=windows)
+        for view in project.feature_views
+    )
+    opinions = tuple(replace(view, windows=windows) for view in project.prediction_views)
     inputs = tuple(name for name in project.students[0].inputs if ":" not in name)
     students = tuple(replace(student, inputs=inputs) for student in project.students)
-    return replace(project, stream=stream, feature_views=views, students=students)
+    teachers = tuple(replace(one, lag=2) for one in project.teachers)  # in time for clicks: conversions close late
+    return replace(
+        project, stream=stream, feature_views=views, prediction_views=opinions, teachers=teachers, students=students
+    )
 
 
 VARIANTS = [lagging, two_teachers, labels_only, teachers_only, all_surfaces, words_for_ids, six_hours]
