@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 RANGE ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-slow ui bench bench-retrieval bench-retrieval-large feast-tests clean
+.PHONY: help run test test-slow ui bench bench-retrieval bench-retrieval-large bench-quality bench-gpu feast-tests clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +40,12 @@ bench-retrieval: $(READY) ## point-in-time joins against Feast's duckdb store, a
 
 bench-retrieval-large: $(READY) ## 20 million rows x 3 views to parquet under a memory limit
 	@$(BIN)/python -m benchmarks.retrieval_large
+
+bench-quality: $(READY) ## methods against their controls over paired seeds: SEEDS=5, EXFM_PROJECT as in run
+	@$(BIN)/python -m benchmarks.quality --seeds $${SEEDS:-5}
+
+bench-gpu: $(READY) ## training and scoring against the machine's limits, on a GPU where there is one
+	@$(BIN)/python -m benchmarks.gpu
 
 feast-tests: $(READY) ## Feast's own offline-store tests: FEAST=path of a checkout
 	@$(BIN)/python -m feature_repo.asof.feast_tests '$(FEAST)'

@@ -8,8 +8,8 @@ starred where a paired t-test over seeds gives p < .05.
 
 import argparse
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,38 +20,33 @@ from scipy import stats  # type: ignore[import-untyped]
 from benchmarks.harness import machine
 from benchmarks.quality_arms import METHODS, TEACHER, Question, questions, single, stage, with_teacher_features
 from exfm_assets.learning.desk import teachers_columns
+from exfm_assets.learning.lineage import LEARNING_VERSION
 from exfm_assets.learning.replay import Replay, Scores, Taught, judged, of_surface, study, teach
 from exfm_assets.learning.specs import member_of
+from exfm_assets.tables import write_parquet
 from models.members import Member
 from projects.learning import Teacher, Training
+from projects.project import digest
 
 ROOT = Path(__file__).resolve().parent.parent
 METRICS = ("ne", "auc", "calibration")
-
-
-@dataclass(frozen=True)
-class Run:
-    """One seed's replay: per-slice metrics of every model that answers a question."""
-
-    question: Question
-    seed: int
-    table: pl.DataFrame
+ASKED = ["surface", "task", "inputs", "second"]
 
 
 def with_seed(training: Training, seed: int) -> Training:
     return replace(training, seed=seed)
 
 
-def teacher_first(replay: Replay, seed: int, teacher: Teacher, scores: Scores, question: Question) -> Run:
+def teacher_first(replay: Replay, seed: int, teacher: Teacher, scores: Scores, question: Question) -> pl.DataFrame:
     """The teacher against a single student of the same inputs, each by what trained on the slice before."""
     alone = single(teacher, question.student)
     members, training = [member_of(replay.work.project, alone)], with_seed(alone.training, seed)
     found = study(replay, alone.surface, members, training, lag=1)
     models = {TEACHER: of_surface(replay, scores, alone.surface, alone.task), "single": _member(found, 0)}
-    return Run(question, seed, judged(replay, alone.surface, alone.task, models))
+    return _about(judged(replay, alone.surface, alone.task, models), question, "teachers", seed)
 
 
-def methods(replay: Replay, seed: int, teacher: Teacher, scores: Scores, question: Question) -> Run:
+def methods(replay: Replay, seed: int, teacher: Teacher, scores: Scores, question: Question) -> pl.DataFrame:
     """Every method side by side on one student, by the checkpoints that would have served."""
     project, stream = replay.work.project, replay.work.project.stream
     student = question.student
@@ -66,7 +61,7 @@ def methods(replay: Replay, seed: int, teacher: Teacher, scores: Scores, questio
     models = {name: _member(found, place) for place, name in enumerate(METHODS)}
     models[TEACHER] = of_surface(replay, scores, student.surface, student.task)
     models |= truth(replay, student.surface, student.task)
-    return Run(question, seed, judged(replay, student.surface, student.task, models))
+    return _about(judged(replay, student.surface, student.task, models), question, "methods", seed)
 
 
 def _member(scores: Scores, place: int) -> Scores:
@@ -86,8 +81,11 @@ def truth(replay: Replay, surface: int | str | None, task: str) -> Mapping[str, 
     return {"best": best}
 
 
-def second_half(replay: Replay, table: pl.DataFrame) -> pl.DataFrame:
-    return table.filter(pl.col("place") >= len(replay) // 2)
+def _about(table: pl.DataFrame, question: Question, part: str, seed: int) -> pl.DataFrame:
+    """Per-slice metrics with what was asked."""
+    said = {"surface": str(question.surface), "task": question.task, "inputs": question.inputs}
+    about = {"part": part, "seed": seed, **said, "second": question.teacher_features}
+    return table.select(*(pl.lit(value).alias(name) for name, value in about.items()), pl.all())
 
 
 def significant(differences: np.ndarray) -> bool:
@@ -97,89 +95,104 @@ def significant(differences: np.ndarray) -> bool:
     return bool(stats.ttest_1samp(differences, 0.0).pvalue < 0.05)
 
 
-def summary(replay: Replay, runs: list[Run], against: str) -> pl.DataFrame:
-    """One row a question and model: means over slices and seeds, gain over ``against``, its spread over seeds."""
+def summary(seeds: pl.DataFrame, slices: int, against: str) -> pl.DataFrame:
+    """One row a question and model: means over the second half's slices and over seeds.
+
+    ``gain`` is over ``against`` of the same inputs, ``gain_total`` over that without teacher features: what both
+    channels give together. ``transfer`` and ``closed`` are shares of the way from the latter to teacher and best.
+    """
+    late = seeds.filter(pl.col("place") >= slices // 2)
+    judged_on = late.group_by(ASKED, maintain_order=True).agg(pl.col("slice").n_unique().alias("slices"))
+    means = late.group_by([*ASKED, "seed", "model"], maintain_order=True).agg(pl.col(*METRICS).mean())
+    by_key = {tuple(row[name] for name in (*ASKED, "seed", "model")): row for row in means.iter_rows(named=True)}
     rows = []
-    asked = dict.fromkeys(run.question for run in runs)
-    for question in asked:
-        mine = [second_half(replay, run.table) for run in runs if run.question == question]
-        mine = [table for table in mine if table.height]
-        by_seed = [dict(_means(table)) for table in mine]
-        if not by_seed:
-            continue
-        base = np.array([means[against]["ne"] for means in by_seed])
-        lead = base - np.array([means[TEACHER]["ne"] for means in by_seed])
-        far = base - np.array([means.get("best", {}).get("ne", np.nan) for means in by_seed])
-        for model in by_seed[0]:
-            ne = np.array([means[model]["ne"] for means in by_seed])
-            gain = (base - ne) / base
+    for asked in judged_on.iter_rows(named=True):
+        key = tuple(asked[name] for name in ASKED)
+        plain = (*key[:-1], False)
+        counted = sorted({k[-2] for k in by_key if k[: len(key)] == key and (*plain, k[-2], against) in by_key})
+        models = list(dict.fromkeys(k[-1] for k in by_key if k[: len(key)] == key))
+
+        def ne(question: tuple[object, ...], model: str, counted: list[int] = counted) -> np.ndarray:
+            found = [by_key.get((*question, seed, model), {}).get("ne", np.nan) for seed in counted]
+            return np.array(found, dtype=float)
+
+        base, first = ne(key, against), ne(plain, against)
+        for model in models:
+            gain, total = (base - ne(key, model)) / base, (first - ne(key, model)) / first
+            lead, far = first - ne(key, TEACHER), first - ne(key, "best")
+            mean = {m: float(np.mean([by_key[(*key, seed, model)][m] for seed in counted])) for m in METRICS}
             rows.append({
-                "surface": str(question.surface), "task": question.task, "inputs": question.inputs,
-                "teacher features": question.teacher_features, "model": model, "seeds": len(by_seed),
-                "slices": mine[0]["slice"].n_unique(),
-                **{metric: float(np.mean([m[model][metric] for m in by_seed])) for metric in METRICS},
-                "gain": float(gain.mean()), "spread": float(gain.std(ddof=1)) if len(gain) > 1 else float("nan"),
-                "significant": significant(gain),
-                "transfer": float(((base - ne) / lead).mean()) if (lead > 0).all() else float("nan"),
-                "closed": float(((base - ne) / far).mean()),
+                **asked, "model": model, "seeds": len(counted), **mean,
+                "gain": float(gain.mean()), "spread": _spread(gain), "significant": significant(gain),
+                "gain_total": float(total.mean()), "significant_total": significant(total),
+                "transfer": float(((first - ne(key, model)) / lead).mean()) if (lead > 0).all() else float("nan"),
+                "closed": float(((first - ne(key, model)) / far).mean()),
             })  # fmt: skip
     return pl.DataFrame(rows)
 
 
-def _means(table: pl.DataFrame) -> Iterator[tuple[str, dict[str, float]]]:
-    for row in table.group_by("model", maintain_order=True).agg(pl.col(*METRICS).mean()).iter_rows(named=True):
-        yield row.pop("model"), row
+def _spread(values: np.ndarray) -> float:
+    return float(values.std(ddof=1)) if len(values) > 1 else float("nan")
 
 
 def show(console: Console, title: str, rows: pl.DataFrame) -> None:
     console.print(f"\n{title}")
-    console.print(f"{'surface':10} {'task':9} {'inputs':14} {'tf':3} {'model':24} {'NE':>7} {'AUC':>6} {'calib.':>6} "
-                  f"{'gain':>8} {'spread':>7}   {'transfer':>8} {'closed':>7}")  # fmt: skip
+    console.print(f"{'surface':8} {'task':9} {'inputs':6} {'2nd':3} {'model':24} {'NE':>7} {'AUC':>6} {'calib.':>6} "
+                  f"{'gain':>8}  {'spread':>7} {'in all':>8}  {'transfer':>8} {'closed':>7}")  # fmt: skip
     for row in rows.iter_rows(named=True):
-        star = "*" if row["significant"] else " "
+        stars = ["*" if row[name] else " " for name in ("significant", "significant_total")]
         console.print(
-            f"{row['surface']:10} {row['task']:9} {row['inputs']:14} {'yes' if row['teacher features'] else 'no':3} "
-            f"{row['model']:24} {row['ne']:7.4f} {row['auc']:6.4f} {row['calibration']:6.3f} {row['gain']:+8.2%} "
-            f"{row['spread']:7.2%} {star} {row['transfer']:8.2f} {row['closed']:7.1%}"
+            f"{row['surface']:8} {row['task']:9} {row['inputs']:6} {'yes' if row['second'] else 'no':3} "
+            f"{row['model']:24} {row['ne']:7.4f} {row['auc']:6.4f} {row['calibration']:6.3f} "
+            f"{row['gain']:+8.2%}{stars[0]} {row['spread']:7.2%} {row['gain_total']:+8.2%}{stars[1]} "
+            f"{row['transfer']:8.2f} {row['closed']:7.1%}"
         )
+
+
+def one_seed(replay: Replay, seed: int) -> pl.DataFrame:
+    """All questions of a seed: every teacher is trained anew, its predictions become labels and features."""
+    project, scores = replay.work.project, {}
+    for teacher in project.teachers:
+        member, training = member_of(project, teacher), with_seed(teacher.training, seed)
+        scores[teacher.name] = teach(replay, member, training, [teacher.lag])[teacher.lag]
+    featured = with_teacher_features(replay, scores) if project.prediction_views else replay
+    tables = []
+    for question in questions(project):
+        teacher = project.teacher(question.student.teachers[0])
+        if question.inputs == "same" and not question.teacher_features:
+            tables.append(teacher_first(replay, seed, teacher, scores[teacher.name], question))
+        slices = featured if question.teacher_features else replay
+        tables.append(methods(slices, seed, teacher, scores[teacher.name], question))
+    return pl.concat(tables, how="diagonal_relaxed")
 
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.quality", description=__doc__)
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--out", type=Path, default=ROOT / "data" / "benchmarks" / "quality.json")
+    parser.add_argument("--first", type=int, default=0, help="first seed: several processes can share the seeds")
+    parser.add_argument("--out", type=Path, default=ROOT / "data" / "benchmarks" / "quality")
     asked = parser.parse_args(arguments)
     console = Console(highlight=False, soft_wrap=True)
     work = stage(console)
-    replay = Replay.of(work, work.device, teachers_columns(work.project))
-    first: list[Run] = []
-    table: list[Run] = []
-    for seed in range(asked.seeds):
-        scores = {}
-        for teacher in work.project.teachers:
-            member, training = member_of(work.project, teacher), with_seed(teacher.training, seed)
-            scores[teacher.name] = teach(replay, member, training, [teacher.lag])[teacher.lag]
-        featured = with_teacher_features(replay, scores)
-        for question in questions(work.project):
-            teacher = work.project.teacher(question.student.teachers[0])
-            if question.inputs == "same" and not question.teacher_features:
-                first.append(teacher_first(replay, seed, teacher, scores[teacher.name], question))
-            slices = featured if question.teacher_features else replay
-            table.append(methods(slices, seed, teacher, scores[teacher.name], question))
-        console.print(f"seed {seed}: {len(table)} students judged")
-        _publish(console, asked.out, replay, first, table)
-    console.print(f"\n{work.project.name}, {asked.seeds} seeds, second half of {len(replay)} slices; {asked.out.name}")
-
-
-def _publish(console: Console, out: Path, replay: Replay, first: list[Run], table: list[Run]) -> None:
-    """Write what is known after each seed, so that a run that is stopped leaves what it found."""
-    results = {"teachers": summary(replay, first, "single"), "methods": summary(replay, table, "none")}
+    project = work.project
+    replay = Replay.of(work, work.device, teachers_columns(project))
+    inputs = [work.table(name).digest(piece) for name in ("logged_inputs", "labels") for piece in replay.pieces]
+    # What was found for a seed is kept under what it was made of: a run that was stopped goes on where it was.
+    folder = asked.out / f"{project.name}-{digest(LEARNING_VERSION, project, METHODS, inputs)}"
+    for seed in range(asked.first, asked.first + asked.seeds):
+        path = folder / f"seed-{seed}.parquet"
+        if not path.is_file():
+            console.print(f"{project.name}: seed {seed}")
+            write_parquet(one_seed(replay, seed), path)
+    seeds = pl.concat([pl.read_parquet(path) for path in sorted(folder.glob("seed-*.parquet"))], how="diagonal_relaxed")
+    parts = {"teachers": "single", "methods": "none"}
+    results = {part: summary(seeds.filter(part=part), len(replay), against) for part, against in parts.items()}
     title = "the teacher against one student given the same inputs (both trained on the slice before)"
     show(console, title, results["teachers"])
     show(console, "methods against the control (served checkpoints)", results["methods"])
-    out.parent.mkdir(parents=True, exist_ok=True)
-    content = {"machine": machine(), "project": replay.work.project.name}
-    out.write_text(json.dumps({**content, **{name: rows.to_dicts() for name, rows in results.items()}}, indent=1))
+    content = {"machine": machine(), "project": project.name, **{k: rows.to_dicts() for k, rows in results.items()}}
+    (folder / "summary.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
+    console.print(f"\n{project.name}: {seeds['seed'].n_unique()} seeds, second half of {len(replay)} slices")
 
 
 if __name__ == "__main__":

@@ -48,6 +48,12 @@ def test_snippets_run(environment: dict[str, str], place: int) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_the_learning_pages_declarations_load() -> None:
+    page = (ROOT / "docs" / "learning.md").read_text(encoding="utf-8")
+    for snippet in re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL):
+        exec(compile(snippet, "docs/learning.md", "exec"), {})
+
+
 def test_feast_lists_the_views(environment: dict[str, str]) -> None:
     done = call(environment, "feast", "-c", "feature_repo", "feature-views", "list")
     assert done.returncode == 0, done.stderr

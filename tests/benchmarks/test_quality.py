@@ -1,0 +1,69 @@
+"""The quality benchmark: its teacher features are the graph's, its sums are what they say, a planted gain is found."""
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from benchmarks.quality import one_seed, significant, summary
+from benchmarks.quality_arms import METHODS, TEACHER, questions, with_teacher_features
+from exfm_assets.learning.desk import students_columns, teachers_columns
+from exfm_assets.learning.replay import Replay, teach
+from exfm_assets.learning.specs import member_of
+from tests.conftest import Ran
+
+
+def test_teacher_features_of_a_replay_are_those_that_the_graph_stored(ran: Ran) -> None:
+    project = ran.work.project
+    replay = Replay.of(ran.work, "cpu", teachers_columns(project))
+    stored = Replay.of(ran.work, "cpu", students_columns(project))
+    teacher = project.teachers[0]
+    scores = teach(replay, member_of(project, teacher), teacher.training, [teacher.lag])[teacher.lag]
+    mine = with_teacher_features(replay, {teacher.name: scores})
+    known = 0
+    for place in range(len(replay)):
+        ours, theirs = mine.tensors(place), stored.tensors(place)
+        for name in project.teacher_feature_columns.features:
+            one = ours.numbers[:, ours.number_names.index(name)]
+            other = theirs.numbers[:, theirs.number_names.index(name)]
+            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4, equal_nan=True)
+            known += int((one.isfinite() & (one != 0)).sum())
+    assert known > 1_000
+
+
+def test_a_seed_answers_every_question_for_every_method(ran: Ran) -> None:
+    replay = Replay.of(ran.work, "cpu", teachers_columns(ran.work.project))
+    table = one_seed(replay, 0)
+    asked = list(questions(ran.work.project))
+    assert {one.inputs for one in asked} == {"fewer", "same"}
+    found = summary(table.filter(part="methods"), len(replay), "none")
+    assert found.height == len(asked) * (len(METHODS) + 2)  # with the teacher and the best
+    control = found.filter(pl.col("model") == "none")
+    assert (control["gain"] == 0).all()
+    taught = found.filter(pl.col("model") == TEACHER)
+    assert all(value == pytest.approx(1.0) or np.isnan(value) for value in taught["transfer"])
+
+
+def test_a_gain_is_over_the_own_control_and_in_all_over_the_plain_one() -> None:
+    ne = {(False, "none"): 0.90, (False, "AH"): 0.88, (False, TEACHER): 0.80,
+          (True, "none"): 0.86, (True, "AH"): 0.85, (True, TEACHER): 0.80}  # fmt: skip
+    rows = [
+        {"part": "methods", "seed": seed, "surface": "1", "task": "click", "inputs": "fewer", "second": second,
+         "slice": f"s{place}", "place": place, "model": model, "ne": value + 0.001 * seed * (model == "AH"),
+         "auc": 0.7, "calibration": 1.0}
+        for (second, model), value in ne.items() for seed in range(3) for place in range(4)
+    ]  # fmt: skip
+    found = summary(pl.DataFrame(rows), 4, "none")
+    both = found.filter(pl.col("second"), pl.col("model") == "AH").row(0, named=True)
+    assert both["slices"] == 2 and both["seeds"] == 3
+    assert both["gain"] == pytest.approx((0.86 - 0.851) / 0.86)
+    assert both["gain_total"] == pytest.approx((0.90 - 0.851) / 0.90)
+    assert both["transfer"] == pytest.approx((0.90 - 0.851) / (0.90 - 0.80))
+    assert both["significant"] and both["significant_total"]
+
+
+def test_significance_is_a_paired_t_test() -> None:
+    assert significant(np.array([0.01, 0.012, 0.009, 0.011, 0.01]))
+    assert not significant(np.array([0.01, -0.012, 0.009, -0.011, 0.002]))
+    assert not significant(np.zeros(5))
+    assert not significant(np.array([0.5]))
