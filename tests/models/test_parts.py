@@ -78,6 +78,13 @@ def test_statistics_over_slices_are_those_of_all_rows_at_once() -> None:
         assert variance == pytest.approx(values.var(correction=0).item(), rel=1e-9)
 
 
+def test_a_column_that_no_fit_has_seen_says_nothing() -> None:
+    mine = Normalizer(2)
+    mine.update(torch.tensor([[1.0, torch.nan], [3.0, torch.nan]]))
+    new = torch.tensor([[3.0, 150.0], [1.0, torch.inf]])
+    assert mine.apply_(new).tolist() == [[1.0, 0.0], [-1.0, 0.0]]
+
+
 def test_missing_becomes_zero_and_outliers_are_clipped() -> None:
     mine = Normalizer(1)
     mine.update(torch.tensor([[1.0], [3.0], [torch.nan]]))
