@@ -1,5 +1,6 @@
 """Members of one learner: each is what it would be alone; families and histories learn, resume and score."""
 
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -180,10 +181,26 @@ def test_a_missing_history_or_teacher_is_named() -> None:
         Learner([member(EVERY[1])], TRAINING, "cpu").fit(replace(with_history(piece()), teachers={}), "a")
 
 
-def test_compiled_and_deterministic_networks_learn_alike() -> None:
-    plain = learner()
-    plain.fit(piece(), "a")
-    for change in ({"deterministic": True}, {"compile": True}):
-        other = learner(training=replace(TRAINING, **change))  # type: ignore[arg-type]
-        other.fit(piece(), "a")
-        torch.testing.assert_close(other.predict(piece()), plain.predict(piece()), rtol=1e-4, atol=1e-5)
+@pytest.mark.parametrize("change", [{"deterministic": True}, {"compile": True}], ids=str)
+def test_compiled_and_deterministic_networks_learn_alike(change: dict[str, bool]) -> None:
+    if "compile" in change and shutil.which("g++") is None and shutil.which("clang++") is None:
+        pytest.skip("torch.compile on a CPU needs a C++ compiler")
+    plain, other = learner(), learner(training=replace(TRAINING, **change))  # type: ignore[arg-type]
+    for one in (plain, other):
+        one.fit(piece(), "a")
+    torch.testing.assert_close(other.predict(piece()), plain.predict(piece()), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("network", FAMILIES, ids=lambda n: type(n).__name__)
+def test_an_empty_slice_one_class_and_ids_never_seen_each_have_a_clear_outcome(network: Network) -> None:
+    mine = Learner([member(EVERY[2], network), member(None, network)], TRAINING, "cpu")
+    empty = with_history(piece(0))
+    assert mine.fit(empty, "a").steps == 0
+    assert mine.predict_all(empty).shape == (2, 0, 1)
+    alike = with_history(piece())
+    report = mine.fit(replace(alike, labels=torch.zeros_like(alike.labels)), "b")
+    assert all(loss is not None for loss in report.losses)
+    new = with_history(piece(seed=9))
+    scores = mine.predict_all(replace(new, ids=new.ids + 12345))
+    assert scores.isfinite().all()
+    assert (scores.sigmoid() < 0.5).all()  # a slice of one class has taught that class
