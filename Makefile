@@ -3,10 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+BENCH_READY := $(VENV)/.bench-ready
 RANGE ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-slow ui bench bench-retrieval bench-retrieval-large bench-quality bench-gpu feast-tests clean
+.PHONY: help run test test-slow ui bench bench-retrieval bench-retrieval-large bench-quality bench-training bench-gpu feast-tests clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -16,7 +17,12 @@ $(READY): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "setting up $(VENV) (once, some minutes)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,bench]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+$(BENCH_READY): $(READY)
+	@echo "setting up what the benchmarks compare with"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	@touch $@
 
 run: $(READY) ## the main job: EXFM_PROJECT=simulated by default, RANGE=first...last for fewer slices
@@ -32,17 +38,20 @@ test-slow: $(READY) ## the long scenarios
 ui: $(READY) ## Dagster with automation on, at http://127.0.0.1:3000
 	@DAGSTER_HOME="$$($(BIN)/python -m exfm_assets.home)" $(BIN)/dagster dev -h 127.0.0.1 -p $${PORT:-3000}
 
-bench: $(READY) ## where the main job's time goes
+bench: $(BENCH_READY) ## where the main job's time goes
 	@$(BIN)/python -m benchmarks.main_job
 
-bench-retrieval: $(READY) ## point-in-time joins against Feast's duckdb store, and polars and DuckDB by hand
+bench-retrieval: $(BENCH_READY) ## point-in-time joins against Feast's duckdb store, and polars and DuckDB by hand
 	@$(BIN)/python -m benchmarks.retrieval
 
-bench-retrieval-large: $(READY) ## 20 million rows x 3 views to parquet under a memory limit
+bench-retrieval-large: $(BENCH_READY) ## 20 million rows x 3 views to parquet under a memory limit
 	@$(BIN)/python -m benchmarks.retrieval_large
 
-bench-quality: $(READY) ## methods against their controls over paired seeds: SEEDS=5, EXFM_PROJECT as in run
+bench-quality: $(BENCH_READY) ## methods against their controls over paired seeds: SEEDS=5, EXFM_PROJECT as in run
 	@$(BIN)/python -m benchmarks.quality --seeds $${SEEDS:-5}
+
+bench-training: $(BENCH_READY) ## training speed against FuxiCTR and the machine's limit, growth, memory
+	@$(BIN)/python -m benchmarks.training
 
 bench-gpu: $(READY) ## training and scoring against the machine's limits, on a GPU where there is one
 	@$(BIN)/python -m benchmarks.gpu

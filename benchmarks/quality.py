@@ -18,7 +18,7 @@ from rich.console import Console
 from scipy import stats  # type: ignore[import-untyped]
 
 from benchmarks.harness import machine
-from benchmarks.quality_arms import METHODS, TEACHER, Question, questions, single, stage, with_teacher_features
+from benchmarks.quality_arms import METHODS, TEACHER, Question, about, questions, single, stage, with_teacher_features
 from exfm_assets.learning.desk import teachers_columns
 from exfm_assets.learning.lineage import LEARNING_VERSION
 from exfm_assets.learning.replay import Replay, Scores, Taught, judged, of_surface, study, teach
@@ -178,7 +178,7 @@ def main(arguments: list[str] | None = None) -> None:
     replay = Replay.of(work, work.device, teachers_columns(project))
     inputs = [work.table(name).digest(piece) for name in ("logged_inputs", "labels") for piece in replay.pieces]
     # What was found for a seed is kept under what it was made of: a run that was stopped goes on where it was.
-    folder = asked.out / f"{project.name}-{digest(LEARNING_VERSION, project, METHODS, inputs)}"
+    folder = asked.out / f"{project.name}-{digest(LEARNING_VERSION, *about(project), METHODS, inputs)}"
     for seed in range(asked.first, asked.first + asked.seeds):
         path = folder / f"seed-{seed}.parquet"
         if not path.is_file():

@@ -40,11 +40,17 @@ METHODS: dict[str, tuple[Distillation, LeadAware | None]] = {
     "none": (None, None),
     "KD 4": (KnowledgeDistillation(weight=4.0), None),
     "AH 4 (default)": (AuxiliaryHead(weight=4.0), None),
-    "AH 4, lead-aware": (AuxiliaryHead(weight=4.0), LeadAware()),
+    "AH 4, lead 0..1%": (AuxiliaryHead(weight=4.0), LeadAware()),
+    "AH 4, lead .3..1.3%": (AuxiliaryHead(weight=4.0), LeadAware(none_at=0.003, full_at=0.013)),
+    "AH 4, lead .5..1.5%": (AuxiliaryHead(weight=4.0), LeadAware(none_at=0.005, full_at=0.015)),
     "AH 2 + SA 2": (AuxiliaryHead(weight=2.0, adapter=StudentAdapter(weight=2.0)), None),
     "AH 2 + SA 2, staleness": (
         AuxiliaryHead(weight=2.0, adapter=StudentAdapter(weight=2.0, told=("staleness",))),
         None,
+    ),
+    "AH 2 + SA 2, lead .3..1.3%": (
+        AuxiliaryHead(weight=2.0, adapter=StudentAdapter(weight=2.0)),
+        LeadAware(none_at=0.003, full_at=0.013),
     ),
     "AH 2 + Platt 2": (AuxiliaryHead(weight=2.0, adapter=Recalibration(weight=2.0)), None),
     "AH 2 + isotonic 2": (AuxiliaryHead(weight=2.0, adapter=Recalibration(kind="isotonic", weight=2.0)), None),
@@ -84,6 +90,15 @@ def questions(project: Project) -> Iterator[Question]:
             for both in (False, True) if second else (False,):
                 learner = replace(student, inputs=(*kept, *(second if both else ())))
                 yield Question(student.surface, student.task, inputs, both, learner)
+
+
+def about(project: Project) -> Iterator[object]:
+    """All of a project's declarations that a comparison depends on: not how its own students distil."""
+    yield from (project.stream, project.teachers, project.prediction_views)
+    for question in questions(project):
+        student = question.student
+        teacher = project.teacher(student.teachers[0]).name
+        yield (student.surface, student.task, student.inputs, student.network, student.training, teacher)
 
 
 def single(teacher: Teacher, like: Student) -> Student:

@@ -14,18 +14,34 @@ COLUMNS, NUMBERS = 20, 12
 
 @dataclass(frozen=True)
 class Sizes:
-    """How many rows, and how many ids over all columns; half of the ids are of the first column, halving from there."""
+    """How many rows, and how many ids over all columns; half of the ids are of the first column, halving from there.
+
+    Args:
+        numbers: numeric columns.
+        table: rows of the embedding table, if more than ids.
+    """
 
     rows: int
     ids: int
+    numbers: int = NUMBERS
+    table: int | None = None
 
     @property
     def id_columns(self) -> tuple[tuple[str, int], ...]:
-        return tuple((f"c{place}", max(self.ids >> (place + 1), 16)) for place in range(COLUMNS))
+        return self._columns(self.table or self.ids)
+
+    @property
+    def ids_in_use(self) -> tuple[int, ...]:
+        """Of each column."""
+        return tuple(count for _, count in self._columns(self.ids))
+
+    @staticmethod
+    def _columns(ids: int) -> tuple[tuple[str, int], ...]:
+        return tuple((f"c{place}", max(ids >> (place + 1), 16)) for place in range(COLUMNS))
 
     @property
     def number_names(self) -> tuple[str, ...]:
-        return tuple(f"n{place}" for place in range(NUMBERS))
+        return tuple(f"n{place}" for place in range(self.numbers))
 
     @property
     def task_names(self) -> tuple[str, ...]:
@@ -36,10 +52,10 @@ def synthetic_slice(sizes: Sizes, device: str, seed: int = 0) -> SliceTensors:
     """A resident slice; ids follow a power law, as users and items do."""
     draws = torch.Generator(device=device).manual_seed(seed)
     uniform = torch.rand(sizes.rows, COLUMNS, generator=draws, device=device)
-    counts = torch.tensor([rows for _, rows in sizes.id_columns], device=device)
+    counts = torch.tensor(sizes.ids_in_use, device=device)
     ids = (uniform.square() * uniform * counts).long()  # density ~ rank^(-2/3)
-    numbers = torch.randn(sizes.rows, NUMBERS, generator=draws, device=device)
-    signal = torch.sin(ids[:, :4].float()).sum(dim=1, keepdim=True) + numbers[:, :1] - 1
+    numbers = torch.randn(sizes.rows, sizes.numbers, generator=draws, device=device)
+    signal = torch.sin(ids[:, 3:9].float()).sum(dim=1, keepdim=True) + numbers[:, :1].sum(dim=1, keepdim=True) - 1
     tasks = torch.cat([signal, signal - 2], dim=1)
     return SliceTensors(
         ids=ids,

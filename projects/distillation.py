@@ -121,25 +121,34 @@ class LeadAware:
     """Distil as much as the teacher's measured lead deserves, down to nothing.
 
     The lead is 1 - NE_teacher / NE_control on the same rows of earlier slices, each scored before anything trained on
-    it; never of the slice that is being learned. The distillation's weight is times min(lead / full_at, 1).
+    it; never of the slice that is being learned. The distillation's weight rises from nothing at a mean lead of
+    ``none_at`` to all of it at ``full_at``.
 
     Args:
+        none_at: relative lead up to which nothing is distilled: the student is its control.
         full_at: relative lead from which the whole weight is given.
         slices: how many earlier slices with a measured lead are averaged.
     """
 
+    none_at: float = 0.0
     full_at: float = 0.01
     slices: int = 6
 
     def __post_init__(self) -> None:
         at_least("LeadAware.slices", self.slices, 1)
-        if not self.full_at > 0:
-            raise DeclarationError(f"LeadAware.full_at: {self.full_at!r} is not positive: use one above 0")
+        if not 0 <= self.none_at < self.full_at:
+            raise DeclarationError(
+                f"LeadAware.full_at: {self.full_at!r} is not above none_at {self.none_at!r}, or that is below 0: "
+                "use 0 <= none_at < full_at"
+            )
 
     def share(self, leads: list[float]) -> float:
         """Share of the distillation's weight, in [0, 1], from the leads of earlier slices, oldest first."""
         seen = leads[-self.slices :]
-        return min(max(sum(seen) / len(seen) / self.full_at, 0.0), 1.0) if seen else 0.0
+        if not seen:
+            return 0.0
+        above = sum(seen) / len(seen) - self.none_at
+        return min(max(above / (self.full_at - self.none_at), 0.0), 1.0)
 
 
 Distillation = KnowledgeDistillation | AuxiliaryHead | AuxiliaryTower | None

@@ -1,0 +1,130 @@
+"""Training speed: against FuxiCTR and the machine's matrix products; how time grows; teacher scoring; memory.
+
+    make bench-training             or python -m benchmarks.training [--rounds 5] [--growth-rounds 3]
+
+Every arm runs in a process of its own; the arms of a table take turns, so that a slow minute of the machine hits all of
+them. Ratios are of the same round, then the median over rounds. FuxiCTR trains from batches that lie ready in memory:
+its own loader's time is not counted.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+
+from rich.console import Console
+
+from benchmarks.harness import Measured, Numbers, interleave, machine
+from benchmarks.training_arms import Arm
+from projects.state import ROOT
+
+PEER, OURS, BF16 = "FuxiCTR fp32", "exfm fp32", "exfm bf16"
+SIZES = {"ids": (1_000_000, 10_000_000, 50_000_000), "rows": (125_000, 500_000, 2_000_000)}
+STUDENTS = (1, 2, 4, 8)
+
+
+def against(network: str, rows: int, test_rows: int) -> dict[str, Arm]:
+    """The same network, batch and ids, by FuxiCTR and by us in both precisions."""
+    common = {"network": network, "rows": rows, "test_rows": test_rows}
+    return {
+        PEER: Arm("fuxictr", **common),  # type: ignore[arg-type]
+        OURS: Arm("exfm", **common),  # type: ignore[arg-type]
+        BF16: Arm("exfm", precision="bf16", **common),  # type: ignore[arg-type]
+    }
+
+
+def growth() -> dict[str, dict[str, Arm]]:
+    """Tables of arms that differ in one thing; the first arm of each is what the others are compared with."""
+    return {
+        "rows of a slice": {f"{n:,}": Arm(rows=n) for n in SIZES["rows"]},
+        "ids in use, a table row each": {f"{n:,}": Arm(ids=n) for n in SIZES["ids"]},
+        "rows of the table, 1,000,000 ids in use": {f"{n:,}": Arm(ids=1_000_000, table=n) for n in SIZES["ids"]},
+        "students a pass, 128-64, batches of 4,096": {f"{n}": Arm(members=n, rows=250_000) for n in STUDENTS},
+        "students a pass, 32, batches of 128": {
+            f"{n}": Arm(network="small", batch=128, members=n, rows=100_000) for n in STUDENTS
+        },
+        "a teacher of 4 experts, 512-256, two tasks": {
+            "trains, fp32": Arm(network="teacher", rows=100_000),
+            "trains, bf16": Arm(network="teacher", rows=100_000, precision="bf16"),
+            "scores, fp32": Arm("exfm scores", network="teacher", rows=250_000),
+            "scores, bf16": Arm("exfm scores", network="teacher", rows=250_000, precision="bf16"),
+        },
+    }
+
+
+def run(arm: Arm, seed: int) -> Numbers:
+    """One arm in a fresh process."""
+    asked = json.dumps({**asdict(arm), "seed": seed})
+    command = [sys.executable, "-m", "benchmarks.training_arms", asked]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env=dict(os.environ))
+    lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
+    if done.returncode or not lines:
+        raise RuntimeError(f"{asked}: {done.stderr.strip()[-2000:]}")
+    found: dict[str, object] = json.loads(lines[-1])
+    return {name: float(value) for name, value in found.items() if isinstance(value, int | float)}
+
+
+def taken_in_turn(arms: Mapping[str, Arm], rounds: int, console: Console) -> Measured:
+    return interleave({name: partial(run, arm) for name, arm in arms.items()}, rounds, console)
+
+
+def ratio(measured: Measured, arm: str, base: str) -> float:
+    """Median over rounds of how many times faster ``arm`` was than ``base`` in the same round."""
+    pairs = zip(measured.rounds[arm], measured.rounds[base], strict=True)
+    return statistics.median(one["rows_per_second"] / other["rows_per_second"] for one, other in pairs)
+
+
+def show_against(console: Console, network: str, measured: Measured) -> None:
+    console.print(f"\n{network}: {'':18} {'rows/s':>10} {'ratio':>6} {'of products':>11} {'AUC':>7} "
+                  f"{'AUC - peer':>16} {'peak MB':>8}")  # fmt: skip
+    for arm, rounds in measured.rounds.items():
+        apart = [one["auc"] - other["auc"] for one, other in zip(rounds, measured.rounds[PEER], strict=True)]
+        spread = statistics.stdev(apart) if len(apart) > 1 else float("nan")
+        console.print(
+            f"  {arm:24} {measured.median(arm, 'rows_per_second'):10,.0f} {ratio(measured, arm, PEER):6.2f} "
+            f"{measured.median(arm, 'share'):11.0%} {measured.median(arm, 'auc'):7.4f} "
+            f"{statistics.mean(apart):+8.4f} +-{spread:6.4f} {measured.median(arm, 'peak_mb'):8,.0f}"
+        )
+
+
+def show_growth(console: Console, title: str, measured: Measured) -> None:
+    console.print(f"\n{title}: {'':10} {'rows/s':>10} {'x first':>8} {'time x':>7} {'peak MB':>8}")
+    first = next(iter(measured.rounds))
+    for arm, rounds in measured.rounds.items():
+        rate = ratio(measured, arm, first)
+        rows = rounds[0]["rows"] / measured.rounds[first][0]["rows"]
+        console.print(f"  {arm:24} {measured.median(arm, 'rows_per_second'):10,.0f} {rate:8.2f} {rows / rate:7.2f} "
+                      f"{measured.median(arm, 'peak_mb'):8,.0f}")  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.training", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--growth-rounds", type=int, default=3, help="0 leaves the growth tables out")
+    parser.add_argument("--rows", type=int, default=500_000)
+    parser.add_argument("--out", type=Path, default=ROOT / "data" / "benchmarks" / "training.json")
+    asked = parser.parse_args()
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(f"{machine()['cpu']}, {os.cpu_count()} cores; 20 columns of ids, batches of 4,096 where not said")
+    kept: dict[str, dict[str, list[Numbers]]] = {}
+    for network in ("student", "large"):
+        measured = taken_in_turn(against(network, asked.rows, asked.rows // 5), asked.rounds, console)
+        kept[network] = measured.rounds
+        show_against(console, network, measured)
+    for title, arms in growth().items() if asked.growth_rounds else ():
+        measured = taken_in_turn(arms, asked.growth_rounds, console)
+        kept[title] = measured.rounds
+        show_growth(console, title, measured)
+    asked.out.parent.mkdir(parents=True, exist_ok=True)
+    asked.out.write_text(json.dumps({"machine": machine(), "tables": kept}, indent=1), encoding="utf-8")
+    console.print(f"\nall rounds: {asked.out.relative_to(ROOT) if asked.out.is_relative_to(ROOT) else asked.out}")
+
+
+if __name__ == "__main__":
+    main()
