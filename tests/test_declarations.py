@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from projects.distillation import AuxiliaryHead, KnowledgeDistillation
+from projects.distillation import AuxiliaryHead, KnowledgeDistillation, LeadAware
 from projects.errors import DeclarationError
 from projects.features import FeatureView
 from projects.learning import Freshness, Student
@@ -134,6 +134,9 @@ def with_student(**changes: object) -> Project:
         (lambda: Task(name="click", window=-HOUR), "is not a duration"),
         (lambda: Freshness(warn=2 * HOUR, fail=HOUR), "is not before fail"),
         (lambda: AuxiliaryHead(label_scale=0.0), "AuxiliaryHead.label_scale: 0.0 is not positive"),
+        (lambda: LeadAware(none_at=0.02), "LeadAware.full_at: 0.01 is not above none_at 0.02"),
+        (lambda: LeadAware(none_at=-0.01), "use 0 <= none_at < full_at"),
+        (lambda: LeadAware(slices=0), "LeadAware.slices"),
         (
             lambda: FeatureView(name="v", entities=("user_id",), windows=(HOUR,), every=HOUR),
             "declares no count or rate",
@@ -157,3 +160,19 @@ def test_a_project_is_chosen_by_name_and_its_log_by_folder(monkeypatch: pytest.M
     monkeypatch.setenv("EXFM_DATA", "no/such/folder")
     with pytest.raises(DeclarationError, match="'no/such/folder' is not a folder"):
         load_state(load_project("news"))
+
+
+@pytest.mark.parametrize(
+    ("lead", "leads", "share"),
+    [
+        (LeadAware(none_at=0.0, full_at=0.01), [], 0.0),  # nothing measured, nothing distilled
+        (LeadAware(none_at=0.0, full_at=0.01), [0.005], 0.5),
+        (LeadAware(none_at=0.0, full_at=0.01), [-0.02, 0.01], 0.0),
+        (LeadAware(none_at=0.0, full_at=0.01), [0.5, 0.3], 1.0),
+        (LeadAware(none_at=0.0, full_at=0.01, slices=2), [0.9, 0.001, 0.003], 0.2),  # the oldest no longer counts
+        (LeadAware(none_at=0.004, full_at=0.012), [0.004], 0.0),
+        (LeadAware(none_at=0.004, full_at=0.012), [0.006], 0.25),
+    ],
+)
+def test_a_lead_deserves_its_share(lead: LeadAware, leads: list[float], share: float) -> None:
+    assert lead.share(leads) == pytest.approx(share)
