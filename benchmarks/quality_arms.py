@@ -40,8 +40,8 @@ METHODS: dict[str, tuple[Distillation, LeadAware | None]] = {
     "none": (None, None),
     "KD 4": (KnowledgeDistillation(weight=4.0), None),
     "AH 4 (default)": (AuxiliaryHead(weight=4.0), None),
-    "AH 4, lead 0..1%": (AuxiliaryHead(weight=4.0), LeadAware()),
-    "AH 4, lead .3..1.3%": (AuxiliaryHead(weight=4.0), LeadAware(none_at=0.003, full_at=0.013)),
+    "AH 4, lead 0..1%": (AuxiliaryHead(weight=4.0), LeadAware(none_at=0.0, full_at=0.01)),
+    "AH 4, lead .3..1.3%": (AuxiliaryHead(weight=4.0), LeadAware()),
     "AH 4, lead .5..1.5%": (AuxiliaryHead(weight=4.0), LeadAware(none_at=0.005, full_at=0.015)),
     "AH 2 + SA 2": (AuxiliaryHead(weight=2.0, adapter=StudentAdapter(weight=2.0)), None),
     "AH 2 + SA 2, staleness": (
@@ -50,7 +50,7 @@ METHODS: dict[str, tuple[Distillation, LeadAware | None]] = {
     ),
     "AH 2 + SA 2, lead .3..1.3%": (
         AuxiliaryHead(weight=2.0, adapter=StudentAdapter(weight=2.0)),
-        LeadAware(none_at=0.003, full_at=0.013),
+        LeadAware(),
     ),
     "AH 2 + Platt 2": (AuxiliaryHead(weight=2.0, adapter=Recalibration(weight=2.0)), None),
     "AH 2 + isotonic 2": (AuxiliaryHead(weight=2.0, adapter=Recalibration(kind="isotonic", weight=2.0)), None),

@@ -130,8 +130,8 @@ class LeadAware:
         slices: how many earlier slices with a measured lead are averaged.
     """
 
-    none_at: float = 0.0
-    full_at: float = 0.01
+    none_at: float = 0.003
+    full_at: float = 0.013
     slices: int = 6
 
     def __post_init__(self) -> None:

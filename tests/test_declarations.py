@@ -134,7 +134,7 @@ def with_student(**changes: object) -> Project:
         (lambda: Task(name="click", window=-HOUR), "is not a duration"),
         (lambda: Freshness(warn=2 * HOUR, fail=HOUR), "is not before fail"),
         (lambda: AuxiliaryHead(label_scale=0.0), "AuxiliaryHead.label_scale: 0.0 is not positive"),
-        (lambda: LeadAware(none_at=0.02), "LeadAware.full_at: 0.01 is not above none_at 0.02"),
+        (lambda: LeadAware(none_at=0.02), "LeadAware.full_at: 0.013 is not above none_at 0.02"),
         (lambda: LeadAware(none_at=-0.01), "use 0 <= none_at < full_at"),
         (lambda: LeadAware(slices=0), "LeadAware.slices"),
         (

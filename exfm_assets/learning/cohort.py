@@ -35,6 +35,7 @@ class Study:
         data: the digests of all that is read, by table.
         labelled: whether any label of its task is known; without, nothing is learnt.
         lead: teacher -> share of its distillation that is given, and what was measured, asked for only if it trains.
+        again: train it even if it is stored: its weights were dropped and are needed.
     """
 
     chain: Chain
@@ -43,6 +44,7 @@ class Study:
     labelled: Callable[[], bool]
     checkpoints: Callable[[], tuple[str, ...]] = tuple
     lead: "Callable[[], Led] | None" = None
+    again: bool = False
 
 
 @dataclass(frozen=True)
@@ -151,6 +153,8 @@ class Cohorts:
 def _stored(study: Study, piece: Slice) -> Advanced | None:
     """The slice's checkpoint, if it is stored already, made of the same."""
     chain = study.chain
+    if study.again and not chain.shelf.has_weights(piece):
+        return None
     index = chain.shelf.work.project.stream.index_at(piece.start)
     held = chain.shelf.holds(piece, chain.version(index, study.data))
     return Advanced(chain.shelf.manifest(piece), None) if held else None

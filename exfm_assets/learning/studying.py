@@ -5,8 +5,8 @@ teacher's predictions. Not here: losses and learners (models/), releases (releas
 """
 
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import polars as pl
@@ -16,12 +16,16 @@ from exfm_assets.learning.cohort import Advanced, Cohorts, Study
 from exfm_assets.learning.desk import desks, students_columns
 from exfm_assets.learning.evaluation import Judged, evaluation_rows, served_index, true_logits
 from exfm_assets.learning.leading import control_version, led
-from exfm_assets.learning.lesson import Lesson
+from exfm_assets.learning.lesson import Lesson, data_of
 from exfm_assets.learning.predictions import Supervision
 from exfm_assets.learning.releasing import released_versions
+from exfm_assets.learning.restoring import again, first_new
 from exfm_assets.learning.shelf import Shelf
 from exfm_assets.learning.specs import member_of
 from exfm_assets.resources import Workspace
+from exfm_assets.tables import DataError
+from models.errors import CheckpointError
+from models.manifest import Manifest
 from projects.learning import Student
 from projects.project import digest
 from projects.stream import Slice
@@ -52,13 +56,18 @@ class Studied:
 
 @dataclass
 class Class:
-    """A student with its two chains, and older checkpoints to judge and to measure the teacher's lead against."""
+    """A student with its two chains, and older checkpoints to judge and to measure the teacher's lead against.
+
+    Args:
+        again: by part, slices whose stored checkpoints are trained once more, for their weights.
+    """
 
     asked: Asked
     student: Chain
     control: Chain
     served: dict[str, Chain]
     measure: Chain
+    again: dict[str, frozenset[int]] = field(default_factory=dict)
 
 
 def student_chain(work: Workspace, student: Student, device: str, *, control: bool) -> Chain:
@@ -75,6 +84,8 @@ def walk_students(
         DataError: if an input, or a checkpoint that must be continued, does not exist.
     """
     classes, cohorts = [_class(work, one, device) for one in asked], Cohorts()
+    for one in classes:
+        one.again = _weights_needed(work, one, pieces)
     for desk in desks(work, pieces, device, students_columns(work.project), with_labels=True):
         lesson = Lesson(work, desk, [one.student for one in asked])
         yield from _visit(work, classes, cohorts, lesson)
@@ -85,6 +96,51 @@ def _class(work: Workspace, asked: Asked, device: str) -> Class:
         return student_chain(work, asked.student, device, control=control)
 
     return Class(asked, chain(False), chain(True), {STUDENT: chain(False), CONTROL: chain(True)}, chain(True))
+
+
+def _weights_needed(work: Workspace, one: Class, pieces: Sequence[Slice]) -> dict[str, frozenset[int]]:
+    """By part, which stored checkpoints are trained again: looked up before the walk, for it never turns back."""
+    stream, student, parts = work.project.stream, one.asked.student, one.asked.parts
+    indices = [stream.index_at(piece.start) for piece in pieces]
+    chains, new = {STUDENT: one.student, CONTROL: one.control}, {}
+    try:
+        for part, chain in chains.items():
+            taught = bool(chain.member.spec.teachers)
+            data = {index: _data(work, one, piece, taught) for index, piece in zip(indices, pieces, strict=True)}
+            new[part] = first_new(chain, data.__getitem__, indices) if part in parts else indices[-1] + 1
+        unjudged = _first_unjudged(work, one, indices, min(new.values())) if EVALUATION in parts else indices[-1] + 1
+    except (DataError, CheckpointError):
+        return {}  # the walk itself says what is missing, where it is missed
+    judged = unjudged <= indices[-1]
+    judging = _newest_of_both(one, served_index(stream, student, unjudged)) if judged else indices[-1]
+    needed = {part: min(new[part] - 1, judging) for part in chains}
+    if student.lead is not None and student.teachers:
+        needed[CONTROL] = min(needed[CONTROL], new[STUDENT] - 1)
+    return {
+        part: again(chain, new[part], needed[part], indices, None if part in parts else f"student/{student.name}")
+        for part, chain in chains.items()
+    }
+
+
+def _first_unjudged(work: Workspace, one: Class, indices: Sequence[int], new: int) -> int:
+    """The first slice whose evaluation is not stored as it would now be; one after the last if all are."""
+    stream, student = work.project.stream, one.asked.student
+    for index in indices:
+        served = _newest_of_both(one, served_index(stream, student, index))
+        piece, table = stream.slice_at(index), work.evaluations(student.name)
+        if served < 0:
+            continue  # nobody's weights are needed
+        if served >= new or not table.has(piece) or not _judged_already(work, one, piece, _manifests(one, served)):
+            return index
+    return indices[-1] + 1
+
+
+def _data(work: Workspace, one: Class, piece: Slice, taught: bool) -> dict[str, str]:
+    """What a checkpoint of the student, or of its control, is made of."""
+    data = data_of(work, piece, one.asked.student, supervised=taught)
+    if taught and one.asked.student.lead is not None:
+        data |= control_version(one.measure, piece)
+    return data
 
 
 def _visit(work: Workspace, classes: list[Class], cohorts: Cohorts, lesson: Lesson) -> Iterator[Studied]:
@@ -126,10 +182,9 @@ def _learn(classes: list[Class], cohorts: Cohorts, lesson: Lesson) -> dict[tuple
 def _study(one: Class, chain: Chain, lesson: Lesson) -> Study:
     student, spec = one.asked.student, chain.member.spec
     rows = lesson.rows_name(student)
-    data = lesson.data(student, supervised=bool(spec.teachers))
+    data = _data(lesson.work, one, lesson.desk.piece, bool(spec.teachers))
     lead = student.lead if spec.teachers else None
-    if lead is not None:
-        data |= control_version(one.measure, lesson.desk.piece)
+    index = lesson.work.project.stream.index_at(lesson.desk.piece.start)
     return Study(
         chain,
         rows,
@@ -139,24 +194,18 @@ def _study(one: Class, chain: Chain, lesson: Lesson) -> Study:
             dict.fromkeys(version for name in spec.teachers for version in lesson.supervision(name).checkpoints)
         ),
         lead=None if lead is None else (lambda: led(lead, student, chain, one.measure, lesson)),
+        again=index in one.again.get(STUDENT if chain is one.student else CONTROL, ()),
     )
 
 
 def _evaluate(work: Workspace, one: Class, lesson: Lesson) -> pl.DataFrame:
     """The evaluation of a slice: stored already, or judged now and written by the caller."""
     student, piece, stream = one.asked.student, lesson.desk.piece, work.project.stream
-    served = served_index(stream, student, stream.index_at(piece.start))
-    manifests = {}
-    if (served := _newest_of_both(one, served)) >= 0:
-        at = stream.slice_at(served)
-        manifests = {name: chain.shelf.manifest(at) for name, chain in one.served.items()}
-    versions = {name: manifest.version for name, manifest in manifests.items()}
-    made_of = digest(student.name, versions, lesson.data(student, supervised=True))
-    table = work.evaluations(student.name)
-    if table.has(piece):
-        stored = table.read([piece])
-        if stored.height and (stored["evaluation"] == made_of).all():
-            return stored
+    served = _newest_of_both(one, served_index(stream, student, stream.index_at(piece.start)))
+    manifests = _manifests(one, served)
+    if _judged_already(work, one, piece, manifests):
+        return work.evaluations(student.name).read([piece])
+    made_of = _made_of(work, one, piece, manifests)
     tensors, rows = lesson.tensors(lesson.rows_name(student)), lesson.rows_of(lesson.rows_name(student))
     judged = [
         Judged.by(name, one.served[name].learner_at(served).predict(tensors)[:, 0].float().cpu().numpy(), manifest)
@@ -165,6 +214,29 @@ def _evaluate(work: Workspace, one: Class, lesson: Lesson) -> pl.DataFrame:
     judged += _others(work, student, lesson, rows)
     task = stream.task_names.index(student.task)
     return evaluation_rows(student, piece, tensors.labels[:, task].cpu().numpy(), judged, made_of)
+
+
+def _manifests(one: Class, served: int) -> dict[str, Manifest]:
+    """Of the student and the control that served; of nobody below 0."""
+    if served < 0:
+        return {}
+    at = one.student.shelf.work.project.stream.slice_at(served)
+    return {name: chain.shelf.manifest(at) for name, chain in one.served.items()}
+
+
+def _made_of(work: Workspace, one: Class, piece: Slice, manifests: Mapping[str, Manifest]) -> str:
+    """What an evaluation depends on: who is judged, on which data."""
+    versions = {name: manifest.version for name, manifest in manifests.items()}
+    student = one.asked.student
+    return digest(student.name, versions, data_of(work, piece, student, supervised=True))
+
+
+def _judged_already(work: Workspace, one: Class, piece: Slice, manifests: Mapping[str, Manifest]) -> bool:
+    """Is the slice's evaluation stored, made of the same?"""
+    table = work.evaluations(one.asked.student.name)
+    stored = table.read([piece]) if table.has(piece) else None
+    made_of = _made_of(work, one, piece, manifests)
+    return stored is not None and stored.height > 0 and bool((stored["evaluation"] == made_of).all())
 
 
 def _newest_of_both(one: Class, index: int) -> int:

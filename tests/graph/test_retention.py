@@ -1,0 +1,70 @@
+"""Retention drops weights; what needs them again makes them again, in the same bits, or says what to ask for."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from projects.distillation import AuxiliaryHead
+from projects.project import Project, Retention
+from tests.graph.runs import FIRST, LAST, left_by, run
+from tests.tiny import tiny_project, tiny_workspace
+
+
+def short(place: int | None = None) -> Project:
+    """The tiny project with few weights kept, and one of its students changed."""
+    project = tiny_project(retention=Retention(last=1))
+    students = list(project.students)
+    if place is not None:
+        students[place] = replace(students[place], distillation=AuxiliaryHead(weight=3.0))
+    return replace(project, students=tuple(students))
+
+
+def learned(left: dict[str, str]) -> dict[str, str]:
+    return {name: text for name, text in left.items() if name.startswith(("checkpoints/", "evaluations/"))}
+
+
+@pytest.mark.parametrize(
+    "place", [pytest.param(0, marks=pytest.mark.slow, id="by a head"), pytest.param(1, id="lead-aware")]
+)
+def test_a_changed_student_over_a_long_range_is_as_if_it_had_always_been_so(tmp_path: Path, place: int) -> None:
+    anew = tiny_workspace(tmp_path / "anew", short(place))
+    assert run(anew).success
+    work = tiny_workspace(tmp_path / "changed", short())
+    assert run(work).success
+    control = work.state.checkpoints(f"control/{work.project.students[place].name}")
+    assert not (control / work.project.stream.slice_at(0).folder / "weights.safetensors").exists()
+    assert run(tiny_workspace(tmp_path / "changed", short(place))).success
+    assert learned(left_by(work)) == learned(left_by(anew))
+    times = {path: path.stat().st_mtime_ns for path in work.state.folder.rglob("weights.safetensors")}
+    assert run(tiny_workspace(tmp_path / "changed", short(place))).success  # and nothing is left to be done again
+    assert times == {path: path.stat().st_mtime_ns for path in work.state.folder.rglob("weights.safetensors")}
+
+
+@pytest.mark.slow
+def test_labels_corrected_in_an_old_slice_are_learned_though_its_weights_are_gone(tmp_path: Path) -> None:
+    work = tiny_workspace(tmp_path, short())
+    assert run(work).success
+    third = work.project.stream.slice_at(2)
+    labels = work.table("labels")
+    frame = labels.read([third])
+    labels.write(third, frame.with_columns(click=1 - frame["click"]))
+    before = learned(left_by(work))
+    assert run(work, select='key:"student/*"').success
+    now = learned(left_by(work))
+    differ = {name.split("slice=")[1][:10] for name in before if now.get(name) != before[name]}
+    assert differ == {"2026-01-03", "2026-01-04", "2026-01-05"}
+
+
+def test_what_was_not_asked_for_is_named(tmp_path: Path) -> None:
+    work = tiny_workspace(tmp_path, short())
+    assert run(work).success
+    changed = tiny_workspace(tmp_path, short(1))
+    alone = run(changed, select='key:"student/feed_convert/checkpoint"')
+    said = [event.step_failure_data.error.cause.message for event in alone.get_step_failure_events()]
+    assert any("materialise student/feed_convert/control along with it" in one for one in said), said
+    frame = work.table("labels").read([work.project.stream.slice_at(3)])
+    work.table("labels").write(work.project.stream.slice_at(3), frame.with_columns(click=1 - frame["click"]))
+    late = run(work, "2026-01-04", LAST, select='key:"student/feed_click/*"')
+    said = [event.step_failure_data.error.cause.message for event in late.get_step_failure_events()]
+    assert any(f"materialise from slice {FIRST} on" in one for one in said), said
