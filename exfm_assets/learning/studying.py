@@ -7,6 +7,7 @@ teacher's predictions. Not here: losses and learners (models/), releases (releas
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import polars as pl
@@ -102,19 +103,22 @@ def _weights_needed(work: Workspace, one: Class, pieces: Sequence[Slice]) -> dic
     """By part, which stored checkpoints are trained again: looked up before the walk, for it never turns back."""
     stream, student, parts = work.project.stream, one.asked.student, one.asked.parts
     indices = [stream.index_at(piece.start) for piece in pieces]
-    chains, new = {STUDENT: one.student, CONTROL: one.control}, {}
+    after = indices[-1] + 1
+    chains, new = {CONTROL: one.control, STUDENT: one.student}, {CONTROL: after, STUDENT: after}
+    leading = student.lead is not None and bool(student.teachers)
     try:
-        for part, chain in chains.items():
-            taught = bool(chain.member.spec.teachers)
-            data = {index: _data(work, one, piece, taught) for index, piece in zip(indices, pieces, strict=True)}
-            new[part] = first_new(chain, data.__getitem__, indices) if part in parts else indices[-1] + 1
-        unjudged = _first_unjudged(work, one, indices, min(new.values())) if EVALUATION in parts else indices[-1] + 1
+        if CONTROL in parts:
+            new[CONTROL] = first_new(one.control, partial(_data, work, one, taught=False), indices)
+        # A lead-aware student is made of its control, too: where that is new, so is the student one slice later.
+        looked_at = [index for index in indices if not leading or index <= new[CONTROL]]
+        if STUDENT in parts and looked_at:
+            new[STUDENT] = first_new(one.student, partial(_data, work, one, taught=bool(student.teachers)), looked_at)
+        unjudged = _first_unjudged(work, one, indices, min(new.values())) if EVALUATION in parts else after
     except (DataError, CheckpointError):
         return {}  # the walk itself says what is missing, where it is missed
-    judged = unjudged <= indices[-1]
-    judging = _newest_of_both(one, served_index(stream, student, unjudged)) if judged else indices[-1]
+    judging = _newest_of_both(one, served_index(stream, student, unjudged)) if unjudged < after else after
     needed = {part: min(new[part] - 1, judging) for part in chains}
-    if student.lead is not None and student.teachers:
+    if leading:
         needed[CONTROL] = min(needed[CONTROL], new[STUDENT] - 1)
     return {
         part: again(chain, new[part], needed[part], indices, None if part in parts else f"student/{student.name}")
@@ -135,8 +139,9 @@ def _first_unjudged(work: Workspace, one: Class, indices: Sequence[int], new: in
     return indices[-1] + 1
 
 
-def _data(work: Workspace, one: Class, piece: Slice, taught: bool) -> dict[str, str]:
-    """What a checkpoint of the student, or of its control, is made of."""
+def _data(work: Workspace, one: Class, index: int, taught: bool) -> dict[str, str]:
+    """What a slice's checkpoint of the student, or of its control, is made of."""
+    piece = work.project.stream.slice_at(index)
     data = data_of(work, piece, one.asked.student, supervised=taught)
     if taught and one.asked.student.lead is not None:
         data |= control_version(one.measure, piece)
@@ -182,9 +187,9 @@ def _learn(classes: list[Class], cohorts: Cohorts, lesson: Lesson) -> dict[tuple
 def _study(one: Class, chain: Chain, lesson: Lesson) -> Study:
     student, spec = one.asked.student, chain.member.spec
     rows = lesson.rows_name(student)
-    data = _data(lesson.work, one, lesson.desk.piece, bool(spec.teachers))
-    lead = student.lead if spec.teachers else None
     index = lesson.work.project.stream.index_at(lesson.desk.piece.start)
+    data = _data(lesson.work, one, index, bool(spec.teachers))
+    lead = student.lead if spec.teachers else None
     return Study(
         chain,
         rows,

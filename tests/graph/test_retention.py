@@ -31,7 +31,7 @@ def test_a_changed_student_over_a_long_range_is_as_if_it_had_always_been_so(tmp_
     anew = tiny_workspace(tmp_path / "anew", short(place))
     assert run(anew).success
     work = tiny_workspace(tmp_path / "changed", short())
-    assert run(work).success
+    assert run(work, FIRST, "2026-01-04").success  # as if it had been stopped before the last slice
     control = work.state.checkpoints(f"control/{work.project.students[place].name}")
     assert not (control / work.project.stream.slice_at(0).folder / "weights.safetensors").exists()
     assert run(tiny_workspace(tmp_path / "changed", short(place))).success
