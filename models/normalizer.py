@@ -12,8 +12,8 @@ class Normalizer:
     """x -> clip((x - mean) / std, +-8), 0 where missing.
 
     Chunks are merged in float64 by Chan, Golub and LeVeque (1983), so a long stream loses no digits. A fit updates it
-    once per slice, before the first step; scoring never does. A column that never varied is only centred, and one
-    that was never known is 0 until a fit has seen it: a new feature does no harm before it is learned.
+    once per slice, before the first step; scoring never does. A column that was never known, or never varied (counts
+    of what is not counted yet), is 0 until a fit has seen it vary: a new feature does no harm before it is learned.
 
     Args:
         width: D, how many numbers.
@@ -22,6 +22,7 @@ class Normalizer:
 
     CLIP = 8.0
     CHUNK = 2**16  # rows in float64 at a time
+    ROUNDING = 1e-20  # relative variance that a sum of equal numbers can have in float64
 
     def __init__(self, width: int, device: torch.device | str = "cpu") -> None:
         self.count = torch.zeros(width, dtype=torch.float64, device=device)
@@ -50,9 +51,9 @@ class Normalizer:
     def _refresh(self) -> None:
         variance = self.squares / self.count.clamp(min=1)
         self._shift = self.mean.float()
-        scale = torch.where(variance > 0, variance.clamp(min=1e-12).rsqrt(), 1.0)
-        # A column that no fit has seen says nothing yet: raw values would meet weights that were never trained.
-        self._scale = torch.where(self.count > 0, scale, 0.0).float()
+        # What never varied says nothing yet: in training it was 0, so its values would meet weights never trained.
+        varied = variance > self.ROUNDING * self.mean.square()
+        self._scale = torch.where(varied, variance.clamp(min=1e-12).rsqrt(), 0.0).float()
 
     def apply_(self, numbers: Tensor) -> Tensor:
         """Normalise a gathered batch in place, (B, D) -> (B, D)."""

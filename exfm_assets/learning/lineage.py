@@ -13,7 +13,7 @@ from projects.learning import Freshness, Gate, Student, Teacher
 from projects.project import Project, digest
 
 # Raise it when the same declaration and data would now give other weights.
-LEARNING_VERSION = "2"
+LEARNING_VERSION = "3"
 
 
 def declaration_digest(project: Project, model: Teacher | Student, *, control: bool = False) -> str:

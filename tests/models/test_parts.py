@@ -78,11 +78,15 @@ def test_statistics_over_slices_are_those_of_all_rows_at_once() -> None:
         assert variance == pytest.approx(values.var(correction=0).item(), rel=1e-9)
 
 
-def test_a_column_that_no_fit_has_seen_says_nothing() -> None:
-    mine = Normalizer(2)
-    mine.update(torch.tensor([[1.0, torch.nan], [3.0, torch.nan]]))
-    new = torch.tensor([[3.0, 150.0], [1.0, torch.inf]])
-    assert mine.apply_(new).tolist() == [[1.0, 0.0], [-1.0, 0.0]]
+def test_a_column_that_no_fit_has_seen_vary_says_nothing() -> None:
+    mine = Normalizer(4)
+    for rows in (100_001, 7):
+        seen = torch.tensor([[1.0, torch.nan, 0.0, 0.1], [3.0, torch.nan, 0.0, 0.1]]).repeat(rows, 1)
+        mine.update(seen)  # columns that vary, are not known, are not counted yet, and are a sum with rounding
+    new = torch.tensor([[3.0, 150.0, 150.0, 0.2], [1.0, torch.inf, -1.0, 0.1]])
+    assert mine.apply_(new).tolist() == [[1.0, 0.0, 0.0, 0.0], [-1.0, 0.0, 0.0, 0.0]]
+    mine.update(torch.tensor([[3.0, 5.0, 1.0, 0.3], [1.0, 7.0, 0.0, 0.1]]))
+    assert bool((mine.apply_(torch.tensor([[3.0, 9.0, 9.0, 9.0]])) > 0).all())
 
 
 def test_missing_becomes_zero_and_outliers_are_clipped() -> None:
