@@ -19,6 +19,7 @@ from scipy import stats  # type: ignore[import-untyped]
 
 from benchmarks.harness import machine
 from benchmarks.quality_arms import METHODS, TEACHER, Question, about, questions, single, stage, with_teacher_features
+from benchmarks.quality_tables import markdown, show
 from exfm_assets.learning.desk import teachers_columns
 from exfm_assets.learning.lineage import LEARNING_VERSION
 from exfm_assets.learning.replay import Replay, Scores, Taught, judged, of_surface, study, teach
@@ -135,20 +136,6 @@ def _spread(values: np.ndarray) -> float:
     return float(values.std(ddof=1)) if len(values) > 1 else float("nan")
 
 
-def show(console: Console, title: str, rows: pl.DataFrame) -> None:
-    console.print(f"\n{title}")
-    console.print(f"{'surface':8} {'task':9} {'inputs':6} {'2nd':3} {'model':24} {'NE':>7} {'AUC':>6} {'calib.':>6} "
-                  f"{'gain':>8}  {'spread':>7} {'in all':>8}  {'transfer':>8} {'closed':>7}")  # fmt: skip
-    for row in rows.iter_rows(named=True):
-        stars = ["*" if row[name] else " " for name in ("significant", "significant_total")]
-        console.print(
-            f"{row['surface']:8} {row['task']:9} {row['inputs']:6} {'yes' if row['second'] else 'no':3} "
-            f"{row['model']:24} {row['ne']:7.4f} {row['auc']:6.4f} {row['calibration']:6.3f} "
-            f"{row['gain']:+8.2%}{stars[0]} {row['spread']:7.2%} {row['gain_total']:+8.2%}{stars[1]} "
-            f"{row['transfer']:8.2f} {row['closed']:7.1%}"
-        )
-
-
 def one_seed(replay: Replay, seed: int) -> pl.DataFrame:
     """All questions of a seed: every teacher is trained anew, its predictions become labels and features."""
     project, scores = replay.work.project, {}
@@ -190,6 +177,9 @@ def main(arguments: list[str] | None = None) -> None:
     title = "the teacher against one student given the same inputs (both trained on the slice before)"
     show(console, title, results["teachers"])
     show(console, "methods against the control (served checkpoints)", results["methods"])
+    table = "\n".join(markdown(results["methods"]))
+    (folder / "tables.md").write_text(table, encoding="utf-8")
+    console.print(f"\nthe same in short: gain over the control in percent [transfer ratio]\n{table}")
     content = {"machine": machine(), "project": project.name, **{k: rows.to_dicts() for k, rows in results.items()}}
     (folder / "summary.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
     console.print(f"\n{project.name}: {seeds['seed'].n_unique()} seeds, second half of {len(replay)} slices")

@@ -39,16 +39,14 @@ TEACHER = "teacher"
 METHODS: dict[str, tuple[Distillation, LeadAware | None]] = {
     "none": (None, None),
     "KD 4": (KnowledgeDistillation(weight=4.0), None),
-    "AH 4 (default)": (AuxiliaryHead(weight=4.0), None),
-    "AH 4, lead 0..1%": (AuxiliaryHead(weight=4.0), LeadAware(none_at=0.0, full_at=0.01)),
-    "AH 4, lead .3..1.3%": (AuxiliaryHead(weight=4.0), LeadAware()),
-    "AH 4, lead .5..1.5%": (AuxiliaryHead(weight=4.0), LeadAware(none_at=0.005, full_at=0.015)),
+    "AH 4": (AuxiliaryHead(weight=4.0), None),
+    "AH 4, lead-aware": (AuxiliaryHead(weight=4.0), LeadAware()),
     "AH 2 + SA 2": (AuxiliaryHead(weight=2.0, adapter=StudentAdapter(weight=2.0)), None),
     "AH 2 + SA 2, staleness": (
         AuxiliaryHead(weight=2.0, adapter=StudentAdapter(weight=2.0, told=("staleness",))),
         None,
     ),
-    "AH 2 + SA 2, lead .3..1.3%": (
+    "AH 2 + SA 2, lead-aware": (
         AuxiliaryHead(weight=2.0, adapter=StudentAdapter(weight=2.0)),
         LeadAware(),
     ),

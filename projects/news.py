@@ -113,7 +113,13 @@ PROJECT = Project(
     students=(
         _student("external_deep5", 1, "deep5", SMALL, AuxiliaryHead(weight=4.0)),
         _student(
-            "external_deep5_both", 1, "deep5", SMALL, AuxiliaryHead(weight=4.0), inputs=(*SEEN_BY_STUDENTS, *OPINIONS)
+            "external_deep5_both",
+            1,
+            "deep5",
+            SMALL,
+            AuxiliaryHead(weight=4.0),
+            inputs=(*SEEN_BY_STUDENTS, *OPINIONS),
+            lead=LeadAware(),
         ),
         _student(
             "external_return24", 1, "return24", SMALL, AuxiliaryHead(weight=4.0), teacher="returning", lead=LeadAware()
