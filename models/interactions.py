@@ -1,7 +1,6 @@
 """Feature interactions: how embedded fields and numbers meet.
 
-Belongs here: layers of S members from (S, B, D) or fields (S, B, F, E).
-Not here: the embedding table, heads, losses, anything that knows what a task means.
+Belongs here: layers of S members from (S, B, D) or fields (S, B, F, E). Not here: table, heads, losses.
 """
 
 import math
@@ -63,11 +62,8 @@ class GatedExperts(nn.Module):
     the mixture differs by task and by surface.
 
     Args:
-        members: S.
-        width: D.
+        members, width, experts, tasks: S, D, K, T.
         hidden: widths of every expert's layers.
-        experts: K.
-        tasks: T.
 
     Shape:
         (S, B, D) -> (S, B, T, hidden[-1])

@@ -1,7 +1,6 @@
 """The learner: one loop that trains teachers and students on resident slices, and scores with them.
 
-Belongs here: steps, and their order. Not here: networks and losses, what a state holds (state.py), files
-(checkpoint.py), which slice is next (exfm_assets/learning/).
+Belongs here: steps, and their order. Not here: networks, losses, states, files, which slice is next.
 """
 
 import hashlib
