@@ -7,6 +7,7 @@ import torch
 
 from benchmarks.quality import one_seed, significant, summary
 from benchmarks.quality_arms import METHODS, TEACHER, questions, with_teacher_features
+from benchmarks.quality_tables import markdown
 from exfm_assets.learning.desk import students_columns, teachers_columns
 from exfm_assets.learning.replay import Replay, teach
 from exfm_assets.learning.specs import member_of
@@ -67,3 +68,16 @@ def test_significance_is_a_paired_t_test() -> None:
     assert not significant(np.array([0.01, -0.012, 0.009, -0.011, 0.002]))
     assert not significant(np.zeros(5))
     assert not significant(np.array([0.5]))
+
+
+def test_the_short_table_says_gain_star_and_transfer() -> None:
+    ne = {"none": 0.90, "AH": 0.88, TEACHER: 0.80}
+    rows = [
+        {"part": "methods", "seed": seed, "surface": "1", "task": "click", "inputs": "fewer", "second": False,
+         "slice": f"s{place}", "place": place, "model": model, "ne": value + 0.0001 * seed * (model == "AH"),
+         "auc": 0.7, "calibration": 1.0}
+        for model, value in ne.items() for seed in range(3) for place in range(4)
+    ]  # fmt: skip
+    lines = list(markdown(summary(pl.DataFrame(rows), 4, "none")))
+    assert lines[1] == "| | click, 1 |"
+    assert lines[3:] == ["| none | NE 0.9000 |", "| AH | +2.21* [0.20] |", "| teacher | +11.11 |"]
