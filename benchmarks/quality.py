@@ -179,7 +179,7 @@ def main(arguments: list[str] | None = None) -> None:
     show(console, "methods against the control (served checkpoints)", results["methods"])
     table = "\n".join(markdown(results["methods"]))
     (folder / "tables.md").write_text(table, encoding="utf-8")
-    console.print(f"\nthe same in short: gain over the control in percent [transfer ratio]\n{table}")
+    console.print(f"\nthe same in short: gain over the control in percent [transfer ratio]\n{table}", markup=False)
     content = {"machine": machine(), "project": project.name, **{k: rows.to_dicts() for k, rows in results.items()}}
     (folder / "summary.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
     console.print(f"\n{project.name}: {seeds['seed'].n_unique()} seeds, second half of {len(replay)} slices")
