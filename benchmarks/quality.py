@@ -8,7 +8,7 @@ starred where a paired t-test over seeds gives p < .05.
 
 import argparse
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,6 +31,7 @@ from projects.project import digest
 
 ROOT = Path(__file__).resolve().parent.parent
 METRICS = ("ne", "auc", "calibration")
+INPUTS = ("fewer", "same")
 ASKED = ["surface", "task", "inputs", "second"]
 
 
@@ -136,15 +137,15 @@ def _spread(values: np.ndarray) -> float:
     return float(values.std(ddof=1)) if len(values) > 1 else float("nan")
 
 
-def one_seed(replay: Replay, seed: int) -> pl.DataFrame:
-    """All questions of a seed: every teacher is trained anew, its predictions become labels and features."""
+def one_seed(replay: Replay, seed: int, inputs: Sequence[str] = INPUTS) -> pl.DataFrame:
+    """All questions of a seed on these inputs: every teacher is trained anew, and says its labels and features."""
     project, scores = replay.work.project, {}
     for teacher in project.teachers:
         member, training = member_of(project, teacher), with_seed(teacher.training, seed)
         scores[teacher.name] = teach(replay, member, training, [teacher.lag])[teacher.lag]
     featured = with_teacher_features(replay, scores) if project.prediction_views else replay
     tables = []
-    for question in questions(project):
+    for question in (one for one in questions(project) if one.inputs in inputs):
         teacher = project.teacher(question.student.teachers[0])
         if question.inputs == "same" and not question.teacher_features:
             tables.append(teacher_first(replay, seed, teacher, scores[teacher.name], question))
@@ -157,25 +158,29 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.quality", description=__doc__)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--first", type=int, default=0, help="first seed: several processes can share the seeds")
+    parser.add_argument("--inputs", nargs="+", choices=INPUTS, default=INPUTS, help="than or as the teacher's")
     parser.add_argument("--out", type=Path, default=ROOT / "data" / "benchmarks" / "quality")
     asked = parser.parse_args(arguments)
     console = Console(highlight=False, soft_wrap=True)
     work = stage(console)
     project = work.project
     replay = Replay.of(work, work.device, teachers_columns(project))
-    inputs = [work.table(name).digest(piece) for name in ("logged_inputs", "labels") for piece in replay.pieces]
+    data = [work.table(name).digest(piece) for name in ("logged_inputs", "labels") for piece in replay.pieces]
     # What was found for a seed is kept under what it was made of: a run that was stopped goes on where it was.
-    folder = asked.out / f"{project.name}-{digest(LEARNING_VERSION, *about(project), METHODS, inputs)}"
+    folder = (
+        asked.out / f"{project.name}-{digest(LEARNING_VERSION, *about(project), METHODS, data, sorted(asked.inputs))}"
+    )
     for seed in range(asked.first, asked.first + asked.seeds):
         path = folder / f"seed-{seed}.parquet"
         if not path.is_file():
             console.print(f"{project.name}: seed {seed}")
-            write_parquet(one_seed(replay, seed), path)
+            write_parquet(one_seed(replay, seed, asked.inputs), path)
     seeds = pl.concat([pl.read_parquet(path) for path in sorted(folder.glob("seed-*.parquet"))], how="diagonal_relaxed")
-    parts = {"teachers": "single", "methods": "none"}
+    parts = {"teachers": "single", "methods": "none"} if "same" in asked.inputs else {"methods": "none"}
     results = {part: summary(seeds.filter(part=part), len(replay), against) for part, against in parts.items()}
     title = "the teacher against one student given the same inputs (both trained on the slice before)"
-    show(console, title, results["teachers"])
+    if "teachers" in results:
+        show(console, title, results["teachers"])
     show(console, "methods against the control (served checkpoints)", results["methods"])
     table = "\n".join(markdown(results["methods"]))
     (folder / "tables.md").write_text(table, encoding="utf-8")
