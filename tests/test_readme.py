@@ -94,6 +94,9 @@ def test_what_cannot_run_is_said_in_one_sentence(
 
 def test_the_readme_names_the_parts_that_exist() -> None:
     for target in re.findall(r"\]\((docs/[^)]+)\)", README):
-        assert (ROOT / target).is_file()
+        path, _, heading = target.partition("#")
+        assert (ROOT / path).is_file()
+        titles = re.findall(r"^#+ (.+)$", (ROOT / path).read_text(encoding="utf-8"), flags=re.MULTILINE)
+        assert not heading or heading in [title.lower().replace(" ", "-") for title in titles]
     for folder in re.findall(r"`(\w+)/`", README):
         assert folder in ("data", "impressions", "outcomes", "interactions") or (ROOT / folder).is_dir()
