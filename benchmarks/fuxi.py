@@ -42,7 +42,7 @@ class Peer(BaseModel):  # type: ignore[misc]
 def peer(sizes: Sizes, network: DCNv2, seed: int) -> Peer:
     """An untrained model of these columns."""
     torch.manual_seed(seed)
-    folder = tempfile.mkdtemp(prefix="fuxictr-")
+    folder = tempfile.gettempdir()  # where it would save; it is not asked to
     features = FeatureMap("synthetic", folder)
     for name, rows in sizes.id_columns:
         features.features[name] = {"type": "categorical", "source": "", "vocab_size": rows}

@@ -50,8 +50,11 @@ def test_snippets_run(environment: dict[str, str], place: int) -> None:
 
 def test_the_learning_pages_declarations_load() -> None:
     page = (ROOT / "docs" / "learning.md").read_text(encoding="utf-8")
+    declared: dict[str, object] = {}
     for snippet in re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL):
-        exec(compile(snippet, "docs/learning.md", "exec"), {})
+        exec(compile(snippet, "docs/learning.md", "exec"), declared)
+    kinds = {name: type(declared[name]).__name__ for name in ("history", "teacher", "ranking", "retrieval")}
+    assert kinds == {"history": "HistoryView", "teacher": "Wukong", "ranking": "DCNv2", "retrieval": "TwoTower"}
 
 
 def test_feast_lists_the_views(environment: dict[str, str]) -> None:

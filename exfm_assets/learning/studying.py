@@ -131,10 +131,12 @@ def _first_unjudged(work: Workspace, one: Class, indices: Sequence[int], new: in
     stream, student = work.project.stream, one.asked.student
     for index in indices:
         served = _newest_of_both(one, served_index(stream, student, index))
-        piece, table = stream.slice_at(index), work.evaluations(student.name)
         if served < 0:
             continue  # nobody's weights are needed
-        if served >= new or not table.has(piece) or not _judged_already(work, one, piece, _manifests(one, served)):
+        piece = stream.slice_at(index)
+        if served >= new:
+            return index
+        if _judged_already(work, one, piece, _made_of(work, one, piece, _manifests(one, served))) is None:
             return index
     return indices[-1] + 1
 
@@ -208,9 +210,9 @@ def _evaluate(work: Workspace, one: Class, lesson: Lesson) -> pl.DataFrame:
     student, piece, stream = one.asked.student, lesson.desk.piece, work.project.stream
     served = _newest_of_both(one, served_index(stream, student, stream.index_at(piece.start)))
     manifests = _manifests(one, served)
-    if _judged_already(work, one, piece, manifests):
-        return work.evaluations(student.name).read([piece])
     made_of = _made_of(work, one, piece, manifests)
+    if (stored := _judged_already(work, one, piece, made_of)) is not None:
+        return stored
     tensors, rows = lesson.tensors(lesson.rows_name(student)), lesson.rows_of(lesson.rows_name(student))
     judged = [
         Judged.by(name, one.served[name].learner_at(served).predict(tensors)[:, 0].float().cpu().numpy(), manifest)
@@ -236,12 +238,11 @@ def _made_of(work: Workspace, one: Class, piece: Slice, manifests: Mapping[str, 
     return digest(student.name, versions, data_of(work, piece, student, supervised=True))
 
 
-def _judged_already(work: Workspace, one: Class, piece: Slice, manifests: Mapping[str, Manifest]) -> bool:
-    """Is the slice's evaluation stored, made of the same?"""
+def _judged_already(work: Workspace, one: Class, piece: Slice, made_of: str) -> pl.DataFrame | None:
+    """The slice's evaluation, if it is stored, made of the same."""
     table = work.evaluations(one.asked.student.name)
-    stored = table.read([piece]) if table.has(piece) else None
-    made_of = _made_of(work, one, piece, manifests)
-    return stored is not None and stored.height > 0 and bool((stored["evaluation"] == made_of).all())
+    stored = table.read([piece]) if table.has(piece) else pl.DataFrame()
+    return stored if stored.height and (stored["evaluation"] == made_of).all() else None
 
 
 def _newest_of_both(one: Class, index: int) -> int:
