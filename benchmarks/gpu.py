@@ -18,7 +18,7 @@ import torch
 from benchmarks.synthetic import Sizes, synthetic_slice
 from models.batch import SliceTensors
 from models.learner import Learner
-from models.members import Member
+from models.members import Member, abreast
 from models.network import NetworkSpec
 from projects.distillation import AuxiliaryHead
 from projects.learning import Training
@@ -96,33 +96,48 @@ def _wait(device: str) -> None:
         torch.cuda.synchronize()
 
 
-def learner_of(network: Network, sizes: Sizes, members: int, tasks: int, training: Training, device: str) -> Learner:
-    """A control and students with auxiliary heads beside it, or a teacher of several tasks."""
-    spec = NetworkSpec(
-        ids=sizes.id_columns, numbers=sizes.number_names, tasks=sizes.task_names[:tasks], network=network
-    )
-    taught = Member(replace(spec, teachers=("large",)), AuxiliaryHead(weight=4.0))
-    return Learner([Member(spec), *[taught] * (members - 1)], training, device)
+@dataclass(frozen=True)
+class Company:
+    """Who learns from the same rows: students with auxiliary heads, and one that learns from labels alone."""
+
+    students: int = 0
+    control: bool = True
+
+    def learners(self, network: Network, sizes: Sizes, tasks: int, training: Training, device: str) -> list[Learner]:
+        """One for each pass over the rows, as the graph's students are put together."""
+        ids, names = sizes.id_columns, sizes.task_names[:tasks]
+        spec = NetworkSpec(ids=ids, numbers=sizes.number_names, tasks=names, network=network)
+        taught = Member(replace(spec, teachers=("large",)), AuxiliaryHead(weight=4.0))
+        members = [*[Member(spec)] * self.control, *[taught] * self.students]
+        return [Learner(part, training, device) for part in abreast(members, spec, training.batch_size, device)]
+
+
+ALONE = Company()
+
+
+def seconds_of(learners: list[Learner], piece: SliceTensors, order_seed: str) -> float:
+    """Of all passes over the rows."""
+    return sum(one.fit(piece, order_seed).seconds for one in learners)
 
 
 def measure(
-    what: str, network: Network, piece: SliceTensors, sizes: Sizes, members: int, tasks: int, training: Training,
+    what: str, network: Network, piece: SliceTensors, sizes: Sizes, company: Company, tasks: int, training: Training,
     device: str, limits: dict[str, float],
 ) -> Measured:  # fmt: skip
     """Rows a second of a pass after one that warms up, against the limits of the machine."""
-    learner = learner_of(network, sizes, members, tasks, training, device)
+    learners = company.learners(network, sizes, tasks, training, device)
     if device.startswith("cuda"):
         torch.cuda.reset_peak_memory_stats()
-    learner.fit(piece.take(torch.arange(min(len(piece), 4 * training.batch_size), device=device)), "warm")
-    reports = [learner.fit(piece, str(n)) for n in range(3)]
-    rate = statistics.median(one.examples_per_second for one in reports)
+    seconds_of(learners, piece.take(torch.arange(min(len(piece), 4 * training.batch_size), device=device)), "warm")
+    rate = len(piece) / statistics.median(seconds_of(learners, piece, str(n)) for n in range(3))
+    learner, members = learners[0], sum(len(one.specs) for one in learners)
     batch = learner.table.rows_of(piece.ids[: training.batch_size])
     touched = len(torch.unique(batch)) / batch.numel()
     precision = "bf16" if learner.bf16 else "fp32"
     return Measured(
         what, precision, training.batch_size, members, rate,
-        rate * bytes_per_row(learner, touched) / limits["copy"],
-        rate * flops_per_row(learner) / limits[precision],
+        rate * sum(bytes_per_row(one, touched) for one in learners) / limits["copy"],
+        rate * sum(map(flops_per_row, learners)) / limits[precision],
         torch.cuda.max_memory_allocated() / 1e9 if device.startswith("cuda") else float("nan"),
     )  # fmt: skip
 
@@ -130,7 +145,7 @@ def measure(
 def score(what: str, network: Network, piece: SliceTensors, sizes: Sizes, precision: str, device: str) -> Measured:
     """Rows a second that a teacher of all tasks scores."""
     training = Training(precision=precision)
-    learner = learner_of(network, sizes, 1, len(sizes.task_names), training, device)
+    (learner,) = ALONE.learners(network, sizes, len(sizes.task_names), training, device)
     seconds = _median(lambda: learner.predict(piece), device, 3)
     nan = float("nan")
     return Measured(f"{what}, scoring", precision, 0, 1, len(piece) / seconds, nan, nan, nan)
@@ -149,13 +164,14 @@ def everything(sizes: Sizes, device: str, batches: list[int], members: list[int]
         for batch in batches:
             training = Training(batch_size=batch, precision=precision)
             common = (training, device, limits)
-            yield measure("student 1 x cross, 128-64", SMALL, piece, sizes, 1, 1, *common)
-            yield measure("large 3 x cross, 512-256-128", LARGE, piece, sizes, 1, 1, *common)
-            yield measure("teacher 4 experts, 1024-512", TEACHER, piece, sizes, 1, tasks, *common)
+            yield measure("student 1 x cross, 128-64", SMALL, piece, sizes, ALONE, 1, *common)
+            yield measure("large 3 x cross, 512-256-128", LARGE, piece, sizes, ALONE, 1, *common)
+            yield measure("teacher 4 experts, 1024-512", TEACHER, piece, sizes, ALONE, tasks, *common)
         yield score("teacher 4 experts, 1024-512", TEACHER, piece, sizes, precision, device)
         for count in members:
             training = Training(batch_size=batches[-1], precision=precision)
-            yield measure(f"{count} students a pass", SMALL, piece, sizes, count, 1, training, device, limits)
+            company = Company(students=max(count - 1, 1), control=count > 1)
+            yield measure(f"{count} at once", SMALL, piece, sizes, company, 1, training, device, limits)
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """Training speed: against FuxiCTR and the machine's matrix products; how time grows; teacher scoring; memory.
 
-    make bench-training             or python -m benchmarks.training [--rounds 5] [--growth-rounds 3]
+    make bench-training             or python -m benchmarks.training [--rounds 5] [--growth-rounds 3] [--only "students,"]
 
 Every arm runs in a process of its own; the arms of a table take turns, so that a slow minute of the machine hits all of
 them. Ratios are of the same round, then the median over rounds. FuxiCTR trains from batches that lie ready in memory:
@@ -26,7 +26,8 @@ from projects.state import ROOT
 
 PEER, OURS, BF16 = "FuxiCTR fp32", "exfm fp32", "exfm bf16"
 SIZES = {"ids": (1_000_000, 10_000_000, 50_000_000), "rows": (125_000, 500_000, 2_000_000)}
-STUDENTS = (1, 2, 4, 8)
+# The first is a student alone: what a control and more students beside it cost.
+STUDENTS = {"1": (1, False), "1, control": (1, True), "3, control": (3, True), "7, control": (7, True)}
 
 
 def against(network: str, rows: int, test_rows: int) -> dict[str, Arm]:
@@ -45,9 +46,16 @@ def growth() -> dict[str, dict[str, Arm]]:
         "rows of a slice": {f"{n:,}": Arm(rows=n) for n in SIZES["rows"]},
         "ids in use, a table row each": {f"{n:,}": Arm(ids=n) for n in SIZES["ids"]},
         "rows of the table, 1,000,000 ids in use": {f"{n:,}": Arm(ids=1_000_000, table=n) for n in SIZES["ids"]},
-        "students a pass, 128-64, batches of 4,096": {f"{n}": Arm(members=n, rows=250_000) for n in STUDENTS},
-        "students a pass, 32, batches of 128": {
-            f"{n}": Arm(network="small", batch=128, members=n, rows=100_000) for n in STUDENTS
+        **{
+            f"students, {layers}, batches of {batch:,}": {
+                name: Arm(network=network, batch=batch, rows=rows, students=students, control=control)
+                for name, (students, control) in STUDENTS.items()
+            }
+            for network, layers, batch, rows in (
+                ("student", "128-64", 4_096, 250_000),
+                ("student", "128-64", 1_024, 200_000),
+                ("small", "32", 128, 100_000),
+            )
         },
         "a teacher of 4 experts, 512-256, two tasks": {
             "trains, fp32": Arm(network="teacher", rows=100_000),
@@ -107,17 +115,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.training", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--growth-rounds", type=int, default=3, help="0 leaves the growth tables out")
+    parser.add_argument("--only", default="", help="tables whose title contains this: student, large, rows, ids, ...")
     parser.add_argument("--rows", type=int, default=500_000)
     parser.add_argument("--out", type=Path, default=ROOT / "data" / "benchmarks" / "training.json")
     asked = parser.parse_args()
     console = Console(highlight=False, soft_wrap=True)
     console.print(f"{machine()['cpu']}, {os.cpu_count()} cores; 20 columns of ids, batches of 4,096 where not said")
     kept: dict[str, dict[str, list[Numbers]]] = {}
-    for network in ("student", "large"):
+    for network in (one for one in ("student", "large") if asked.only in one):
         measured = taken_in_turn(against(network, asked.rows, asked.rows // 5), asked.rounds, console)
         kept[network] = measured.rounds
         show_against(console, network, measured)
     for title, arms in growth().items() if asked.growth_rounds else ():
+        if asked.only not in title:
+            continue
         measured = taken_in_turn(arms, asked.growth_rounds, console)
         kept[title] = measured.rounds
         show_growth(console, title, measured)

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import torch
 
-from benchmarks.gpu import LARGE, SMALL, flops_per_row, learner_of, matrix_rate
+from benchmarks.gpu import LARGE, SMALL, Company, flops_per_row, matrix_rate, seconds_of
 from benchmarks.synthetic import Sizes, synthetic_slice
 from models.batch import SliceTensors
 from models.metrics import evaluate
@@ -38,7 +38,7 @@ class Arm:
         who: ``exfm``, ``exfm scores`` or ``fuxictr``.
         network: a name of ``NETWORKS``.
         table: rows of the embedding table, if more than ids.
-        members: a control and students beside it.
+        students: with auxiliary heads; control: whether one that learns from labels alone is there.
         test_rows: rows that are scored afterwards for the AUC; 0 for none.
     """
 
@@ -49,7 +49,8 @@ class Arm:
     rows: int = 500_000
     ids: int = 1_300_000
     table: int | None = None
-    members: int = 1
+    students: int = 0
+    control: bool = True
     seed: int = 0
     test_rows: int = 0
 
@@ -75,17 +76,19 @@ def _of_exfm(arm: Arm, sizes: Sizes, train: SliceTensors, test: SliceTensors) ->
         precision=arm.precision, seed=arm.seed,
     )  # fmt: skip
     tasks = len(sizes.task_names) if arm.network == "teacher" else 1
-    learner = learner_of(NETWORKS[arm.network], sizes, arm.members, tasks, training, "cpu")
+    network, company = NETWORKS[arm.network], Company(arm.students, arm.control)
+    learners = company.learners(network, sizes, tasks, training, "cpu")
     if arm.who == "exfm scores":
+        (learner,) = learners
         learner.predict(train.take(torch.arange(4 * arm.batch)))
         started = time.perf_counter()
         learner.predict(train)
         return {"rows_per_second": len(train) / (time.perf_counter() - started), "flops": flops_per_row(learner) / 3}
-    untouched = learner_of(NETWORKS[arm.network], Sizes(arm.rows, 1_000, 0), arm.members, tasks, training, "cpu")
-    untouched.fit(train.take(torch.arange(min(4 * arm.batch, len(train)))), "warm")
-    rate = learner.fit(train, "pass").examples_per_second
-    auc = _auc(learner.predict(test)[:, 0].numpy(), test) if len(test) else float("nan")
-    return {"rows_per_second": rate, "auc": auc, "flops": flops_per_row(learner)}
+    untouched = company.learners(network, Sizes(arm.rows, 1_000, 0), tasks, training, "cpu")
+    seconds_of(untouched, train.take(torch.arange(min(4 * arm.batch, len(train)))), "warm")
+    rate = len(train) / seconds_of(learners, train, "pass")
+    auc = _auc(learners[0].predict(test)[:, 0].numpy(), test) if len(test) else float("nan")
+    return {"rows_per_second": rate, "auc": auc, "flops": sum(map(flops_per_row, learners))}
 
 
 def _of_fuxictr(arm: Arm, sizes: Sizes, train: SliceTensors, test: SliceTensors) -> dict[str, float]:

@@ -13,7 +13,7 @@ from models.batch import SliceTensors
 from models.checkpoint import save_checkpoint
 from models.learner import Learner
 from models.manifest import Manifest
-from models.members import FitReport
+from models.members import FitReport, abreast
 from models.state import learner_state, load_states, steps_of
 from projects.stream import Slice
 
@@ -86,7 +86,7 @@ class Cohorts:
             if stored[place] is None or _can_continue(study, piece):
                 groups.setdefault(_key(study), []).append(place)
         done = dict(enumerate(stored))
-        for places in groups.values():
+        for places in (part for group in groups.values() for part in _passes(studies, group)):
             if any(stored[place] is None for place in places):
                 group = [studies[place] for place in places]
                 trained = self._train(group, piece, tensors, newest)
@@ -171,6 +171,12 @@ def _key(study: Study) -> tuple[object, ...]:
     """Chains with equal keys can train together."""
     chain = study.chain
     return chain.member.spec.shape, chain.training, study.rows, study.labelled(), chain.device
+
+
+def _passes(studies: Sequence[Study], group: list[int]) -> list[list[int]]:
+    """The places of a group, by the passes over the slice that they share."""
+    chain = studies[group[0]].chain
+    return abreast(group, chain.member.spec, chain.training.batch_size, chain.device)
 
 
 def _save(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.gpu import SMALL, learner_of
+from benchmarks.gpu import ALONE, SMALL, Company
 from benchmarks.harness import Measured
 from benchmarks.synthetic import Sizes, synthetic_slice
 from benchmarks.training import growth, ratio
@@ -19,7 +19,7 @@ SIZES = Sizes(rows=300, ids=2_000, numbers=0)
 def test_fuxictr_with_our_weights_gives_our_logits() -> None:
     fuxi = pytest.importorskip("benchmarks.fuxi")
     piece = synthetic_slice(SIZES, "cpu")
-    learner = learner_of(SMALL, SIZES, 1, 1, Training(precision="fp32"), "cpu")
+    (learner,) = ALONE.learners(SMALL, SIZES, 1, Training(precision="fp32"), "cpu")
     learner.fit(piece, "once")
     peer, state = fuxi.peer(SIZES, SMALL, 0), learner.networks.state_dict()
     with torch.no_grad():
@@ -48,9 +48,17 @@ def test_a_table_with_more_rows_than_ids_draws_the_same_ids() -> None:
     assert sum(rows for _, rows in wide.id_columns) > 10 * sum(rows for _, rows in SIZES.id_columns)
 
 
-@pytest.mark.parametrize("who", ["exfm", "exfm scores"])
-def test_an_arm_measures(who: str) -> None:
-    found = measure(Arm(who, network="small", batch=128, rows=1_000, ids=2_000, members=2, test_rows=200))
+def test_students_beside_a_control_are_as_many_as_asked() -> None:
+    company = Company(students=7, control=True)
+    training = Training(batch_size=4_096)
+    passes = company.learners(SMALL, SIZES, 1, training, "cpu")
+    assert [len(one.specs) for one in passes] == [4, 4]  # 8 x 4,096 x 320 floats are more than one cheap block
+    assert [len(one.spec.teachers) for one in passes] == [0, 1]
+
+
+@pytest.mark.parametrize(("who", "students"), [("exfm", 1), ("exfm scores", 0)])
+def test_an_arm_measures(who: str, students: int) -> None:
+    found = measure(Arm(who, network="small", batch=128, rows=1_000, ids=2_000, students=students, test_rows=200))
     assert found["rows_per_second"] > 0 and found["share"] > 0 and found["peak_mb"] > 10
     assert who != "exfm" or 0 < found["auc"] < 1
 
@@ -59,5 +67,5 @@ def test_growth_tables_differ_in_one_thing() -> None:
     for title, arms in growth().items():
         first = next(iter(arms.values()))
         changed = {k for arm in arms.values() for k, v in vars(arm).items() if v != getattr(first, k)}
-        assert len(changed) <= 1 or "teacher" in title, (title, changed)
+        assert len(changed) <= 1 or changed == {"students", "control"} or "teacher" in title, (title, changed)
         assert all(math.isfinite(arm.rows) for arm in arms.values())

@@ -8,12 +8,15 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 
 from exfm_assets.resources import Workspace
 from exfm_assets.streams.simulator import simulate, write_log
+from models.learner import Learner
 from models.manifest import load_manifest
+from models.members import FitReport
 from projects.distillation import AuxiliaryHead
 from projects.histories import HistoryView
 from projects.learning import Student, Teacher
@@ -113,6 +116,31 @@ def test_other_declarations_run_and_pass_their_checks(variant: Callable[[Project
             for file in files:
                 scorer = work.state.checkpoints(f"teacher/{teacher.name}") / pieces[teacher.scorer_of(index)].folder
                 assert pl.read_parquet(file)["checkpoint"].unique().to_list() == [load_manifest(scorer).version]
+
+
+def test_members_too_large_for_one_pass_learn_the_same_in_several(
+    ran: Ran, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passes: list[int] = []
+    fit = Learner.fit
+
+    def counted(learner: Learner, *given: Any, **named: Any) -> FitReport:
+        passes.append(len(learner.members))
+        return fit(learner, *given, **named)
+
+    monkeypatch.setattr(Learner, "fit", counted)
+    work = tiny_workspace(tmp_path)
+    shutil.copytree(ran.work.state.folder, work.state.folder)
+    for name in ("checkpoints/student", "checkpoints/control", "tables/evaluations"):
+        shutil.rmtree(work.state.folder / name)
+    monkeypatch.setattr("models.members.LARGEST_BLOCK", 1)
+    everybody = " or ".join(f"group:student_{student.name}" for student in work.project.students)
+    assert run(work, select=everybody).success
+    assert passes and set(passes) == {1}
+    pieces = list(work.project.stream.slices(work.project.stream.first_slice, work.project.stream.until))
+    for student in work.project.students:
+        mine, theirs = (one.evaluations(student.name).read(pieces[1:]) for one in (work, ran.work))
+        np.testing.assert_allclose(mine["ne"].to_numpy(), theirs["ne"].to_numpy(), rtol=1e-4)
 
 
 def spoilt(ran: Ran, folder: Path, change: Callable[[pl.DataFrame], pl.DataFrame], table: str) -> Workspace:

@@ -10,7 +10,7 @@ from models.batch import SliceTensors
 from models.errors import CheckpointError, LearningError
 from models.jagged import Jagged
 from models.learner import Learner
-from models.members import Member
+from models.members import LARGEST_BLOCK, Member, abreast
 from models.metrics import normalised_entropy
 from models.state import learner_state, load_states, serving_state, steps_of
 from projects.distillation import (
@@ -58,6 +58,20 @@ def with_history(plain: SliceTensors, seed: int = 0) -> SliceTensors:
 def member(distillation: Distillation, network: Network = FAMILIES[0]) -> Member:
     sides = {"item_ids": ("item",)} if isinstance(network, TwoTower) else {}
     return Member(spec(distillation, network=network, histories=HISTORIES, **sides), distillation)
+
+
+@pytest.mark.parametrize("batch", [1, 512, 4_096, 60_000, 2**22])
+@pytest.mark.parametrize("members", [1, 2, 5, 8, 17])
+def test_passes_are_few_even_and_small_enough(members: int, batch: int) -> None:
+    one = spec(None, network=replace(FAMILIES[0], hidden=(128, 64)))
+    passes = abreast(range(members), one, batch, "cpu")
+    sizes = [len(part) for part in passes]
+    assert [place for part in passes for place in part] == list(range(members))
+    assert max(sizes) - min(sizes) <= 1
+    width = 4 * batch * 128
+    assert max(sizes) == 1 or max(sizes) * width <= LARGEST_BLOCK
+    assert len(passes) == 1 or -(-members // (len(passes) - 1)) * width > LARGEST_BLOCK or max(sizes) == 1
+    assert abreast(range(members), one, batch, "cuda") == [list(range(members))]
 
 
 @pytest.mark.parametrize("network", FAMILIES, ids=lambda n: type(n).__name__)
