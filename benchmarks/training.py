@@ -1,6 +1,6 @@
 """Training speed: against FuxiCTR and the machine's matrix products; how time grows; teacher scoring; memory.
 
-    make bench-training             or python -m benchmarks.training [--rounds 5] [--growth-rounds 3] [--only "students,"]
+    make bench-training  or python -m benchmarks.training [--rounds 5] [--growth-rounds 3] [--only students]
 
 Every arm runs in a process of its own; the arms of a table take turns, so that a slow minute of the machine hits all of
 them. Ratios are of the same round, then the median over rounds. FuxiCTR trains from batches that lie ready in memory:
