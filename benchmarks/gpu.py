@@ -151,7 +151,9 @@ def score(what: str, network: Network, piece: SliceTensors, sizes: Sizes, precis
     return Measured(f"{what}, scoring", precision, 0, 1, len(piece) / seconds, nan, nan, nan)
 
 
-def everything(sizes: Sizes, device: str, batches: list[int], members: list[int]) -> Iterator[Measured]:
+def everything(
+    sizes: Sizes, device: str, batches: list[int], members: list[int], fixed: Training
+) -> Iterator[Measured]:
     """All measurements, one by one."""
     piece = synthetic_slice(sizes, device)
     limits = {"copy": copy_rate(device)}
@@ -162,14 +164,14 @@ def everything(sizes: Sizes, device: str, batches: list[int], members: list[int]
     tasks = len(sizes.task_names)
     for precision in ("fp32", "bf16"):
         for batch in batches:
-            training = Training(batch_size=batch, precision=precision)
+            training = replace(fixed, batch_size=batch, precision=precision)
             common = (training, device, limits)
             yield measure("student 1 x cross, 128-64", SMALL, piece, sizes, ALONE, 1, *common)
             yield measure("large 3 x cross, 512-256-128", LARGE, piece, sizes, ALONE, 1, *common)
             yield measure("teacher 4 experts, 1024-512", TEACHER, piece, sizes, ALONE, tasks, *common)
         yield score("teacher 4 experts, 1024-512", TEACHER, piece, sizes, precision, device)
         for count in members:
-            training = Training(batch_size=batches[-1], precision=precision)
+            training = replace(fixed, batch_size=batches[-1], precision=precision)
             company = Company(students=max(count - 1, 1), control=count > 1)
             yield measure(f"{count} at once", SMALL, piece, sizes, company, 1, training, device, limits)
 
@@ -181,6 +183,8 @@ def main() -> None:
     parser.add_argument("--ids", type=int, default=20_000_000 if cuda else 1_300_000, help="table rows in all")
     parser.add_argument("--batches", type=int, nargs="+", default=[8_192, 32_768, 131_072] if cuda else [4_096])
     parser.add_argument("--members", type=int, nargs="+", default=[1, 2, 4, 8, 16] if cuda else [1, 2, 4, 8])
+    parser.add_argument("--compile", action="store_true", help="compile the dense part")
+    parser.add_argument("--cuda-graphs", action="store_true", help="and replay it as CUDA graphs")
     parser.add_argument("--json", type=Path, help="also write the measurements to this file")
     asked = parser.parse_args()
     device = "cuda" if cuda else "cpu"
@@ -188,7 +192,8 @@ def main() -> None:
     print(f"{name}, torch {torch.__version__}, {asked.rows:,} rows x 20 ids, table of {asked.ids:,} rows")
     print(f"{'':32} {'':5} {'batch':>8} {'members':>8} {'rows/s':>14} {'memory':>7} {'matrix':>7} {'peak GB':>8}")
     done = []
-    for one in everything(Sizes(rows=asked.rows, ids=asked.ids), device, asked.batches, asked.members):
+    fixed = Training(compile=asked.compile or asked.cuda_graphs, cuda_graphs=asked.cuda_graphs)
+    for one in everything(Sizes(rows=asked.rows, ids=asked.ids), device, asked.batches, asked.members, fixed):
         print(f"{one.what:32} {one.precision:5} {one.batch:8,} {one.members:8} {one.rows_per_second:14,.0f} "
               f"{one.memory_share:7.1%} {one.matrix_share:7.1%} {one.peak_gb:8.1f}", flush=True)  # fmt: skip
         done.append(one)

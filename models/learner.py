@@ -22,7 +22,7 @@ from models.layers import Head
 from models.members import FitReport, Member
 from models.network import Networks, NetworkSpec
 from models.normalizer import Normalizer
-from models.optimisers import Adam, repeatable
+from models.optimisers import Adam, compiled, repeatable
 from models.pairs import Pairs, Shares
 from models.prepared import Inputs, inputs_of, prepare
 from projects.distillation import Distillation
@@ -57,7 +57,7 @@ class Learner:
         self.pairs = Pairs([one.teachers for one in self.specs], [one.distillation for one in members], device)
         sizes = (self.pairs.heads, self.pairs.towers)
         self.networks = Networks(len(members), self.spec, training.seed, *sizes).to(device)
-        self._forward = torch.compile(self.networks, dynamic=True) if training.compile else self.networks
+        self._forward = compiled(self.networks, training)
         self.adam = Adam(self.networks, training.learning_rate)
         self.benders = Benders(self.pairs, self.specs, training.seed, device)
 

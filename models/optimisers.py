@@ -1,14 +1,16 @@
 """The dense optimiser: torch's Adam with its state by parameter name, so that a checkpoint can hold it.
 
-Belongs here: the dense step. Not here: the embedding table's row-wise Adagrad (embedding.py).
+Belongs here: the dense step, and by which kernels. Not here: the embedding table's row-wise Adagrad (embedding.py).
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+
+from projects.learning import Training
 
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
@@ -27,9 +29,9 @@ class Adam:
 
     def step(self, loss: Tensor) -> None:
         """Backward and one update; a parameter that the loss does not reach keeps its bits."""
-        self._adam.zero_grad(set_to_none=True)
         loss.backward()
         self._adam.step()
+        self._adam.zero_grad(set_to_none=True)  # now: replayed CUDA graphs write the next ones to the same memory
 
     def state(self) -> dict[str, Tensor]:
         """``<parameter>.<moment>`` of every parameter that was ever updated."""
@@ -45,6 +47,15 @@ class Adam:
             if f"{name}.step" in state:
                 # Adam keeps its step count on the parameter's device when fused, and the moments like the parameter.
                 self._adam.state[parameter] = {m: state[f"{name}.{m}"].clone().to(parameter.device) for m in MOMENTS}
+
+
+def compiled(networks: nn.Module, training: Training) -> Callable[..., Tensor]:
+    """The networks as a training asks for them: as they are, compiled, or compiled into CUDA graphs."""
+    if not training.compile:
+        return networks
+    mode = "reduce-overhead" if training.cuda_graphs else None
+    whole: Callable[..., Tensor] = torch.compile(networks, dynamic=True, mode=mode)
+    return whole
 
 
 @contextmanager

@@ -23,6 +23,8 @@ class Training:
         seed: of initialisation and order; a control uses its student's.
         precision: ``auto`` (bf16 autocast on a GPU, fp32 elsewhere), ``bf16`` or ``fp32``.
         compile: ``torch.compile`` for the dense part; pays off on a GPU with large networks.
+        cuda_graphs: the compiled part is also recorded and replayed as CUDA graphs, for networks so small that a GPU
+            waits for launches; a CPU has no launches to save, and ignores it.
         deterministic: the same bits in every run on a GPU too, at some speed; a CPU always gives them.
     """
 
@@ -32,11 +34,14 @@ class Training:
     seed: int = 0
     precision: str = "auto"
     compile: bool = False
+    cuda_graphs: bool = False
     deterministic: bool = False
 
     def __post_init__(self) -> None:
         at_least("Training.batch_size", self.batch_size, 1)
         choose_from("Training.precision", self.precision, ("auto", "bf16", "fp32"), what="precision")
+        if self.cuda_graphs and not self.compile:
+            raise DeclarationError("Training.cuda_graphs: True replays what was compiled: set compile=True, or drop it")
         for name in ("learning_rate", "table_learning_rate"):
             if not getattr(self, name) > 0:
                 raise DeclarationError(f"Training.{name}: {getattr(self, name)!r} is not positive: use one above 0")

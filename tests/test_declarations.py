@@ -8,7 +8,7 @@ import pytest
 from projects.distillation import AuxiliaryHead, KnowledgeDistillation, LeadAware
 from projects.errors import DeclarationError
 from projects.features import FeatureView
-from projects.learning import Freshness, Student
+from projects.learning import Freshness, Student, Training
 from projects.load import load_project, load_state
 from projects.networks import DCNv2
 from projects.project import Project, digest
@@ -97,6 +97,7 @@ def with_student(**changes: object) -> Project:
 @pytest.mark.parametrize(
     ("declare", "sentence"),
     [
+        (lambda: Training(cuda_graphs=True), "Training.cuda_graphs: True replays what was compiled: set compile=True"),
         (lambda: with_student(task="clik"), "Student(feed_click).task: 'clik' is not a declared task: use one of"),
         (lambda: with_student(surface="fed"), "Student(feed_click).surface: 'fed' is not a declared surface"),
         (lambda: with_student(teacher="huge"), "Student(feed_click).teacher: 'huge' is not a declared teacher"),

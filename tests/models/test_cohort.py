@@ -195,7 +195,9 @@ def test_a_missing_history_or_teacher_is_named() -> None:
         Learner([member(EVERY[1])], TRAINING, "cpu").fit(replace(with_history(piece()), teachers={}), "a")
 
 
-@pytest.mark.parametrize("change", [{"deterministic": True}, {"compile": True}], ids=str)
+@pytest.mark.parametrize(
+    "change", [{"deterministic": True}, {"compile": True}, {"compile": True, "cuda_graphs": True}], ids=str
+)
 def test_compiled_and_deterministic_networks_learn_alike(change: dict[str, bool]) -> None:
     if "compile" in change and shutil.which("g++") is None and shutil.which("clang++") is None:
         pytest.skip("torch.compile on a CPU needs a C++ compiler")
@@ -203,6 +205,14 @@ def test_compiled_and_deterministic_networks_learn_alike(change: dict[str, bool]
     for one in (plain, other):
         one.fit(piece(), "a")
     torch.testing.assert_close(other.predict(piece()), plain.predict(piece()), rtol=1e-4, atol=1e-5)
+
+
+def test_cuda_graphs_are_asked_of_the_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[dict[str, object]] = []
+    monkeypatch.setattr(torch, "compile", lambda networks, **how: asked.append(how) or networks)
+    for change in ({}, {"compile": True}, {"compile": True, "cuda_graphs": True}):
+        learner(training=replace(TRAINING, **change))
+    assert [how["mode"] for how in asked] == [None, "reduce-overhead"]
 
 
 @pytest.mark.parametrize("network", FAMILIES, ids=lambda n: type(n).__name__)
