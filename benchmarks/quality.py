@@ -3,7 +3,7 @@
 ``python -m benchmarks.quality`` replays a project's slices in memory for several seeds: teacher, control and every
 method of a seed begin alike and see rows in the same order, so differences are paired. The slices of the first half are
 for tuning; what is printed is of the second half, judged by the checkpoints that would have served. A difference is
-starred where a paired t-test over seeds gives p < .05.
+starred where a paired t-test over seeds gives p < .05, twice where that holds among all questions of the method.
 """
 
 import argparse
@@ -90,11 +90,21 @@ def _about(table: pl.DataFrame, question: Question, part: str, seed: int) -> pl.
     return table.select(*(pl.lit(value).alias(name) for name, value in about.items()), pl.all())
 
 
-def significant(differences: np.ndarray) -> bool:
-    """Is the mean of paired differences, one a seed, not zero (t-test, p < .05)?"""
+def p_value(differences: np.ndarray) -> float:
+    """That paired differences, one a seed, have mean zero (two-sided t-test); 1 where that can't be said."""
     if len(differences) < 2 or np.allclose(differences, differences[0]):
-        return False
-    return bool(stats.ttest_1samp(differences, 0.0).pvalue < 0.05)
+        return 1.0
+    return float(stats.ttest_1samp(differences, 0.0).pvalue)
+
+
+def holm(p: Sequence[float], level: float = 0.05) -> list[bool]:
+    """Which of several tests hold together: the chance that any of them is wrong is at most ``level`` (Holm, 1979)."""
+    held, order = [False] * len(p), sorted(range(len(p)), key=lambda place: p[place])
+    for rank, place in enumerate(order):
+        if p[place] >= level / (len(p) - rank):
+            break
+        held[place] = True
+    return held
 
 
 def summary(seeds: pl.DataFrame, slices: int, against: str) -> pl.DataFrame:
@@ -102,6 +112,7 @@ def summary(seeds: pl.DataFrame, slices: int, against: str) -> pl.DataFrame:
 
     ``gain`` is over ``against`` of the same inputs, ``gain_total`` over that without teacher features: what both
     channels give together. ``transfer`` and ``closed`` are shares of the way from the latter to teacher and best.
+    ``p`` is of the gain alone; ``holds`` says that it is significant among all questions that the model is asked.
     """
     late = seeds.filter(pl.col("place") >= slices // 2)
     judged_on = late.group_by(ASKED, maintain_order=True).agg(pl.col("slice").n_unique().alias("slices"))
@@ -125,12 +136,17 @@ def summary(seeds: pl.DataFrame, slices: int, against: str) -> pl.DataFrame:
             mean = {m: float(np.mean([by_key[(*key, seed, model)][m] for seed in counted])) for m in METRICS}
             rows.append({
                 **asked, "model": model, "seeds": len(counted), **mean,
-                "gain": float(gain.mean()), "spread": _spread(gain), "significant": significant(gain),
-                "gain_total": float(total.mean()), "significant_total": significant(total),
+                "gain": float(gain.mean()), "spread": _spread(gain), "p": p_value(gain),
+                "gain_total": float(total.mean()), "p_total": p_value(total),
                 "transfer": float(((first - ne(key, model)) / lead).mean()) if (lead > 0).all() else float("nan"),
                 "closed": float(((first - ne(key, model)) / far).mean()),
             })  # fmt: skip
-    return pl.DataFrame(rows)
+    found = pl.DataFrame(rows)
+    of_model = found.with_row_index("row").partition_by("model", maintain_order=True)
+    together = {
+        row: held for part in of_model for row, held in zip(part["row"], holm(part["p"].to_list()), strict=True)
+    }
+    return found.with_columns(pl.Series("holds", [together[row] for row in range(found.height)], dtype=pl.Boolean))
 
 
 def _spread(values: np.ndarray) -> float:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from models.errors import CheckpointError
 from models.learner import Learner
-from models.manifest import FILE, Manifest, load_manifest
+from models.manifest import FILE, Manifest, called, load_manifest
 from models.state import learner_state, load_states, serving_state
 from projects.aside import aside_of
 
@@ -95,7 +95,7 @@ def load_checkpoint(folder: Path, device: str = "cpu", declaration: str | None =
     """
     manifest = load_manifest(folder, declaration)
     learner = Learner.create(manifest.spec, manifest.training, manifest.distillation, device)
-    load_states(learner, [read_state(folder, manifest)], f"checkpoint {folder.parent.name}/{folder.name}")
+    load_states(learner, [read_state(folder, manifest)], f"checkpoint {called(folder)}")
     return learner, manifest
 
 
@@ -106,7 +106,7 @@ def read_state(folder: Path, manifest: Manifest) -> dict[str, Tensor]:
         CheckpointError: if they are missing or damaged.
     """
     path = folder / (WEIGHTS if (folder / WEIGHTS).is_file() else SERVING)
-    name = f"{folder.parent.name}/{folder.name}"
+    name = called(folder)
     if not path.is_file():
         raise CheckpointError(
             f"checkpoint {name}: its weights were dropped by retention: "

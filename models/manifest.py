@@ -87,6 +87,11 @@ def _distillation(plain: dict[str, Any] | None) -> Distillation:
     return built
 
 
+def called(folder: Path) -> str:
+    """A checkpoint's name in messages: ``<teacher|student|control>/<name>/slice=<key>``."""
+    return "/".join(folder.parts[-3:])
+
+
 def load_manifest(folder: Path, declaration: str | None = None) -> Manifest:
     """Read a checkpoint's manifest.
 
@@ -96,7 +101,7 @@ def load_manifest(folder: Path, declaration: str | None = None) -> Manifest:
     Raises:
         CheckpointError: if it is missing, not a manifest, or of another declaration.
     """
-    path, name = folder / FILE, f"{folder.parent.name}/{folder.name}"
+    path, name = folder / FILE, called(folder)
     if not path.is_file():
         raise CheckpointError(f"checkpoint {name}: no {FILE}: train it first")
     try:

@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 import torch
 
-from benchmarks.quality import one_seed, significant, summary
+from benchmarks.quality import holm, one_seed, p_value, summary
 from benchmarks.quality_arms import METHODS, TEACHER, questions, with_teacher_features
 from benchmarks.quality_tables import markdown
 from exfm_assets.learning.desk import students_columns, teachers_columns
@@ -60,14 +60,23 @@ def test_a_gain_is_over_the_own_control_and_in_all_over_the_plain_one() -> None:
     assert both["gain"] == pytest.approx((0.86 - 0.851) / 0.86)
     assert both["gain_total"] == pytest.approx((0.90 - 0.851) / 0.90)
     assert both["transfer"] == pytest.approx((0.90 - 0.851) / (0.90 - 0.80))
-    assert both["significant"] and both["significant_total"]
+    assert both["p"] < 0.05 and both["p_total"] < 0.05 and both["holds"]
 
 
 def test_significance_is_a_paired_t_test() -> None:
-    assert significant(np.array([0.01, 0.012, 0.009, 0.011, 0.01]))
-    assert not significant(np.array([0.01, -0.012, 0.009, -0.011, 0.002]))
-    assert not significant(np.zeros(5))
-    assert not significant(np.array([0.5]))
+    assert p_value(np.array([0.01, 0.012, 0.009, 0.011, 0.01])) < 0.001
+    assert p_value(np.array([0.01, -0.012, 0.009, -0.011, 0.002])) > 0.5
+    assert p_value(np.zeros(5)) == 1
+    assert p_value(np.array([0.5])) == 1
+
+
+def test_among_many_questions_a_lucky_one_does_not_hold() -> None:
+    assert holm([0.04]) == [True]
+    assert holm([0.5, 0.04, 0.3, 0.6]) == [False] * 4  # one of four at .04 is what chance gives
+    assert holm([0.04, 0.001, 0.013, 0.03]) == [False, True, True, False]  # .05/4, .05/3, then .03 is above .05/2
+    draws = np.random.default_rng(0)
+    wrong = [any(holm(list(draws.uniform(size=16)))) for _ in range(4_000)]
+    assert 0.035 < np.mean(wrong) < 0.065  # of 16 questions without any effect, in 5 % of cases one is starred
 
 
 def test_the_short_table_says_gain_star_and_transfer() -> None:
@@ -80,4 +89,4 @@ def test_the_short_table_says_gain_star_and_transfer() -> None:
     ]  # fmt: skip
     lines = list(markdown(summary(pl.DataFrame(rows), 4, "none")))
     assert lines[1] == "| | click, 1 |"
-    assert lines[3:] == ["| none | NE 0.9000 |", "| AH | +2.21* [0.20] |", "| teacher | +11.11 |"]
+    assert lines[3:] == ["| none | NE 0.9000 |", "| AH | +2.21** [0.20] |", "| teacher | +11.11 |"]
