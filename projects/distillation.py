@@ -3,11 +3,15 @@
 Belongs here: the parts and their knobs. Not here: the losses (models/distillation.py); symbols follow docs/method.md.
 """
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean, stdev
 
 from projects.errors import DeclarationError, at_least, choose_from, unique
 
 STALENESS, SURFACE = "staleness", "surface"
+FEWEST_GAINS = 4  # with fewer, a standard error says nothing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,35 +124,55 @@ class AuxiliaryTower:
 class LeadAware:
     """Distil as much as the teacher's measured lead deserves, down to nothing.
 
-    The lead is 1 - NE_teacher / NE_control on the same rows of earlier slices, each scored before anything trained on
-    it; never of the slice that is being learned. The distillation's weight rises from nothing at a mean lead of
-    ``none_at`` to all of it at ``full_at``.
+    All of it is measured on earlier slices, each scored before anything trained on it; never on the slice that is being
+    learned. The teacher's lead is 1 - NE_teacher / NE_control, the student's own gain 1 - NE_student / NE_control.
+
+    A large lead is trusted: the distillation's weight rises from nothing at a mean lead of ``none_at`` to all of it at
+    ``full_at``. A smaller one must have helped this student: as long as the teacher leads at all, the weight is what
+    the gain is beyond chance, from nothing at one standard error over zero to all of it at two.
 
     Args:
-        none_at: relative lead up to which nothing is distilled: the student is its control.
+        none_at: relative lead that is not yet trusted by itself; 0 trusts any.
         full_at: relative lead from which the whole weight is given.
         slices: how many earlier slices with a measured lead are averaged.
+        proof: how many earlier slices with a measured gain count; 0: a lead below ``none_at`` is never enough.
     """
 
-    none_at: float = 0.003
-    full_at: float = 0.013
+    none_at: float = 0.008
+    full_at: float = 0.018
     slices: int = 6
+    proof: int = 24
 
     def __post_init__(self) -> None:
         at_least("LeadAware.slices", self.slices, 1)
+        at_least("LeadAware.proof", self.proof, 0)
         if not 0 <= self.none_at < self.full_at:
             raise DeclarationError(
                 f"LeadAware.full_at: {self.full_at!r} is not above none_at {self.none_at!r}, or that is below 0: "
                 "use 0 <= none_at < full_at"
             )
 
-    def share(self, leads: list[float]) -> float:
-        """Share of the distillation's weight, in [0, 1], from the leads of earlier slices, oldest first."""
+    def share(self, leads: Sequence[float], gains: Sequence[float] = ()) -> float:
+        """Share of the distillation's weight, in [0, 1], from earlier slices' leads and gains, oldest first."""
         seen = leads[-self.slices :]
         if not seen:
             return 0.0
-        above = sum(seen) / len(seen) - self.none_at
-        return min(max(above / (self.full_at - self.none_at), 0.0), 1.0)
+        lead = fmean(seen)
+        trusted = _within((lead - self.none_at) / (self.full_at - self.none_at))
+        ahead = _within(2 * lead / self.none_at) if self.none_at else float(lead > 0)  # rising: no switch at zero
+        return max(trusted, ahead * self._proved(gains))
+
+    def _proved(self, gains: Sequence[float]) -> float:
+        """How far the mean gain is beyond chance: 0 at one standard error, 1 at two."""
+        seen = gains[-self.proof :] if self.proof else ()
+        if len(seen) < FEWEST_GAINS or fmean(seen) <= 0:
+            return 0.0
+        error = stdev(seen) / math.sqrt(len(seen))
+        return _within(fmean(seen) / error - 1) if error else 1.0
+
+
+def _within(share: float) -> float:
+    return min(max(share, 0.0), 1.0)
 
 
 Distillation = KnowledgeDistillation | AuxiliaryHead | AuxiliaryTower | None

@@ -135,9 +135,10 @@ def with_student(**changes: object) -> Project:
         (lambda: Task(name="click", window=-HOUR), "is not a duration"),
         (lambda: Freshness(warn=2 * HOUR, fail=HOUR), "is not before fail"),
         (lambda: AuxiliaryHead(label_scale=0.0), "AuxiliaryHead.label_scale: 0.0 is not positive"),
-        (lambda: LeadAware(none_at=0.02), "LeadAware.full_at: 0.013 is not above none_at 0.02"),
+        (lambda: LeadAware(none_at=0.02), "LeadAware.full_at: 0.018 is not above none_at 0.02"),
         (lambda: LeadAware(none_at=-0.01), "use 0 <= none_at < full_at"),
         (lambda: LeadAware(slices=0), "LeadAware.slices"),
+        (lambda: LeadAware(proof=-1), "LeadAware.proof"),
         (
             lambda: FeatureView(name="v", entities=("user_id",), windows=(HOUR,), every=HOUR),
             "declares no count or rate",
@@ -177,3 +178,24 @@ def test_a_project_is_chosen_by_name_and_its_log_by_folder(monkeypatch: pytest.M
 )
 def test_a_lead_deserves_its_share(lead: LeadAware, leads: list[float], share: float) -> None:
     assert lead.share(leads) == pytest.approx(share)
+
+
+@pytest.mark.parametrize(
+    ("leads", "gains", "share"),
+    [
+        ([0.006], [0.002] * 5, 1.0),  # a small lead that has helped every time
+        ([0.006], [-0.002] * 5, 0.0),
+        ([0.006], [0.002] * 3, 0.0),  # too few to say
+        ([0.006], [0.001, 0.002, 0.003, 0.002, 0.002], 1.0),  # a mean of more than six standard errors
+        ([0.006], [0.004, -0.003, 0.003, -0.002], 0.0),  # less than one: chance
+        ([0.006], [0.003, 0.0, 0.003, 0.0], 3**0.5 - 1),  # 1.73 standard errors
+        ([0.001], [0.002] * 5, 0.25),  # less and less as the lead goes
+        ([-0.001], [0.002] * 5, 0.0),
+        ([0.013], [-0.002] * 5, 0.5),  # a large one is trusted
+        ([0.013], [0.002] * 5, 1.0),
+        ([0.006], [0.002] * 5 + [-0.009] * 24, 0.0),  # old gains no longer count
+    ],
+)
+def test_a_small_lead_must_have_helped(leads: list[float], gains: list[float], share: float) -> None:
+    assert LeadAware().share(leads, gains) == pytest.approx(share)
+    assert LeadAware(proof=0).share(leads, gains) == LeadAware().share(leads)

@@ -41,7 +41,7 @@ def tiny_project(**changes: object) -> Project:
         for student, distillation, lead in zip(
             (simulated.PROJECT.student("feed_click_both"), simulated.PROJECT.student("feed_convert")),
             distillations,
-            (None, LeadAware(slices=2)),
+            (None, LeadAware(none_at=0.003, full_at=0.013, slices=2)),
             strict=True,
         )
     )

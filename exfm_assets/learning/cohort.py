@@ -49,7 +49,7 @@ class Study:
 
 @dataclass(frozen=True)
 class Led:
-    """Shares of a student's distillation by teacher, and this slice's measured leads."""
+    """Shares of a student's distillation by teacher, and what this slice says of it, by measure."""
 
     shares: Mapping[str, float]
     measured: Mapping[str, float]
@@ -187,7 +187,6 @@ def _save(
     parent = chain.parent(index)
     earlier = parent.trained_until if parent is not None else None
     shares = {f"share/{name}": share for name, share in led.shares.items()}
-    leads = {f"lead/{name}": lead for name, lead in led.measured.items()}
     return save_checkpoint(
         chain.shelf.folder(piece),
         learner,
@@ -201,5 +200,5 @@ def _save(
         rows=fit.labelled[0],
         data_versions=dict(study.data),
         teacher_checkpoints=list(study.checkpoints()),
-        metrics={"loss": fit.loss, **shares, **leads},
+        metrics={"loss": fit.loss, **shares, **led.measured},
     )

@@ -1,6 +1,7 @@
-"""How far a teacher leads: measured on each slice before anything trains on it, used on later slices only.
+"""How far a teacher leads, and what it gave: measured on each slice before it is learnt, used on later slices only.
 
-Belongs here: the lead of a teacher over a student's control. Not here: what it weighs (models/distillation.py).
+Belongs here: leads of teachers and of the student over its control. Not here: the share that they deserve
+(projects/distillation.py), what it weighs (models/distillation.py).
 """
 
 import numpy as np
@@ -13,18 +14,25 @@ from projects.distillation import LeadAware
 from projects.learning import Student
 from projects.stream import Slice
 
+GAIN = "gain"  # of a lead-aware student over its control, among its checkpoint's metrics
 
-def led(lead: LeadAware, student: Student, chain: Chain, control: Chain, lesson: Lesson) -> Led:
-    """The shares that earlier slices' leads deserve, and this slice's leads for those that come after.
+
+def led(lead: LeadAware, student: Student, mine: Chain, control: Chain, lesson: Lesson) -> Led:
+    """The shares that earlier slices deserve, and what this slice says for those that come after.
+
+    Args:
+        mine, control: the student's and its control's chains, whose learners may be asked for.
 
     Raises:
-        DataError: if the control has no checkpoint of the slice before.
+        DataError: if either has no checkpoint of the slice before.
     """
     index = lesson.work.project.stream.index_at(lesson.desk.piece.start)
-    earlier = {name: earlier_leads(chain, index, name, lead.slices) for name in student.teachers}
+    gains = earlier(mine, index, GAIN, lead.proof)
     return Led(
-        shares={name: lead.share(leads) for name, leads in earlier.items()},
-        measured=_measured(student, control, index, lesson),
+        shares={
+            name: lead.share(earlier(mine, index, f"lead/{name}", lead.slices), gains) for name in student.teachers
+        },
+        measured=_measured(student, mine, control, index, lesson),
     )
 
 
@@ -34,38 +42,39 @@ def control_version(control: Chain, piece: Slice) -> dict[str, str]:
     return {} if parent is None else {"control": parent.version}
 
 
-def earlier_leads(chain: Chain, index: int, teacher: str, slices: int) -> list[float]:
-    """The last measured leads before a slice, oldest first, from the chain's manifests."""
+def earlier(chain: Chain, index: int, measure: str, slices: int) -> list[float]:
+    """The last values of a measure before a slice, oldest first, from the chain's manifests."""
     found: list[float] = []
     stream = chain.shelf.work.project.stream
     for back in range(index - 1, max(index - 1 - 4 * slices, -1), -1):
-        lead = chain.shelf.manifest(stream.slice_at(back)).metrics.get(f"lead/{teacher}")
-        if lead is not None:
-            found.append(lead)
+        value = chain.shelf.manifest(stream.slice_at(back)).metrics.get(measure)
+        if value is not None:
+            found.append(value)
         if len(found) == slices:
             break
     return found[::-1]
 
 
-def _measured(student: Student, control: Chain, index: int, lesson: Lesson) -> dict[str, float]:
-    """1 - NE_teacher / NE_control on this slice, both as they were before it; nothing where it can't be said."""
+def _measured(student: Student, mine: Chain, control: Chain, index: int, lesson: Lesson) -> dict[str, float]:
+    """Leads of teachers and the student's own gain over its control on this slice, all as they were before it.
+
+    What can't be said is left out: before the first checkpoint, or where NE is not defined.
+    """
     if index - 1 == UNTRAINED:
         return {}
     rows, name = lesson.rows_name(student), student.task
     tensors = lesson.tensors(rows)
     labels = tensors.labels[:, tensors.task_names.index(name)].cpu().numpy()
-    own = control.learner_at(index - 1).predict(tensors)[:, 0].cpu().numpy()
-    leads = {}
-    for teacher in student.teachers:
-        theirs = lesson.teacher_logits(teacher, name, lesson.rows_of(rows))
-        both = np.isfinite(theirs) & np.isfinite(labels)
-        lead = lead_of(theirs[both], own[both], labels[both])
-        if np.isfinite(lead):
-            leads[teacher] = lead
-    return leads
+    base, own = (chain.learner_at(index - 1).predict(tensors)[:, 0].cpu().numpy() for chain in (control, mine))
+    rivals = {
+        f"lead/{teacher}": lesson.teacher_logits(teacher, name, lesson.rows_of(rows)) for teacher in student.teachers
+    }
+    leads = {measure: lead_of(theirs, base, labels) for measure, theirs in {**rivals, GAIN: own}.items()}
+    return {measure: lead for measure, lead in leads.items() if np.isfinite(lead)}
 
 
-def lead_of(teacher: np.ndarray, control: np.ndarray, labels: np.ndarray) -> float:
-    """Relative lead in NE on the same rows, (N,) logits each; NaN where NE is not defined."""
-    ne = normalised_entropy(control, labels)
-    return 1 - normalised_entropy(teacher, labels) / ne if ne > 0 else float("nan")
+def lead_of(logits: np.ndarray, base: np.ndarray, labels: np.ndarray) -> float:
+    """1 - NE / NE_base on the rows that both know, (N,) each with NaN where not known; NaN where NE is not defined."""
+    known = np.isfinite(logits) & np.isfinite(base) & np.isfinite(labels)
+    ne = normalised_entropy(base[known], labels[known]) if known.any() else 0.0
+    return 1 - normalised_entropy(logits[known], labels[known]) / ne if ne > 0 else float("nan")

@@ -160,7 +160,7 @@ def _supervised(replay: Replay, place: int, surface: int | str | None, teachers:
 
 @dataclass
 class Leading:
-    """Leads of teachers over the first member, each measured before its slice is learnt, used on later slices."""
+    """Leads of teachers and members over the first, measured before a slice is learnt, used on later slices."""
 
     replay: Replay
     surface: int | str | None
@@ -170,21 +170,31 @@ class Leading:
 
     def __post_init__(self) -> None:
         self._seen: dict[str, list[float]] = {name: [] for name in self.teachers}
+        self._gains: list[list[float]] = [[] for _ in self.members]
 
     def shares(self, place: int, learner: Learner, tensors: SliceTensors) -> list[dict[str, float]] | None:
-        """Each member's shares on a slice; then this slice's lead is measured, for those that come after."""
+        """Each member's shares on a slice; then this slice is measured, for those that come after."""
         if not any(self.leads):
             return None
-        given = [{n: lead.share(seen) for n, seen in self._seen.items()} if lead else {} for lead in self.leads]
-        task = self.members[0].spec.tasks[0]
-        labels = self.replay.labels(place, self.surface, task)
-        own = learner.predict(tensors)[:, 0].cpu().numpy() if place else np.full_like(labels, np.nan)
-        for name, logits in tensors.teachers.items():
-            theirs = logits[:, tensors.task_names.index(task)].cpu().numpy()
-            both = np.isfinite(theirs) & np.isfinite(labels) & np.isfinite(own)
-            if both.any() and np.isfinite(lead := lead_of(theirs[both], own[both], labels[both])):
-                self._seen[name].append(lead)
+        given = [
+            {name: lead.share(seen, gains) for name, seen in self._seen.items()} if lead else {}
+            for lead, gains in zip(self.leads, self._gains, strict=True)
+        ]
+        if place:
+            task = self.members[0].spec.tasks[0]
+            labels = self.replay.labels(place, self.surface, task)
+            base, *own = learner.predict_all(tensors)[:, :, 0].cpu().numpy()
+            for seen, logits in zip(self._gains[1:], own, strict=True):
+                _append(seen, lead_of(logits, base, labels))
+            for name, logits in tensors.teachers.items():
+                theirs = logits[:, tensors.task_names.index(task)].cpu().numpy()
+                _append(self._seen[name], lead_of(theirs, base, labels))
         return given
+
+
+def _append(seen: list[float], measured: float) -> None:
+    if np.isfinite(measured):
+        seen.append(measured)
 
 
 def judged(replay: Replay, surface: int | str | None, task: str, scores: Mapping[str, Scores]) -> pl.DataFrame:

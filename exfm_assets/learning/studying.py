@@ -57,7 +57,7 @@ class Studied:
 
 @dataclass
 class Class:
-    """A student with its two chains, and older checkpoints to judge and to measure the teacher's lead against.
+    """A student with its two chains, and older checkpoints to judge and to measure leads by.
 
     Args:
         again: by part, slices whose stored checkpoints are trained once more, for their weights.
@@ -67,7 +67,7 @@ class Class:
     student: Chain
     control: Chain
     served: dict[str, Chain]
-    measure: Chain
+    measured: dict[str, Chain]
     again: dict[str, frozenset[int]] = field(default_factory=dict)
 
 
@@ -96,7 +96,8 @@ def _class(work: Workspace, asked: Asked, device: str) -> Class:
     def chain(control: bool) -> Chain:
         return student_chain(work, asked.student, device, control=control)
 
-    return Class(asked, chain(False), chain(True), {STUDENT: chain(False), CONTROL: chain(True)}, chain(True))
+    served, measured = ({STUDENT: chain(False), CONTROL: chain(True)} for _ in range(2))
+    return Class(asked, chain(False), chain(True), served, measured)
 
 
 def _weights_needed(work: Workspace, one: Class, pieces: Sequence[Slice]) -> dict[str, frozenset[int]]:
@@ -146,7 +147,7 @@ def _data(work: Workspace, one: Class, index: int, taught: bool) -> dict[str, st
     piece = work.project.stream.slice_at(index)
     data = data_of(work, piece, one.asked.student, supervised=taught)
     if taught and one.asked.student.lead is not None:
-        data |= control_version(one.measure, piece)
+        data |= control_version(one.measured[CONTROL], piece)
     return data
 
 
@@ -200,7 +201,9 @@ def _study(one: Class, chain: Chain, lesson: Lesson) -> Study:
         checkpoints=lambda: tuple(
             dict.fromkeys(version for name in spec.teachers for version in lesson.supervision(name).checkpoints)
         ),
-        lead=None if lead is None else (lambda: led(lead, student, chain, one.measure, lesson)),
+        lead=None
+        if lead is None
+        else (lambda: led(lead, student, one.measured[STUDENT], one.measured[CONTROL], lesson)),
         again=index in one.again.get(STUDENT if chain is one.student else CONTROL, ()),
     )
 

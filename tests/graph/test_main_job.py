@@ -9,12 +9,15 @@ import polars as pl
 import pytest
 
 from exfm_assets import metadata_keys as keys
+from exfm_assets.learning.desk import students_columns
 from exfm_assets.learning.evaluation import served_index
 from exfm_assets.learning.freshness import freshness_cost
 from exfm_assets.learning.releasing import current_release
+from exfm_assets.learning.replay import Replay
 from exfm_assets.learning.shelf import Shelf
 from models.checkpoint import load_checkpoint
 from models.manifest import load_manifest
+from models.metrics import normalised_entropy
 from projects.distillation import KnowledgeDistillation
 from tests.conftest import Ran
 from tests.graph.runs import FIRST, LAST, failed_checks, left_by, run
@@ -207,12 +210,24 @@ def test_a_lead_aware_student_needs_its_control_and_records_leads_of_earlier_sli
     shelf = Shelf.of(ran.work, student)
     measured = [shelf.manifest(ran.work.project.stream.slice_at(index)).metrics for index in range(SLICES)]
     leads: list[float] = []
+    gains: list[float] = []
     for metrics in measured:
-        # The share of a slice follows from the leads before it; its own lead counts from the next slice on.
-        assert metrics["share/large"] == student.lead.share(leads)
-        if metrics.get("lead/large") is not None:
-            leads.append(float(metrics["lead/large"] or 0.0))
-    assert len(leads) == SLICES - 1  # nobody had scored the first slice
+        # The share of a slice follows from what was measured before it; its own measures count from the next slice on.
+        assert metrics["share/large"] == student.lead.share(leads, gains)
+        for measure, seen in (("lead/large", leads), ("gain", gains)):
+            if (value := metrics.get(measure)) is not None:
+                seen.append(value)
+    assert len(leads) == len(gains) == SLICES - 1  # nobody had scored the first slice
+    assert any((metrics["share/large"] or 0) > 0 for metrics in measured)
+    replay, last = Replay.of(ran.work, "cpu", students_columns(ran.work.project)), SLICES - 1
+    labels = replay.labels(last, student.surface, student.task)
+    before = [Shelf.of(ran.work, student, control=control) for control in (False, True)]
+    mine, base = (
+        normalised_entropy(one.load(ran.work.project.stream.slice_at(last - 1), "cpu")[0]
+                           .predict(replay.tensors(last, student.surface))[:, 0].numpy(), labels)
+        for one in before
+    )  # fmt: skip
+    assert gains[-1] == pytest.approx(1 - mine / base, rel=1e-4)
     work = tiny_workspace(tmp_path)
     assert run(work, FIRST, "2026-01-02", select='not key:"student/*"').success
     alone = run(work, FIRST, "2026-01-02", select='key:"student/feed_convert/checkpoint"')
