@@ -1,6 +1,7 @@
 """The whole graph on a tiny stream: what it leaves, says, and leaves again."""
 
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,12 +14,13 @@ from exfm_assets.learning.desk import students_columns
 from exfm_assets.learning.evaluation import served_index
 from exfm_assets.learning.freshness import freshness_cost
 from exfm_assets.learning.releasing import current_release
-from exfm_assets.learning.replay import Replay
+from exfm_assets.learning.replay import Replay, Taught, study, teach
 from exfm_assets.learning.shelf import Shelf
+from exfm_assets.learning.specs import member_of
 from models.checkpoint import load_checkpoint
 from models.manifest import load_manifest
 from models.metrics import normalised_entropy
-from projects.distillation import KnowledgeDistillation
+from projects.distillation import KnowledgeDistillation, LeadAware
 from tests.conftest import Ran
 from tests.graph.runs import FIRST, LAST, failed_checks, left_by, run
 from tests.tiny import SLICES, tiny_project, tiny_workspace
@@ -238,15 +240,43 @@ def test_a_lead_aware_student_needs_its_control_and_records_leads_of_earlier_sli
     assert "materialise student/feed_convert/control" in said
 
 
+def test_a_replay_measures_the_leads_and_gains_that_the_graph_measures(
+    ran: Ran, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[list[float]] = []
+    project, student = ran.work.project, ran.work.project.student("feed_convert")
+
+    def half(lead: LeadAware, leads: list[float], gains: list[float]) -> float:
+        asked.append([*leads[-lead.slices :], *gains[-lead.proof :]])
+        return 0.5
+
+    monkeypatch.setattr(LeadAware, "share", half)
+    work = tiny_workspace(tmp_path)
+    shutil.copytree(ran.work.state.folder, work.state.folder)
+    for kind in ("student", "control"):
+        shutil.rmtree(work.state.checkpoints(f"{kind}/{student.name}"))
+    both = f'key:"student/{student.name}/checkpoint" or key:"student/{student.name}/control"'
+    assert run(work, select=both).success
+    by_graph, asked[:] = asked.copy(), []
+    (teacher,), replay = project.teachers, Replay.of(ran.work, "cpu", students_columns(project))
+    scores = teach(replay, member_of(project, teacher), teacher.training, [1])[1]
+    members = [member_of(project, student, control=control) for control in (True, False)]
+    study(replay, student.surface, members, student.training, 1, {"large": Taught(scores)}, [None, student.lead])
+    assert [len(seen) for seen in asked] == [0, 0, 2, 4, 5]  # of two leads, and of every gain
+    for mine, theirs in zip(asked, by_graph, strict=True):
+        assert mine == pytest.approx(theirs, rel=1e-2, abs=1e-5)
+
+
 def test_the_cost_of_a_stale_teacher_is_what_replaying_each_lag_alone_gives(ran: Ran) -> None:
     rows = pl.concat(freshness_cost(ran.work, "cpu"))
     assert set(rows["student"]) == {student.name for student in ran.work.project.students}
     assert set(rows["lag"]) == {1, 2}
-    stored = ran.work.evaluations("feed_click")
-    judged = stored.read(stored.stored(ran.work.project.stream))
-    # With lag 1 the replay is the walk that was materialised, on the slices that every lag has scored.
-    late = judged.filter(pl.col("slice") >= "2026-01-03", pl.col("ne").is_finite())
-    means = dict(late.group_by("model").agg(pl.col("ne").mean()).iter_rows())
-    mine = rows.filter(pl.col("student") == "feed_click", pl.col("lag") == 1).row(0, named=True)
-    for model in ("student", "control", "teacher"):
-        assert mine[f"ne_{model}"] == pytest.approx(means[model], rel=1e-4)
+    for student in ("feed_click", "feed_convert"):  # the latter is lead-aware: shares are the same, too
+        stored = ran.work.evaluations(student)
+        judged = stored.read(stored.stored(ran.work.project.stream))
+        # With lag 1 the replay is the walk that was materialised, on the slices that every lag has scored.
+        late = judged.filter(pl.col("slice") >= "2026-01-03", pl.col("ne").is_finite())
+        means = dict(late.group_by("model").agg(pl.col("ne").mean()).iter_rows())
+        mine = rows.filter(pl.col("student") == student, pl.col("lag") == 1).row(0, named=True)
+        for model in ("student", "control", "teacher"):
+            assert mine[f"ne_{model}"] == pytest.approx(means[model], rel=1e-4)
