@@ -67,7 +67,6 @@ class Class:
     student: Chain
     control: Chain
     served: dict[str, Chain]
-    measured: dict[str, Chain]
     again: dict[str, frozenset[int]] = field(default_factory=dict)
 
 
@@ -96,8 +95,7 @@ def _class(work: Workspace, asked: Asked, device: str) -> Class:
     def chain(control: bool) -> Chain:
         return student_chain(work, asked.student, device, control=control)
 
-    served, measured = ({STUDENT: chain(False), CONTROL: chain(True)} for _ in range(2))
-    return Class(asked, chain(False), chain(True), served, measured)
+    return Class(asked, chain(False), chain(True), {STUDENT: chain(False), CONTROL: chain(True)})
 
 
 def _weights_needed(work: Workspace, one: Class, pieces: Sequence[Slice]) -> dict[str, frozenset[int]]:
@@ -147,7 +145,7 @@ def _data(work: Workspace, one: Class, index: int, taught: bool) -> dict[str, st
     piece = work.project.stream.slice_at(index)
     data = data_of(work, piece, one.asked.student, supervised=taught)
     if taught and one.asked.student.lead is not None:
-        data |= control_version(one.measured[CONTROL], piece)
+        data |= control_version(one.served[CONTROL], piece)
     return data
 
 
@@ -201,9 +199,8 @@ def _study(one: Class, chain: Chain, lesson: Lesson) -> Study:
         checkpoints=lambda: tuple(
             dict.fromkeys(version for name in spec.teachers for version in lesson.supervision(name).checkpoints)
         ),
-        lead=None
-        if lead is None
-        else (lambda: led(lead, student, one.measured[STUDENT], one.measured[CONTROL], lesson)),
+        # Often what served is what was before the slice: the same chains load it once.
+        lead=None if lead is None else (lambda: led(lead, student, one.served[STUDENT], one.served[CONTROL], lesson)),
         again=index in one.again.get(STUDENT if chain is one.student else CONTROL, ()),
     )
 
