@@ -36,7 +36,7 @@ test-slow: $(READY) ## the long scenarios
 	@$(BIN)/python -m pytest -m slow
 
 ui: $(READY) ## Dagster with automation on, at http://127.0.0.1:3000
-	@DAGSTER_HOME="$$($(BIN)/python -m exfm_assets.home)" $(BIN)/dagster dev -h 127.0.0.1 -p $${PORT:-3000}
+	@home="$$($(BIN)/python -m exfm_assets.home)" && DAGSTER_HOME="$$home" exec $(BIN)/dagster dev -h 127.0.0.1 -p $${PORT:-3000}
 
 bench: $(BENCH_READY) ## where the main job's time goes
 	@$(BIN)/python -m benchmarks.main_job

@@ -12,6 +12,7 @@ from datetime import timedelta
 import dagster as dg
 
 from exfm_assets.partitions import slices_within
+from exfm_assets.running import end_dead_runs
 from projects.stream import Stream
 
 AC = dg.AutomationCondition
@@ -94,11 +95,25 @@ def on_change() -> dg.AutomationCondition:
     return (changed & ~AC.in_progress() & ~AC.execution_failed()).with_label("on_change")
 
 
-def sensor() -> dg.AutomationConditionSensorDefinition:
-    """Dagster's own default sensor is off until a user finds the switch; this one is on."""
-    return dg.AutomationConditionSensorDefinition(
+def sensors() -> list[dg.SensorDefinition]:
+    """The automation, on from the start, and what ends the runs of dead processes."""
+    # Dagster's own default sensor is off until a user finds the switch.
+    automation = dg.AutomationConditionSensorDefinition(
         "automation",
         target="*",
         default_status=dg.DefaultSensorStatus.RUNNING,
         minimum_interval_seconds=30,
     )
+    return [automation, _dead_runs()]
+
+
+def _dead_runs() -> dg.SensorDefinition:
+    @dg.sensor(name="dead_runs", default_status=dg.DefaultSensorStatus.RUNNING, minimum_interval_seconds=15, jobs=[])
+    def dead_runs(context: dg.SensorEvaluationContext) -> dg.SkipReason:
+        """Ends runs whose process is gone, so that their slices and pool slots are free again."""
+        ended = end_dead_runs(context.instance)
+        for said in ended:
+            context.log.warning(said)
+        return dg.SkipReason("; ".join(ended) or "every run that is under way has a process")
+
+    return dead_runs

@@ -10,8 +10,9 @@ from exfm_assets.assets.stream import stream_assets
 from exfm_assets.assets.students import student_assets
 from exfm_assets.assets.studies import study_assets
 from exfm_assets.assets.teachers import teacher_assets
-from exfm_assets.automation import sensor
+from exfm_assets.automation import sensors
 from exfm_assets.checks import checks
+from exfm_assets.executor import one_process
 from exfm_assets.resources import Workspace
 from projects.load import load_project
 
@@ -31,10 +32,9 @@ def build_defs(work: Workspace) -> dg.Definitions:
             *study_assets(project),
         ],
         asset_checks=checks(project),
-        sensors=[sensor()],
+        sensors=sensors(),
         resources={"work": work},
-        # Steps share a process: imports, the Feast store and the page cache are paid for once a run.
-        executor=dg.in_process_executor,
+        executor=one_process,
     )
 
 

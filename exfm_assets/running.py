@@ -1,0 +1,164 @@
+"""Which runs are alive: each holds a lock that the kernel lets go when its process ends, however it ends.
+
+Belongs here: those locks, ending the runs of dead processes, and freeing the pool slots that they held.
+Not here: how a run executes (executor.py), where the instance keeps its tables (storage.py).
+
+A process that is killed (``kill -9``, out of memory, power) can't say that its run is over. Dagster then shows the run
+as started for ever, and its pool slots stay claimed, so every later run waits for them.
+"""
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import dagster as dg
+from dagster._core.storage.dagster_run import RunRecord
+from dagster._core.storage.tags import MAX_RETRIES_TAG
+
+FOLDER = "running"
+# A run takes its lock milliseconds after it says that it started; one without a lock for so long never will.
+GRACE_SECONDS = 30.0
+MOST_RESTARTS = 5  # of a run whose process died again and again, as when the machine's memory is too small for it
+_UNFINISHED = [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
+
+
+@dataclass(frozen=True)
+class RunLocks:
+    """The locks of an instance's runs on this machine: one file a run, ``<folder>/<run id>.lock``."""
+
+    folder: Path
+
+    @classmethod
+    def of(cls, instance: dg.DagsterInstance) -> "RunLocks":
+        return cls(Path(instance.root_directory) / FOLDER)
+
+    def path(self, run_id: str) -> Path:
+        return self.folder / f"{run_id}.lock"
+
+    @contextmanager
+    def held(self, run_id: str) -> Iterator[None]:
+        """Hold a run's lock; its file says whose it is, and goes at the end."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.path(run_id)
+        with path.open("a+", encoding="utf-8") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            file.truncate(0)
+            file.write(json.dumps({"pid": os.getpid(), "run": run_id}))
+            file.flush()
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
+
+    def is_alive(self, run_id: str) -> bool | None:
+        """Does a process hold the run's lock? ``None``: the run has none on this machine."""
+        try:
+            with self.path(run_id).open("rb") as file:
+                return not _takes(file.fileno())
+        except FileNotFoundError:
+            return None
+
+    def run_of(self, pid: int) -> str | None:
+        """The run that a process executes, ``None`` if it executes none (yet)."""
+        for path in self.folder.glob("*.lock"):
+            try:
+                owner = json.loads(path.read_text(encoding="utf-8"))
+            except (FileNotFoundError, json.JSONDecodeError):
+                continue  # gone, or just being written
+            if owner["pid"] == pid and self.is_alive(owner["run"]):
+                return str(owner["run"])
+        return None
+
+    @contextmanager
+    def alone(self) -> Iterator[bool]:
+        """Whether nobody else is ending dead runs right now; if so, nobody else will meanwhile."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / "ending").open("a") as file:
+            yield _takes(file.fileno())
+
+
+def _takes(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def end_dead_runs(instance: dg.DagsterInstance) -> list[str]:
+    """End the runs whose process is gone and free the pool slots of all that ended; one sentence for each.
+
+    A run that Dagster's daemon launched is reported as failed, which makes the daemon start it again. One from a
+    terminal is reported as cancelled: its user starts it again, or the automation finds its slices missing.
+    """
+    locks = RunLocks.of(instance)
+    with locks.alone() as alone:
+        if not alone:
+            return []
+        said = [_end(instance, locks, record) for record in _unfinished(instance) if _is_dead(instance, locks, record)]
+        _free_slots(instance)
+        return said
+
+
+def _unfinished(instance: dg.DagsterInstance) -> list[RunRecord]:
+    return list(instance.get_run_records(dg.RunsFilter(statuses=_UNFINISHED)))
+
+
+def _is_dead(instance: dg.DagsterInstance, locks: RunLocks, record: RunRecord) -> bool:
+    alive = locks.is_alive(record.dagster_run.run_id)
+    if alive is None:
+        # Without a lock of its own: killed before it took it, or begun by a version that had none. Only where the
+        # instance is one machine's own; on a shared one it may well run elsewhere.
+        began = record.start_time or record.create_timestamp.timestamp()
+        return is_local(instance) and time.time() - began > GRACE_SECONDS
+    return not alive
+
+
+def is_local(instance: dg.DagsterInstance) -> bool:
+    """Does the instance keep its tables in files of this machine?"""
+    return "sqlite" in type(instance.run_storage).__name__.lower()
+
+
+def _end(instance: dg.DagsterInstance, locks: RunLocks, record: RunRecord) -> str:
+    run = record.dagster_run
+    said = f"run {run.run_id[:8]} was left by a process that is gone (killed?)"
+    if run.remote_job_origin is None:
+        instance.report_run_canceled(run, f"{said}: start it again")
+        said = f"{said}: it is over, what it stored stays"
+    else:
+        group = instance.get_run_group(run.run_id)
+        died = len(list(group[1])) if group is not None else 1
+        if died <= MOST_RESTARTS:
+            instance.add_run_tags(run.run_id, {MAX_RETRIES_TAG: str(died)})
+        instance.report_run_failed(run, f"{said}: {'it is started again' if died <= MOST_RESTARTS else 'too often'}")
+        said = f"{said}: it is over, and the daemon starts it again"
+    instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
+    locks.path(run.run_id).unlink(missing_ok=True)
+    return said
+
+
+def _free_slots(instance: dg.DagsterInstance) -> None:
+    """Slots of runs that are over: a process that was killed between its last event and its last claim."""
+    storage = instance.event_log_storage
+    if not storage.supports_global_concurrency_limits:
+        return
+    holders = {slot.run_id for pool in storage.get_concurrency_keys() for slot in _slots(instance, pool)}
+    for run_id in holders | storage.get_concurrency_run_ids():
+        run = instance.get_run_by_id(run_id)
+        if run is None or run.is_finished:
+            storage.free_concurrency_slots_for_run(run_id)
+
+
+def _slots(instance: dg.DagsterInstance, pool: str) -> list:
+    return list(instance.event_log_storage.get_concurrency_info(pool).claimed_slots)
+
+
+def holders_of(instance: dg.DagsterInstance, pool: str) -> str:
+    """Who holds a pool's slots, for a person: ``step teacher_large of run 1a2b3c4d``."""
+    held = [f"step {slot.step_key} of run {slot.run_id[:8]}" for slot in _slots(instance, pool)]
+    return " and ".join(held) or "nobody"
