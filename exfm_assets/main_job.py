@@ -2,14 +2,16 @@
 
     python -m exfm_assets.main_job [--range A...B] [--select SELECTION]
 
-Belongs here: what ``make run`` shows. Not here: anything that the graph itself does: the work is one ordinary
-``dagster asset materialize``, whose command is printed.
+Belongs here: what ``make run`` starts. Not here: what it shows on the way (progress.py) and at the end
+(report/terminal.py), or anything that the graph itself does: the work is one ordinary ``dagster asset materialize``,
+whose command is printed.
 """
 
 import argparse
+import ctypes
 import os
-import re
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -17,20 +19,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
 from exfm_assets.home import dagster_home
 from projects.errors import DeclarationError
 from projects.load import load_project, load_state
 from projects.project import Project
-from projects.state import ROOT, State
+from projects.state import ROOT, State, state_root
 
 EVERYDAY = 'not group:"studies"'  # a study replays the whole stream: by hand, when its question is asked
-_STEP = re.compile(r" - (?P<step>\w+) - (?P<event>STEP_START|STEP_SUCCESS|STEP_FAILURE) - ")
-_SAID = re.compile(r" - dagster - (?P<level>INFO|WARNING|ERROR) - \S+ - \S+ - (?P<step>\w+) - (?P<said>.*)$")
-_ERROR = re.compile(
-    r"^(?:[\w.]+\.)?(?:DataError|DeclarationError|CheckpointError|LearningError|Failure|\w*Error): (?P<said>.+)"
-)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -42,32 +38,50 @@ def main(arguments: list[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     console = Console(highlight=False, soft_wrap=True)
     if not console.is_terminal:
-        console.width = 170  # a log or a pipe has no width of its own
+        console.width = 200  # a log or a pipe has no width of its own
     try:
         project = load_project()
         state = load_state(project)
         slices = whole_range(project, chosen.range)
+        started = time.perf_counter()
+        status, log = _materialise(console, state, chosen.select, slices, quiet=chosen.quiet)
+        _print_summary(console, project, state)
     except DeclarationError as refused:
-        console.print(f"[red]{refused}[/red]")
+        console.print(f"[red]{refused}[/red]", markup=True)
         return 2
-    started = time.perf_counter()
-    status, log = _materialise(console, state, chosen.select, slices, quiet=chosen.quiet)
+    except OSError as refused:
+        console.print(f"[red]{_unwritable(refused)}[/red]")
+        return 2
     if status:
         console.print(f"[red]The run failed; its whole log is {_short(log)}[/red]")
         return status
-    _print_summary(console, project, state)
     console.print(
         f"{time.perf_counter() - started:.0f} s. Report: {_short(state.reports / 'report.html')}. Look around: make ui"
     )
     return 0
 
 
+def _unwritable(error: OSError) -> str:
+    where = f" {error.filename}" if error.filename else ""
+    return (
+        f"EXFM_STATE: {state_root()} can't be used ({error.strerror or error}{where}): "
+        "make room, or set EXFM_STATE to a folder that can be written"
+    )
+
+
 def whole_range(project: Project, asked: str | None) -> str:
-    """The slices to run, as Dagster writes a range."""
+    """The slices to run, as Dagster writes a range.
+
+    Raises:
+        DeclarationError: if a key is not a slice of the stream, the range ends before it begins, or no slice has ended.
+    """
     stream = project.stream
     if asked:
-        first, _, last = asked.partition("...")
-        return f"{stream.slice_of(first).key}...{stream.slice_of(last or first).key}"
+        named, _, last_named = asked.partition("...")
+        first, last = stream.slice_of(named), stream.slice_of(last_named or named)
+        if last.start < first.start:
+            raise DeclarationError(f"RANGE: {asked!r} ends before it begins: write {last.key}...{first.key}")
+        return f"{first.key}...{last.key}"
     closed = list(stream.slices(stream.first_slice, min(stream.until or datetime.now(UTC), datetime.now(UTC))))
     ended = [piece for piece in closed if piece.end <= datetime.now(UTC)]
     if not ended:
@@ -77,98 +91,75 @@ def whole_range(project: Project, asked: str | None) -> str:
 
 
 def _materialise(console: Console, state: State, select: str, slices: str, *, quiet: bool) -> tuple[int, Path]:
+    import dagster as dg  # 1.2 s, while the child imports it too
+
+    from exfm_assets.progress import Progress, follow
+    from exfm_assets.running import RunLocks
+
     command = ["dagster", "asset", "materialize", "-m", "exfm_assets.definitions", "--select", select]
     command += ["--partition-range", slices]
     home = dagster_home()
     console.print(f"DAGSTER_HOME={_short(home)} " + shlex.join(command))
     log = state.folder / "logs" / f"run-{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.getpid()}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    env = {**os.environ, "DAGSTER_HOME": str(home), "PYTHONUNBUFFERED": "1"}
-    executable = [str(Path(sys.executable).parent / command[0]), *command[1:]]
-    with log.open("w", encoding="utf-8") as kept, console.status("starting") as status:
-        process = subprocess.Popen(
-            executable, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env, cwd=ROOT
-        )
-        assert process.stdout is not None
-        progress = Progress(console, quiet)
+    progress = Progress(console, quiet)
+    with log.open("w", encoding="utf-8") as kept:
+        process = _start(command, home, kept.fileno())
         try:
-            for line in process.stdout:
-                kept.write(line)
-                status.update(progress.read(line.rstrip("\n")))
+            os.chdir(ROOT)  # the committed home's paths are relative to it
+            with dg.DagsterInstance.from_config(str(home)) as instance:
+                locks = RunLocks.of(instance)
+                run = follow(
+                    console, progress, instance, lambda: locks.run_of(process.pid), lambda: process.poll() is not None
+                )
         finally:
             # Ctrl-C reaches the child too; it is given time to end its run cleanly.
             code = process.wait()
-    progress.close(code)
+    if code and run is None:
+        console.print(f"[red]{_last_error(log)}[/red]", markup=True)
     return code, log
 
 
-class Progress:
-    """Reads Dagster's log lines and says what matters of them: steps with their time, warnings, the error."""
+def _start(command: list[str], home: Path, output: int) -> subprocess.Popen[bytes]:
+    executable = [str(Path(sys.executable).parent / command[0]), *command[1:]]
+    placed = {"DAGSTER_HOME": str(home), "EXFM_STATE": str(state_root()), "PYTHONUNBUFFERED": "1"}
+    if log := os.environ.get("EXFM_DATA", "").strip():
+        placed["EXFM_DATA"] = str(Path(log).expanduser().resolve())
+    return subprocess.Popen(
+        executable,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        env={**os.environ, **placed},
+        cwd=ROOT,
+        preexec_fn=_end_with_parent,  # safe: no threads yet
+    )
 
-    def __init__(self, console: Console, quiet: bool) -> None:
-        self.console, self.quiet = console, quiet
-        self.started: dict[str, float] = {}
-        self.error = ""
-        self.now = "starting"
 
-    def read(self, line: str) -> str:
-        """Take one line; gives back the text of the status line."""
-        if (step := _STEP.search(line)) is not None:
-            self._step(step["step"], step["event"])
-        elif (said := _SAID.search(line)) is not None and not said["step"].startswith("check_"):
-            if said["level"] == "INFO":
-                self.now = said["said"]
-            elif not self.quiet:
-                self.console.print(f"  [yellow]{said['said']}[/yellow]")
-        elif (error := _ERROR.match(line.strip())) is not None and "Materialization failed" not in line:
-            self.error = error["said"]
-        return self.now[:160]
+def _end_with_parent() -> None:
+    """In the child: end the run cleanly when this process is killed, instead of going on unseen."""
+    if sys.platform == "linux":
+        pr_set_pdeathsig = 1
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
 
-    def _step(self, name: str, event: str) -> None:
-        if event == "STEP_START":
-            self.started[name] = time.perf_counter()
-            self.now = name
-            return
-        seconds = time.perf_counter() - self.started.get(name, time.perf_counter())
-        if event == "STEP_FAILURE":
-            self.console.print(f"  [red]{name} failed after {seconds:.1f} s[/red]")
-        elif not self.quiet and not name.startswith("check_"):
-            self.console.print(f"  {name:<28} {seconds:7.1f} s")
 
-    def close(self, code: int) -> None:
-        if code and self.error:
-            self.console.print(f"[red]{self.error}[/red]")
+def _last_error(log: Path) -> str:
+    """What a process that never came to run said last."""
+    lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines()]
+    errors = [line for line in lines if "Error" in line.partition(":")[0] and "Materialization failed" not in line]
+    return next(iter(errors), lines[-1] if lines else "dagster said nothing")
 
 
 def _print_summary(console: Console, project: Project, state: State) -> None:
     from exfm_assets.learning.summary import summary
+    from exfm_assets.report.terminal import print_table
     from exfm_assets.resources import Workspace
 
     rows = summary(Workspace(project, state))
-    table = Table(
-        title=f"{project.name}: served checkpoints, mean over slices (NE: lower is better)", title_justify="left"
-    )
-    columns = (
-        ("student", None), ("distillation", None), ("slices", "{:,}"), ("ne_student", "{:.4f}"),
-        ("ne_control", "{:.4f}"), ("ne_teacher", "{:.4f}"), ("ne_best", "{:.4f}"), ("gain", "{:+.2%}"),
-        ("transfer_ratio", "{:.2f}"), ("auc_student", "{:.4f}"), ("auc_control", "{:.4f}"),
-        ("calibration_student", "{:.3f}"), ("released", None),
-    )  # fmt: skip
-    narrow = console.width < 150
-    shown = [
-        (name, form)
-        for name, form in columns
-        if rows[name].is_not_null().any() and not (narrow and name.startswith(("auc", "calibration", "distil", "ne_b")))
-    ]
-    for name, form in shown:
-        table.add_column(name.replace("_", " "), justify="right" if form else "left", no_wrap=not form)
-    for row in rows.iter_rows(named=True):
-        table.add_row(*(_shown(row[name], form) for name, form in shown))
-    console.print(table)
-
-
-def _shown(value: object, form: str | None) -> str:
-    return "–" if value is None else form.format(value) if form else str(value)
+    if not rows.height:
+        return
+    print_table(console, rows, f"{project.name}: served checkpoints, mean over slices (NE: lower is better)")
+    for row in rows.filter(rows["not_released"] != "").iter_rows(named=True):
+        console.print(f"{row['student']}: not released: {row['not_released']}", markup=False)
 
 
 def _short(path: Path) -> str:

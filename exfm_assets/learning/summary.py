@@ -5,9 +5,11 @@ Belongs here: averaging the evaluations. Not here: showing them (report/, main_j
 
 import polars as pl
 
-from exfm_assets.learning.releasing import current_release, evaluations_of
+from exfm_assets.learning.releasing import current_release, evaluations_of, judge_gate
 from exfm_assets.resources import Workspace
+from projects.distillation import AuxiliaryHead, AuxiliaryTower, KnowledgeDistillation, StudentAdapter
 from projects.learning import Student
+from projects.project import Project
 
 METRICS = ("ne", "auc", "log_loss", "calibration")
 
@@ -31,12 +33,12 @@ def _row(work: Workspace, student: Student) -> dict[str, object]:
         for model in ("student", "control", "teacher", "best")
     }
     ne = {model: values["ne"] for model, values in means.items()}
-    release = current_release(work, student)
+    release, gate = current_release(work, student), judge_gate(student, evaluations_of(work, student))
     return {
         "student": student.name,
         "surface": str(student.surface) if student.surface is not None else "all",
         "task": student.task,
-        "distillation": type(student.distillation).__name__ if student.distillation else "none",
+        "distillation": how(work.project, student),
         "slices": len(served[0] & served[1]),
         "rows": int(common.filter(pl.col("model") == "student")["rows"].sum()),
         **{f"{metric}_{model}": value for model, values in means.items() for metric, value in values.items()},
@@ -44,7 +46,26 @@ def _row(work: Workspace, student: Student) -> dict[str, object]:
         "transfer_ratio": _ratio(ne["control"], ne["student"], ne["control"], ne["teacher"]),
         "closed": _ratio(ne["control"], ne["student"], ne["control"], ne["best"]),
         "released": release.slice if release is not None else None,
+        "not_released": "" if gate.passed else gate.reason,
     }
+
+
+_WORDS = {KnowledgeDistillation: "KD", AuxiliaryHead: "auxiliary head", AuxiliaryTower: "auxiliary tower"}
+
+
+def how(project: Project, student: Student) -> str:
+    """What a student learns from beside labels, in the words of the docs."""
+    second = project.columns_of(student.inputs, where=student.name).of_teachers
+    parts = ["teacher features as inputs"] if second else []
+    if student.distillation is not None and student.teachers:
+        named = [_WORDS[type(student.distillation)]]
+        adapter = getattr(student.distillation, "adapter", None)
+        if adapter is not None:
+            named.append("student adapter" if isinstance(adapter, StudentAdapter) else f"{adapter.kind} recalibration")
+        if student.lead is not None:
+            named.append("lead-aware")
+        parts.append(", ".join(named))
+    return "; ".join(parts) or "none"
 
 
 def _mean(frame: pl.DataFrame, metric: str) -> float | None:

@@ -1,0 +1,137 @@
+"""What a person sees of a run while it goes on: read from Dagster's event log, never from its log lines.
+
+Belongs here: which events matter, and how they are said. Not here: starting the run (main_job.py), the table at the end
+(report/terminal.py).
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import dagster as dg
+from dagster._core.events.log import EventLogEntry
+from dagster_shared.error import SerializableErrorInfo
+from rich.console import Console
+from rich.markup import escape
+
+POLL_SECONDS = 0.2
+_STARTED, _SUCCEEDED = dg.DagsterEventType.STEP_START, dg.DagsterEventType.STEP_SUCCESS
+_FAILED, _CHECKED = dg.DagsterEventType.STEP_FAILURE, dg.DagsterEventType.ASSET_CHECK_EVALUATION
+_PLANNED = dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED
+
+
+@dataclass
+class Progress:
+    """Follows one run's events.
+
+    Args:
+        quiet: say only what went wrong.
+    """
+
+    console: Console
+    quiet: bool = False
+    now: str = "starting"
+    failed: bool = False
+    _started: dict[str, float] = field(default_factory=dict)
+    _planned: dict[str, None] = field(default_factory=dict)  # steps, in their order
+    _cursor: str | None = None
+
+    def read(self, instance: dg.DagsterInstance, run_id: str) -> str:
+        """Take what was written since the last call; gives back what the run is doing now."""
+        while True:
+            page = instance.event_log_storage.get_records_for_run(run_id, self._cursor, limit=1000)
+            self._cursor = page.cursor
+            for record in page.records:
+                self._take(record.event_log_entry)
+            if not page.has_more:
+                return self.now
+
+    def _take(self, entry: EventLogEntry) -> None:
+        event = entry.dagster_event
+        if event is None:
+            self._said(entry)
+        elif event.event_type == _STARTED and event.step_key:
+            self._started[event.step_key] = entry.timestamp
+            self.now = event.step_key
+        elif event.event_type == _SUCCEEDED and event.step_key:
+            self._step(event.step_key, entry.timestamp)
+        elif event.event_type == _FAILED and event.step_key:
+            self._failure(event.step_key, entry.timestamp, event.step_failure_data.error)
+        elif event.event_type == _CHECKED:
+            self._check(event.asset_check_evaluation_data)
+        elif event.event_type == _PLANNED and event.step_key:
+            self._planned[event.step_key] = None
+        elif event.event_type == dg.DagsterEventType.RUN_FAILURE and not self.failed:
+            self.failed = True
+            self._print("red", sentence(event.job_failure_data.error) or event.message or "the run failed")
+
+    def _said(self, entry: EventLogEntry) -> None:
+        if int(entry.level) >= logging.WARNING:
+            self._print("yellow", entry.user_message)
+        elif entry.step_key and not entry.step_key.startswith("check_"):
+            self.now = entry.user_message
+
+    def _step(self, name: str, at: float) -> None:
+        if not self.quiet and not name.startswith("check_"):
+            self.console.print(f"  {name:<28} {at - self._started.get(name, at):7.1f} s")
+
+    def _failure(self, name: str, at: float, error: SerializableErrorInfo | None) -> None:
+        self.failed = True
+        seconds = at - self._started.get(name, at)
+        self._print("red", f"{name} failed after {seconds:.1f} s: {sentence(error) or 'see the log'}")
+
+    def _check(self, evaluation: dg.AssetCheckEvaluation) -> None:
+        if evaluation.passed:
+            return
+        blocks = evaluation.blocking and evaluation.severity == dg.AssetCheckSeverity.ERROR
+        said = f"check {evaluation.check_name} of {evaluation.asset_key.to_user_string()}: {evaluation.description}"
+        self._print("red" if evaluation.severity == dg.AssetCheckSeverity.ERROR else "yellow", said)
+        if blocks:
+            self.failed = True
+
+    def close(self) -> None:
+        """Say which steps never ran because of what failed above them."""
+        left = [name for name in self._planned if name not in self._started]
+        if self.failed and left:
+            self._print("yellow", f"not run, for what they need is not there: {', '.join(left)}")
+
+    def _print(self, colour: str, text: str) -> None:
+        self.console.print(f"  [{colour}]{escape(text.strip())}[/{colour}]")
+
+
+def sentence(error: SerializableErrorInfo | None) -> str:
+    """The error that our code raised, in its own words: below Dagster's wrapping, above what caused it."""
+    if error is None:
+        return ""
+    chosen = error.cause if error.cause is not None and (error.cls_name or "").startswith("Dagster") else error
+    name, _, said = chosen.message.strip().partition(": ")
+    kind = name.rpartition(".")[2]
+    own = kind in ("DataError", "DeclarationError", "CheckpointError", "LearningError", "RetrievalError", "Failure")
+    return said if own else f"{kind}: {said}"
+
+
+def follow(
+    console: Console,
+    progress: Progress,
+    instance: dg.DagsterInstance,
+    run_of: Callable[[], str | None],
+    is_over: Callable[[], bool],
+) -> str | None:
+    """Show a run until its process is over; gives back the run, ``None`` if there was none.
+
+    Args:
+        run_of: the run of that process, once it has one.
+    """
+    run_id: str | None = None
+    with console.status("starting") as status:
+        over = False
+        while not over:
+            over = is_over()  # asked before the last read, so that nothing written before it is missed
+            run_id = run_id or run_of()
+            if run_id is not None:
+                status.update(escape(progress.read(instance, run_id)[:160]))
+            if not over:
+                time.sleep(POLL_SECONDS)
+    progress.close()
+    return run_id
