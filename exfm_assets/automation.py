@@ -74,19 +74,47 @@ def never_released(release: dg.AssetKey) -> dg.AutomationCondition:
 def refresh_student(stream: Stream, release: dg.AssetKey, drift_report: dg.AssetKey) -> dg.AutomationCondition:
     """Train on what has come since, when the release grew stale, its quality drifted, or there is none yet.
 
-    Slices are asked for one after the other, since each continues the one before; the reason holds until the last.
+    Slices are asked for one after the other, since each continues the one before; the reason holds until each is
+    there, also through a run that was cancelled or whose process died.
     """
     reason = just_stale(release) | just_failed(drift_report) | never_released(release)
     # First in the conjunction: what stands later is only asked of slices that passed, and would forget the reason for
     # those that must wait for the slice before them.
-    wanted = reason.since(AC.newly_requested() | AC.newly_updated())
+    wanted = reason.since(AC.newly_updated())
     return (wanted & _recent(stream) & _ready()).with_label("refresh_student")
 
 
+def judge_what_served(
+    stream: Stream, checkpoint: dg.AssetKey, control: dg.AssetKey, release: dg.AssetKey
+) -> dg.AutomationCondition:
+    """Every recent slice whose labels are closed, by the checkpoint that served it.
+
+    A released student is judged by what was there, also while it is not refreshed. One that was never released is
+    judged as if it had been there: its checkpoints of the slices before must be, or an older one would stand for them.
+    """
+    own = dg.AssetSelection.assets(checkpoint, control)
+    settled = ~AC.any_deps_missing().allow(own) | ~never_released(release)
+    return (catch_up(stream, whatever=own) & settled).with_label("judge_what_served")
+
+
+def ride_along(stream: Stream) -> dg.AutomationCondition:
+    """In the run of whatever it depends on; by itself where that was materialised without it."""
+    with_them = AC.any_deps_match(AC.will_be_requested())
+    after_them = AC.any_deps_updated().since(AC.newly_updated()) & ~AC.any_deps_in_progress()
+    return (_recent(stream) & (with_them | after_them) & ~AC.in_progress()).with_label("ride_along")
+
+
 def follow() -> dg.AutomationCondition:
-    """Once for each change upstream, when nothing upstream is missing or at work."""
-    changed = AC.any_deps_updated().since_last_handled() | AC.newly_missing()
-    return (changed & ~AC.any_deps_in_progress() & ~AC.in_progress()).with_label("follow")
+    """Once for each change upstream, when nothing upstream is at work; again if the run of it died or was cancelled."""
+    once = AC.any_deps_updated().since_last_handled() | AC.newly_missing()
+    until_made = AC.any_deps_updated().since(AC.newly_updated() | AC.initial_evaluation()) & ~AC.execution_failed()
+    return ((once | until_made) & ~AC.any_deps_in_progress() & ~AC.in_progress()).with_label("follow")
+
+
+def follow_once() -> dg.AutomationCondition:
+    """Once for each change upstream, for what may decide that there is nothing to record."""
+    once = AC.any_deps_updated().since_last_handled() | AC.newly_missing()
+    return (once & ~AC.any_deps_in_progress() & ~AC.in_progress()).with_label("follow_once")
 
 
 def on_change() -> dg.AutomationCondition:

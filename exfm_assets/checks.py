@@ -12,7 +12,7 @@ import dagster as dg
 from exfm_assets.assets.features import LOGGED_INPUTS, view_key
 from exfm_assets.assets.predicted import LOGGED_TEACHER_FEATURES, predicted_key
 from exfm_assets.assets.stream import IMPRESSIONS, INTERACTIONS, LABELS, OUTCOMES
-from exfm_assets.assets.students import DRIFT_REPORT, student_key
+from exfm_assets.assets.students import DRIFT_REPORT, PROGRESS, student_key
 from exfm_assets.assets.teachers import PREDICTIONS, teacher_key
 from exfm_assets.partitions import slices_of
 from exfm_assets.resources import Workspace
@@ -31,6 +31,7 @@ class Check:
     Args:
         look: gives back what it found, for the slices of the run.
         blocking: whether a failure stops what depends on the asset.
+        fails_run: whether a failure, though it stops nothing below, is one of the whole run.
     """
 
     asset: dg.AssetKey
@@ -38,6 +39,7 @@ class Check:
     look: Look
     said: str
     blocking: bool = True
+    fails_run: bool = False
 
 
 def checks(project: Project) -> list[dg.AssetChecksDefinition]:
@@ -80,6 +82,9 @@ def declared(project: Project) -> Iterator[Check]:
             yield Check(
                 student_key(student, part), "finite", learned.finite(f"{part}/{student.name}"), "losses are finite"
             )
+    if project.students:
+        said = "every student was trained and judged as asked"
+        yield Check(PROGRESS, "no_student_failed", learned.no_student_failed, said, blocking=False, fails_run=True)
     yield Check(DRIFT_REPORT, "drift", learned.drift, "no served student drifted; a failure retrains", blocking=False)
 
 
@@ -94,21 +99,28 @@ def _definition(key: dg.AssetKey, listed: list[Check]) -> dg.AssetChecksDefiniti
         for one in listed:
             if one.name not in selected:
                 continue
-            finding = one.look(work, _slices(context, work))
+            finding = one.look(work, _slices(context, work, key))
             yield dg.AssetCheckResult(
                 asset_key=key,
                 check_name=one.name,
                 passed=finding.passed,
-                severity=dg.AssetCheckSeverity.ERROR if one.blocking else dg.AssetCheckSeverity.WARN,
+                severity=_severity(one),
                 description=finding.said,
                 metadata=dict(finding.numbers),
             )
+            if one.fails_run and not finding.passed:
+                raise dg.Failure(finding.said, allow_retries=False)
 
     return look
 
 
-def _slices(context: dg.AssetCheckExecutionContext, work: Workspace) -> list[Slice]:
-    """The slices of the run; a check that is run alone looks at all that is stored."""
-    if context.has_partition_key or context.has_partition_key_range:
+def _severity(check: Check) -> dg.AssetCheckSeverity:
+    return dg.AssetCheckSeverity.ERROR if check.blocking or check.fails_run else dg.AssetCheckSeverity.WARN
+
+
+def _slices(context: dg.AssetCheckExecutionContext, work: Workspace, key: dg.AssetKey) -> list[Slice]:
+    """The slices of the run; a check that is run alone, or looks at what has no slices, looks at all that is stored."""
+    node = context.job_def.asset_layer.asset_graph.get(key)
+    if node.is_partitioned and (context.has_partition_key or context.has_partition_key_range):
         return slices_of(work.project.stream, context.partition_keys)
     return work.table("impressions").stored(work.project.stream)

@@ -73,7 +73,8 @@ class Learner:
             shares: of each member's distillation by each teacher that is given, in [0, 1]; ``None`` for all.
 
         Raises:
-            LearningError: if the slice lacks a column, or a loss is not finite; the learner is of no use then.
+            LearningError: if the slice lacks a column, or no member's loss is finite; the learner is of no use then.
+                Where others are, a member whose loss is not says so in the report (``FitReport.error``).
         """
         started = time.perf_counter()
         ready = prepare(piece, self.specs, self.table, self.pairs)
@@ -94,7 +95,8 @@ class Learner:
         self.benders.end(ready.taught, ready.labels)
         means = (total / steps).tolist()
         weights = torch.stack([parameter.detach().sum() for parameter in self.networks.parameters()]).sum()
-        if not bool(weights.isfinite()) or not all(map(math.isfinite, means)):
+        sound = [math.isfinite(mean) for mean in means]
+        if not any(sound) or (all(sound) and not bool(weights.isfinite())):
             raise LearningError(f"fit: the mean losses are {means} after {steps} steps: lower Training.learning_rate")
         return FitReport(len(ready.known), steps, labelled, tuple(means), time.perf_counter() - started)
 

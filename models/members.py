@@ -3,6 +3,7 @@
 Belongs here: plain values, and how many members one pass takes. Not here: the loop (learner.py).
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -55,6 +56,13 @@ class FitReport:
     def loss(self) -> float | None:
         """The first member's."""
         return self.losses[0]
+
+    @property
+    def error(self) -> str | None:
+        """What is wrong with the first member's loss, ``None`` if it is finite or nothing was learnt."""
+        if self.loss is None or math.isfinite(self.loss):
+            return None
+        return f"the mean loss is {self.loss} after {self.steps} steps: lower Training.learning_rate"
 
     def of(self, member: int) -> "FitReport":
         """One member's part; the pass and its seconds are shared."""

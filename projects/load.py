@@ -1,4 +1,4 @@
-"""Which project runs: ``EXFM_PROJECT`` names a module of this folder that defines ``PROJECT``.
+"""Which project runs: ``EXFM_PROJECT`` names a module of this folder that defines ``PROJECT``, or ``module:NAME``.
 
 Belongs here: finding the declaration and its state from the environment, once. Not here: what it says.
 """
@@ -27,13 +27,28 @@ def load_project(name: str | None = None) -> Project:
         DeclarationError: if no module of that name defines ``PROJECT``, or if what it declares does not fit.
     """
     chosen = name or project_name()
+    if ":" in chosen:
+        return _from_module(chosen)
     known = sorted(path.stem for path in _ROOM.glob("*.py") if "\nPROJECT = " in path.read_text(encoding="utf-8"))
     if chosen not in known:
         raise DeclarationError(
-            f"EXFM_PROJECT: {chosen!r} is not a project: use one of {known}, or add projects/{chosen}.py"
+            f"EXFM_PROJECT: {chosen!r} is not a project: use one of {known}, add projects/{chosen}.py, "
+            "or name your own as module:PROJECT"
         )
     project: Project = importlib.import_module(f"projects.{chosen}").PROJECT
     return project
+
+
+def _from_module(chosen: str) -> Project:
+    """A declaration that lies elsewhere, as ``mycompany.ads:PROJECT``."""
+    module, _, attribute = chosen.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ModuleNotFoundError, AttributeError) as error:
+        raise DeclarationError(f"EXFM_PROJECT: {chosen!r} can't be loaded ({error}): name module:PROJECT") from error
+    if not isinstance(found, Project):
+        raise DeclarationError(f"EXFM_PROJECT: {chosen!r} is a {type(found).__name__}, not a Project: name one")
+    return found
 
 
 def load_state(project: Project) -> State:

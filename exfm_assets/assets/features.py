@@ -60,8 +60,7 @@ def _since(view: View, stream: Stream, start: datetime) -> datetime:
 
 def _view_spec(project: Project, view: View) -> dg.AssetSpec:
     past = earlier(_reach(project), to=0)
-    counts = (view.source,) if isinstance(view, HistoryView) else view.counts
-    sources = [IMPRESSIONS, OUTCOMES, *([INTERACTIONS] if COUNTS_INTERACTIONS in counts else [])]
+    sources = [IMPRESSIONS, OUTCOMES, *([INTERACTIONS] if _counts_interactions(view) else [])]
     return dg.AssetSpec(
         view_key(view),
         deps=[dg.AssetDep(source, partition_mapping=past) for source in sources],
@@ -73,6 +72,10 @@ def _view_spec(project: Project, view: View) -> dg.AssetSpec:
         automation_condition=catch_up(project.stream),
         description=_said(view),
     )
+
+
+def _counts_interactions(view: View) -> bool:
+    return COUNTS_INTERACTIONS in ((view.source,) if isinstance(view, HistoryView) else view.counts)
 
 
 def _said(view: View) -> str:
@@ -129,7 +132,9 @@ def _aggregated(work: Workspace, view: View, pieces: list[Slice]) -> Iterator[tu
     stream = work.project.stream
     start, end = pieces[0].start, pieces[-1].end
     around = list(stream.slices(_since(view, stream, start), end))
-    shown, happened, done = (work.table(name).scan(around) for name in ("impressions", "outcomes", "interactions"))
+    shown, happened = (work.table(name).scan(around) for name in ("impressions", "outcomes"))
+    # What a view does not count it does not read: it may be asked for before that is there.
+    done = work.table("interactions").scan(around) if _counts_interactions(view) else pl.LazyFrame()
     if isinstance(view, HistoryView):
         rows = histories(view, stream, shown, happened, done, start, end)
     else:
@@ -175,10 +180,7 @@ def _online_store(project: Project) -> dg.AssetsDefinition:
         key=ONLINE,
         deps=[
             REGISTRY,
-            *(
-                dg.AssetDep(dg.AssetKey(["features", view.name]), partition_mapping=dg.LastPartitionMapping())
-                for view in served
-            ),
+            *(dg.AssetKey(["features", view.name]) for view in served),  # all slices: a late one is loaded too
         ],
         backfill_policy=SINGLE_RUN,
         group_name="features",

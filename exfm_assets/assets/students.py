@@ -1,31 +1,36 @@
 """Assets of the students: one step for all of them, so that a slice is loaded and its predictions read once.
 
 Belongs here: specs, the call of the walk, what is reported. Not here: the walk (learning/studying.py), releases.
+
+A student that can't go on has its own slices missing, and its sentence in ``student_progress``, whose check fails the
+run at its end. The others, and what hangs on them, are made as if it were not there.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from exfm_assets import metadata_keys as keys
-from exfm_assets.assets.common import combined, report_slice, table_schema
+from exfm_assets.assets.common import combined, report_slice, result, table_schema, write_slice
 from exfm_assets.assets.features import LOGGED_INPUTS, REGISTRY
 from exfm_assets.assets.plots import ne_plot
 from exfm_assets.assets.predicted import LOGGED_TEACHER_FEATURES
 from exfm_assets.assets.stream import LABELS
 from exfm_assets.assets.teachers import PREDICTIONS, teacher_key
-from exfm_assets.automation import catch_up, refresh_student
+from exfm_assets.automation import judge_what_served, refresh_student, ride_along
 from exfm_assets.learning.lineage import declaration_digest
 from exfm_assets.partitions import SINGLE_RUN, earlier, slice_partitions, slices_of
 from exfm_assets.resources import Workspace
+from exfm_assets.tables import DataError
 from projects.learning import Student
 from projects.project import Project
+from projects.stream import Slice
 
 if TYPE_CHECKING:
     from exfm_assets.learning.studying import Studied
 
-DRIFT_REPORT = dg.AssetKey("drift_report")
+DRIFT_REPORT, PROGRESS = dg.AssetKey("drift_report"), dg.AssetKey("student_progress")
 PARTS = ("student", "control", "evaluation")
 
 
@@ -83,17 +88,31 @@ def _specs(project: Project, student: Student) -> list[dg.AssetSpec]:
         spec(
             evaluation,
             [*own, REGISTRY, *taught, *(dg.AssetDep(key, partition_mapping=past) for key in (checkpoint, control))],
-            catch_up(stream, whatever=dg.AssetSelection.assets(checkpoint, control)),
+            judge_what_served(stream, checkpoint, control, student_key(student, "release")),
             f"NE, AUC, log loss, calibration on the slice, by the checkpoint that would have served it ({lag} back).",
             "1",
         ),
     ]
 
 
+def _progress_spec(project: Project) -> dg.AssetSpec:
+    """What hangs on all students hangs on this, or one that failed would take it along."""
+    return dg.AssetSpec(
+        PROGRESS,
+        deps=[student_key(student, part) for student in project.students for part in PARTS],
+        partitions_def=slice_partitions(project.stream),
+        group_name="upkeep",
+        kinds={"polars", "parquet"},
+        skippable=True,
+        automation_condition=ride_along(project.stream),
+        description="Of each student and slice: what is stored, under which version, or why it failed.",
+    )
+
+
 def _students(project: Project) -> dg.AssetsDefinition:
     @dg.multi_asset(
         name="students",
-        specs=[spec for student in project.students for spec in _specs(project, student)],
+        specs=[*(spec for student in project.students for spec in _specs(project, student)), _progress_spec(project)],
         can_subset=True,
         partitions_def=slice_partitions(project.stream),
         backfill_policy=SINGLE_RUN,
@@ -101,44 +120,71 @@ def _students(project: Project) -> dg.AssetsDefinition:
     )
     def walk(context: dg.AssetExecutionContext, work: dg.ResourceParam[Workspace]) -> Iterator[dg.MaterializeResult]:
         from exfm_assets.learning.evaluation import SCHEMA
-        from exfm_assets.learning.studying import Asked, Studied, walk_students
+        from exfm_assets.learning.served import Asked
+        from exfm_assets.learning.studying import walk_students
 
         selected = context.selected_asset_keys
+        pieces = slices_of(project.stream, context.partition_keys)
         parts = {one.name: frozenset(p for p in PARTS if student_key(one, p) in selected) for one in project.students}
         asked = [Asked(one, parts[one.name]) for one in project.students if parts[one.name]]
         versions: dict[dg.AssetKey, list[str]] = {key: [] for key in selected}
-
-        def report(visit: Studied) -> None:
-            for part, advanced in (("student", visit.trained), ("control", visit.control)):
-                if advanced is None:
-                    continue
-                manifest, fit = advanced.manifest, advanced.fit
-                metadata: dict[str, object] = {
-                    keys.CHECKPOINT: manifest.version,
-                    keys.TRAINED_UNTIL: manifest.trained_until or "never",
-                    keys.TEACHER_CHECKPOINTS: list(manifest.teacher_checkpoints),
-                }
-                if fit is not None:
-                    metadata |= {keys.EXAMPLES_PER_SECOND: fit.examples_per_second, "loss": fit.loss}
-                metadata |= {name: value for name, value in manifest.metrics.items() if name != "loss"}
-                if part == "student" and visit.supervision is not None:
-                    metadata |= {keys.COVERAGE: visit.supervision.coverage, keys.LEAKS: visit.supervision.leaks}
-                key = student_key(visit.student, part)
-                report_slice(context, key, visit.piece, manifest.rows, manifest.version, **metadata)
-                versions[key].append(manifest.version)
-            if visit.evaluation is not None:
-                _report_evaluation(context, work, visit, versions)
-
-        for visit in walk_students(work, asked, slices_of(project.stream, context.partition_keys), device=work.device):
-            report(visit)
-            context.log.info(f"student/{visit.student.name} {visit.piece.key}: {visit.seconds:.1f} s")
-        for key in sorted(selected, key=_order):
-            metadata = {keys.COLUMN_SCHEMA: table_schema(SCHEMA)} if key.path[-1] == "evaluation" else {}
-            yield dg.MaterializeResult(
-                asset_key=key, metadata=metadata, data_version=combined(versions[key] or ["none"])
-            )
+        failed: dict[str, tuple[str, str]] = {}
+        for visit in walk_students(work, asked, pieces, device=work.device) if asked else ():
+            _report_visit(context, work, visit, versions)
+            if visit.failed is not None:
+                failed[visit.student.name] = (visit.piece.key, visit.failed)
+                context.log.error(f"student/{visit.student.name} {visit.piece.key}: {visit.failed}")
+            else:
+                context.log.info(f"student/{visit.student.name} {visit.piece.key}: {visit.seconds:.1f} s")
+        for key in sorted(selected - {PROGRESS}, key=_order):
+            if key.path[1] not in failed:
+                metadata = {keys.COLUMN_SCHEMA: table_schema(SCHEMA)} if key.path[-1] == "evaluation" else {}
+                version = combined(versions[key] or ["none"])
+                yield dg.MaterializeResult(asset_key=key, metadata=metadata, data_version=version)
+        if PROGRESS in selected:
+            yield _write_progress(context, work, pieces, failed)
+        elif failed:
+            raise DataError("; ".join(f"student/{name} {at}: {why}" for name, (at, why) in failed.items()))
 
     return walk
+
+
+def _report_visit(
+    context: dg.AssetExecutionContext, work: Workspace, visit: "Studied", versions: dict[dg.AssetKey, list[str]]
+) -> None:
+    for part, advanced in (("student", visit.trained), ("control", visit.control)):
+        if advanced is None:
+            continue
+        manifest, fit = advanced.manifest, advanced.fit
+        metadata: dict[str, object] = {
+            keys.CHECKPOINT: manifest.version,
+            keys.TRAINED_UNTIL: manifest.trained_until or "never",
+            keys.TEACHER_CHECKPOINTS: list(manifest.teacher_checkpoints),
+        }
+        if fit is not None:
+            metadata |= {keys.EXAMPLES_PER_SECOND: fit.examples_per_second, "loss": fit.loss}
+        metadata |= {name: value for name, value in manifest.metrics.items() if name != "loss"}
+        if part == "student" and visit.supervision is not None:
+            metadata |= {keys.COVERAGE: visit.supervision.coverage, keys.LEAKS: visit.supervision.leaks}
+        key = student_key(visit.student, part)
+        report_slice(context, key, visit.piece, manifest.rows, manifest.version, **metadata)
+        versions[key].append(manifest.version)
+    if visit.evaluation is not None:
+        _report_evaluation(context, work, visit, versions)
+
+
+def _write_progress(
+    context: dg.AssetExecutionContext, work: Workspace, pieces: Sequence[Slice], failed: Mapping[str, tuple[str, str]]
+) -> dg.MaterializeResult:
+    from exfm_assets.learning.progress import progress_rows
+
+    digests, schema = [], {}
+    for piece in pieces:
+        rows = progress_rows(work, piece, {name: why for name, (at, why) in failed.items() if at <= piece.key})
+        lacking = rows.filter(rows["reason"] != "").height
+        digests.append(write_slice(context, PROGRESS, work.table("student_progress"), piece, rows, failed=lacking))
+        schema = dict(rows.schema)
+    return result(PROGRESS, digests, schema)
 
 
 def _order(key: dg.AssetKey) -> int:

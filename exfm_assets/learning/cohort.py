@@ -11,6 +11,7 @@ from datetime import datetime
 from exfm_assets.learning.chain import UNTRAINED, Chain
 from models.batch import SliceTensors
 from models.checkpoint import save_checkpoint
+from models.errors import LearningError
 from models.learner import Learner
 from models.manifest import Manifest
 from models.members import FitReport, abreast
@@ -71,8 +72,10 @@ class Cohorts:
         piece: Slice,
         tensors: Callable[[str, tuple[str, ...]], SliceTensors],
         newest: Callable[[str], datetime | None],
-    ) -> list[Advanced]:
+    ) -> list[Advanced | LearningError]:
         """Train each chain on a slice and save it, or find that this very checkpoint is stored already.
+
+        A chain whose loss is not finite gets its error; those that trained beside it are not touched by it.
 
         Args:
             tensors: rows, teachers -> what they learn from; asked for only if somebody trains.
@@ -85,13 +88,41 @@ class Cohorts:
         for place, study in enumerate(studies):
             if stored[place] is None or _can_continue(study, piece):
                 groups.setdefault(_key(study), []).append(place)
-        done = dict(enumerate(stored))
+        done: dict[int, Advanced | LearningError | None] = dict(enumerate(stored))
         for places in (part for group in groups.values() for part in _passes(studies, group)):
             if any(stored[place] is None for place in places):
                 group = [studies[place] for place in places]
-                trained = self._train(group, piece, tensors, newest)
+                trained = self._trained(group, piece, tensors, newest)
                 done.update({place: done[place] or one for place, one in zip(places, trained, strict=True)})
         return [one for one in done.values() if one is not None]
+
+    def _trained(
+        self,
+        group: list[Study],
+        piece: Slice,
+        tensors: Callable[[str, tuple[str, ...]], SliceTensors],
+        newest: Callable[[str], datetime | None],
+    ) -> list[Advanced | LearningError | None]:
+        """A pass that can't be made is the trouble of those in it, not of the other passes."""
+        try:
+            return self._train(group, piece, tensors, newest)
+        except LearningError as error:
+            return [LearningError(f"{study.chain.shelf.name}: {error}") for study in group]
+
+    def check(self, study: Study, piece: Slice) -> None:
+        """Whether the chain can train on a slice, found out before others train beside it.
+
+        Raises:
+            DataError, CheckpointError: if it can't be continued, or its lead can't be measured.
+        """
+        if _stored(study, piece) is not None:
+            return
+        before = study.chain.shelf.work.project.stream.index_at(piece.start) - 1
+        name = study.chain.shelf.name
+        if not any(at == before and name in names for names, (at, _) in self._held.items()):
+            study.chain.learner_at(before)
+        if study.lead is not None:
+            study.lead()
 
     def _train(
         self,
@@ -99,10 +130,10 @@ class Cohorts:
         piece: Slice,
         tensors: Callable[[str, tuple[str, ...]], SliceTensors],
         newest: Callable[[str], datetime | None],
-    ) -> list[Advanced | None]:
+    ) -> list[Advanced | LearningError | None]:
         index = group[0].chain.shelf.work.project.stream.index_at(piece.start)
         led = [study.lead() if study.lead is not None else Led({}, {}) for study in group]
-        advanced: dict[int, Advanced | None] = {}
+        advanced: dict[int, Advanced | LearningError | None] = {}
         for places, learner in self._learners([study.chain for study in group], index - 1):
             part = [group[place] for place in places]
             teachers = dict.fromkeys(name for study in part for name in study.chain.member.spec.teachers)
@@ -111,6 +142,9 @@ class Cohorts:
             for member, place in enumerate(places):
                 if _stored(group[place], piece) is not None:
                     continue  # it only kept the others company
+                if (error := fit.of(member).error) is not None:
+                    advanced[place] = LearningError(f"{group[place].chain.shelf.name}: {error}")
+                    continue
                 seen = newest(part[0].rows)
                 manifest = _save(group[place], learner, member, piece, fit.of(member), led[place], seen)
                 advanced[place] = Advanced(manifest, fit.of(member))

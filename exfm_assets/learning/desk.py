@@ -16,6 +16,7 @@ from exfm_assets.resources import Workspace
 from exfm_assets.tables import DataError
 from exfm_assets.transforms.inputs import slice_tensors
 from models.batch import SliceTensors
+from projects.learning import Student
 from projects.project import Columns, Project
 from projects.stream import Slice
 
@@ -79,9 +80,12 @@ def teachers_columns(project: Project) -> Columns:
     return project.logged_columns
 
 
-def students_columns(project: Project) -> Columns:
-    """What students read of a slice: teacher features too."""
-    logged, theirs = project.logged_columns, project.teacher_feature_columns.features
+def students_columns(project: Project, students: Sequence[Student] | None = None) -> Columns:
+    """What students (all, if none are named) read of a slice: teacher features only if one of them has any as input."""
+    listed = project.students if students is None else students
+    used = {name for one in listed for name in project.columns_of(one.inputs, where=one.name).of_teachers}
+    logged = project.logged_columns
+    theirs = tuple(name for name in project.teacher_feature_columns.features if name in used)
     return replace(logged, features=logged.features + theirs, of_teachers=theirs)
 
 

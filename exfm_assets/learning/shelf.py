@@ -61,14 +61,16 @@ class Shelf:
             )
         return load_manifest(self.folder(piece), declaration=self.declaration)
 
+    def version_at(self, piece: Slice) -> str | None:
+        """The version that is stored for a slice, under whatever declaration; ``None`` if none can be read."""
+        try:
+            return load_manifest(self.folder(piece)).version if self.has(piece) else None
+        except CheckpointError:
+            return None
+
     def holds(self, piece: Slice, version: str) -> bool:
         """Is this very version stored whole for the slice? One of another declaration, or a damaged one, is not."""
-        if not self.has(piece):
-            return False
-        try:
-            return load_manifest(self.folder(piece)).version == version
-        except CheckpointError:
-            return False
+        return self.version_at(piece) == version
 
     def load(self, piece: Slice, device: str) -> tuple[Learner, Manifest]:
         """The checkpoint that trained last on a slice.

@@ -77,6 +77,8 @@ def _train(cohorts: Cohorts, chain: Chain, desk: Desk) -> Advanced:
     tasks = chain.member.spec.tasks
     study = Study(chain, "all", data, labelled=lambda: desk.labelled(tasks))
     advanced = cohorts.advance([study], desk.piece, lambda rows, teachers: desk.tensors, lambda rows: desk.newest())
+    if not isinstance(advanced[0], Advanced):
+        raise advanced[0]
     return advanced[0]
 
 

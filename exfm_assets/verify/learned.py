@@ -42,3 +42,12 @@ def drift(work: Workspace, pieces: list[Slice]) -> Finding:
     drifted = rows.filter(pl.col("drifted"))
     faults = [f"{row['student']}: {row['reason']}" for row in drifted.iter_rows(named=True)]
     return all_hold(faults, f"none of {rows.height} students drifted", students=rows.height)
+
+
+def no_student_failed(work: Workspace, pieces: list[Slice]) -> Finding:
+    """Students that could not go on in these slices, each with its reason once."""
+    table = work.table("student_progress")
+    stored = [piece for piece in pieces if table.has(piece)]
+    rows = table.read(stored, columns=["student", "reason"]).unique(maintain_order=True) if stored else pl.DataFrame()
+    faults = [f"student/{student}: {reason}" for student, reason in rows.iter_rows() if reason]
+    return all_hold(faults, "every student went on", slices=len(stored))

@@ -12,6 +12,7 @@ import polars as pl
 
 from exfm_assets.definitions import build_defs
 from exfm_assets.main_job import EVERYDAY
+from exfm_assets.progress import sentence
 from exfm_assets.resources import Workspace
 
 AUDIT = ("created_timestamp", "run_id")  # of predictions: when and by which run, not what
@@ -24,13 +25,15 @@ def run(
     last: str = LAST,
     select: str | None = None,
     instance: dg.DagsterInstance | None = None,
+    *,
+    checks: bool = True,
 ) -> dg.ExecuteInProcessResult:
     """Materialise a range of slices, of all assets but studies, or of a selection; failures are in the result."""
     defs = build_defs(work)
     selection = dg.AssetSelection.from_string(select or EVERYDAY)
     return dg.materialize(
         [*(defs.assets or []), *(defs.asset_checks or [])],
-        selection=selection,
+        selection=selection if checks else selection.without_checks(),
         resources={"work": work},
         instance=instance,
         tags={"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last},
@@ -42,6 +45,11 @@ def failed_checks(result: dg.ExecuteInProcessResult) -> list[str]:
     """Names of checks that did not pass."""
     evaluations = result.get_asset_check_evaluations()
     return [f"{one.asset_key.to_user_string()}:{one.check_name}" for one in evaluations if not one.passed]
+
+
+def sentences(result: dg.ExecuteInProcessResult) -> list[str]:
+    """What the failed steps said, as a person reads it."""
+    return [sentence(event.step_failure_data.error) for event in result.get_step_failure_events()]
 
 
 def left_by(work: Workspace) -> dict[str, str]:

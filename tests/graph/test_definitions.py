@@ -47,7 +47,7 @@ def test_assets_are_what_is_declared() -> None:
     teachers = {"teacher/large/checkpoint", "teacher/large/predictions"}
     parts = ("checkpoint", "control", "evaluation", "release")
     students = {f"student/{student.name}/{part}" for student in simulated.PROJECT.students for part in parts}
-    upkeep = {"release_gates", "drift_report", "report", "freshness_cost"}
+    upkeep = {"student_progress", "release_gates", "drift_report", "report", "freshness_cost"}
     assert keys == stream | features | views | teachers | students | upkeep
     for key in graph.get_all_asset_keys():
         node = graph.get(key)

@@ -22,7 +22,7 @@ from models.manifest import load_manifest
 from models.metrics import normalised_entropy
 from projects.distillation import KnowledgeDistillation, LeadAware
 from tests.conftest import Ran
-from tests.graph.runs import FIRST, LAST, failed_checks, left_by, run
+from tests.graph.runs import FIRST, LAST, failed_checks, left_by, run, sentences
 from tests.tiny import SLICES, tiny_project, tiny_workspace
 
 
@@ -30,7 +30,7 @@ def test_everything_is_materialised_and_every_check_passes(ran: Ran) -> None:
     assert ran.result.success
     assert failed_checks(ran.result) == []
     graph = {key for spec in ran.result.get_asset_materialization_events() for key in [spec.asset_key]}
-    assert len(graph) == 28
+    assert len(graph) == 29
     for name in ("impressions", "outcomes", "interactions", "labels", "logged_inputs"):
         assert len(ran.work.table(name).stored(ran.work.project.stream)) == SLICES
 
@@ -177,7 +177,7 @@ def test_continuing_a_changed_student_in_the_middle_is_refused(tmp_path: Path) -
     changed = tiny_project(students=(replace(first, distillation=KnowledgeDistillation()), *rest))
     result = run(tiny_workspace(tmp_path, changed), "2026-01-03", "2026-01-03")
     assert not result.success
-    said = [event.step_failure_data.error.cause.message for event in result.get_step_failure_events()]
+    said = sentences(result)
     assert any("trained under declaration" in one and "train from the first slice again" in one for one in said)
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from projects.distillation import AuxiliaryHead
 from projects.project import Project, Retention
-from tests.graph.runs import FIRST, LAST, left_by, run
+from tests.graph.runs import FIRST, LAST, left_by, run, sentences
 from tests.tiny import tiny_project, tiny_workspace
 
 
@@ -61,10 +61,10 @@ def test_what_was_not_asked_for_is_named(tmp_path: Path) -> None:
     assert run(work).success
     changed = tiny_workspace(tmp_path, short(1))
     alone = run(changed, select='key:"student/feed_convert/checkpoint"')
-    said = [event.step_failure_data.error.cause.message for event in alone.get_step_failure_events()]
+    said = sentences(alone)
     assert any("materialise student/feed_convert/control along with it" in one for one in said), said
     frame = work.table("labels").read([work.project.stream.slice_at(3)])
     work.table("labels").write(work.project.stream.slice_at(3), frame.with_columns(click=1 - frame["click"]))
     late = run(work, "2026-01-04", LAST, select='key:"student/feed_click/*"')
-    said = [event.step_failure_data.error.cause.message for event in late.get_step_failure_events()]
+    said = sentences(late)
     assert any(f"materialise from slice {FIRST} on" in one for one in said), said

@@ -228,3 +228,21 @@ def test_an_empty_slice_one_class_and_ids_never_seen_each_have_a_clear_outcome(n
     scores = mine.predict_all(replace(new, ids=new.ids + 12345))
     assert scores.isfinite().all()
     assert (scores.sigmoid() < 0.5).all()  # a slice of one class has taught that class
+
+
+def test_a_member_whose_loss_is_no_number_is_named_and_touches_no_other() -> None:
+    distillations = (KnowledgeDistillation(weight=2.0), AuxiliaryHead(weight=4.0))
+    together = Learner([member(one) for one in distillations], TRAINING, "cpu")
+    alone = Learner([member(distillations[1])], TRAINING, "cpu")
+    load_states(alone, [learner_state(together, 1)], "alone")
+    with torch.no_grad():
+        together.networks.serving.weight[0] = torch.nan
+    slice_ = with_history(piece())
+    report = together.fit(slice_, "s")
+    alone.fit(slice_, "s")
+    assert "mean loss is nan" in (report.of(0).error or "") and report.of(1).error is None
+    assert torch.allclose(together.predict(slice_, 1), alone.predict(slice_), atol=1e-5)
+    with torch.no_grad():
+        together.networks.serving.weight[1] = torch.nan
+    with pytest.raises(LearningError, match="mean losses are"):
+        together.fit(slice_, "t")

@@ -1,0 +1,178 @@
+"""A student in a walk: what served it, what is judged already, and which weights that needs.
+
+Belongs here: looking back (which checkpoint served a slice) and ahead (which weights a walk needs, and may drop).
+Not here: the order of work on a slice (studying.py), metrics (evaluation.py).
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+
+import polars as pl
+
+from exfm_assets.learning.chain import Chain
+from exfm_assets.learning.evaluation import served_index
+from exfm_assets.learning.leading import control_version
+from exfm_assets.learning.lesson import data_of
+from exfm_assets.learning.releasing import released_versions
+from exfm_assets.learning.restoring import again, first_new
+from exfm_assets.resources import Workspace
+from exfm_assets.tables import DataError
+from models.errors import CheckpointError
+from models.manifest import Manifest
+from projects.learning import Student
+from projects.project import digest
+from projects.stream import Slice
+
+STUDENT, CONTROL, EVALUATION = "student", "control", "evaluation"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Which parts of a student are materialised: any of ``student``, ``control``, ``evaluation``."""
+
+    student: Student
+    parts: frozenset[str]
+
+
+@dataclass
+class Class:
+    """A student with its two chains, and older checkpoints to judge and to measure leads by.
+
+    Args:
+        again: by part, slices whose stored checkpoints are trained once more, for their weights.
+        error: why it was left behind in this walk; the others go on.
+        told: whether that was reported.
+    """
+
+    asked: Asked
+    student: Chain
+    control: Chain
+    served: dict[str, Chain]
+    again: dict[str, frozenset[int]] = field(default_factory=dict)
+    error: ValueError | None = None
+    told: bool = False
+
+    @contextmanager
+    def staying_behind(self) -> Iterator[None]:
+        """What can't be done for this student is its own trouble: it is noted, and the walk goes on without it."""
+        try:
+            yield
+        except ValueError as error:  # DataError, CheckpointError, LearningError, RetrievalError
+            self.error = error
+
+
+def data(work: Workspace, one: Class, index: int, taught: bool) -> dict[str, str]:
+    """What a slice's checkpoint of the student, or of its control, is made of."""
+    piece = work.project.stream.slice_at(index)
+    read = data_of(work, piece, one.asked.student, supervised=taught)
+    if taught and one.asked.student.lead is not None:
+        read |= control_version(one.served[CONTROL], piece)
+    return read
+
+
+def newest_of_both(one: Class, index: int) -> int:
+    """The newest slice up to ``index`` that student and control both trained on; below 0: none.
+
+    It is ``index`` itself where every slice is trained on. Students that are refreshed only when there is a reason
+    have gaps, and what served then is what was there.
+    """
+    stream = one.student.shelf.work.project.stream
+    while index >= 0 and not all(chain.shelf.has(stream.slice_at(index)) for chain in one.served.values()):
+        index -= 1
+    return index
+
+
+def manifests(one: Class, served: int) -> dict[str, Manifest]:
+    """Of the student and the control that served; of nobody below 0."""
+    if served < 0:
+        return {}
+    at = one.student.shelf.work.project.stream.slice_at(served)
+    return {name: chain.shelf.manifest(at) for name, chain in one.served.items()}
+
+
+def made_of(work: Workspace, one: Class, piece: Slice, judged: Mapping[str, Manifest]) -> str:
+    """What an evaluation depends on: who is judged, on which data."""
+    versions = {name: manifest.version for name, manifest in judged.items()}
+    student = one.asked.student
+    return digest(student.name, versions, data_of(work, piece, student, supervised=True))
+
+
+def judged_already(work: Workspace, one: Class, piece: Slice, of: str) -> pl.DataFrame | None:
+    """The slice's evaluation, if it is stored, made of the same."""
+    table = work.evaluations(one.asked.student.name)
+    stored = table.read([piece]) if table.has(piece) else pl.DataFrame()
+    return stored if stored.height and (stored["evaluation"] == of).all() else None
+
+
+def weights_needed(work: Workspace, one: Class, pieces: Sequence[Slice]) -> dict[str, frozenset[int]]:
+    """By part, which stored checkpoints are trained again: looked up before the walk, for it never turns back.
+
+    Raises:
+        DataError: if that takes slices or assets that were not asked for.
+    """
+    stream, student, parts = work.project.stream, one.asked.student, one.asked.parts
+    indices = [stream.index_at(piece.start) for piece in pieces]
+    after = indices[-1] + 1
+    chains, new = {CONTROL: one.control, STUDENT: one.student}, {CONTROL: after, STUDENT: after}
+    leading = student.lead is not None and bool(student.teachers)
+    try:
+        if CONTROL in parts:
+            new[CONTROL] = first_new(one.control, partial(data, work, one, taught=False), indices)
+        # A lead-aware student is made of its control, too: where that is new, so is the student one slice later.
+        looked_at = [index for index in indices if not leading or index <= new[CONTROL]]
+        if STUDENT in parts and looked_at:
+            new[STUDENT] = first_new(one.student, partial(data, work, one, taught=bool(student.teachers)), looked_at)
+        unjudged = _first_unjudged(work, one, indices, min(new.values())) if EVALUATION in parts else after
+    except (DataError, CheckpointError):
+        return {}  # the walk itself says what is missing, where it is missed
+    judging = newest_of_both(one, served_index(stream, student, unjudged)) if unjudged < after else after
+    needed = {part: min(new[part] - 1, judging) for part in chains}
+    if leading:
+        needed[CONTROL] = min(needed[CONTROL], new[STUDENT] - 1)
+    return {
+        part: again(chain, new[part], needed[part], indices, None if part in parts else f"student/{student.name}")
+        for part, chain in chains.items()
+    }
+
+
+def _first_unjudged(work: Workspace, one: Class, indices: Sequence[int], new: int) -> int:
+    """The first slice whose evaluation is not stored as it would now be; one after the last if all are."""
+    stream, student = work.project.stream, one.asked.student
+    for index in indices:
+        served = newest_of_both(one, served_index(stream, student, index))
+        if served < 0:
+            continue  # nobody's weights are needed
+        piece = stream.slice_at(index)
+        if served >= new:
+            return index
+        if judged_already(work, one, piece, made_of(work, one, piece, manifests(one, served))) is None:
+            return index
+    return indices[-1] + 1
+
+
+def retain(work: Workspace, one: Class, piece: Slice) -> None:
+    """Keep the weights that may still serve, be continued or be judged, and those released."""
+    stream, student = work.project.stream, one.asked.student
+    index = stream.index_at(piece.start)
+    last = index - work.project.retention.last + 1
+    kept = min(last, served_index(stream, student, index), _needed_by_pending(work, one, index))
+    chains = {STUDENT: one.student, CONTROL: one.control}
+    for chain in (chains[part] for part in chains if part in one.asked.parts):
+        chain.shelf.drop_older(stream.slice_at(kept), released_versions(work, student))
+
+
+def _needed_by_pending(work: Workspace, one: Class, index: int) -> int:
+    """The oldest slice whose weights an evaluation up to slice ``index`` needs that is not stored yet.
+
+    An evaluation may come long after the training: it waits for labels, or was not asked for.
+    """
+    stream, student = work.project.stream, one.asked.student
+    judged = {piece.start for piece in work.evaluations(student.name).stored(stream)}
+    for pending in range(index + 1):
+        if stream.slice_at(pending).start not in judged:
+            newest = newest_of_both(one, served_index(stream, student, pending))
+            if newest >= 0:  # else nobody served it, and nobody's weights are needed
+                return newest
+    return index

@@ -1,0 +1,151 @@
+"""Dead processes, with the instance of ``dagster.yaml``: their runs end, their slots are free, the state is whole."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from exfm_assets.running import RunLocks, end_dead_runs, holders_of
+from projects.state import ROOT
+
+BIN = Path(sys.executable).parent
+HOLDER = """
+import sys, time
+from pathlib import Path
+import dagster as dg
+from exfm_assets.running import RunLocks
+with dg.DagsterInstance.from_config(sys.argv[1]) as instance, RunLocks.of(instance).held(sys.argv[2]):
+    instance.event_log_storage.initialize_concurrency_limit_to_default("gpu")
+    instance.event_log_storage.claim_concurrency_slot("gpu", sys.argv[2], "teacher_large")
+    print("held", flush=True)
+    time.sleep(120)
+"""
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> str:
+    """A home as ``make run`` writes it where the state is moved."""
+    environment = {**os.environ, "EXFM_STATE": str(tmp_path / "state"), "DAGSTER_HOME": ""}
+    command = [sys.executable, "-m", "exfm_assets.home"]
+    return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+
+
+@pytest.fixture
+def instance(home: str) -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.from_config(home) as opened:
+        yield opened
+
+
+def started(instance: dg.DagsterInstance) -> str:
+    """A run that says that it started."""
+
+    @dg.job
+    def nothing() -> None: ...
+
+    run = instance.create_run_for_job(nothing)
+    instance.report_engine_event("begun", run)
+    instance.handle_new_event(_start_event(run))
+    return run.run_id
+
+
+def _start_event(run: dg.DagsterRun):  # type: ignore[no-untyped-def]
+    from dagster._core.events import DagsterEvent, DagsterEventType
+    from dagster._core.events.log import EventLogEntry
+
+    event = DagsterEvent(event_type_value=DagsterEventType.RUN_START.value, job_name=run.job_name, message="")
+    return EventLogEntry(
+        error_info=None, level=10, user_message="", run_id=run.run_id, timestamp=time.time(),
+        job_name=run.job_name, dagster_event=event,
+    )  # fmt: skip
+
+
+def holding(home: str, run_id: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", HOLDER, home, run_id]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None and process.stdout.readline().strip() == "held"
+    return process
+
+
+def test_a_killed_run_is_ended_and_its_slot_freed(home: str, instance: dg.DagsterInstance) -> None:
+    run_id = started(instance)
+    process = holding(home, run_id)
+    try:
+        assert end_dead_runs(instance) == []  # it lives
+        assert RunLocks.of(instance).run_of(process.pid) == run_id
+        assert holders_of(instance, "gpu") == f"step teacher_large of run {run_id[:8]}"
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    (said,) = end_dead_runs(instance)
+    assert run_id[:8] in said
+    run = instance.get_run_by_id(run_id)
+    assert run is not None and run.status == dg.DagsterRunStatus.CANCELED
+    assert holders_of(instance, "gpu") == "nobody"
+    assert end_dead_runs(instance) == []
+
+
+def test_a_slot_of_a_run_that_is_over_is_freed(instance: dg.DagsterInstance) -> None:
+    run_id = started(instance)
+    storage = instance.event_log_storage
+    storage.initialize_concurrency_limit_to_default("gpu")
+    assert storage.claim_concurrency_slot("gpu", run_id, "students").is_claimed
+    run = instance.get_run_by_id(run_id)
+    assert run is not None
+    instance.report_run_failed(run)
+    end_dead_runs(instance)
+    assert holders_of(instance, "gpu") == "nobody"
+
+
+def test_a_run_that_has_just_begun_is_left_alone(instance: dg.DagsterInstance) -> None:
+    """Between its first event and its lock."""
+    run_id = started(instance)
+    assert end_dead_runs(instance) == []
+    run = instance.get_run_by_id(run_id)
+    assert run is not None and run.status == dg.DagsterRunStatus.STARTED
+
+
+MAKE = "import dagster as dg, sys; dg.DagsterInstance.from_config(sys.argv[1]).get_runs()"
+
+
+def test_many_first_processes_make_one_instance(home: str) -> None:
+    processes = [
+        subprocess.Popen([sys.executable, "-c", MAKE, home], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+        for _ in range(5)
+    ]
+    failed = [error for process in processes for error in [process.communicate()[1]] if process.returncode]
+    assert failed == []
+    with dg.DagsterInstance.from_config(home) as instance:
+        assert started(instance)
+
+
+KILLED = """
+import os, signal, sys, threading, time
+import dagster as dg
+threading.Thread(target=lambda: (time.sleep(float(sys.argv[2])), os.kill(os.getpid(), signal.SIGKILL))).start()
+dg.DagsterInstance.from_config(sys.argv[1]).get_runs()
+time.sleep(60)
+"""
+
+
+@pytest.mark.slow
+def test_killed_while_the_instance_is_made(tmp_path: Path) -> None:
+    """At many moments of its making; the next process finds it whole or makes it."""
+    for number in range(24):
+        environment = {**os.environ, "EXFM_STATE": str(tmp_path / str(number)), "DAGSTER_HOME": ""}
+        command = [sys.executable, "-m", "exfm_assets.home"]
+        made = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=True)
+        home = made.stdout.strip()
+        subprocess.run([sys.executable, "-c", KILLED, home, str(number * 0.015)], cwd=ROOT, check=False)
+        with dg.DagsterInstance.from_config(home) as instance:
+            assert started(instance)
+
+
+def test_the_committed_instance_is_the_one_that_is_tested() -> None:
+    text = (ROOT / "dagster_home" / "dagster.yaml").read_text(encoding="utf-8")
+    assert "LockedSqliteStorage" in text and "default_limit: 1" in text
