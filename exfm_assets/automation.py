@@ -93,7 +93,8 @@ def judge_what_served(
     judged as if it had been there: its checkpoints of the slices before must be, or an older one would stand for them.
     """
     own = dg.AssetSelection.assets(checkpoint, control)
-    settled = ~AC.any_deps_missing().allow(own) | ~never_released(release)
+    # `any_deps_missing` passes what is requested on the same tick, and another run may come first.
+    settled = ~AC.any_deps_match(AC.missing()).allow(own) | ~never_released(release)
     return (catch_up(stream, whatever=own) & settled).with_label("judge_what_served")
 
 

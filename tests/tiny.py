@@ -63,3 +63,7 @@ def tiny_workspace(folder: Path, project: Project | None = None) -> Workspace:
     chosen = project or tiny_project()
     state = folder / chosen.name
     return Workspace(chosen, State(folder=state, log=state / "log"))
+
+
+# EXFM_PROJECT=tests.tiny:PROJECT runs it as a user's own project is run.
+PROJECT = tiny_project()

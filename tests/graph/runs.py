@@ -23,14 +23,15 @@ def run(
     work: Workspace,
     first: str = FIRST,
     last: str = LAST,
-    select: str | None = None,
+    select: str | dg.AssetSelection | None = None,
     instance: dg.DagsterInstance | None = None,
     *,
     checks: bool = True,
 ) -> dg.ExecuteInProcessResult:
     """Materialise a range of slices, of all assets but studies, or of a selection; failures are in the result."""
     defs = build_defs(work)
-    selection = dg.AssetSelection.from_string(select or EVERYDAY)
+    chosen = select or EVERYDAY
+    selection = dg.AssetSelection.from_string(chosen) if isinstance(chosen, str) else chosen
     return dg.materialize(
         [*(defs.assets or []), *(defs.asset_checks or [])],
         selection=selection if checks else selection.without_checks(),

@@ -125,6 +125,55 @@ def test_a_stale_release_asks_for_the_missing_slices_of_its_student_alone(
     assert "student/feed_click/checkpoint" not in clockwork.tick()
 
 
+def test_what_was_asked_for_and_never_came_is_asked_for_again(clockwork: Clockwork) -> None:
+    """A run that was cancelled, or whose process died, leaves its slice missing."""
+    clockwork.everything_but("student/feed_click/checkpoint")
+    clockwork.materialised("student/feed_click/checkpoint", KEYS[:3])
+    clockwork.tick()
+    clockwork.grew("student/feed_click/release", FreshnessState.FAIL)
+    assert clockwork.tick()["student/feed_click/checkpoint"] == [KEYS[3]]
+    assert clockwork.tick()["student/feed_click/checkpoint"] == [KEYS[3]]
+
+
+def test_a_student_that_was_never_released_is_judged_by_checkpoints_of_the_slices_before(clockwork: Clockwork) -> None:
+    """Not all slices by its first checkpoint, as soon as that is there."""
+    mine = [f"student/feed_click/{part}" for part in ("checkpoint", "control", "evaluation", "release")]
+    clockwork.everything_but(*mine)
+    lag = clockwork.work.project.stream.serving_lag(clockwork.work.project.stream.task("click").window)
+    judged = []
+    for place, slice_ in enumerate(KEYS):
+        asked = clockwork.tick()
+        new = [one for one in asked.get("student/feed_click/evaluation", []) if one not in judged]
+        # Slice t needs the checkpoints of the lag slices before it: all of them are there up to slice place - 1.
+        assert new == [one for one in KEYS[: place + 1] if one not in judged], (place, lag)
+        clockwork.materialised("student/feed_click/evaluation", new)
+        judged += new
+        assert asked["student/feed_click/checkpoint"] == [slice_]
+        for part in ("checkpoint", "control"):
+            clockwork.materialised(f"student/feed_click/{part}", [slice_])
+
+
+def test_what_hangs_on_all_students_follows_any_slice_that_was_judged(clockwork: Clockwork) -> None:
+    """On a live stream the slice that was just judged is never the last one."""
+    clockwork.everything_but("student/feed_click/evaluation")
+    for part in KEYS[:2]:
+        clockwork.materialised("student/feed_click/evaluation", [part])
+    clockwork.tick()
+    asked = clockwork.tick()
+    assert asked["student/feed_click/evaluation"] == asked["student_progress"] == KEYS[2:]  # in the same run
+    clockwork.materialised("student/feed_click/evaluation", [KEYS[2]])
+    clockwork.materialised("student_progress", [KEYS[2]])
+    asked = clockwork.tick()
+    assert {"drift_report", "release_gates"} <= set(asked)
+
+
+def test_a_part_materialised_by_hand_is_followed_too(clockwork: Clockwork) -> None:
+    clockwork.everything_but()
+    clockwork.tick()
+    clockwork.materialised("student/feed_click/evaluation", [KEYS[1]])
+    assert clockwork.tick()["student_progress"] == [KEYS[1]]
+
+
 def drifted(clockwork: Clockwork, *, passed: bool) -> None:
     """Run the drift report for real on a planted table, so that its check is what is evaluated."""
     rows = pl.DataFrame({"student": ["feed_click"], "drifted": [not passed], "reason": ["planted"]})

@@ -1,0 +1,94 @@
+"""Starting what a user starts, as processes of their own, and ending them.
+
+Belongs here: the main job and Dagster's UI with its daemon, on a state of a test's own. Not here: what a test expects.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import dagster as dg
+
+from projects.state import ROOT
+
+BIN = Path(sys.executable).parent
+
+
+def environment(state: Path, project: str = "tests.tiny:PROJECT", **more: str) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("EXFM_", "DAGSTER_"))}
+    return {**kept, "EXFM_PROJECT": project, "EXFM_STATE": str(state), "OMP_NUM_THREADS": "1", **more}
+
+
+def main_job(surroundings: dict[str, str], *arguments: str) -> subprocess.Popen[str]:
+    """The main job in a session of its own, so that a test ends it and nothing else."""
+    command = [sys.executable, "-m", "exfm_assets.main_job", *arguments]
+    return subprocess.Popen(
+        command, env=surroundings, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+
+
+def home_of(surroundings: dict[str, str]) -> str:
+    command = [sys.executable, "-m", "exfm_assets.home"]
+    done = subprocess.run(command, env=surroundings, cwd=ROOT, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+@contextmanager
+def instance_of(surroundings: dict[str, str]) -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.from_config(home_of(surroundings)) as opened:
+        yield opened
+
+
+def ui(surroundings: dict[str, str], port: int, log: Path) -> subprocess.Popen[str]:
+    """``make ui`` in a session of its own."""
+    make = shutil.which("make")
+    assert make is not None
+    with log.open("a") as out:
+        return subprocess.Popen(
+            [make, "ui"], env={**surroundings, "PORT": str(port)}, cwd=ROOT, stdout=out, stderr=subprocess.STDOUT,
+            text=True, start_new_session=True,
+        )  # fmt: skip
+
+
+def members(session: int) -> list[int]:
+    """Living processes of a session that a test started, zombies left out."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(") ")[2].split()
+        except OSError:
+            continue  # it ended meanwhile
+        if int(fields[3]) == session and fields[0] != "Z":
+            found.append(int(stat.parent.name))
+    return found
+
+
+def kill_session(process: "subprocess.Popen[str]") -> None:
+    """``kill -9`` all of a session that a test started."""
+    for pid in members(process.pid):
+        with_signal(pid, signal.SIGKILL)
+    process.wait()
+
+
+def with_signal(pid: int, number: signal.Signals) -> None:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return
+
+
+def wait_until(true: Callable[[], bool], seconds: float, every: float = 0.5) -> bool:
+    """Wait for something to become true; whether it did."""
+    ends = time.monotonic() + seconds
+    while time.monotonic() < ends:
+        if true():
+            return True
+        time.sleep(every)
+    return true()

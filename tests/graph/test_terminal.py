@@ -1,0 +1,105 @@
+"""What a person reads in a terminal: whole numbers in 80 columns, the sentence of what failed, every step's line."""
+
+import io
+import shutil
+from pathlib import Path
+
+import dagster as dg
+import polars as pl
+import pytest
+from rich.console import Console
+
+from exfm_assets.learning.summary import summary
+from exfm_assets.progress import Progress
+from exfm_assets.report.terminal import COLUMNS, print_table
+from tests.conftest import Ran
+from tests.graph.processes import environment, main_job
+from tests.graph.runs import FIRST, LAST, run
+from tests.tiny import tiny_workspace
+
+
+def printed(rows: pl.DataFrame, width: int) -> str:
+    console = Console(file=io.StringIO(), width=width, force_terminal=False, highlight=False)
+    print_table(console, rows, "t")
+    file = console.file
+    assert isinstance(file, io.StringIO)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 100, 120, 200, 300])
+def test_no_number_is_cut_in_any_width(ran: Ran, width: int) -> None:
+    rows = summary(ran.work)
+    text = printed(rows, width)
+    assert "…" not in text
+    assert max(map(len, text.splitlines())) <= max(width, 40)
+    left_out = text.partition("too narrow for")[2]
+    for name, form, _ in COLUMNS:
+        values = [form.format(value) for value in rows[name] if form and value is not None]
+        if all(value in text for value in values):
+            continue
+        assert name.replace("_", " ") in " ".join(left_out.split()), name
+
+
+def test_eighty_columns_hold_the_gain_and_both_nes(ran: Ran) -> None:
+    text = printed(summary(ran.work), 80)
+    for name in ("ne_student", "ne_control", "gain"):
+        form = next(form for column, form, _ in COLUMNS if column == name)
+        assert form is not None
+        assert all(form.format(value) in text for value in summary(ran.work)[name])
+
+
+def said_by(instance: dg.DagsterInstance, run_id: str) -> str:
+    console = Console(file=io.StringIO(), width=500, highlight=False)
+    progress = Progress(console)
+    progress.read(instance, run_id)
+    progress.close()
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def test_every_step_has_its_line(ran: Ran) -> None:
+    said = said_by(ran.instance, ran.result.run_id)
+    for step in ("impressions", "labels", "teacher_large", "students", "drift_report", "report"):
+        assert f"  {step} " in said
+
+
+def test_the_first_sentence_is_the_one_that_says_what_to_do(ran: Ran, tmp_path: Path) -> None:
+    """Not the error that caused it, and nothing before it."""
+    shutil.copytree(ran.work.state.folder, tmp_path / "tiny")
+    work = tiny_workspace(tmp_path)
+    path = work.table("labels").path(work.project.stream.slice_of(LAST))
+    path.write_bytes(path.read_bytes()[:100])
+    instance = dg.DagsterInstance.ephemeral()
+    result = run(work, LAST, LAST, select='key:"student/feed_click/checkpoint"', instance=instance)
+    assert not result.success
+    (line,) = [line for line in said_by(instance, result.run_id).splitlines() if "failed after" in line]
+    assert "labels" in line and "materialise labels" in line and "Dagster" not in line
+
+
+def test_a_blocking_check_says_its_name_and_its_sentence(ran: Ran, tmp_path: Path) -> None:
+    shutil.copytree(ran.work.state.folder, tmp_path / "tiny")
+    work = tiny_workspace(tmp_path)
+    (folder,) = work.state.table("logged_inputs").glob(f"slice={LAST}")
+    table, piece = work.table("logged_inputs"), work.project.stream.slice_of(LAST)
+    instance = dg.DagsterInstance.ephemeral()
+    planted = table.read([piece]).head(10)
+    shutil.rmtree(folder)
+    table.write(piece, planted)
+    checks = dg.AssetSelection.checks_for_assets(dg.AssetKey("logged_inputs"))
+    result = run(work, LAST, LAST, select=checks, instance=instance)
+    said = said_by(instance, result.run_id)
+    assert "check one_per_impression of logged_inputs: " in said and "10 rows are not the" in said
+
+
+@pytest.mark.slow
+def test_a_main_job_whose_run_cannot_start_says_why(tmp_path: Path) -> None:
+    process = main_job(environment(tmp_path), "--select", "key:nonsense")
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode and "nonsense" in said and "Traceback" not in said
+
+
+@pytest.mark.parametrize(("asked", "sentence"), [(f"{LAST}...{FIRST}", "ends before it begins")])
+def test_a_reversed_range_is_refused(tmp_path: Path, asked: str, sentence: str) -> None:
+    process = main_job(environment(tmp_path), "--range", asked)
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode == 2 and sentence in said and f"{FIRST}...{LAST}" in said
