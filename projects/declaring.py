@@ -111,7 +111,7 @@ def _mismatch(value: object, kind: Any) -> str:
     if isinstance(value, type) and fits_class(value, kind):
         mend = f"write {value.__name__}(...), not the class"
     elif tuples and isinstance(value, list | set | frozenset):
-        mend = "write a tuple: (..., ...)"
+        mend = "write a tuple, (..., ...)"
     elif tuples and fits((value,), tuples[0]):
         mend = f"write ({shown(value)},)"
     return f"{shown(value)} is not {_said(kind)}: {mend}"

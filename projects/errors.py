@@ -112,7 +112,7 @@ def unique(field: str, names: Iterable[str | int]) -> None:
     seen: set[str | int] = set()
     for name in names:
         if name in seen:
-            raise DeclarationError(f"{field}: {name!r} is declared twice: rename one of them")
+            raise DeclarationError(f"{field}: {name!r} is declared twice: rename or drop one of them")
         seen.add(name)
 
 

@@ -55,9 +55,9 @@ def columns_and_tasks(columns: Iterable[str], tasks: Iterable[str]) -> None:
         names.take("", reserved, "a column that the tables add")
     for column in columns:
         names.take(f"Column({column}).name", column, "a column of the log")
-    for counted in COUNTS:
-        names.take("", counted, "what views count")
     for task in tasks:
+        if task in COUNTS:
+            raise DeclarationError(f"Task({task}).name: {task!r} is what views count beside tasks: rename the task")
         names.take(f"Task({task}).name", task, "a task")
 
 

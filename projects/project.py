@@ -127,10 +127,10 @@ class Project(Declaration):
         chosen_features: list[str] = []
         chosen_histories: list[str] = []
         for name in inputs:
-            view_name, _, feature = name.partition(":")
+            view_name, colon, feature = name.partition(":")
             if name in ids:
                 chosen_ids.append(name)
-            elif view_name in views and (not feature or feature in views[view_name].features):
+            elif view_name in views and (not colon or feature in views[view_name].features):
                 view = views[view_name]
                 names = [f"{view_name}__{name}" for name in ((feature,) if feature else view.features)]
                 (chosen_histories if isinstance(view, HistoryView) else chosen_features).extend(names)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from projects.declaring import Declaration
-from projects.errors import above_zero, at_least, share
+from projects.errors import above_zero, at_least, at_most, share
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +44,7 @@ class Simulation(Declaration):
         super().__post_init__()
         for name in ("impressions_per_day", "users", "items", "taste"):
             at_least(f"Simulation.{name}", getattr(self, name), 1)
+        at_most("Simulation.taste", self.taste, 1_000)
         for name in ("seed", "new_users_per_day", "new_items_per_day"):
             at_least(f"Simulation.{name}", getattr(self, name), 0)
         for name in ("drift_strength", "late_share", "duplicate_share", "orphan_share"):

@@ -77,7 +77,7 @@ def check_model(
         lengths: of each history that it reads.
 
     Raises:
-        DeclarationError: naming what is largest.
+        DeclarationError: naming what to make smaller.
     """
     fields, width = len(rows) + len(lengths), network.embedding
     table = FLOAT * sum(rows) * (width + 1)  # and row-wise Adagrad's state
@@ -87,11 +87,10 @@ def check_model(
     needs, has = table + layers + batch, memory()
     if needs <= has:
         return
-    field, mend = {
-        table: ("network", f"a smaller {type(network).__name__}.embedding, or fewer Column.rows"),
-        layers: ("network", f"a smaller {type(network).__name__}.hidden, or fewer layers and experts"),
-        batch: ("training", "a smaller Training.batch_size, or a shorter HistoryView.length"),
-    }[max(table, layers, batch)]
+    field, mend = "training", "a smaller Training.batch_size, or a shorter HistoryView.length"
+    if table + layers > has:
+        widths = "embedding, or fewer Column.rows" if table > layers else "hidden, or fewer layers and experts"
+        field, mend = "network", f"a smaller {type(network).__name__}.{widths}"
     raise DeclarationError(
         f"{where}.{field}: needs {_bytes(needs)} (embedding table {_bytes(table)}, layers {_bytes(layers)}, one batch "
         f"{_bytes(batch)}), and this machine has {_bytes(has)}: use {mend}"
