@@ -54,3 +54,14 @@ def later_than_declared(view: View, stream: Stream, piece: Slice, loaded: dateti
     if stream.until is not None:
         return timedelta(0)
     return max(loaded - piece.end - view.delay, timedelta(0))
+
+
+def late_sentence(view: View, stream: Stream, late: timedelta) -> str:
+    """What a late load means, and what to declare."""
+    needed = view.delay + late
+    minutes = timedelta(minutes=-(-needed // timedelta(minutes=1)))
+    return (
+        f"{type(view).__name__}({view.name}).delay: {view.delay} promises values in the online store so long after a "
+        f"slice's end, and this load ended {needed} after it; for {late} of a slice of {stream.slice_length} older "
+        f"values were served than models train on: use delay={minutes!r} or more, if runs take so long"
+    )
