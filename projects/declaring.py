@@ -15,7 +15,6 @@ from projects.errors import DeclarationError, identifier, shown
 
 ADDED = {"added": True}  # metadata of a field that came later: at its default it leaves a digest as it was
 LARGEST_FLOAT = 3.4e38  # of 32 bits, in which models compute
-LARGEST_INT = 2**63 - 1
 EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 LONGEST = timedelta(days=36_525)  # a hundred years: further back no clock of Arrow, pandas and Feast agrees
 
@@ -134,7 +133,7 @@ def _within_bounds(where: str, value: object) -> None:
         if abs(value) > LARGEST_FLOAT:
             raise DeclarationError(f"{where}: {value!r} is too large for 32 bits: use a number below 3.4e38")
     elif isinstance(value, int):
-        if abs(value) > LARGEST_INT:
+        if not -(2**63) <= value < 2**63:
             raise DeclarationError(f"{where}: {shown(value)} is too large for 64 bits: use one below 2**63")
     elif isinstance(value, datetime):
         if value.utcoffset() != timedelta(0) or value.tzname() != "UTC":

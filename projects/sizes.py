@@ -43,7 +43,7 @@ def dense_weights(network: Network, fields: int, numbers: int, tasks: int) -> in
     if isinstance(network, DeepFM):
         return _mlp((width, *network.hidden))
     assert isinstance(network, TwoTower)
-    return _mlp((width, *network.hidden)) + _mlp((0, *network.hidden[1:]))  # of the two first layers each sees a part
+    return _mlp((width, *network.hidden)) + _mlp(network.hidden)  # both first layers share the width
 
 
 def _mlp(widths: Sequence[int]) -> int:

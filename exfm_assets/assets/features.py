@@ -246,8 +246,11 @@ def _logged_inputs(project: Project) -> dg.AssetsDefinition:
         digests: list[str] = []
         schema: dict[str, pl.DataType] = {}
         for piece in slices_of(stream, context.partition_keys):
-            impressions = rows_of(work.table("impressions").path(piece))
-            frame = pl.DataFrame(read_inputs(work.store, impressions, "logged_inputs"))
+            if columns.of_views:
+                impressions = rows_of(work.table("impressions").path(piece))
+                frame = pl.DataFrame(read_inputs(work.store, impressions, "logged_inputs"))
+            else:  # models that read columns of the log alone: there is nothing to join, and no service
+                frame = work.table("impressions").read([piece])
             frame = with_calendar(frame, stream).select(
                 "impression_id", "event_timestamp", *columns.ids, *columns.of_views
             )
