@@ -135,6 +135,9 @@ def _within_bounds(where: str, value: object) -> None:
     elif isinstance(value, int):
         if not -(2**63) <= value < 2**63:
             raise DeclarationError(f"{where}: {shown(value)} is too large for 64 bits: use one below 2**63")
+    elif isinstance(value, str):
+        if not value.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in value):
+            raise DeclarationError(f"{where}: {shown(value)} is half a character: use text that UTF-8 can write")
     elif isinstance(value, datetime):
         if value.utcoffset() != timedelta(0) or value.tzname() != "UTC":
             raise DeclarationError(f"{where}: {value!r} is not in UTC: write datetime(..., tzinfo=UTC)")

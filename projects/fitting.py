@@ -13,7 +13,7 @@ from projects.learning import Student, Teacher
 from projects.networks import DCNv2, TwoTower
 from projects.predicted import known_after
 from projects.serving import check_served
-from projects.sizes import check_model, check_simulation
+from projects.sizes import Reads, check_model, check_simulation
 from projects.stream import DAY
 
 if TYPE_CHECKING:
@@ -105,10 +105,13 @@ def _check_model(project: "Project", model: Teacher | Student, tasks: int) -> "C
         where,
         model.network,
         model.training.batch_size,
-        rows=[rows[name] for name in columns.ids],
-        numbers=len(columns.features),
-        tasks=tasks,
-        lengths=[view.length for view in lists if isinstance(view, HistoryView)],
+        Reads(
+            rows=tuple(rows[name] for name in columns.ids),
+            numbers=len(columns.features),
+            tasks=tasks,
+            lengths=tuple(view.length for view in lists if isinstance(view, HistoryView)),
+        ),
+        model.distillation if isinstance(model, Student) else None,
     )
     return columns
 

@@ -5,8 +5,10 @@ Belongs here: counting. Not here: building (models/), which has the same numbers
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
+from projects.distillation import AuxiliaryHead, AuxiliaryTower, Distillation, StudentAdapter
 from projects.errors import DeclarationError
 from projects.networks import DLRM, DCNv2, DeepFM, Network, TwoTower, Wukong, experts_of
 from projects.simulation import Simulation
@@ -60,40 +62,79 @@ def _wukong_layer(network: Wukong, before: int) -> int:
     return mixed + before * (network.rank + 3 * network.fields)
 
 
-def check_model(
-    where: str,
-    network: Network,
-    batch_size: int,
-    *,
-    rows: Sequence[int],
-    numbers: int,
-    tasks: int,
-    lengths: Sequence[int],
-) -> None:
-    """Refuse one model whose table, layers and one batch exceed the machine's memory.
+def row_width(network: Network, fields: int, numbers: int) -> int:
+    """Floats that one row of a batch takes: its inputs, and what the layers make of them."""
+    width = fields * network.embedding + numbers
+    kept = width + experts_of(network) * sum(network.hidden)
+    if isinstance(network, DCNv2):
+        kept += network.cross * width
+    if isinstance(network, Wukong):
+        out = 2 * network.fields
+        kept += (fields + (network.layers - 1) * out) * network.rank
+        kept += network.layers * (network.mixer + out * network.embedding)
+    return kept
+
+
+@dataclass(frozen=True)
+class Reads:
+    """What a model reads, in numbers.
 
     Args:
-        rows: embedding rows of each id column that it reads.
-        lengths: of each history that it reads.
+        rows: embedding rows of each id column.
+        numbers: number columns.
+        tasks: that it predicts.
+        lengths: of each history.
+    """
+
+    rows: tuple[int, ...]
+    numbers: int
+    tasks: int
+    lengths: tuple[int, ...] = ()
+
+
+def _beside(distillation: Distillation, out: int) -> tuple[int, int]:
+    """Weights, and floats a row, that a distillation adds to a backbone of width ``out``."""
+    if isinstance(distillation, AuxiliaryTower):
+        return out * distillation.hidden, distillation.hidden
+    if isinstance(distillation, AuxiliaryHead) and isinstance(distillation.adapter, StudentAdapter):
+        return 3 * distillation.adapter.hidden, distillation.adapter.hidden
+    return 0, 0
+
+
+def check_model(where: str, network: Network, batch_size: int, reads: Reads, distillation: Distillation = None) -> None:
+    """Refuse one model whose table, layers and one batch exceed the machine's memory.
 
     Raises:
         DeclarationError: naming what to make smaller.
     """
-    fields, width = len(rows) + len(lengths), network.embedding
-    table = FLOAT * sum(rows) * (width + 1)  # and row-wise Adagrad's state
-    layers = FLOAT * STATES * dense_weights(network, fields, numbers, tasks)
-    listed = sum(lengths) * (4 * width + network.attention)
-    batch = FLOAT * batch_size * (fields * width + numbers + experts_of(network) * sum(network.hidden) + listed)
-    needs, has = table + layers + batch, memory()
+    fields, width = len(reads.rows) + len(reads.lengths), network.embedding
+    more, wider = _beside(distillation, network.hidden[-1])
+    attention = len(reads.lengths) * (4 * width + 1) * network.attention
+    dense = dense_weights(network, fields, reads.numbers, reads.tasks) + attention
+    listed = sum(reads.lengths) * (4 * width + network.attention)
+    parts = {
+        "embedding table": FLOAT * sum(reads.rows) * (width + 1),  # and row-wise Adagrad's state
+        "layers": FLOAT * STATES * dense,
+        "distillation": FLOAT * STATES * more,
+        "one batch": FLOAT * batch_size * (row_width(network, fields, reads.numbers) + listed + wider),
+    }
+    needs, has = sum(parts.values()), memory()
     if needs <= has:
         return
-    field, mend = "training", "a smaller Training.batch_size, or a shorter HistoryView.length"
-    if table + layers > has:
-        widths = "embedding, or fewer Column.rows" if table > layers else "hidden, or fewer layers and experts"
-        field, mend = "network", f"a smaller {type(network).__name__}.{widths}"
+    family = type(network).__name__
+    mends = {
+        "embedding table": ("network", f"a smaller {family}.embedding, or fewer Column.rows"),
+        "layers": ("network", f"a smaller {family}.hidden, or fewer layers and experts"),
+        "distillation": ("distillation", f"a smaller hidden of {type(distillation).__name__}"),
+        "one batch": ("training", "a smaller Training.batch_size, or a shorter HistoryView.length"),
+    }
+    if needs - parts["one batch"] > has:  # weights alone: a smaller batch would not help
+        del parts["one batch"]
+    field, mend = mends[max(parts, key=lambda name: parts[name])]
+    listing = ", ".join(f"{name} {_bytes(size)}" for name, size in parts.items() if size)
     raise DeclarationError(
-        f"{where}.{field}: needs {_bytes(needs)} (embedding table {_bytes(table)}, layers {_bytes(layers)}, one batch "
-        f"{_bytes(batch)}), and this machine has {_bytes(has)}: use {mend}"
+        f"{where}.{field}: needs {_bytes(sum(parts.values()))} ({listing}), and this machine has {_bytes(has)}: "
+        f"use {mend}"
     )
 
 

@@ -26,11 +26,12 @@ from projects.networks import DLRM, DCNv2, DeepFM, TwoTower, Wukong
 from projects.project import Columns, Drift, Retention, digest
 from projects.simulated import PROJECT
 from projects.simulation import Simulation
+from projects.sizes import Reads
 from projects.state import State
 from projects.stream import Slice
 from tests.declarations.base import history, opinion, student, teacher, view
 
-RESULTS = {Slice, Columns, State}  # what the rooms make of declarations: nobody writes one
+RESULTS = {Slice, Columns, State, Reads}  # what the rooms make of declarations: nobody writes one
 
 SAMPLES: tuple[Declaration, ...] = (
     PROJECT, PROJECT.stream, PROJECT.stream.user, PROJECT.stream.tasks[0], view(), history(), opinion(), teacher(),

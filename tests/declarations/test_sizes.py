@@ -10,7 +10,7 @@ from models.network import Networks, NetworkSpec
 from projects import sizes
 from projects.errors import DeclarationError
 from projects.networks import DLRM, DCNv2, DeepFM, Network, TwoTower, Wukong
-from projects.sizes import check_model, dense_weights
+from projects.sizes import Reads, check_model, dense_weights
 from projects.stream import Column
 from tests.declarations.base import project, stream, with_student
 
@@ -49,17 +49,17 @@ def test_a_table_is_counted_as_it_is_built() -> None:
 
 
 def test_a_model_is_refused_exactly_where_memory_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    network, batch = DCNv2(embedding=8, cross=1, hidden=(32,)), 10
+    network, batch = DCNv2(embedding=8, cross=1, hidden=(32,)), 10_000
     width = 2 * 8 + 3
-    needs = 4 * 1_000 * 9 + 16 * (width * width + width * 32) + 4 * batch * (width + 32)
+    needs = 4 * 1_000 * 9 + 16 * (width * width + width * 32) + 4 * batch * (2 * width + 32)
 
     def check() -> None:
-        check_model("A", network, batch, rows=[600, 400], numbers=3, tasks=1, lengths=[])
+        check_model("A", network, batch, Reads(rows=(600, 400), numbers=3, tasks=1))
 
     monkeypatch.setattr(sizes, "memory", lambda: needs)
     check()
     monkeypatch.setattr(sizes, "memory", lambda: needs - 1)
-    with pytest.raises(DeclarationError, match=r"^A\.training: needs 0\.1 MB .* one batch 0\.0 MB"):
+    with pytest.raises(DeclarationError, match=r"^A\.training: needs 2\.9 MB .* one batch 2\.8 MB"):
         check()
     monkeypatch.setattr(sizes, "memory", lambda: 1_000)
     with pytest.raises(

@@ -92,6 +92,7 @@ NUMBERS: list[Wrong] = [
     ("Teacher(large).publish_every", lambda: teacher(publish_every=0)),
     ("Retention.last", lambda: Retention(last=0)),
     ("Stream.surfaces", lambda: stream(surface=Column(name="surface", rows=8), surfaces=(1, 2**70))),
+    ("Stream.surfaces", lambda: stream(surfaces=("feed", "\ud800"))),
 ]
 
 CLOCKS: list[Wrong] = [

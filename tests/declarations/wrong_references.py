@@ -92,6 +92,11 @@ SIZES: list[Wrong] = [
     ("Teacher(large).training", lambda: with_teacher(training=Training(batch_size=HUGE))),
     ("Student(feed_click).training", lambda: with_student(training=Training(batch_size=2**40))),
     ("DCNv2.cross", lambda: DCNv2(cross=HUGE)),
+    ("Student(feed_click).distillation", lambda: with_student(distillation=distil.AuxiliaryTower(hidden=HUGE))),
+    ("Student(feed_click).distillation", lambda: with_student(
+        distillation=distil.AuxiliaryHead(adapter=distil.StudentAdapter(hidden=HUGE)))),
+    ("Teacher(large).network", lambda: with_teacher(network=DCNv2(attention=HUGE))),
+    ("Teacher(large).training", lambda: with_teacher(network=Wukong(rank=10**6, mixer=1))),
     ("DCNv2.hidden", lambda: DCNv2(hidden=(8,) * 2_000)),
     ("Wukong.layers", lambda: Wukong(layers=HUGE)),
     ("Teacher(large).network", lambda: with_stream(user=Column(name="user_id", rows=2**40))),
