@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
+from projects.clocks import MOST_SLICES
 from projects.declaring import Declaration
-from projects.errors import DeclarationError, above_zero, at_least, choose_from, unique
+from projects.errors import DeclarationError, above_zero, at_least, at_most, choose_from, unique
 
 STALENESS, SURFACE = "staleness", "surface"
 FEWEST_GAINS = 4  # with fewer, a standard error says nothing
@@ -148,6 +149,8 @@ class LeadAware(Declaration):
         super().__post_init__()
         at_least("LeadAware.slices", self.slices, 1)
         at_least("LeadAware.proof", self.proof, 0)
+        for name in ("slices", "proof"):
+            at_most(f"LeadAware.{name}", getattr(self, name), MOST_SLICES)
         if not 0 <= self.none_at < self.full_at:
             raise DeclarationError(
                 f"LeadAware.full_at: {self.full_at!r} is not above none_at {self.none_at!r}, or that is below 0: "

@@ -7,9 +7,10 @@ is computed (models/), when (exfm_assets/).
 from dataclasses import dataclass
 from datetime import timedelta
 
+from projects.clocks import MOST_SLICES
 from projects.declaring import Declaration
 from projects.distillation import Distillation, LeadAware
-from projects.errors import DeclarationError, above_zero, at_least, choose_from, not_empty, unique
+from projects.errors import DeclarationError, above_zero, at_least, at_most, choose_from, not_empty, unique
 from projects.networks import Network, student_network
 
 
@@ -98,6 +99,7 @@ class Gate(Declaration):
     def __post_init__(self) -> None:
         super().__post_init__()
         at_least("Gate.slices", self.slices, 1)
+        at_most("Gate.slices", self.slices, MOST_SLICES)
         if self.tolerance <= -1:
             raise DeclarationError(f"Gate.tolerance: {self.tolerance!r} asks for an NE below 0: use one above -1")
 

@@ -10,8 +10,9 @@ from collections.abc import Iterable
 from dataclasses import Field, dataclass, fields, is_dataclass
 from datetime import timedelta
 
+from projects.clocks import MOST_SLICES
 from projects.declaring import Declaration
-from projects.errors import DeclarationError, at_least, unique
+from projects.errors import DeclarationError, at_least, at_most, unique
 from projects.features import FeatureView
 from projects.fitting import check_fit
 from projects.histories import HistoryView
@@ -38,6 +39,7 @@ class Drift(Declaration):
     def __post_init__(self) -> None:
         super().__post_init__()
         at_least("Drift.slices", self.slices, 1)
+        at_most("Drift.slices", self.slices, MOST_SLICES)
         at_least("Drift.ne_rise", self.ne_rise, 0)
         at_least("Drift.calibration_error", self.calibration_error, 0)
 
@@ -51,6 +53,7 @@ class Retention(Declaration):
     def __post_init__(self) -> None:
         super().__post_init__()
         at_least("Retention.last", self.last, 1)
+        at_most("Retention.last", self.last, MOST_SLICES)
 
 
 @dataclass(frozen=True, kw_only=True)

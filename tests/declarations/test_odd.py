@@ -132,10 +132,10 @@ ODD: dict[str, Callable[[], Project]] = {
     "a retrieval teacher": lambda: with_teacher(network=TwoTower(hidden=(8,)), inputs=("item_id", "user_activity")),
     "a rank that saves": lambda: with_teacher(network=DCNv2(cross_rank=4)),
     "a teacher that never scores": lambda: with_teacher(lag=500),
-    "a gate that nothing passes": lambda: with_student(gate=Gate(tolerance=-0.99, slices=10**6)),
+    "a gate that nothing passes": lambda: with_student(gate=Gate(tolerance=-0.99, slices=10**5)),
     "a gate that all pass": lambda: with_student(gate=Gate(tolerance=1e6)),
     "a release of a minute": lambda: with_student(freshness=Freshness(warn=MINUTE, fail=2 * MINUTE)),
-    "drift of none": lambda: project(drift=Drift(ne_rise=0, calibration_error=0), retention=Retention(last=10**6)),
+    "drift of none": lambda: project(drift=Drift(ne_rise=0, calibration_error=0), retention=Retention(last=10**5)),
     "a world that stands still": lambda: project(
         simulation=Simulation(seed=0, users=1, items=1, new_users_per_day=0, new_items_per_day=0, late_share=0,
                               duplicate_share=1, drift="none", drift_strength=0.0)

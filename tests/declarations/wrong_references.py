@@ -4,8 +4,9 @@ Belongs here: cases, each with the field that its sentence must name. Not here: 
 """
 
 from projects import distillation as distil
-from projects.learning import Training
+from projects.learning import Gate, Training
 from projects.networks import DLRM, DCNv2, DeepFM, TwoTower, Wukong
+from projects.project import Drift, Retention
 from projects.simulated import PROJECT
 from projects.simulation import Simulation
 from projects.stream import Column
@@ -92,6 +93,11 @@ SIZES: list[Wrong] = [
     ("Teacher(large).training", lambda: with_teacher(training=Training(batch_size=HUGE))),
     ("Student(feed_click).training", lambda: with_student(training=Training(batch_size=2**40))),
     ("DCNv2.cross", lambda: DCNv2(cross=HUGE)),
+    ("Retention.last", lambda: Retention(last=HUGE)),
+    ("Gate.slices", lambda: Gate(slices=HUGE)),
+    ("Drift.slices", lambda: Drift(slices=HUGE)),
+    ("LeadAware.slices", lambda: distil.LeadAware(slices=HUGE)),
+    ("LeadAware.proof", lambda: distil.LeadAware(proof=HUGE)),
     ("Student(feed_click).distillation", lambda: with_student(distillation=distil.AuxiliaryTower(hidden=HUGE))),
     ("Student(feed_click).distillation", lambda: with_student(
         distillation=distil.AuxiliaryHead(adapter=distil.StudentAdapter(hidden=HUGE)))),
