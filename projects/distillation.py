@@ -8,24 +8,27 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
-from projects.errors import DeclarationError, at_least, choose_from, unique
+from projects.clocks import MOST_SLICES
+from projects.declaring import Declaration
+from projects.errors import DeclarationError, above_zero, at_least, at_most, choose_from, unique
 
 STALENESS, SURFACE = "staleness", "surface"
 FEWEST_GAINS = 4  # with fewer, a standard error says nothing
 
 
 @dataclass(frozen=True, kw_only=True)
-class KnowledgeDistillation:
+class KnowledgeDistillation(Declaration):
     """Plain KD on the served head: h(y_S, y) + weight * h(y_S, p)."""
 
     weight: float = 1.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         at_least("KnowledgeDistillation.weight", self.weight, 0)
 
 
 @dataclass(frozen=True, kw_only=True)
-class StudentAdapter:
+class StudentAdapter(Declaration):
     """A small MLP g on the teacher's logit, fitted to fresh labels; a second head learns from SG(g(p)).
 
     Args:
@@ -41,19 +44,17 @@ class StudentAdapter:
     told: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         at_least("StudentAdapter.hidden", self.hidden, 1)
         at_least("StudentAdapter.weight", self.weight, 0)
         unique("StudentAdapter.told", self.told)
         for name in self.told:
             choose_from("StudentAdapter.told", name, (STALENESS, SURFACE), what="thing to tell")
-        if not self.learning_rate > 0:
-            raise DeclarationError(
-                f"StudentAdapter.learning_rate: {self.learning_rate!r} is not positive: use one above 0"
-            )
+        above_zero("StudentAdapter.learning_rate", self.learning_rate)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recalibration:
+class Recalibration(Declaration):
     """The teacher's probability recalibrated on the slices before this one; a second head learns from it.
 
     The baselines of a student adapter: a map of one scalar, fitted in closed form instead of by steps.
@@ -69,14 +70,14 @@ class Recalibration:
     weight: float = 1.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         choose_from("Recalibration.kind", self.kind, ("platt", "isotonic"), what="map")
         at_least("Recalibration.weight", self.weight, 0)
-        if not self.half_life > 0:
-            raise DeclarationError(f"Recalibration.half_life: {self.half_life!r} is not positive: use one above 0")
+        above_zero("Recalibration.half_life", self.half_life)
 
 
 @dataclass(frozen=True, kw_only=True)
-class AuxiliaryHead:
+class AuxiliaryHead(Declaration):
     """h(y_S, y) + weight * h(y_D, min(label_scale * p, 1)); its gradient into the backbone is times ``gradient_scale``.
 
     Args:
@@ -92,14 +93,14 @@ class AuxiliaryHead:
     adapter: StudentAdapter | Recalibration | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         at_least("AuxiliaryHead.weight", self.weight, 0)
         at_least("AuxiliaryHead.gradient_scale", self.gradient_scale, 0)
-        if not self.label_scale > 0:
-            raise DeclarationError(f"AuxiliaryHead.label_scale: {self.label_scale!r} is not positive: use 1.0 for none")
+        above_zero("AuxiliaryHead.label_scale", self.label_scale)
 
 
 @dataclass(frozen=True, kw_only=True)
-class AuxiliaryTower:
+class AuxiliaryTower(Declaration):
     """A layer and a head of its own that learn labels and teacher: h(y_S, y) + h(y_T, y) + weight * h(y_T, p).
 
     Both of its terms reach the backbone times ``gradient_scale`` (Rec-Distill, arXiv 2605.29755).
@@ -115,13 +116,14 @@ class AuxiliaryTower:
     hidden: int = 32
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         at_least("AuxiliaryTower.weight", self.weight, 0)
         at_least("AuxiliaryTower.gradient_scale", self.gradient_scale, 0)
         at_least("AuxiliaryTower.hidden", self.hidden, 1)
 
 
 @dataclass(frozen=True, kw_only=True)
-class LeadAware:
+class LeadAware(Declaration):
     """Distil as much as the teacher's measured lead deserves, down to nothing.
 
     All of it is measured on earlier slices, each scored before anything trained on it; never on the slice that is being
@@ -144,8 +146,11 @@ class LeadAware:
     proof: int = 24
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         at_least("LeadAware.slices", self.slices, 1)
         at_least("LeadAware.proof", self.proof, 0)
+        for name in ("slices", "proof"):
+            at_most(f"LeadAware.{name}", getattr(self, name), MOST_SLICES)
         if not 0 <= self.none_at < self.full_at:
             raise DeclarationError(
                 f"LeadAware.full_at: {self.full_at!r} is not above none_at {self.none_at!r}, or that is below 0: "

@@ -3,12 +3,22 @@
 Belongs here: how a declaration complains. Not here: what it complains about (each part checks itself).
 """
 
+import re
 from collections.abc import Collection, Iterable
-from datetime import datetime, timedelta
+from datetime import timedelta
+
+LONGEST_NAME = 64  # with what is added to it, it must fit a file's name (255 bytes)
+_NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 
 
 class DeclarationError(ValueError):
     """A declaration that can't be honoured: one sentence that names the field, the value and the mend."""
+
+
+def shown(value: object) -> str:
+    """A value as a sentence can hold it: on one line, and not for ever."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 80 else f"{text[:60]}... ({len(text)} characters)"
 
 
 def choose_from(field: str, value: object, known: Iterable[object], *, what: str) -> None:
@@ -20,7 +30,7 @@ def choose_from(field: str, value: object, known: Iterable[object], *, what: str
     names = list(known)
     if value not in names:
         listed = ", ".join(map(repr, names)) or "none is declared"
-        raise DeclarationError(f"{field}: {value!r} is not a declared {what}: use one of {listed}, or declare it")
+        raise DeclarationError(f"{field}: {shown(value)} is not a declared {what}: use one of {listed}, or declare it")
 
 
 def at_least(field: str, value: float, least: float) -> None:
@@ -33,6 +43,36 @@ def at_least(field: str, value: float, least: float) -> None:
         raise DeclarationError(f"{field}: {value!r} is too small: use {least} or more")
 
 
+def at_most(field: str, value: float, most: float) -> None:
+    """Refuse a number above its largest value.
+
+    Raises:
+        DeclarationError: if ``value > most``.
+    """
+    if value > most:
+        raise DeclarationError(f"{field}: {value!r} is too large: use {most:,} or less")
+
+
+def above_zero(field: str, value: float) -> None:
+    """Refuse a number that is zero or negative.
+
+    Raises:
+        DeclarationError: if ``value <= 0``.
+    """
+    if not value > 0:
+        raise DeclarationError(f"{field}: {value!r} is not positive: use one above 0")
+
+
+def share(field: str, value: float) -> None:
+    """Refuse a number outside [0, 1].
+
+    Raises:
+        DeclarationError: if it is.
+    """
+    if not 0 <= value <= 1:
+        raise DeclarationError(f"{field}: {value!r} is not a share: use one in [0, 1]")
+
+
 def positive(field: str, value: timedelta) -> None:
     """Refuse a duration that is zero or negative.
 
@@ -43,14 +83,14 @@ def positive(field: str, value: timedelta) -> None:
         raise DeclarationError(f"{field}: {value} is not a duration: use one longer than zero")
 
 
-def aware(field: str, value: datetime) -> None:
-    """Refuse a timestamp that does not say its zone.
+def not_negative(field: str, value: timedelta) -> None:
+    """Refuse a negative duration.
 
     Raises:
-        DeclarationError: if ``value`` is naive or not in UTC.
+        DeclarationError: if it is.
     """
-    if value.utcoffset() != timedelta(0):
-        raise DeclarationError(f"{field}: {value!r} is not in UTC: write datetime(..., tzinfo=UTC)")
+    if value < timedelta(0):
+        raise DeclarationError(f"{field}: {value} is negative: use zero or more")
 
 
 def not_empty(field: str, values: Collection[object], *, what: str) -> None:
@@ -63,16 +103,16 @@ def not_empty(field: str, values: Collection[object], *, what: str) -> None:
         raise DeclarationError(f"{field}: () declares no {what}: declare at least one")
 
 
-def unique(field: str, names: Iterable[str]) -> None:
+def unique(field: str, names: Iterable[str | int]) -> None:
     """Refuse a name that is used twice.
 
     Raises:
         DeclarationError: naming the first repeated one.
     """
-    seen: set[str] = set()
+    seen: set[str | int] = set()
     for name in names:
         if name in seen:
-            raise DeclarationError(f"{field}: {name!r} is declared twice: rename one of them")
+            raise DeclarationError(f"{field}: {name!r} is declared twice: rename or drop one of them")
         seen.add(name)
 
 
@@ -80,9 +120,15 @@ def identifier(field: str, name: str) -> None:
     """Refuse a name that Feast, Dagster or a folder could not carry.
 
     Raises:
-        DeclarationError: if ``name`` is not lower-case letters, digits and single underscores.
+        DeclarationError: if ``name`` is not up to 64 lower-case letters of ASCII and digits, with single ``_`` between.
     """
-    if not name.isidentifier() or name != name.lower() or "__" in name:
+    if not _NAME.fullmatch(name):
         raise DeclarationError(
-            f"{field}: {name!r} can't name a view, an asset and a folder: use lower-case letters, digits, single '_'"
+            f"{field}: {shown(name)} can't name a view, an asset and a folder: use lower-case letters a-z, digits, "
+            "and single '_' between them, beginning with a letter"
+        )
+    if len(name) > LONGEST_NAME:
+        raise DeclarationError(
+            f"{field}: {shown(name)} is longer than {LONGEST_NAME} characters, so a file could not be named by it: "
+            "use a shorter one"
         )

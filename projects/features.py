@@ -3,10 +3,12 @@
 Belongs here: what is aggregated, over which windows, how often. Not here: how (exfm_assets/transforms/aggregates.py).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 
-from projects.errors import DeclarationError, choose_from, identifier, not_empty, positive, unique
+from projects.clocks import check_clock, check_delay, check_every, check_reach
+from projects.declaring import ADDED, Declaration
+from projects.errors import DeclarationError, at_least, choose_from, not_empty, share, unique
 from projects.stream import Stream
 
 INTERACTIONS, IMPRESSIONS = "interactions", "impressions"
@@ -21,8 +23,31 @@ def window_name(window: timedelta) -> str:
     return f"{minutes}m"
 
 
+def check_keys(field: str, keys: tuple[str, ...], others: tuple[str, ...]) -> None:
+    """Refuse a key that is named as something that a view makes, or works with on the way.
+
+    Raises:
+        DeclarationError: for the first.
+    """
+    for key in keys:
+        if key in others:
+            raise DeclarationError(
+                f"{field}: {key!r} is also a column that the view itself makes: rename the log's column"
+            )
+
+
+def check_pushed(where: str, pushed: bool, online: bool) -> None:
+    """Refuse values that are pushed nowhere.
+
+    Raises:
+        DeclarationError: if they are.
+    """
+    if pushed and not online:
+        raise DeclarationError(f"{where}.pushed: True pushes into an online store: set online=True, or drop it")
+
+
 @dataclass(frozen=True, kw_only=True)
-class FeatureView:
+class FeatureView(Declaration):
     """Counts and rates of an entity's past, over several half-open windows that end at the row's ``event_timestamp``.
 
     Feature names are ``<what>_<window>`` for counts and ``<task>_rate_<window>`` for rates, for example ``click_6h``.
@@ -33,10 +58,14 @@ class FeatureView:
         counts: what is counted: ``interactions``, ``impressions``, or a task (its outcomes, from when they are known).
         rates: tasks whose outcomes are divided by impressions, smoothed towards ``prior`` with ``prior_weight`` rows.
         windows: lengths, each a multiple of ``every``.
-        every: rows are stamped on multiples of this; it divides the slice length. The graph computes a slice when it
-            has ended, so shorter than a slice is honest only where another job feeds the online store that often.
-        delay: how long after its stamp a value is in the online store (``created_timestamp`` = stamp + delay).
+        every: rows are stamped on multiples of this; it divides the slice length. The graph loads the online store when
+            a slice has ended, so what a student reads is stamped at ends of slices, or ``pushed``; teachers score a
+            slice when it has ended, so for them it may be shorter.
+        delay: how long after its stamp a value is in the online store (``created_timestamp`` = stamp + delay): the time
+            that a run needs from a slice's end to the load. Zero says at once, as a replayed log may.
         online: whether it is loaded into the online store; a student can read only such views.
+        pushed: another job pushes every stamp's values into the online store, as fast as ``delay`` says; the graph
+            loads none.
     """
 
     name: str
@@ -49,21 +78,24 @@ class FeatureView:
     prior_weight: float = 10.0
     delay: timedelta = timedelta(0)
     online: bool = True
+    pushed: bool = field(default=False, metadata=ADDED)
 
     def __post_init__(self) -> None:
-        identifier("FeatureView.name", self.name)
+        super().__post_init__()
         where = f"FeatureView({self.name})"
         not_empty(f"{where}.entities", self.entities, what="entity")
         not_empty(f"{where}.windows", self.windows, what="window")
         not_empty(f"{where}.counts", self.counts + self.rates, what="count or rate")
-        positive(f"{where}.every", self.every)
+        check_clock(where, {"windows": self.windows}, self.every)
+        check_delay(where, self.delay, self.ttl)
+        share(f"{where}.prior", self.prior)
+        at_least(f"{where}.prior_weight", self.prior_weight, 0)
+        for name in ("entities", "counts", "rates"):
+            unique(f"{where}.{name}", getattr(self, name))
         unique(f"{where}.windows", map(window_name, self.windows))
-        for window in self.windows:
-            positive(f"{where}.windows", window)
-            if window % self.every:
-                raise DeclarationError(
-                    f"{where}.windows: {window} is not a multiple of every={self.every}: use a multiple"
-                )
+        unique(f"{where}.rates", self.features)
+        check_pushed(where, self.pushed, self.online)
+        check_keys(f"{where}.entities", self.entities, (*self._worked_with, *self.features))
 
     @property
     def ttl(self) -> timedelta:
@@ -82,6 +114,12 @@ class FeatureView:
     def features(self) -> tuple[str, ...]:
         """Feature names in the order in which they are stored: counts (Int64), then rates (Float32)."""
         return self.count_features + self.rate_features
+
+    @property
+    def _worked_with(self) -> tuple[str, ...]:
+        """Columns that stand beside the entities while rows are made."""
+        counted = (*self.counts, *self.rates, IMPRESSIONS)
+        return ("at", "stamp", *counted, *(f"{name}_{window_name(w)}" for name in counted for w in self.windows))
 
     def check(self, stream: Stream) -> None:
         """Refuse what the stream can't give.
@@ -102,7 +140,5 @@ class FeatureView:
                 f"{where}.counts: 'interactions' can't be counted by {self.entities}, "
                 f"interactions carry only {stream.user.name} and {stream.item.name}: drop it or change the entities"
             )
-        if stream.slice_length % self.every:
-            raise DeclarationError(
-                f"{where}.every: {self.every} does not divide the slice length {stream.slice_length}: use one that does"
-            )
+        check_every(where, self.every, stream)
+        check_reach(f"{where}.windows", max(self.windows), stream)

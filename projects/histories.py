@@ -3,18 +3,20 @@
 Belongs here: whose history, of what, how long. Not here: how it is gathered (exfm_assets/transforms/histories.py).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 
-from projects.errors import DeclarationError, at_least, choose_from, identifier, positive
-from projects.features import IMPRESSIONS, INTERACTIONS
+from projects.clocks import check_clock, check_delay, check_every, check_reach
+from projects.declaring import ADDED, Declaration
+from projects.errors import DeclarationError, at_least, choose_from
+from projects.features import IMPRESSIONS, INTERACTIONS, check_keys, check_pushed
 from projects.stream import Stream
 
 LAST = "last"
 
 
 @dataclass(frozen=True, kw_only=True)
-class HistoryView:
+class HistoryView(Declaration):
     """The last ids of a column that an entity met before a moment: one feature, ``last``, the newest at its end.
 
     Naming the view among a model's inputs gives it target attention over the list.
@@ -26,9 +28,7 @@ class HistoryView:
         source: ``interactions``, ``impressions``, or a task (its outcomes, from when they are known).
         length: at most so many ids.
         window: events older than this are forgotten; a multiple of ``every``.
-        every: rows are stamped on multiples of this; it divides the slice length.
-        delay: how long after its stamp a list is in the online store.
-        online: whether it is loaded into the online store; a student can read only such views.
+        every, delay, online, pushed: as in ``FeatureView``.
     """
 
     name: str
@@ -40,17 +40,17 @@ class HistoryView:
     length: int = 20
     delay: timedelta = timedelta(0)
     online: bool = True
+    pushed: bool = field(default=False, metadata=ADDED)
 
     def __post_init__(self) -> None:
-        identifier("HistoryView.name", self.name)
+        super().__post_init__()
         where = f"HistoryView({self.name})"
         at_least(f"{where}.length", self.length, 1)
-        for field in ("window", "every"):
-            positive(f"{where}.{field}", getattr(self, field))
-        if self.window % self.every:
-            raise DeclarationError(
-                f"{where}.window: {self.window} is not a multiple of every={self.every}: use a multiple"
-            )
+        check_clock(where, {"window": (self.window,)}, self.every)
+        check_delay(where, self.delay, self.ttl)
+        check_pushed(where, self.pushed, self.online)
+        check_keys(f"{where}.entity", (self.entity,), ("at", LAST))
+        check_keys(f"{where}.of", (self.of,), ("at", LAST))
         if self.entity == self.of:
             raise DeclarationError(f"{where}.of: {self.of!r} is its own history: list another column")
 
@@ -83,7 +83,5 @@ class HistoryView:
                 f"{where}.source: 'interactions' carry only {stream.user.name} and {stream.item.name}, "
                 f"not {self.entity} and {self.of}: use 'impressions' or a task"
             )
-        if stream.slice_length % self.every:
-            raise DeclarationError(
-                f"{where}.every: {self.every} does not divide the slice length {stream.slice_length}: use one that does"
-            )
+        check_every(where, self.every, stream)
+        check_reach(f"{where}.window", self.window, stream)

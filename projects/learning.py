@@ -7,13 +7,15 @@ is computed (models/), when (exfm_assets/).
 from dataclasses import dataclass
 from datetime import timedelta
 
+from projects.clocks import MOST_SLICES
+from projects.declaring import Declaration
 from projects.distillation import Distillation, LeadAware
-from projects.errors import DeclarationError, at_least, choose_from, identifier, not_empty, positive, unique
+from projects.errors import DeclarationError, above_zero, at_least, at_most, choose_from, not_empty, unique
 from projects.networks import Network, student_network
 
 
 @dataclass(frozen=True, kw_only=True)
-class Training:
+class Training(Declaration):
     """One pass over each slice, in seeded random order.
 
     Args:
@@ -38,17 +40,18 @@ class Training:
     deterministic: bool = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         at_least("Training.batch_size", self.batch_size, 1)
+        at_least("Training.seed", self.seed, 0)
         choose_from("Training.precision", self.precision, ("auto", "bf16", "fp32"), what="precision")
         if self.cuda_graphs and not self.compile:
             raise DeclarationError("Training.cuda_graphs: True replays what was compiled: set compile=True, or drop it")
         for name in ("learning_rate", "table_learning_rate"):
-            if not getattr(self, name) > 0:
-                raise DeclarationError(f"Training.{name}: {getattr(self, name)!r} is not positive: use one above 0")
+            above_zero(f"Training.{name}", getattr(self, name))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Teacher:
+class Teacher(Declaration):
     """A large network over all surfaces that scores each impression once.
 
     Args:
@@ -67,7 +70,7 @@ class Teacher:
     publish_every: int = 1
 
     def __post_init__(self) -> None:
-        identifier("Teacher.name", self.name)
+        super().__post_init__()
         not_empty(f"Teacher({self.name}).tasks", self.tasks, what="task")
         not_empty(f"Teacher({self.name}).inputs", self.inputs, what="input")
         unique(f"Teacher({self.name}).tasks", self.tasks)
@@ -86,7 +89,7 @@ class Teacher:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Gate:
+class Gate(Declaration):
     """When a checkpoint may be released: over its last ``slices`` evaluated slices the student must not be worse
     than its labels-only control by more than ``tolerance`` (relative NE)."""
 
@@ -94,24 +97,30 @@ class Gate:
     tolerance: float = 0.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         at_least("Gate.slices", self.slices, 1)
+        at_most("Gate.slices", self.slices, MOST_SLICES)
+        if self.tolerance <= -1:
+            raise DeclarationError(f"Gate.tolerance: {self.tolerance!r} asks for an NE below 0: use one above -1")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Freshness:
+class Freshness(Declaration):
     """Age of the release at which the machine refreshes it (``warn``) and at which the promise is broken (``fail``)."""
 
     warn: timedelta = timedelta(days=1)
     fail: timedelta = timedelta(days=2)
 
     def __post_init__(self) -> None:
-        positive("Freshness.warn", self.warn - timedelta(seconds=59))
+        super().__post_init__()
+        if self.warn < timedelta(minutes=1):
+            raise DeclarationError(f"Freshness.warn: {self.warn} is too short to be looked at: use a minute or more")
         if self.warn >= self.fail:
             raise DeclarationError(f"Freshness.warn: {self.warn} is not before fail={self.fail}: use a shorter one")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Student:
+class Student(Declaration):
     """A small served network for one surface and one task, with its labels-only control twin.
 
     Args:
@@ -136,8 +145,15 @@ class Student:
     freshness: Freshness = Freshness()
 
     def __post_init__(self) -> None:
-        identifier("Student.name", self.name)
+        super().__post_init__()
         not_empty(f"Student({self.name}).inputs", self.inputs, what="input")
+        if self.teacher is not None:
+            not_empty(f"Student({self.name}).teacher", self.teachers, what="teacher")
+            if self.distillation is None:
+                raise DeclarationError(
+                    f"Student({self.name}).distillation: None learns nothing from teacher {self.teacher!r}: "
+                    "declare one, for example AuxiliaryHead(), or drop the teacher"
+                )
         if self.distillation is not None and not self.teachers:
             raise DeclarationError(
                 f"Student({self.name}).teacher: None can't supervise {type(self.distillation).__name__}: name a teacher"

@@ -6,11 +6,14 @@ Naming a history among the inputs gives any of them target attention over it (DI
 
 from dataclasses import dataclass
 
-from projects.errors import DeclarationError, at_least, not_empty
+from projects.declaring import Declaration
+from projects.errors import DeclarationError, at_least, at_most, not_empty
+
+MOST_LAYERS = 1_000  # each is a module of its own
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Network:
+class _Network(Declaration):
     """What all families have.
 
     Args:
@@ -24,9 +27,11 @@ class _Network:
     attention: int = 16
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         name = type(self).__name__
         not_empty(f"{name}.hidden", self.hidden, what="layer")
         at_least(f"{name}.hidden", min(self.hidden), 1)
+        at_most(f"{name}.hidden", len(self.hidden), MOST_LAYERS)
         for field in ("embedding", "attention"):
             at_least(f"{name}.{field}", getattr(self, field), 1)
 
@@ -48,6 +53,7 @@ class DCNv2(_Network):
     def __post_init__(self) -> None:
         super().__post_init__()
         at_least("DCNv2.cross", self.cross, 0)
+        at_most("DCNv2.cross", self.cross, MOST_LAYERS)
         at_least("DCNv2.experts", self.experts, 1)
         if self.cross_rank is not None:
             at_least("DCNv2.cross_rank", self.cross_rank, 1)
@@ -75,6 +81,7 @@ class Wukong(_Network):
         super().__post_init__()
         for field in ("layers", "fields", "rank", "mixer", "experts"):
             at_least(f"Wukong.{field}", getattr(self, field), 1)
+        at_most("Wukong.layers", self.layers, MOST_LAYERS)
 
 
 @dataclass(frozen=True, kw_only=True)

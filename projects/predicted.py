@@ -7,14 +7,16 @@ Not here: how (exfm_assets/transforms/predicted.py).
 from dataclasses import dataclass
 from datetime import timedelta
 
-from projects.errors import DeclarationError, choose_from, identifier, not_empty, positive, unique
-from projects.features import window_name
+from projects.clocks import check_clock, check_delay, check_reach
+from projects.declaring import Declaration
+from projects.errors import DeclarationError, choose_from, not_empty, unique
+from projects.features import check_keys, window_name
 from projects.learning import Teacher
 from projects.stream import Stream
 
 
 @dataclass(frozen=True, kw_only=True)
-class PredictionView:
+class PredictionView(Declaration):
     """Means and newest values of a teacher's logits over an entity's earlier impressions: the second channel.
 
     A student that names the view among its inputs reads what labels can't carry: the teacher's opinion of this user, or
@@ -29,7 +31,8 @@ class PredictionView:
         tasks: of its tasks.
         entities: columns of the log that key it.
         windows: multiples of the slice length.
-        delay: how long after its stamp a value is in the online store.
+        delay: how long after its stamp a value is in the online store: the time that a run needs from a slice's end to
+            the load, the teacher's scores of the slice among it. Zero says at once, as a replayed log may.
         online: whether it is loaded into the online store; a student can read only such views.
     """
 
@@ -42,13 +45,17 @@ class PredictionView:
     online: bool = True
 
     def __post_init__(self) -> None:
-        identifier("PredictionView.name", self.name)
+        super().__post_init__()
         where = f"PredictionView({self.name})"
         for field in ("tasks", "entities", "windows"):
             not_empty(f"{where}.{field}", getattr(self, field), what=field.removesuffix("s"))
+        check_clock(where, {"windows": self.windows}, None)
+        check_delay(where, self.delay, self.ttl)
+        for name in ("tasks", "entities"):
+            unique(f"{where}.{name}", getattr(self, name))
         unique(f"{where}.windows", map(window_name, self.windows))
-        for window in self.windows:
-            positive(f"{where}.windows", window)
+        unique(f"{where}.tasks", self.features)
+        check_keys(f"{where}.entities", self.entities, (*self._worked_with, *self.features))
 
     @property
     def count_features(self) -> tuple[str, ...]:
@@ -69,6 +76,12 @@ class PredictionView:
         """After this a row says nothing more; the slice that it may miss is counted in."""
         return max(self.windows) + min(self.windows)
 
+    @property
+    def _worked_with(self) -> tuple[str, ...]:
+        """Columns that stand beside the entities while rows are made."""
+        made = (f"{task}_{what}" for task in self.tasks for what in ("logit", "sum"))
+        return ("count", "last_at", "start", "changed", *made)
+
     def check(self, stream: Stream, teachers: tuple[Teacher, ...]) -> None:
         """Refuse what the stream or the teacher can't give.
 
@@ -88,6 +101,7 @@ class PredictionView:
                 raise DeclarationError(
                     f"{where}.windows: {window} is not a multiple of the slice length {stream.slice_length}: use one"
                 )
+        check_reach(f"{where}.windows", max(self.windows), stream)
 
 
 def known_after(teacher: Teacher, stream: Stream) -> timedelta:

@@ -1,26 +1,29 @@
 """A project: everything that one stream's users own, declared once.
 
-Belongs here: the whole, and what must fit between its parts. Not here: loading one by name (projects/load.py).
+Belongs here: the whole, its inputs as columns, digests. Not here: what must fit between its parts (fitting.py),
+loading one by name (load.py).
 """
 
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import Field, dataclass, fields, is_dataclass
 from datetime import timedelta
 
-from projects.errors import DeclarationError, at_least, choose_from, identifier, unique
+from projects.clocks import MOST_SLICES
+from projects.declaring import Declaration
+from projects.errors import DeclarationError, at_least, at_most, unique
 from projects.features import FeatureView
+from projects.fitting import check_fit
 from projects.histories import HistoryView
 from projects.learning import Student, Teacher
-from projects.networks import TwoTower
-from projects.predicted import PredictionView, known_after
+from projects.predicted import PredictionView
 from projects.simulation import Simulation
 from projects.stream import Stream
 
 
 @dataclass(frozen=True, kw_only=True)
-class Drift:
+class Drift(Declaration):
     """When the drift report asks for retraining.
 
     Args:
@@ -34,19 +37,23 @@ class Drift:
     calibration_error: float = 0.25
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         at_least("Drift.slices", self.slices, 1)
+        at_most("Drift.slices", self.slices, MOST_SLICES)
         at_least("Drift.ne_rise", self.ne_rise, 0)
         at_least("Drift.calibration_error", self.calibration_error, 0)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Retention:
+class Retention(Declaration):
     """Which checkpoints keep their weights: the last ones, those released, those that stored predictions name."""
 
     last: int = 3
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         at_least("Retention.last", self.last, 1)
+        at_most("Retention.last", self.last, MOST_SLICES)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +75,7 @@ class Columns:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Project:
+class Project(Declaration):
     """A stream, the features kept of it, the teachers and the students that learn from it.
 
     Raises:
@@ -86,64 +93,8 @@ class Project:
     retention: Retention = Retention()
 
     def __post_init__(self) -> None:
-        identifier("Project.name", self.name)
-        unique("Project.feature_views", (view.name for view in self.feature_views))
-        unique("Project.teachers", (teacher.name for teacher in self.teachers))
-        unique("Project.students", (student.name for student in self.students))
-        unique("Project views", (*(v.name for v in self.all_views), *(t.view for t in self.teachers)))
-        for view in self.feature_views:
-            view.check(self.stream)
-        for predicted in self.prediction_views:
-            predicted.check(self.stream, self.teachers)
-        for teacher in self.teachers:
-            self._check_teacher(teacher)
-        for student in self.students:
-            self._check_student(student)
-
-    def _check_teacher(self, teacher: Teacher) -> None:
-        where = f"Teacher({teacher.name})"
-        for task in teacher.tasks:
-            choose_from(f"{where}.tasks", task, self.stream.task_names, what="task")
-        for name in self.columns_of(teacher.inputs, where=f"{where}.inputs").of_teachers:
-            raise DeclarationError(
-                f"{where}.inputs: {name.partition('__')[0]!r} is made of a teacher's predictions, so it is there only "
-                "after teachers have scored: drop it, students alone can read it"
-            )
-
-    def _check_student(self, student: Student) -> None:
-        where = f"Student({student.name})"
-        choose_from(f"{where}.task", student.task, self.stream.task_names, what="task")
-        if student.surface is not None:
-            choose_from(f"{where}.surface", student.surface, self.stream.surfaces, what="surface")
-        for teacher in student.teachers:
-            choose_from(f"{where}.teacher", teacher, (t.name for t in self.teachers), what="teacher")
-            tasks = self.teacher(teacher).tasks
-            if student.task not in tasks:
-                raise DeclarationError(
-                    f"{where}.teacher: {teacher!r} does not predict {student.task!r}: add it to its tasks {tasks}"
-                )
-            self._check_in_time(student, self.teacher(teacher))
-        if isinstance(student.network, TwoTower) and self.stream.item.name not in student.inputs:
-            raise DeclarationError(
-                f"{where}.inputs: {student.inputs} leave a TwoTower's item side empty: add {self.stream.item.name!r}"
-            )
-        columns = self.columns_of(student.inputs, where=f"{where}.inputs")
-        for name in columns.of_views:
-            view = self.view(name.partition("__")[0])
-            if not view.online:
-                raise DeclarationError(
-                    f"{where}.inputs: {view.name!r} has online=False, so it can't be served: set online=True or drop it"
-                )
-
-    def _check_in_time(self, student: Student, teacher: Teacher) -> None:
-        """A student that waited for its teacher would be staler than its control, and served later."""
-        after, window = known_after(teacher, self.stream), self.stream.task(student.task).window
-        if after > window:
-            lag = -(-(after - window) // self.stream.slice_length) + teacher.lag
-            raise DeclarationError(
-                f"Student({student.name}).teacher: predictions of {teacher.name!r} are there {after} after a slice's "
-                f"end, later than labels of {student.task!r} ({window}): use lag={lag}, or a teacher of shorter tasks"
-            )
+        super().__post_init__()
+        check_fit(self)
 
     @property
     def all_views(self) -> tuple[FeatureView | HistoryView | PredictionView, ...]:
@@ -179,10 +130,10 @@ class Project:
         chosen_features: list[str] = []
         chosen_histories: list[str] = []
         for name in inputs:
-            view_name, _, feature = name.partition(":")
+            view_name, colon, feature = name.partition(":")
             if name in ids:
                 chosen_ids.append(name)
-            elif view_name in views and (not feature or feature in views[view_name].features):
+            elif view_name in views and (not colon or feature in views[view_name].features):
                 view = views[view_name]
                 names = [f"{view_name}__{name}" for name in ((feature,) if feature else view.features)]
                 (chosen_histories if isinstance(view, HistoryView) else chosen_features).extend(names)
@@ -238,9 +189,14 @@ def digest(*parts: object) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
 
+def _as_before(part: object, field: Field[object]) -> bool:
+    """Is a field that was added later at its default? Then all that was declared before it keeps its digest."""
+    return bool(field.metadata.get("added")) and getattr(part, field.name) == field.default
+
+
 def _plain(part: object) -> object:
     if is_dataclass(part) and not isinstance(part, type):
-        named = {f.name: _plain(getattr(part, f.name)) for f in fields(part) if f.init}
+        named = {f.name: _plain(getattr(part, f.name)) for f in fields(part) if f.init and not _as_before(part, f)}
         return {"type": type(part).__name__, **named}
     if isinstance(part, dict):
         return {str(key): _plain(value) for key, value in part.items()}

@@ -6,13 +6,12 @@ Belongs here: what a simulated world is made of. Not here: making it (exfm_asset
 from dataclasses import dataclass
 from typing import Literal
 
-from projects.errors import DeclarationError, at_least, choose_from
-
-DRIFTS = ("none", "gradual", "sudden")
+from projects.declaring import Declaration
+from projects.errors import above_zero, at_least, at_most, share
 
 
 @dataclass(frozen=True, kw_only=True)
-class Simulation:
+class Simulation(Declaration):
     """A seeded world that writes the canonical log.
 
     Args:
@@ -42,15 +41,12 @@ class Simulation:
     orphan_share: float = 0.002
 
     def __post_init__(self) -> None:
-        choose_from("Simulation.drift", self.drift, DRIFTS, what="drift")
+        super().__post_init__()
         for name in ("impressions_per_day", "users", "items", "taste"):
             at_least(f"Simulation.{name}", getattr(self, name), 1)
-        for name in ("new_users_per_day", "new_items_per_day"):
+        at_most("Simulation.taste", self.taste, 1_000)
+        for name in ("seed", "new_users_per_day", "new_items_per_day"):
             at_least(f"Simulation.{name}", getattr(self, name), 0)
         for name in ("drift_strength", "late_share", "duplicate_share", "orphan_share"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise DeclarationError(f"Simulation.{name}: {getattr(self, name)!r} is not a share: use one in [0, 1]")
-        if not self.half_life_days > 0:
-            raise DeclarationError(
-                f"Simulation.half_life_days: {self.half_life_days!r} is not positive: use one above 0"
-            )
+            share(f"Simulation.{name}", getattr(self, name))
+        above_zero("Simulation.half_life_days", self.half_life_days)

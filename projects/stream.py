@@ -8,18 +8,21 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from projects.errors import DeclarationError, at_least, aware, choose_from, identifier, not_empty, positive, unique
+from projects.declaring import Declaration
+from projects.errors import DeclarationError, at_least, choose_from, not_empty, not_negative, positive, unique
+from projects.names import columns_and_tasks
 
 DAY = timedelta(days=1)
 _LENGTHS = (
     *(timedelta(minutes=minutes) for minutes in range(1, 60) if 60 % minutes == 0),
     *(timedelta(hours=hours) for hours in range(1, 25) if 24 % hours == 0),
 )
+MOST_SLICES = 1_000_000  # of a closed log: Dagster lists them
 CALENDAR = ("hour_of_day", "day_of_week")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Column:
+class Column(Declaration):
     """A categorical column of the log.
 
     Args:
@@ -32,20 +35,19 @@ class Column:
     dtype: type[int] | type[str] = int
 
     def __post_init__(self) -> None:
-        identifier("Column.name", self.name)
+        super().__post_init__()
         at_least(f"Column({self.name}).rows", self.rows, 2)
-        choose_from(f"Column({self.name}).dtype", self.dtype, (int, str), what="type")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Task:
+class Task(Declaration):
     """What is predicted: did an outcome of this name come within ``window`` after the impression (its end included)?"""
 
     name: str
     window: timedelta
 
     def __post_init__(self) -> None:
-        identifier("Task.name", self.name)
+        super().__post_init__()
         positive(f"Task({self.name}).window", self.window)
 
 
@@ -64,7 +66,7 @@ class Slice:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stream:
+class Stream(Declaration):
     """A log of impressions, outcomes and interactions, cut into slices.
 
     Args:
@@ -95,10 +97,7 @@ class Stream:
     _by_name: dict[str, Task] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def __post_init__(self) -> None:
-        aware("Stream.first_slice", self.first_slice)
-        for name in ("until", "known_until"):
-            if (moment := getattr(self, name)) is not None:
-                aware(f"Stream.{name}", moment)
+        super().__post_init__()
         self._check_slices()
         not_empty("Stream.tasks", self.tasks, what="task")
         not_empty("Stream.surfaces", self.surfaces, what="surface")
@@ -109,11 +108,13 @@ class Stream:
                     f"Stream.surfaces: {value!r} is not of the surface column's type {self.surface.dtype.__name__}: "
                     "write it as one, or change Column.dtype"
                 )
-        unique("Stream columns", (column.name for column in self.id_columns))
+        unique("Stream.surfaces", self.surfaces)
+        unique("Stream.calendar", self.calendar)
         for derived in self.calendar:
             choose_from("Stream.calendar", derived, CALENDAR, what="calendar column")
-        if self.lateness < timedelta(0):
-            raise DeclarationError(f"Stream.lateness: {self.lateness} is negative: use zero or more")
+        unique("Stream.context", (column.name for column in self.id_columns))
+        columns_and_tasks((column.name for column in self.id_columns), self.task_names)
+        not_negative("Stream.lateness", self.lateness)
         self._by_name.update({task.name: task for task in self.tasks})
 
     def _check_slices(self) -> None:
@@ -133,6 +134,15 @@ class Stream:
         if self.until is not None and (self.until <= self.first_slice or (self.until - self.first_slice) % length):
             raise DeclarationError(
                 f"Stream.until: {self.until} is not the end of a slice: use first_slice plus a multiple of {length}"
+            )
+        if self.until is not None and (slices := (self.until - self.first_slice) // length) > MOST_SLICES:
+            raise DeclarationError(
+                f"Stream.until: {self.until} makes {slices:,} slices of {length}, more than {MOST_SLICES:,}: "
+                "use longer slices, or an earlier end"
+            )
+        if self.known_until is not None and self.known_until <= self.first_slice:
+            raise DeclarationError(
+                f"Stream.known_until: {self.known_until} is before the first outcome can be: use one after first_slice"
             )
 
     @property

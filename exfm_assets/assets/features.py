@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 import dagster as dg
 import polars as pl
 
+from exfm_assets import metadata_keys as keys
 from exfm_assets.assets.common import Lineage, result, write_slice
 from exfm_assets.assets.stream import IMPRESSIONS, INTERACTIONS, OUTCOMES
 from exfm_assets.automation import catch_up, follow, on_change
@@ -22,6 +23,7 @@ from projects.features import INTERACTIONS as COUNTS_INTERACTIONS
 from projects.features import FeatureView
 from projects.histories import HistoryView
 from projects.project import Project, digest
+from projects.serving import graph_loads, late_sentence, later_than_declared
 from projects.stream import Slice, Stream
 
 REGISTRY, ONLINE, LOGGED_INPUTS = (
@@ -174,7 +176,7 @@ def _registered(project: Project) -> str:
 
 
 def _online_store(project: Project) -> dg.AssetsDefinition:
-    served = [view for view in project.all_views if view.online]
+    served = [view for view in project.all_views if graph_loads(view)]
 
     @dg.asset(
         key=ONLINE,
@@ -189,17 +191,25 @@ def _online_store(project: Project) -> dg.AssetsDefinition:
         automation_condition=follow(),
     )
     def online_store(context: dg.AssetExecutionContext, work: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
-        """The newest values of every online view, loaded for serving: an explicit window a view, never an older one."""
+        """The newest values of every online view, loaded for serving: an explicit window a view, never an older one.
+
+        Views whose values another job pushes are not loaded: that would put older values over newer ones.
+        """
         from feature_repo.store import load_online
 
         stream = work.project.stream
-        loaded = {}
+        metadata: dict[str, str | float] = {}
         for view in served:
             newest = work.features(view.name).newest(stream)
-            if newest is not None:
-                load_online(work.store, [view.name], newest.end - view.ttl, newest.end + timedelta(microseconds=1))
-                loaded[view.name] = newest.end.isoformat()
-        return dg.MaterializeResult(metadata={f"loaded_until/{name}": until for name, until in loaded.items()})
+            if newest is None:
+                continue
+            load_online(work.store, [view.name], newest.end - view.ttl, newest.end + timedelta(microseconds=1))
+            metadata[f"loaded_until/{view.name}"] = newest.end.isoformat()
+            late = later_than_declared(view, stream, newest, work.now())
+            if late:
+                metadata[f"{keys.LATE_SECONDS}/{view.name}"] = late.total_seconds()
+                context.log.warning(late_sentence(view, stream, late))
+        return dg.MaterializeResult(metadata=metadata)
 
     return online_store
 
@@ -238,8 +248,11 @@ def _logged_inputs(project: Project) -> dg.AssetsDefinition:
         digests: list[str] = []
         schema: dict[str, pl.DataType] = {}
         for piece in slices_of(stream, context.partition_keys):
-            impressions = rows_of(work.table("impressions").path(piece))
-            frame = pl.DataFrame(read_inputs(work.store, impressions, "logged_inputs"))
+            if columns.of_views:
+                impressions = rows_of(work.table("impressions").path(piece))
+                frame = pl.DataFrame(read_inputs(work.store, impressions, "logged_inputs"))
+            else:  # models that read columns of the log alone: there is nothing to join, and no service
+                frame = work.table("impressions").read([piece])
             frame = with_calendar(frame, stream).select(
                 "impression_id", "event_timestamp", *columns.ids, *columns.of_views
             )

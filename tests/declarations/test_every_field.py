@@ -1,0 +1,140 @@
+"""One rule covers every field of every declaration: found by introspection, judged by a table of this file's own."""
+
+import importlib
+import pkgutil
+from collections.abc import Iterator
+from dataclasses import Field, fields, is_dataclass, replace
+from datetime import UTC, date, datetime, timedelta
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, cast, get_args, get_origin, get_type_hints
+
+import pytest
+
+import projects
+from projects.declaring import Declaration
+from projects.distillation import (
+    AuxiliaryHead,
+    AuxiliaryTower,
+    KnowledgeDistillation,
+    LeadAware,
+    Recalibration,
+    StudentAdapter,
+)  # fmt: skip
+from projects.errors import DeclarationError
+from projects.learning import Freshness, Gate, Training
+from projects.networks import DLRM, DCNv2, DeepFM, TwoTower, Wukong
+from projects.project import Columns, Drift, Retention, digest
+from projects.simulated import PROJECT
+from projects.simulation import Simulation
+from projects.sizes import Reads
+from projects.state import State
+from projects.stream import Slice
+from tests.declarations.base import history, opinion, student, teacher, view
+
+RESULTS = {Slice, Columns, State, Reads}  # what the rooms make of declarations: nobody writes one
+
+SAMPLES: tuple[Declaration, ...] = (
+    PROJECT, PROJECT.stream, PROJECT.stream.user, PROJECT.stream.tasks[0], view(), history(), opinion(), teacher(),
+    student(), Training(), Gate(), Freshness(), Drift(), Retention(), Simulation(), DCNv2(), Wukong(), DLRM(), DeepFM(),
+    TwoTower(), KnowledgeDistillation(), AuxiliaryHead(), AuxiliaryTower(), StudentAdapter(), Recalibration(),
+    LeadAware(),
+)  # fmt: skip
+
+NAN = float("nan")
+VALUES: dict[str, Any] = {
+    "text": "text", "number": 5, "fraction": 2.5, "bool": True, "none": None, "nan": NAN, "inf": float("inf"),
+    "-inf": -float("inf"), "huge": 10**30, "bytes": b"text", "list": ["text"], "set": {5}, "dict": {"text": 5},
+    "complex": 1j, "object": object(), "class": dict, "date": date(2026, 1, 1), "naive": datetime(2026, 1, 1),
+    "long": timedelta.max, "short": timedelta.min, "early": datetime(1, 1, 1, tzinfo=UTC), "function": len,
+    "objects": (object(),), "nulls": (None,), "lists": (["text"],),
+}  # fmt: skip
+ALLOWED: dict[Any, set[str]] = {  # which values a type may take; all others are refused, whatever the field
+    str: {"text"}, int: {"number"}, float: {"number", "fraction"}, bool: {"bool"}, NoneType: {"none"},
+}  # fmt: skip
+
+
+def allowed(kind: Any) -> set[str]:
+    if get_origin(kind) in (Union, UnionType):
+        return set().union(*map(allowed, get_args(kind)))
+    return ALLOWED.get(kind, set())
+
+
+def declarations(parent: type[Declaration] = Declaration) -> Iterator[type[Declaration]]:
+    for child in parent.__subclasses__():
+        yield child
+        yield from declarations(child)
+
+
+def all_fields() -> list[tuple[Declaration, Field[Any]]]:
+    return [(sample, field) for sample in SAMPLES for field in fields(cast(Any, sample)) if field.init]
+
+
+def test_every_dataclass_of_the_room_is_a_declaration_or_a_known_result() -> None:
+    found = set()
+    for module in pkgutil.iter_modules(projects.__path__):
+        room = importlib.import_module(f"projects.{module.name}")
+        found |= {thing for thing in vars(room).values() if isinstance(thing, type) and is_dataclass(thing)}
+    assert found - RESULTS == {one for one in declarations() if one.__module__.startswith("projects.")}
+    assert len(found) > 20
+
+
+def test_every_declaration_has_a_sample() -> None:
+    public = {one for one in declarations() if one.__module__.startswith("projects.") and one.__name__[0] != "_"}
+    assert {type(sample) for sample in SAMPLES} == public
+
+
+@pytest.mark.parametrize(("sample", "field"), all_fields(), ids=lambda one: getattr(one, "name", type(one).__name__))
+def test_a_field_takes_no_value_of_another_type(sample: Declaration, field: Field[Any]) -> None:
+    right = allowed(get_type_hints(type(sample))[field.name])
+    for name, value in VALUES.items():
+        if name in right:
+            continue
+        with pytest.raises(DeclarationError) as refused:
+            replace(cast(Any, sample), **{field.name: value})
+        sentence = str(refused.value)
+        assert f".{field.name}: " in sentence and sentence.startswith(type(sample).__name__), (name, sentence)
+        assert "\n" not in sentence and ": " in sentence.partition(": ")[2], (name, sentence)
+
+
+def test_the_table_of_types_knows_every_type_that_a_field_has() -> None:
+    known = {timedelta, datetime, *ALLOWED, *(type(sample) for sample in SAMPLES)}
+    for sample, field in all_fields():
+        for one in _leaves(get_type_hints(type(sample))[field.name]):
+            assert one in known, (sample, field.name, one)
+
+
+def _leaves(kind: Any) -> Iterator[Any]:
+    if get_origin(kind) in (Literal, type):
+        return  # takes none of the values
+    parts = [part for part in get_args(kind) if part is not Ellipsis]
+    if not parts:
+        yield kind
+    for part in parts:
+        yield from _leaves(part)
+
+
+@pytest.mark.parametrize("sample", SAMPLES, ids=lambda one: type(one).__name__)
+def test_a_field_that_is_not_there_is_named(sample: Declaration) -> None:
+    kind = type(sample)
+    with pytest.raises(DeclarationError, match=rf"^{kind.__name__}\.colour: is not supported"):
+        replace(cast(Any, sample), colour="red")
+    with pytest.raises(DeclarationError, match=f"^{kind.__name__}: 5 has no field: write {kind.__name__}"):
+        kind(5)  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize("sample", SAMPLES, ids=lambda one: type(one).__name__)
+def test_a_rule_changes_nothing_that_is_right(sample: Declaration) -> None:
+    """Copies, comparison, hashing and digests are a dataclass's own."""
+    import copy
+    import pickle
+
+    for again in (replace(cast(Any, sample)), copy.deepcopy(sample), pickle.loads(pickle.dumps(sample))):
+        assert again == sample and digest(again) == digest(sample)
+    assert len({sample, replace(cast(Any, sample))}) == 1
+
+
+def test_a_field_that_came_later_leaves_digests_as_they_were() -> None:
+    """Written down before ``pushed`` was there."""
+    assert (digest(view()), digest(history())) == ("6ecc52776d11", "715f04b17d9e")
+    assert digest(PROJECT) == "abe4dd96096a"
+    assert digest(view(pushed=True)) != digest(view())
