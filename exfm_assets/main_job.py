@@ -157,9 +157,16 @@ def _print_summary(console: Console, project: Project, state: State) -> None:
     rows = summary(Workspace(project, state))
     if not rows.height:
         return
-    print_table(console, rows, f"{project.name}: served checkpoints, mean over slices (NE: lower is better)")
-    for row in rows.filter(rows["not_released"] != "").iter_rows(named=True):
-        console.print(f"{row['student']}: not released: {row['not_released']}", markup=False)
+    title = (
+        f"{project.name}: served checkpoints, mean over judged impressions (NE: lower is better; ± 2 standard errors)"
+    )
+    print_table(console, rows, title)
+    for row in rows.iter_rows(named=True):
+        if row["not_released"]:
+            console.print(f"{row['student']}: not released: {row['not_released']}", markup=False)
+        if (row["ne_student"] or 0.0) > 1:
+            said = f"{row['student']}: NE {row['ne_student']:.4f} is above 1: it predicts worse than a constant would"
+            console.print(f"[red]{said}[/red]")
 
 
 def _short(path: Path) -> str:

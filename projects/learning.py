@@ -4,11 +4,11 @@ Belongs here: models, training, gates. Not here: networks (networks.py), distill
 is computed (models/), when (exfm_assets/).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 from projects.clocks import MOST_SLICES
-from projects.declaring import Declaration
+from projects.declaring import ADDED, Declaration
 from projects.distillation import Distillation, LeadAware
 from projects.errors import DeclarationError, above_zero, at_least, at_most, choose_from, not_empty, unique
 from projects.networks import Network, student_network
@@ -90,16 +90,25 @@ class Teacher(Declaration):
 
 @dataclass(frozen=True, kw_only=True)
 class Gate(Declaration):
-    """When a checkpoint may be released: over its last ``slices`` evaluated slices the student must not be worse
-    than its labels-only control by more than ``tolerance`` (relative NE)."""
+    """When a checkpoint may serve, and when one may be released.
+
+    Args:
+        slices: the last evaluated slices that the gate looks at; with fewer, nothing is released.
+        tolerance: over them the student must not be worse than its labels-only control by more than this (relative
+            NE), and not worse than a constant (an NE above 1).
+        rows: labelled rows, over all slices, that a checkpoint must have learnt from before it serves. One that learnt
+            from fewer is served to nobody, so it is not judged either.
+    """
 
     slices: int = 3
     tolerance: float = 0.0
+    rows: int = field(default=1000, metadata=ADDED)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         at_least("Gate.slices", self.slices, 1)
         at_most("Gate.slices", self.slices, MOST_SLICES)
+        at_least("Gate.rows", self.rows, 0)
         if self.tolerance <= -1:
             raise DeclarationError(f"Gate.tolerance: {self.tolerance!r} asks for an NE below 0: use one above -1")
 

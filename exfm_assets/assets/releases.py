@@ -12,7 +12,7 @@ from exfm_assets import metadata_keys as keys
 from exfm_assets.assets.students import DRIFT_REPORT, PROGRESS, student_key
 from exfm_assets.automation import follow, follow_once
 from exfm_assets.learning.drift import drift_rows, drift_table
-from exfm_assets.learning.releasing import current_release, evaluations_of, judge_gate, release_newest
+from exfm_assets.learning.releasing import current_release, gate_of, release_newest
 from exfm_assets.partitions import SINGLE_RUN
 from exfm_assets.resources import Workspace
 from exfm_assets.tables import write_parquet
@@ -39,7 +39,7 @@ def _release(student: Student) -> dg.AssetsDefinition:
         backfill_policy=SINGLE_RUN,
     )
     def release(context: dg.AssetExecutionContext, work: dg.ResourceParam[Workspace]) -> Iterator[dg.MaterializeResult]:
-        gate = judge_gate(student, evaluations_of(work, student))
+        gate = gate_of(work, student)
         context.log.info(f"{key.to_user_string()}: {gate.reason}")
         # The gate is asked here, not in a check: a check blocks only inside its own run, and a release that was
         # recorded and then failed its check would look fresh.
@@ -91,7 +91,7 @@ def _gates() -> dg.AssetsDefinition:
     )
     def release_gates(context: dg.AssetExecutionContext, work: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
         """Whether each student may be released, and why: it is there also where a release was refused."""
-        gates = {one.name: judge_gate(one, evaluations_of(work, one)) for one in work.project.students}
+        gates = {one.name: gate_of(work, one) for one in work.project.students}
         lines = [f"| {name} | {'yes' if gate.passed else 'no'} | {gate.reason} |" for name, gate in gates.items()]
         table = "\n".join(["| student | passed | why |", "|---|---|---|", *lines])
         return dg.MaterializeResult(metadata={"gates": dg.MetadataValue.md(table)})

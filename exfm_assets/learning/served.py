@@ -73,15 +73,26 @@ def data(work: Workspace, one: Class, index: int, taught: bool) -> dict[str, str
 
 
 def newest_of_both(one: Class, index: int) -> int:
-    """The newest slice up to ``index`` that student and control both trained on; below 0: none.
+    """The newest slice up to ``index`` that student and control both trained on; below 0: none that may serve.
 
     It is ``index`` itself where every slice is trained on. Students that are refreshed only when there is a reason
-    have gaps, and what served then is what was there.
+    have gaps, and what served then is what was there. A checkpoint of fewer labelled rows than ``Gate.rows`` serves
+    nobody: a network that has hardly learnt would be judged beside those that have.
     """
     stream = one.student.shelf.work.project.stream
     while index >= 0 and not all(chain.shelf.has(stream.slice_at(index)) for chain in one.served.values()):
         index -= 1
-    return index
+    return index if all(_has_learnt(one, chain, index) for chain in one.served.values()) else -1
+
+
+def _has_learnt(one: Class, chain: Chain, index: int) -> bool:
+    """Has the checkpoint learnt from ``Gate.rows`` labelled rows? Told by the first few slices of its chain."""
+    least, learnt = one.asked.student.gate.rows, 0
+    for place in range(index + 1):
+        if learnt >= least:
+            break
+        learnt += chain.shelf.rows_at(chain.shelf.work.project.stream.slice_at(place))
+    return learnt >= least
 
 
 def manifests(one: Class, served: int) -> dict[str, Manifest]:
@@ -164,15 +175,27 @@ def retain(work: Workspace, one: Class, piece: Slice) -> None:
 
 
 def _needed_by_pending(work: Workspace, one: Class, index: int) -> int:
-    """The oldest slice whose weights an evaluation up to slice ``index`` needs that is not stored yet.
+    """The oldest slice whose weights an evaluation up to slice ``index`` needs that is not stored as it would now be.
 
-    An evaluation may come long after the training: it waits for labels, or was not asked for.
+    An evaluation may come long after the training: it waits for labels, was not asked for, or was made of checkpoints
+    that have been trained anew since. Those are told from the newest slice down to the first that is up to date.
     """
     stream, student = work.project.stream, one.asked.student
     judged = {piece.start for piece in work.evaluations(student.name).stored(stream)}
-    for pending in range(index + 1):
-        if stream.slice_at(pending).start not in judged:
-            newest = newest_of_both(one, served_index(stream, student, pending))
-            if newest >= 0:  # else nobody served it, and nobody's weights are needed
-                return newest
-    return index
+    pending = {place for place in range(index + 1) if stream.slice_at(place).start not in judged}
+    place = index
+    while place >= 0 and (place in pending or _is_outdated(work, one, place)):
+        pending.add(place)
+        place -= 1
+    served = [newest_of_both(one, served_index(stream, student, place)) for place in sorted(pending)]
+    return min((place for place in served if place >= 0), default=index)  # nobody's weights are needed below 0
+
+
+def _is_outdated(work: Workspace, one: Class, index: int) -> bool:
+    """Was the slice judged by other checkpoints than those that served it by now?"""
+    stream, student = work.project.stream, one.asked.student
+    rows = work.evaluations(student.name).read([stream.slice_at(index)], columns=["model", "checkpoint"])
+    by = dict(rows.filter(pl.col("model").is_in([STUDENT, CONTROL])).iter_rows())
+    served = newest_of_both(one, served_index(stream, student, index))
+    now = {} if served < 0 else {n: c.shelf.version_at(stream.slice_at(served)) for n, c in one.served.items()}
+    return bool(by != now)

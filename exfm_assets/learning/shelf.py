@@ -63,8 +63,17 @@ class Shelf:
 
     def version_at(self, piece: Slice) -> str | None:
         """The version that is stored for a slice, under whatever declaration; ``None`` if none can be read."""
+        stored = self._stored(piece)
+        return None if stored is None else stored.version
+
+    def rows_at(self, piece: Slice) -> int:
+        """Labelled rows of the slice that its checkpoint learnt from; 0 if none is stored or it can't be read."""
+        stored = self._stored(piece)
+        return 0 if stored is None else stored.rows
+
+    def _stored(self, piece: Slice) -> Manifest | None:
         try:
-            return load_manifest(self.folder(piece)).version if self.has(piece) else None
+            return load_manifest(self.folder(piece)) if self.has(piece) else None
         except CheckpointError:
             return None
 

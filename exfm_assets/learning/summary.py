@@ -1,11 +1,12 @@
-"""The table of a project: each student against its control and its teacher, over all evaluated slices.
+"""The table of a project: each student against its control and its teacher, over all judged impressions.
 
 Belongs here: averaging the evaluations. Not here: showing them (report/, main_job.py).
 """
 
+import numpy as np
 import polars as pl
 
-from exfm_assets.learning.releasing import current_release, evaluations_of, judge_gate
+from exfm_assets.learning.releasing import current_release, evaluations_of, gate_of
 from exfm_assets.resources import Workspace
 from projects.distillation import AuxiliaryHead, AuxiliaryTower, KnowledgeDistillation, StudentAdapter
 from projects.learning import Student
@@ -15,39 +16,58 @@ METRICS = ("ne", "auc", "log_loss", "calibration")
 
 
 def summary(work: Workspace) -> pl.DataFrame:
-    """One row a student: means over the slices that student and control both served, and the transfer ratio.
+    """One row a student: means over the slices that student and control both served, weighted by their judged rows.
 
-    ``gain`` is the relative fall of NE against the control. The transfer ratio
+    ``gain`` is the relative fall of NE against the control, and ``gain_error`` two standard errors of it: the slices
+    are left out one by one (the jackknife), so it holds as far as slices are alike and independent. The transfer ratio
     (NE_control - NE_student) / (NE_control - NE_teacher) is null where the teacher does not lead, and
-    ``closed`` is the share of the distance from control to the best possible NE (simulated streams only).
+    ``closed`` is the share of the distance from control to the best possible NE (simulated streams only). ``since`` is
+    the first slice that counts: before it no checkpoint had learnt from ``Gate.rows`` labelled rows.
     """
-    return pl.DataFrame([_row(work, student) for student in work.project.students])
+    return pl.DataFrame([_row(work, student) for student in work.project.students], infer_schema_length=None)
 
 
 def _row(work: Workspace, student: Student) -> dict[str, object]:
-    evaluations = evaluations_of(work, student).filter(pl.col("ne").is_finite())
-    served = [set(evaluations.filter(pl.col("model") == model)["slice"].to_list()) for model in ("student", "control")]
-    common = evaluations.filter(pl.col("slice").is_in(list(served[0] & served[1])))
+    evaluations = evaluations_of(work, student).filter(pl.col("ne").is_finite()).sort("slice_start")
+    served = [evaluations.filter(pl.col("model") == model)["slice"].to_list() for model in ("student", "control")]
+    both = [key for key in served[0] if key in set(served[1])]
+    common = evaluations.filter(pl.col("slice").is_in(both))
     means = {
         model: {metric: _mean(common.filter(pl.col("model") == model), metric) for metric in METRICS}
         for model in ("student", "control", "teacher", "best")
     }
     ne = {model: values["ne"] for model, values in means.items()}
-    release, gate = current_release(work, student), judge_gate(student, evaluations_of(work, student))
+    release, gate = current_release(work, student), gate_of(work, student)
     return {
         "student": student.name,
         "surface": str(student.surface) if student.surface is not None else "all",
         "task": student.task,
         "distillation": how(work.project, student),
-        "slices": len(served[0] & served[1]),
+        "slices": len(both),
+        "since": both[0] if both else None,
         "rows": int(common.filter(pl.col("model") == "student")["rows"].sum()),
         **{f"{metric}_{model}": value for model, values in means.items() for metric, value in values.items()},
         "gain": _ratio(ne["control"], ne["student"], ne["control"], 0.0),
+        "gain_error": _gain_error(common),
         "transfer_ratio": _ratio(ne["control"], ne["student"], ne["control"], ne["teacher"]),
         "closed": _ratio(ne["control"], ne["student"], ne["control"], ne["best"]),
         "released": release.slice if release is not None else None,
         "not_released": "" if gate.passed else gate.reason,
     }
+
+
+def _gain_error(common: pl.DataFrame) -> float | None:
+    """Two standard errors of the gain, by the jackknife over slices; null with fewer than two."""
+    if common.is_empty():
+        return None
+    sides = [common.filter(pl.col("model") == model).sort("slice_start") for model in ("student", "control")]
+    if sides[0].height < 2:
+        return None
+    rows, student, control = (sides[0]["rows"].to_numpy(), *(side["ne"].to_numpy() for side in sides))
+    lost, of = rows * (control - student), rows * control
+    without = (lost.sum() - lost) / (of.sum() - of)  # the gain without each slice
+    count = len(without)
+    return float(2 * np.sqrt((count - 1) / count * ((without - without.mean()) ** 2).sum()))
 
 
 _WORDS = {KnowledgeDistillation: "KD", AuxiliaryHead: "auxiliary head", AuxiliaryTower: "auxiliary tower"}
@@ -69,8 +89,10 @@ def how(project: Project, student: Student) -> str:
 
 
 def _mean(frame: pl.DataFrame, metric: str) -> float | None:
-    mean = frame[metric].mean()
-    return mean if isinstance(mean, float) else None
+    """Mean over judged rows; a slice in which the metric is not defined (as AUC with one class) is left out."""
+    known = frame.filter(pl.col(metric).is_finite())
+    total = float(known["rows"].sum())
+    return float((known[metric] * known["rows"]).sum()) / total if total else None
 
 
 def _ratio(a: float | None, b: float | None, c: float | None, d: float | None) -> float | None:

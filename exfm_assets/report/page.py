@@ -13,7 +13,7 @@ import polars as pl
 
 from exfm_assets.assets.plots import draw_over_slices
 from exfm_assets.learning.drift import drift_rows
-from exfm_assets.learning.releasing import current_release, evaluations_of
+from exfm_assets.learning.releasing import current_release, evaluations_of, gate_of
 from exfm_assets.learning.summary import summary
 from exfm_assets.resources import Workspace
 from projects.aside import aside_of
@@ -28,10 +28,12 @@ td.n, th.n { text-align: right; font-variant-numeric: tabular-nums }
 """
 COLUMNS = (
     ("student", "student", None), ("surface", "surface", None), ("task", "task", None),
-    ("distillation", "distillation", None), ("slices", "slices", "{:,}"), ("rows", "rows", "{:,}"),
+    ("distillation", "distillation", None), ("slices", "slices", "{:,}"), ("since", "since slice", None),
+    ("rows", "rows", "{:,}"),
     ("ne_student", "NE student", "{:.4f}"), ("ne_control", "NE control", "{:.4f}"),
     ("ne_teacher", "NE teacher", "{:.4f}"),
-    ("ne_best", "NE best", "{:.4f}"), ("gain", "gain", "{:+.2%}"), ("transfer_ratio", "transfer ratio", "{:.2f}"),
+    ("ne_best", "NE best", "{:.4f}"), ("gain", "gain", "{:+.2%}"), ("gain_error", "2 standard errors", "±{:.2%}"),
+    ("transfer_ratio", "transfer ratio", "{:.2f}"),
     ("auc_student", "AUC student", "{:.4f}"), ("auc_control", "AUC control", "{:.4f}"),
     ("calibration_student", "calibration", "{:.3f}"), ("released", "released slice", None),
 )  # fmt: skip
@@ -40,7 +42,9 @@ READING = (
     "by then. The control is the same student under the same seed, learning from labels alone; the teacher is judged "
     "by its stored predictions. All models of a row are judged on the same impressions. NE is normalised entropy "
     "(lower is better), gain its relative fall against the control, transfer ratio the share of the teacher's lead "
-    "that reached the student. One seed: differences of a few tenths of a percent may be noise."
+    "that reached the student. Means are over judged impressions, from the first slice that a checkpoint of enough "
+    "labelled rows (Gate.rows) could serve. The error of a gain comes from leaving out one slice after the other; it "
+    "says nothing of other seeds: with one, differences of a few tenths of a percent may be noise."
 )
 
 
@@ -106,7 +110,9 @@ def _upkeep(work: Workspace) -> str:
     lines = []
     for student in work.project.students:
         release, drift = current_release(work, student), drifts[student.name]
-        served = f"{release.version} (slice {release.slice})" if release else "nothing yet: its gate has not passed"
+        served = f"{release.version} (slice {release.slice})" if release else "nothing yet"
+        gate = gate_of(work, student)
+        served = served if gate.passed else f"{served}; nothing newer, for: {gate.reason}"
         tone, said = ("bad", "drifted: ") if drift["drifted"] else ("good", "")
         why = html.escape(f"{said}{drift['reason']}")
         lines.append(f"<tr><td>{student.name}</td><td>{html.escape(served)}</td><td class={tone}>{why}</td></tr>")

@@ -10,10 +10,11 @@ from rich.table import Table
 
 # Column, form, and how soon it is left out where the terminal is narrow: the highest goes first.
 COLUMNS = (
-    ("student", None, 0), ("distillation", None, 9), ("slices", "{:,}", 6), ("ne_student", "{:.4f}", 1),
-    ("ne_control", "{:.4f}", 2), ("ne_teacher", "{:.4f}", 4), ("ne_best", "{:.4f}", 12), ("gain", "{:+.2%}", 0),
-    ("transfer_ratio", "{:.2f}", 5), ("auc_student", "{:.4f}", 10), ("auc_control", "{:.4f}", 11),
-    ("calibration_student", "{:.3f}", 8), ("released", None, 3),
+    ("student", None, 0), ("distillation", None, 9), ("slices", "{:,}", 6), ("since", None, 13),
+    ("ne_student", "{:.4f}", 1), ("ne_control", "{:.4f}", 2), ("ne_teacher", "{:.4f}", 4), ("ne_best", "{:.4f}", 12),
+    ("gain", "{:+.2%}", 0), ("gain_error", "±{:.2%}", 3), ("transfer_ratio", "{:.2f}", 5),
+    ("auc_student", "{:.4f}", 10), ("auc_control", "{:.4f}", 11), ("calibration_student", "{:.3f}", 8),
+    ("released", None, 7),
 )  # fmt: skip
 _GAP = 3  # a border and a blank on either side
 

@@ -18,7 +18,7 @@ from projects.learning import Gate
 from projects.project import Drift
 from projects.simulated import PROJECT, STREAM
 from tests.conftest import Ran
-from tests.graph.runs import FIRST, run
+from tests.graph.runs import FIRST, LAST, run
 from tests.tiny import tiny_project, tiny_workspace
 
 STUDENT = PROJECT.students[0]
@@ -46,7 +46,9 @@ def evaluations(student: list[float], control: list[float], calibration: float =
         ([0.92, 0.92, 0.92], [0.91, 0.91, 0.91], Gate(), False),
         ([0.92, 0.92, 0.92], [0.91, 0.91, 0.91], Gate(tolerance=0.02), True),
         ([0.5, 0.92, 0.92], [0.91, 0.91, 0.91], Gate(slices=2), False),  # an old success does not count
-        ([0.9, float("nan"), 0.9], [0.91, 0.91, 0.91], Gate(), True),
+        ([0.9, float("nan"), 0.9], [0.91, 0.91, 0.91], Gate(slices=2), True),
+        ([0.9, float("nan"), 0.9], [0.91, 0.91, 0.91], Gate(), False),  # two judged slices are too few
+        ([1.1, 1.1, 1.1], [1.2, 1.2, 1.2], Gate(), False),  # better than the control, worse than a constant
     ],
 )
 def test_the_gate_compares_with_the_control(
@@ -55,6 +57,19 @@ def test_the_gate_compares_with_the_control(
     judged = judge_gate(replace(STUDENT, gate=gate), evaluations(student, control))
     assert judged.passed is passed
     assert "against the control's" in judged.reason
+
+
+def test_the_gate_says_by_how_much_in_digits_that_tell_them_apart() -> None:
+    judged = judge_gate(STUDENT, evaluations([0.95190001] * 3, [0.9519] * 3))
+    assert not judged.passed and "+1.05e-06 %" in judged.reason and "allows +0 %" in judged.reason
+
+
+def test_a_short_slice_weighs_less_at_the_gate() -> None:
+    made = evaluations([0.9, 0.9, 3.0], [0.91, 0.91, 0.91])
+    short = made.with_columns(rows=pl.when(pl.col("slice") == "2").then(1).otherwise(1000).cast(pl.Int64))
+    assert not judge_gate(STUDENT, made).passed
+    assert judge_gate(STUDENT, short.filter(pl.col("ne") < 2)).slices == 2
+    assert judge_gate(STUDENT, short).ne_student == pytest.approx((0.9 * 2000 + 3.0) / 2001)
 
 
 def test_nothing_passes_the_gate_before_it_was_evaluated() -> None:
@@ -118,7 +133,8 @@ def test_the_summary_averages_what_both_served(ran: Ran) -> None:
         mine = mine.filter(pl.col("slice").is_in(served))  # the teacher scored earlier ones too
         by_model = {m: mine.filter(pl.col("model") == m)["ne"].to_list() for m in ("student", "control", "teacher")}
         assert row["slices"] == len(by_model["student"]) == len(by_model["control"])
-        ne = {model: sum(values) / len(values) for model, values in by_model.items()}
+        weights = mine.filter(pl.col("model") == "student")["rows"].to_list()
+        ne = {model: float(np.average(values, weights=weights)) for model, values in by_model.items()}
         assert row["ne_student"] == pytest.approx(ne["student"])
         assert row["gain"] == pytest.approx((ne["control"] - ne["student"]) / ne["control"])
         lead = ne["control"] - ne["teacher"]
@@ -129,9 +145,9 @@ def test_the_summary_averages_what_both_served(ran: Ran) -> None:
 def test_a_release_of_what_is_served_already_does_not_look_fresh(tmp_path: Path) -> None:
     work, instance = tiny_workspace(tmp_path), dg.DagsterInstance.ephemeral()
     key = dg.AssetKey(["student", "feed_click", "release"])
-    assert run(work, FIRST, "2026-01-03", instance=instance).success
+    assert run(work, FIRST, "2026-01-04", instance=instance).success
     first = instance.get_latest_materialization_event(key)
-    assert run(work, FIRST, "2026-01-03", select='key:"student/feed_click/release"', instance=instance).success
+    assert run(work, FIRST, "2026-01-04", select='key:"student/feed_click/release"', instance=instance).success
     assert instance.get_latest_materialization_event(key) == first
-    assert run(work, "2026-01-04", "2026-01-04", instance=instance).success
+    assert run(work, LAST, LAST, instance=instance).success
     assert instance.get_latest_materialization_event(key) != first
