@@ -95,7 +95,7 @@ class Gate(Declaration):
     Args:
         slices: the last evaluated slices that the gate looks at; with fewer, nothing is released.
         tolerance: over them the student must not be worse than its labels-only control by more than this (relative
-            NE), and not worse than a constant (an NE above 1).
+            NE), nor worse than a constant (an NE of 1), however bad the control is.
         rows: labelled rows, over all slices, that a checkpoint must have learnt from before it serves. One that learnt
             from fewer is served to nobody, so it is not judged either.
     """

@@ -58,7 +58,7 @@ def gate_of(work: Workspace, student: Student) -> GateResult:
         slices = ", ".join(gone["slice"].to_list())
         reason = (
             f"slices {slices} were judged by checkpoints that are not the present ones (the declaration or the data "
-            f"changed since): materialise student/{student.name}/evaluation for them again"
+            f"changed since): materialise student/{student.name}/* for them again"
         )
         return GateResult(False, reason, 0, None, None)
     return judge_gate(student, evaluations)
@@ -95,7 +95,7 @@ def judge_gate(student: Student, evaluations: pl.DataFrame) -> GateResult:
         reason = f"{said}: the gate needs {gate.slices} judged slices"
     elif worse > gate.tolerance:
         reason = f"{said}: the gate allows {100 * gate.tolerance:+.3g} %"
-    elif ne_student > 1:
+    elif ne_student > 1 + max(gate.tolerance, 0.0):
         reason = f"{said}: above 1, worse than a constant"
     else:
         return GateResult(True, said, newest.height, ne_student, ne_control)
