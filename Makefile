@@ -57,7 +57,7 @@ bench-gpu: $(READY) ## training and scoring against the machine's limits, on a G
 	@$(BIN)/python -m benchmarks.gpu
 
 feast-tests: $(READY) ## Feast's own offline-store tests: FEAST=path of a checkout
-	@$(BIN)/python -m feature_repo.asof.feast_tests '$(FEAST)'
+	@$(BIN)/python -m feast_asof.feast_tests '$(FEAST)'
 
 clean: ## forget all generated state of the default place, and .venv
 	rm -rf data $(VENV)

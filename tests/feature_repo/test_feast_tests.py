@@ -24,7 +24,7 @@ import importlib, os
 def test_the_store_is_ours():
     module = importlib.import_module(os.environ["FULL_REPO_CONFIGS_MODULE"])
     configs = [creator().create_offline_store_config() for _, creator in module.AVAILABLE_OFFLINE_STORES]
-    assert [config.type for config in configs] == ["feature_repo.asof.store.AsofOfflineStore"] * 2
+    assert [config.type for config in configs] == ["feast_asof.store.AsofOfflineStore"] * 2
     assert list(module.AVAILABLE_ONLINE_STORES) == ["sqlite"]
 
 def test_s3_is_left_out():
@@ -33,7 +33,7 @@ def test_s3_is_left_out():
 
 
 def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "feature_repo.asof.feast_tests", *arguments]
+    command = [sys.executable, "-m", "feast_asof.feast_tests", *arguments]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
 
 

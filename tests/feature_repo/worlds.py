@@ -15,7 +15,7 @@ from feast.types import Float32, Int64, String
 START = datetime(2026, 1, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 UTC_US = pa.timestamp("us", "UTC")
-ASOF = "feature_repo.asof.store.AsofOfflineStore"
+ASOF = "feast_asof.store.AsofOfflineStore"
 HISTORY = pa.schema(
     [
         ("user_id", pa.int64()),

@@ -16,13 +16,13 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
-from feature_repo.asof.errors import RetrievalError
-from feature_repo.asof.files import SourceFile, meeting
-from feature_repo.asof.keys import NONE, Coder, Codes, coder_for
-from feature_repo.asof.plan import Plan
-from feature_repo.asof.reading import Bounds, read
-from feature_repo.asof.rows import Clock, first_line
-from feature_repo.asof.types import INT, family
+from feast_asof.errors import RetrievalError
+from feast_asof.files import SourceFile, meeting
+from feast_asof.keys import NONE, Coder, Codes, coder_for
+from feast_asof.plan import Plan
+from feast_asof.reading import Bounds, read
+from feast_asof.rows import Clock, first_line
+from feast_asof.types import INT, family
 
 Moments = npt.NDArray[np.int64]
 _NEVER = np.iinfo(np.int64).min

@@ -1,6 +1,6 @@
 """Feast's own universal offline tests, run against this store from a checkout of Feast.
 
-    python -m feature_repo.asof.feast_tests CHECKOUT [PYTEST ARGUMENTS]         or make feast-tests FEAST=CHECKOUT
+    python -m feast_asof.feast_tests CHECKOUT [PYTEST ARGUMENTS]         or make feast-tests FEAST=CHECKOUT
 
 Feast ships its tests in no package. ``CHECKOUT`` is a clone of the tag that is installed (``v0.67.0``), or its folder
 ``sdk/python``. They import pytest-xdist, pytest-asyncio, pytest-env, testcontainers, minio, python-keycloak, assertpy,
@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from feature_repo.asof.store import AsofOfflineStoreConfig
+from feast_asof.store import AsofOfflineStoreConfig
 
 _CREATORS = (  # where the tags since 0.60 keep them
     "tests.universal.feature_repos.universal.data_sources.file",
@@ -46,7 +46,7 @@ def _creators() -> Any:
         except ModuleNotFoundError as error:
             if not name.startswith(str(error.name)):
                 raise
-    raise ModuleNotFoundError(f"none of {_CREATORS}: run python -m feature_repo.asof.feast_tests CHECKOUT")
+    raise ModuleNotFoundError(f"none of {_CREATORS}: run python -m feast_asof.feast_tests CHECKOUT")
 
 
 def _for_this_store(module: Any, creator: str) -> type:

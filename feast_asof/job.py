@@ -19,10 +19,10 @@ from feast.infra.offline_stores.file_source import FileSource, SavedDatasetFileS
 from feast.infra.offline_stores.offline_store import RetrievalJob, RetrievalMetadata
 from feast.saved_dataset import SavedDatasetStorage
 
-from feature_repo.asof.connection import WHOLE, Engine, Session
-from feature_repo.asof.errors import RetrievalError
-from feature_repo.asof.places import place_of
-from feature_repo.asof.write import write_pieces
+from feast_asof.connection import WHOLE, Engine, Session
+from feast_asof.errors import RetrievalError
+from feast_asof.places import place_of
+from feast_asof.write import write_pieces
 
 Pieces = Callable[[Session, int], Iterator[pa.Table]]
 PIECE = 1 << 18  # rows to a piece of a streamed answer
@@ -171,7 +171,7 @@ class AsofRetrievalJob(RetrievalJob):  # type: ignore[misc]  # Feast ships no ty
         if place.exists() and not allow_overwrite:
             raise SavedDatasetLocationAlreadyExists(location=path)
         if isinstance(options.file_format, DeltaFormat):
-            from feature_repo.asof.delta import overwrite
+            from feast_asof.delta import overwrite
 
             overwrite(path, self.to_arrow_batches(timeout=timeout), options.s3_endpoint_override)
             return

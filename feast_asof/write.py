@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from feature_repo.asof.files import bare
-from feature_repo.asof.places import NULL_PARTITION, Place, place_of
+from feast_asof.files import bare
+from feast_asof.places import NULL_PARTITION, Place, place_of
 
 _ROW_GROUP = 1 << 18  # rows: small enough that a question about some of them skips the others
 

@@ -10,8 +10,8 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from feature_repo.asof.files import SourceFile, bare
-from feature_repo.asof.places import Place
+from feast_asof.files import SourceFile, bare
+from feast_asof.places import Place
 
 _DAY = 86_400_000_000
 _FAR = 2**62

@@ -13,10 +13,10 @@ from feast import FeatureView, Field, FileSource
 from feast.data_source import DataSource
 from feast.feature_view import DUMMY_ENTITY_ID
 
-from feature_repo.asof.errors import RetrievalError
-from feature_repo.asof.files import SourceFile, list_files
-from feature_repo.asof.places import Place
-from feature_repo.asof.types import DECLARED, INT, NULL, STRING, TIMESTAMP, family
+from feast_asof.errors import RetrievalError
+from feast_asof.files import SourceFile, list_files
+from feast_asof.places import Place
+from feast_asof.types import DECLARED, INT, NULL, STRING, TIMESTAMP, family
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,9 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from feature_repo.asof.connection import Session
-from feature_repo.asof.errors import RetrievalError
-from feature_repo.asof.types import INT, MOMENT, TIMESTAMP, family
+from feast_asof.connection import Session
+from feast_asof.errors import RetrievalError
+from feast_asof.types import INT, MOMENT, TIMESTAMP, family
 
 EntityRows: TypeAlias = pd.DataFrame | pa.Table | pl.DataFrame | pl.LazyFrame | str | Path
 EVENT_TIMESTAMP = "event_timestamp"

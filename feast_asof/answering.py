@@ -15,14 +15,14 @@ import polars as pl
 import pyarrow as pa
 from feast import FeatureView
 
-from feature_repo.asof.connection import WHOLE, Engine, Session, pieces_of, register_places
-from feature_repo.asof.errors import RetrievalError
-from feature_repo.asof.files import SourceFile
-from feature_repo.asof.history import Found, files_for, newest_of, prepare
-from feature_repo.asof.plan import Feature, Plan, plan_view
-from feature_repo.asof.rows import EVENT_TIMESTAMP, Clock, EntityRows, Rows, first_line, load_rows
-from feature_repo.asof.sql import CLOCK, ROW, ROWS, join_query, keys_query, rows_query
-from feature_repo.asof.types import width
+from feast_asof.connection import WHOLE, Engine, Session, pieces_of, register_places
+from feast_asof.errors import RetrievalError
+from feast_asof.files import SourceFile
+from feast_asof.history import Found, files_for, newest_of, prepare
+from feast_asof.plan import Feature, Plan, plan_view
+from feast_asof.rows import EVENT_TIMESTAMP, Clock, EntityRows, Rows, first_line, load_rows
+from feast_asof.sql import CLOCK, ROW, ROWS, join_query, keys_query, rows_query
+from feast_asof.types import width
 
 _ARRANGING = 3  # a history takes about so many times its columns' size while it is being arranged
 _TURN = 1 << 17  # rows of a history that are worth arranging by themselves

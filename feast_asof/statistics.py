@@ -10,7 +10,7 @@ from typing import Any
 import duckdb
 from feast.monitoring.monitoring_utils import empty_categorical_metric, empty_numeric_metric, opt_float
 
-from feature_repo.asof.rows import quoted
+from feast_asof.rows import quoted
 
 Metric = dict[str, Any]
 _ROWS = "monitored_rows"

@@ -11,8 +11,8 @@ from typing import Literal
 import pyarrow as pa
 from feast.infra.offline_stores.file_source import FileSource
 
-from feature_repo.asof.errors import RetrievalError
-from feature_repo.asof.places import Found
+from feast_asof.errors import RetrievalError
+from feast_asof.places import Found
 
 Mode = Literal["append", "overwrite"]
 _REWRITING = {"deletionVectors", "columnMapping"}  # with these, a file alone does not say what its rows are

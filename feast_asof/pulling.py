@@ -12,10 +12,10 @@ import pyarrow as pa
 from feast.data_source import DataSource
 from feast.repo_config import RepoConfig
 
-from feature_repo.asof.connection import Session, pieces_of, register_places
-from feature_repo.asof.files import microseconds
-from feature_repo.asof.plan import check_columns, source_of
-from feature_repo.asof.sql import pull_query, scan
+from feast_asof.connection import Session, pieces_of, register_places
+from feast_asof.files import microseconds
+from feast_asof.plan import check_columns, source_of
+from feast_asof.sql import pull_query, scan
 
 _DATASET_CLOCK = "event_timestamp"
 

@@ -11,10 +11,10 @@ from itertools import groupby
 
 import pyarrow as pa
 
-from feature_repo.asof.files import SourceFile, meeting
-from feature_repo.asof.history import bounds_of, closed, files_for
-from feature_repo.asof.plan import Plan, Source
-from feature_repo.asof.rows import Clock, is_fine, moment, quoted
+from feast_asof.files import SourceFile, meeting
+from feast_asof.history import bounds_of, closed, files_for
+from feast_asof.plan import Plan, Source
+from feast_asof.rows import Clock, is_fine, moment, quoted
 
 ROWS, ROW, CLOCK = "asof_rows", "__asof_row", "__asof_clock"
 

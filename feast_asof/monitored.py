@@ -12,10 +12,10 @@ from feast.infra.offline_stores.offline_store import OfflineStore
 from feast.monitoring.monitoring_utils import MONITORING_DIR
 from feast.repo_config import RepoConfig
 
-from feature_repo.asof import monitoring
-from feature_repo.asof.connection import WHOLE, Session, engine_of
-from feature_repo.asof.pulling import Pull
-from feature_repo.asof.statistics import compute_metrics
+from feast_asof import monitoring
+from feast_asof.connection import WHOLE, Session, engine_of
+from feast_asof.pulling import Pull
+from feast_asof.statistics import compute_metrics
 
 _BASELINE_COLUMNS = ("feature_view_name", "feature_name", "data_source_type")
 

@@ -18,7 +18,7 @@ from urllib.parse import unquote
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-from feature_repo.asof.errors import RetrievalError
+from feast_asof.errors import RetrievalError
 
 _HIVE = re.compile(r"^([^=/]+)=([^/]*)$")
 _STALE = 3600.0  # seconds: a writer at work touches its file more often
