@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from feast.data_format import DeltaFormat, ParquetFormat
 from feast.infra.offline_stores.file_source import FileSource
 
-from feast_asof.errors import RetrievalError
+from feast_asof.errors import NoFilesError, RetrievalError
 from feast_asof.places import Found, Place, place_of
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -53,7 +53,8 @@ def list_files(source: FileSource, path: str, *, view: str) -> tuple[Place, list
         view: who asks, for the error.
 
     Raises:
-        RetrievalError: if there is none, or if a file is not readable parquet.
+        NoFilesError: if there is none.
+        RetrievalError: if a file is not readable parquet.
     """
     place = place_of(path, endpoint=source.s3_endpoint_override or None, credentials=source.resolve_credentials())
     if isinstance(source.file_format, DeltaFormat):
@@ -67,7 +68,7 @@ def list_files(source: FileSource, path: str, *, view: str) -> tuple[Place, list
             f"view {view!r}: its files are {type(source.file_format).__name__}: use ParquetFormat() or DeltaFormat()"
         )
     if not found:
-        raise RetrievalError(
+        raise NoFilesError(
             f"view {view!r}: no parquet file matches its source {path!r}: "
             "materialise what writes it first, or correct the source's path and apply again"
         )

@@ -17,7 +17,7 @@ from feast.data_format import DeltaFormat
 from feast.errors import SavedDatasetLocationAlreadyExists
 from feast.infra.offline_stores.file_source import FileSource, SavedDatasetFileStorage
 from feast.infra.offline_stores.offline_store import RetrievalJob, RetrievalMetadata
-from feast.saved_dataset import SavedDatasetStorage
+from feast.saved_dataset import SavedDatasetStorage, ValidationReference
 
 from feast_asof.connection import WHOLE, Engine, Session
 from feast_asof.errors import RetrievalError
@@ -73,7 +73,13 @@ class AsofRetrievalJob(RetrievalJob):  # type: ignore[misc]  # Feast ships no ty
             return self._fit_for_on_demand(pa.concat_tables(self._pieces(session, WHOLE)))
 
     def _to_df_internal(self, timeout: int | None = None) -> pd.DataFrame:
-        return self._to_arrow_internal(timeout).to_pandas()
+        return as_pandas(self._to_arrow_internal(timeout))
+
+    def to_df(
+        self, validation_reference: ValidationReference | None = None, timeout: int | None = None
+    ) -> pd.DataFrame:
+        """The answer as a pandas frame, on-demand views included; integers beside a null keep their digits."""
+        return as_pandas(self.to_arrow(validation_reference=validation_reference, timeout=timeout))
 
     def to_polars(self) -> pl.DataFrame:
         """The answer as a polars frame, on-demand views included."""
@@ -182,6 +188,17 @@ class AsofRetrievalJob(RetrievalJob):  # type: ignore[misc]  # Feast ships no ty
         for file in held:  # what another store left in the folder
             if not file.path.endswith("/data.parquet"):
                 place.remove(file.path)
+
+
+def as_pandas(table: pa.Table) -> pd.DataFrame:
+    """A table as a frame in which integers keep their digits: a column of them with a null gets a nullable type."""
+    frame = table.to_pandas(integer_object_nulls=True)  # in lists and structs too
+    for name in table.column_names:
+        dtype = table.schema.field(name).type
+        if pa.types.is_integer(dtype) and table[name].null_count:
+            nullable = pd.api.types.pandas_dtype(str(dtype).replace("i", "I").replace("u", "U"))
+            frame[name] = table[name].to_pandas(types_mapper={dtype: nullable}.get)
+    return frame
 
 
 class _Piece(AsofRetrievalJob):

@@ -10,11 +10,12 @@ from datetime import datetime
 import duckdb
 import pyarrow as pa
 from feast.data_source import DataSource
+from feast.feature_view import DUMMY_ENTITY_ID, DUMMY_ENTITY_VAL
 from feast.repo_config import RepoConfig
 
 from feast_asof.connection import Session, pieces_of, register_places
 from feast_asof.files import microseconds
-from feast_asof.plan import check_columns, source_of
+from feast_asof.plan import check_columns, check_features, source_of
 from feast_asof.sql import pull_query, scan
 
 _DATASET_CLOCK = "event_timestamp"
@@ -33,9 +34,10 @@ class Pull:
     first: datetime | None
     last: datetime | None
     latest: bool
+    whole: bool = True  # without features, all columns: what a view's own transformation computes from
 
-    def query(self, connection: duckdb.DuckDBPyConnection) -> str:
-        """The SELECT, its files checked and within the connection's reach.
+    def query(self, connection: duckdb.DuckDBPyConnection) -> tuple[str, list[str]]:
+        """The SELECT, its files checked and within the connection's reach, and what its columns are called.
 
         Raises:
             RetrievalError: if there are no files, or a column is not in one.
@@ -44,16 +46,31 @@ class Pull:
         register_places(connection, [found.place])
         if self._is_saved_dataset:
             names = list(dict.fromkeys(name for file in found.files for name in file.types))
-            return f"SELECT * FROM {scan(found.files, names)}"
-        wanted = [*self.keys, *self.features, self.timestamp, *([self.created] if self.created else [])]
-        check_columns(self.source.name, wanted, found)
+            return f"SELECT * FROM {scan(found.files, names).relation}", names
+        # Feast asks by the files' names and renames itself; monitoring asks by the views'.
+        held = dict.fromkeys(name for file in found.files for name in (*file.types, *file.partitions))
+        keys, clocks = list(self.keys), [self.timestamp, *([self.created] if self.created else [])]
+        features = list(self.features)
+        if self.whole and not features:
+            features = [name for name in held if name not in {*keys, *clocks}]
+        columns = {name: name if name in held else found.column(name) for name in [*keys, *features, *clocks]}
+        created = columns[self.created] if self.created else None
+        source = replace(found, timestamp=columns[self.timestamp], created=created)
+        check_columns(self.source.name, [columns[name] for name in [*keys, *clocks]], source)
+        check_features(self.source.name, [columns[name] for name in features], source)
         first, last = (None if end is None else microseconds(end) for end in (self.first, self.last))
-        source = replace(found, timestamp=self.timestamp, created=self.created)
-        return pull_query(source, list(self.keys), list(self.features), first, last, latest=self.latest)
+        asked_keys, asked = ([columns[name] for name in names] for names in (keys, features))
+        query = pull_query(source, asked_keys, asked, first, last, latest=self.latest)
+        return query, [*keys, *features, *clocks]
 
     def pieces(self, session: Session, size: int) -> Iterator[pa.Table]:
         """The rows, at most ``size`` to a piece; at least one piece."""
-        yield from pieces_of(session.connection.sql(self.query(session.connection)), size)
+        query, names = self.query(session.connection)
+        for piece in pieces_of(session.connection.sql(query), size):
+            piece = piece.rename_columns(names)
+            if self.whole and not self.keys and self.source.timestamp_field:  # Feast's mark of a view without entities
+                piece = piece.append_column(DUMMY_ENTITY_ID, pa.array([DUMMY_ENTITY_VAL] * piece.num_rows, pa.string()))
+            yield piece
 
     @property
     def _is_saved_dataset(self) -> bool:

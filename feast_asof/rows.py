@@ -15,6 +15,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from feast_asof.casting import decoded
 from feast_asof.connection import Session
 from feast_asof.errors import RetrievalError
 from feast_asof.types import INT, MOMENT, TIMESTAMP, family
@@ -57,7 +58,7 @@ class Rows:
             [found] = self.session.connection.execute(f"SELECT {', '.join(ends)} FROM {self.source}").fetchall()
             pairs = list(zip(found[::2], found[1::2], strict=True))
         else:
-            spans = (pc.min_max(self.source[name]) for name in names)
+            spans = (pc.min_max(decoded(self.source[name])) for name in names)
             moments = pc.min_max(self.source[self.clock].cast(pa.int64()))
             pairs = [(one["min"].as_py(), one["max"].as_py()) for one in (moments, *spans)]
         first, last = pairs[0]
@@ -95,12 +96,21 @@ def load_rows(session: Session, given: EntityRows, *, stream: bool) -> Rows:
     Raises:
         RetrievalError: if there is no timestamp column, or more than one and none is called ``event_timestamp``.
     """
-    table = _query(session.connection, given, stream=stream) if isinstance(given, str | Path) else _table(given)
+    table = _query(session.connection, given, stream=stream) if isinstance(given, str | Path) else _typed(_table(given))
     if isinstance(table, str):
         empty = session.connection.sql(f"FROM {table} LIMIT 0").to_arrow_table()
         return Rows(_types(empty), _clock_column(_types(empty)), table, session)
     clock = _clock_column(_types(table))
     return Rows(_types(table), clock, _with_clock(table, clock), session)
+
+
+def _typed(table: pa.Table) -> pa.Table:
+    """A frame without rows often has no types either: then its clock is one."""
+    if table.num_rows or EVENT_TIMESTAMP not in table.column_names:
+        return table
+    place = table.column_names.index(EVENT_TIMESTAMP)
+    clock = table.schema.field(place).type
+    return table if family(clock) == TIMESTAMP else table.set_column(place, EVENT_TIMESTAMP, pa.nulls(0, MOMENT))
 
 
 def _types(table: pa.Table) -> dict[str, pa.DataType]:
@@ -158,6 +168,16 @@ def quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
+def text(value: str) -> str:
+    """An SQL string."""
+    return "'" + value.replace("'", "''") + "'"
+
+
+def literal(path: str) -> str:
+    """The path of one file for a DuckDB function, which takes ``*``, ``?`` and ``[`` for a pattern."""
+    return re.sub(r"([*?\[])", r"[\1]", path)
+
+
 def is_fine(dtype: pa.DataType) -> bool:
     """Is it a timestamp finer than a microsecond?"""
     return bool(pa.types.is_timestamp(dtype) and dtype.unit == "ns")
@@ -174,12 +194,12 @@ def _as_query(given: str | Path) -> str:
     """The SELECT itself, or one that reads a parquet path (a text without blanks, or a Path)."""
     if isinstance(given, str) and re.search(r"\s", given.strip()):
         return given.strip().rstrip(";")
-    path = str(given).strip().replace("'", "''")
+    path = str(given).strip()
     if "://" in path:
         raise RetrievalError(f"entity rows: path {path!r} is not on this machine: read it, and pass the table")
-    if Path(str(given)).is_dir():
-        path = f"{path.rstrip('/')}/**/*.parquet"
-    return f"{_READING}('{path}', hive_partitioning = false)"
+    if Path(path).exists():
+        path = literal(path) + ("/**/*.parquet" if Path(path).is_dir() else "")
+    return f"{_READING}({text(path)}, hive_partitioning = false)"
 
 
 def _with_clock(table: pa.Table, clock: str) -> pa.Table:

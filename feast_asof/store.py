@@ -11,7 +11,6 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 from feast import FeatureView, OnDemandFeatureView
-from feast.data_format import DeltaFormat
 from feast.data_source import DataSource
 from feast.feature_logging import LoggingConfig, LoggingSource
 from feast.feature_view import DUMMY_ENTITY_ID
@@ -23,15 +22,15 @@ from pydantic import PositiveInt, field_validator
 
 from feast_asof.answering import Question, Window
 from feast_asof.connection import Engine, Session, bytes_of, engine_of
-from feast_asof.errors import RetrievalError
+from feast_asof.errors import NoFilesError, RetrievalError
 from feast_asof.files import microseconds
 from feast_asof.job import AsofRetrievalJob, LazyMetadata
 from feast_asof.monitored import MonitoredStore
 from feast_asof.plan import source_of
 from feast_asof.pulling import Pull
+from feast_asof.pushing import declared_columns, push
 from feast_asof.rows import EntityRows
-from feast_asof.types import DECLARED, MOMENT
-from feast_asof.write import add_logs, add_rows
+from feast_asof.write import add_logs
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -150,19 +149,9 @@ class AsofOfflineStore(MonitoredStore):
         """Add rows to a view's source as a new file of its own (one file is rewritten, Delta gets a version).
 
         Raises:
-            RetrievalError: if the table lacks a column of the view, or the source is not made of files.
+            RetrievalError: if the table lacks a column of the view, a value would be lost, or the source is not files.
         """
-        source = feature_view.batch_source
-        if not isinstance(source, FileSource):
-            raise RetrievalError(f"view {feature_view.name!r}: its source is not files: use a FileSource")
-        path = FileSource.get_uri_for_file_path(config.repo_path, source.path)
-        rows = _as_declared(feature_view, table)
-        if isinstance(source.file_format, DeltaFormat):
-            from feast_asof.delta import append
-
-            append(path, rows, source.s3_endpoint_override or None)
-        else:
-            add_rows(rows, path, endpoint=source.s3_endpoint_override or None)
+        push(feature_view, table, config.repo_path)
         if progress is not None:
             progress(table.num_rows)
 
@@ -191,17 +180,24 @@ class AsofOfflineStore(MonitoredStore):
     def get_table_column_names_and_types_from_data_source(
         self, config: RepoConfig, data_source: DataSource
     ) -> Iterable[tuple[str, str]]:
-        """The columns that the newest file holds, and a Delta table's partitions.
+        """The columns that the files hold, and a Delta table's partitions; without files, those that views declare.
 
         The name of a hive folder is a column only for a view that declares it.
 
         Raises:
-            RetrievalError: if there are no files.
+            RetrievalError: if there are no files, and no view is applied that would be pushed to.
         """
-        source = source_of(data_source, config.repo_path, view=data_source.name)
-        newest = source.files[-1]
-        folders = list(newest.partitions) if isinstance(data_source.file_format, DeltaFormat) else []
-        return [*((name, str(dtype)) for name, dtype in newest.types.items()), *((name, "string") for name in folders)]
+        try:
+            source = source_of(data_source, config.repo_path, view=data_source.name)
+        except NoFilesError:
+            declared = declared_columns(config, data_source)  # the first push makes the first file
+            if not declared:
+                raise
+            return declared
+        types = {name: dtype for file in source.files for name, dtype in file.types.items()}
+        folders = source.files[-1].partitions if source.grows else ()
+        held = {name: dtype.value_type if pa.types.is_dictionary(dtype) else dtype for name, dtype in types.items()}
+        return [*((name, str(dtype)) for name, dtype in held.items()), *((name, "string") for name in folders)]
 
     def validate_data_source(self, config: RepoConfig, data_source: DataSource) -> None:
         """Accept a source whose files are still to be written: definitions are applied before the first run."""
@@ -226,16 +222,3 @@ def _span(question: Question, engine: Engine) -> tuple[datetime, datetime] | Non
         return None
     first, last = (_EPOCH + timedelta(microseconds=end) for end in (clock.first, clock.last))
     return first, last
-
-
-def _as_declared(view: FeatureView, table: pa.Table) -> pa.Table:
-    """The view's columns of a table, with the names that its files have and the types that it declares."""
-    source = view.batch_source
-    mapped = {new: old for old, new in source.field_mapping.items()}
-    types = {mapped.get(field.name, field.name): DECLARED.get(field.dtype) for field in view.schema}
-    wanted: dict[str, pa.DataType | None] = {name: known[2] if known else None for name, known in types.items()}
-    wanted |= {name: MOMENT for name in (source.timestamp_field, source.created_timestamp_column) if name}
-    missing = sorted(set(wanted) - set(table.column_names))
-    if missing:
-        raise RetrievalError(f"view {view.name!r}: the rows to write lack columns {missing}: add them")
-    return pa.table({name: table[name].cast(dtype) if dtype else table[name] for name, dtype in wanted.items()})
