@@ -55,7 +55,7 @@ class Question:
             RetrievalError: if rows, files and definitions do not fit.
         """
         rows = self.load(session, stream=size != WHOLE)
-        plans = self._plans(rows.types)
+        plans = self._plans(rows.said)
         clock = rows.measure(key.entity for plan in plans for key in plan.keys)
         _refuse_taken(rows, plans)
         if clock is None:

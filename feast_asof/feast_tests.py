@@ -86,6 +86,7 @@ def main(arguments: list[str]) -> int:
     with tempfile.TemporaryDirectory(prefix="feast-tests-") as copied:
         # Python and pytest put the folder of the tests before all others: the checkout's ``feast`` would win there.
         shutil.copytree(folder / "tests", Path(copied) / "tests", ignore=shutil.ignore_patterns("__pycache__"))
+        (Path(copied) / "tests" / "__init__.py").touch()  # or this repository's package of that name would win
         for settings in ("pytest.ini", "conftest.py"):
             if (folder / settings).is_file():
                 shutil.copy(folder / settings, copied)

@@ -114,7 +114,7 @@ class Place:
         path = Path(self.path)
         path.parent.mkdir(parents=True, exist_ok=True)
         aside = path.with_name(f".{path.name}.{os.getpid()}.aside")
-        for left in path.parent.glob(f".{path.name}.*.aside"):
+        for left in path.parent.glob(f".{escape(path.name)}.*.aside"):
             if time.time() - left.stat().st_mtime > _STALE:  # its writer was killed
                 left.unlink(missing_ok=True)
         try:

@@ -104,6 +104,8 @@ def _fitted(view: FeatureView, table: pa.Table, files: Sequence[SourceFile]) -> 
         known = declared.get(name)
         wanted = [held] if held is not None and family(held) != NULL else []
         wanted += [MOMENT] if name in clocks else [known[2]] if known else []
+        if held is not None and pa.types.is_nested(held):  # a field that is new, wider elements
+            wanted += filter(None, [common_type([held, table[name].type])])
         columns[name] = _first_that_fits(view, name, table[name], wanted)
     return pa.table(columns)
 

@@ -14,6 +14,7 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from feast_asof.casting import decoded
 from feast_asof.connection import Session
@@ -48,6 +49,13 @@ class Rows:
     clock: str
     source: pa.Table | str
     session: Session
+
+    @property
+    def said(self) -> Mapping[str, pa.DataType]:
+        """The types, for checks. Without rows a float says nothing: it is what pandas makes of no values."""
+        if isinstance(self.source, str) or self.source.num_rows:
+            return self.types
+        return {name: pa.null() if dtype == pa.float64() else dtype for name, dtype in self.types.items()}
 
     def measure(self, keys: Iterable[str]) -> Clock | None:
         """What the rows span in time and in each integer key; ``None`` if no row has a timestamp."""
@@ -148,6 +156,8 @@ def _query(connection: duckdb.DuckDBPyConnection, given: str | Path, *, stream: 
     """Run a SELECT, or read a path; streamed, a file stays where it is and an answer goes to a table that may spill."""
     query = _as_query(given)
     try:
+        if query.startswith(_READING):
+            _refuse_alike(connection, query, given)
         if not stream:
             return connection.sql(query).to_arrow_table()
         # An answer is read twice (what it spans, then its rows), and a query need not give the same rows twice.
@@ -156,6 +166,19 @@ def _query(connection: duckdb.DuckDBPyConnection, given: str | Path, *, stream: 
     except duckdb.Error as error:
         raise RetrievalError(f"entity rows: DuckDB refused {str(given)!r}: {first_line(error)}") from None
     return _GIVEN
+
+
+def _refuse_alike(connection: duckdb.DuckDBPyConnection, query: str, given: str | Path) -> None:
+    """DuckDB would rename a file's columns whose names differ in case alone."""
+    found = connection.execute(query.replace(_READING, "SELECT file FROM glob", 1).split(", hive")[0] + ") LIMIT 1")
+    files = found.fetchall()
+    names = pq.read_schema(files[0][0]).names if files else []
+    alike = sorted(name for name in names if [other.lower() for other in names].count(name.lower()) > 1)
+    if alike:
+        raise RetrievalError(
+            f"entity rows: columns {alike} of {str(given)!r} differ in case alone, which SQL can't tell apart: "
+            "read the file, and pass the table"
+        )
 
 
 def first_line(error: Exception) -> str:
