@@ -191,11 +191,16 @@ class AsofRetrievalJob(RetrievalJob):  # type: ignore[misc]  # Feast ships no ty
 
 
 def as_pandas(table: pa.Table) -> pd.DataFrame:
-    """A table as a frame in which integers keep their digits: a column of them with a null gets a nullable type."""
-    frame = table.to_pandas(integer_object_nulls=True)  # in lists and structs too
+    """A table as a frame in which integers keep their digits.
+
+    A column of 64 bits with a null gets a nullable type; narrower ones become floats, as ever, which hold them exactly.
+    """
+    frame = table.to_pandas()
     for name in table.column_names:
         dtype = table.schema.field(name).type
-        if pa.types.is_integer(dtype) and table[name].null_count:
+        if pa.types.is_nested(dtype):  # elements beside a null would be rounded too
+            frame[name] = table[name].to_pandas(integer_object_nulls=True)
+        elif dtype in (pa.int64(), pa.uint64()) and table[name].null_count:
             nullable = pd.api.types.pandas_dtype(str(dtype).replace("i", "I").replace("u", "U"))
             frame[name] = table[name].to_pandas(types_mapper={dtype: nullable}.get)
     return frame

@@ -178,12 +178,13 @@ def test_ids_beside_a_null_in_pandas(tmp_path: Path) -> None:
         ads=pa.array([[BIG, None], None]),
     )
     store = make_store(tmp_path, [view_of(tmp_path / "f", {"last_ad": Int64, "ads": Array(Int64)})])
-    given = asked([1, 2, 3], session=pa.array([BIG, None, 2**64 - 1], pa.uint64()))
+    small = pa.array([1, None, 2], pa.int32())
+    given = asked([1, 2, 3], session=pa.array([BIG, None, 2**64 - 1], pa.uint64()), small=small)
     frame = store.get_historical_features(given, ["v:last_ad", "v:ads"]).to_df()
     assert frame["last_ad"].dtype == "Int64" and frame["last_ad"].tolist() == [BIG, pd.NA, pd.NA]
     assert frame["session"].dtype == "UInt64" and frame["session"][2] == 2**64 - 1
     assert list(frame["ads"][0]) == [BIG, None]
-    assert frame["user_id"].dtype == "int64"
+    assert frame["user_id"].dtype == "int64" and frame["small"].dtype == "float64"
 
 
 def test_a_column_added_later(tmp_path: Path) -> None:
