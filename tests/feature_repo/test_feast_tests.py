@@ -73,6 +73,7 @@ KNOWN = {  # asks each row of a window, as only Ray's store answers: here it is 
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1900)
 @pytest.mark.skipif("FEAST_CHECKOUT" not in os.environ, reason="FEAST_CHECKOUT names no checkout of Feast")
 def test_feasts_own_tests() -> None:
     """In the environment of `make feast-tests`."""
