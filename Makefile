@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 BENCH_READY := $(VENV)/.bench-ready
+FEAST_VENV := .venv-feast-tests
+FEAST_READY := $(FEAST_VENV)/.ready
 RANGE ?=
 
 .DEFAULT_GOAL := help
@@ -23,6 +25,14 @@ $(READY): pyproject.toml constraints.txt
 $(BENCH_READY): $(READY)
 	@echo "setting up what the benchmarks compare with"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	@touch $@
+
+# A place of its own: what Feast's tests need is large, and its pytest plug-ins would run in this project's tests too.
+$(FEAST_READY): pyproject.toml constraints.txt
+	@test -x $(FEAST_VENV)/bin/python || $(PYTHON) -m venv $(FEAST_VENV)
+	@echo "setting up $(FEAST_VENV) (once, some minutes)"
+	@$(FEAST_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	@$(FEAST_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --group feast-tests
 	@touch $@
 
 run: $(READY) ## the main job: EXFM_PROJECT=simulated by default, RANGE=first...last for fewer slices
@@ -56,8 +66,8 @@ bench-training: $(BENCH_READY) ## training speed against FuxiCTR and the machine
 bench-gpu: $(READY) ## training and scoring against the machine's limits, on a GPU where there is one
 	@$(BIN)/python -m benchmarks.gpu
 
-feast-tests: $(READY) ## Feast's own offline-store tests: FEAST=path of a checkout
-	@$(BIN)/python -m feature_repo.asof.feast_tests '$(FEAST)'
+feast-tests: $(FEAST_READY) ## Feast's own offline-store tests: FEAST=path of a checkout, ARGS=for pytest
+	@$(FEAST_VENV)/bin/python -m feast_asof.feast_tests '$(FEAST)' $(ARGS)
 
 clean: ## forget all generated state of the default place, and .venv
-	rm -rf data $(VENV)
+	rm -rf data $(VENV) $(FEAST_VENV)

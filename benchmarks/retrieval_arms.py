@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from benchmarks.retrieval_data import SHAPES, Shape
 
 ARMS = ("asof", "stock", "polars", "duckdb")
-OURS = "feature_repo.asof.store.AsofOfflineStore"
+OURS = "feast_asof.store.AsofOfflineStore"
 
 
 def by_polars(folder: Path, shape: Shape) -> pa.Table:

@@ -14,7 +14,7 @@ from feast import FeatureService, FeatureStore
 from feast.feature_view import DUMMY_ENTITY_NAME
 from feast.repo_config import RepoConfig, load_repo_config
 
-from feature_repo.asof.errors import RetrievalError
+from feast_asof.errors import RetrievalError
 from feature_repo.embedded import ONLINE, REGISTRY
 from feature_repo.project_views import objects_of
 from projects.errors import DeclarationError

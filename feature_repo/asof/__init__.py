@@ -1,1 +1,1 @@
-"""A Feast offline store that joins as of a moment, in DuckDB. It knows nothing of teachers and students."""
+"""The former name of the package ``feast_asof``, for configurations that hold it."""

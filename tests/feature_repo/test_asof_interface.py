@@ -19,8 +19,8 @@ from feast.infra.offline_stores.file_source import FileLoggingDestination, Saved
 from feast.on_demand_feature_view import on_demand_feature_view
 from feast.types import Float64, Int64
 
-from feature_repo.asof import answering, monitoring
-from feature_repo.asof.errors import RetrievalError
+from feast_asof import answering, monitoring
+from feast_asof.errors import RetrievalError
 from tests.feature_repo.worlds import HOUR, UTC_US, activity_view, at, make_store, write_history
 
 FEATURES = ["activity:clicks", "activity:rate"]
@@ -231,7 +231,7 @@ SAVING = """
 import sys
 from datetime import date
 from pathlib import Path
-from feature_repo.asof import monitoring
+from feast_asof import monitoring
 for number in range(10):
     row = {"project_id": "p", "feature_name": f"{sys.argv[2]}-{number}", "metric_date": date(2026, 1, 1)}
     monitoring.save_metrics(Path(sys.argv[1]), "feature", [row])

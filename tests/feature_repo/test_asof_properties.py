@@ -13,7 +13,7 @@ from feast import FeatureStore
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from feature_repo.asof import answering
+from feast_asof import answering
 from tests.feature_repo.cases import Case, entity_table, objects, random_case, served, write_rows
 from tests.feature_repo.worlds import make_store
 

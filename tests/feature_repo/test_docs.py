@@ -9,7 +9,7 @@ from projects.state import ROOT
 PAGE = (ROOT / "docs" / "offline_store.md").read_text()
 ALONE = """
 import sys
-for name in ("torch", "dagster", "projects", "exfm_assets", "models"):
+for name in ("torch", "dagster", "projects", "exfm_assets", "models", "feature_repo"):
     sys.modules[name] = None  # whoever imports it fails
 """
 

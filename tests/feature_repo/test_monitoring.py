@@ -15,7 +15,7 @@ from feast.infra.offline_stores.duckdb import DuckDBOfflineStore, _duckdb_catego
 from feast.monitoring.dqm_job_manager import DQMJobManager
 from feast.monitoring.monitoring_utils import FEATURE_METRICS_COLUMNS, MONITORING_PARQUET_FILES
 
-from feature_repo.asof import monitoring
+from feast_asof import monitoring
 from tests.feature_repo.worlds import UTC_US, at, make_store
 
 Metrics = list[dict[str, Any]]

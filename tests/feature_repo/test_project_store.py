@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from feast import FeatureService, FeatureStore
 
-from feature_repo.asof.errors import RetrievalError
+from feast_asof.errors import RetrievalError
 from feature_repo.guards import mask_leaks
 from feature_repo.project_views import check_roles, objects_of
 from feature_repo.store import apply, load_online, open_store, read_inputs, read_supervision

@@ -15,7 +15,7 @@ from feast.types import Float32, Int64, String
 START = datetime(2026, 1, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 UTC_US = pa.timestamp("us", "UTC")
-ASOF = "feature_repo.asof.store.AsofOfflineStore"
+ASOF = "feast_asof.store.AsofOfflineStore"
 HISTORY = pa.schema(
     [
         ("user_id", pa.int64()),
@@ -32,7 +32,7 @@ def at(hours: float) -> datetime:
     return START + hours * HOUR
 
 
-def make_store(folder: Path, views: Sequence[FeatureView], offline: str = ASOF) -> FeatureStore:
+def make_store(folder: Path, views: Sequence[object], offline: str = ASOF, **more: object) -> FeatureStore:
     folder.mkdir(exist_ok=True)
     config = RepoConfig(
         project="tests",
@@ -42,6 +42,7 @@ def make_store(folder: Path, views: Sequence[FeatureView], offline: str = ASOF) 
         materialization={"pull_latest_features": True},
         entity_key_serialization_version=3,
         repo_path=folder,
+        **more,
     )
     store = FeatureStore(config=config)
     entities = [

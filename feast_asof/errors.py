@@ -6,3 +6,7 @@ Belongs here: what it is called. Not here: its wording (each check words its own
 
 class RetrievalError(ValueError):
     """Entity rows, files or a definition that do not fit together: one sentence that names the mend."""
+
+
+class NoFilesError(RetrievalError):
+    """A source has no files yet."""

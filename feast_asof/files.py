@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 from feast.data_format import DeltaFormat, ParquetFormat
 from feast.infra.offline_stores.file_source import FileSource
 
-from feature_repo.asof.errors import RetrievalError
-from feature_repo.asof.places import Found, Place, place_of
+from feast_asof.errors import NoFilesError, RetrievalError
+from feast_asof.places import Found, Place, place_of
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FOOTERS = 20_000  # a year of hourly slices of two views; a footer's summary takes about 4 kB
@@ -53,11 +53,12 @@ def list_files(source: FileSource, path: str, *, view: str) -> tuple[Place, list
         view: who asks, for the error.
 
     Raises:
-        RetrievalError: if there is none, or if a file is not readable parquet.
+        NoFilesError: if there is none.
+        RetrievalError: if a file is not readable parquet.
     """
     place = place_of(path, endpoint=source.s3_endpoint_override or None, credentials=source.resolve_credentials())
     if isinstance(source.file_format, DeltaFormat):
-        from feature_repo.asof.delta import find_in_delta
+        from feast_asof.delta import find_in_delta
 
         found = find_in_delta(source, path, view=view)
     elif source.file_format is None or isinstance(source.file_format, ParquetFormat):
@@ -67,7 +68,7 @@ def list_files(source: FileSource, path: str, *, view: str) -> tuple[Place, list
             f"view {view!r}: its files are {type(source.file_format).__name__}: use ParquetFormat() or DeltaFormat()"
         )
     if not found:
-        raise RetrievalError(
+        raise NoFilesError(
             f"view {view!r}: no parquet file matches its source {path!r}: "
             "materialise what writes it first, or correct the source's path and apply again"
         )

@@ -13,8 +13,8 @@ import duckdb
 import pyarrow as pa
 from feast.repo_config import RepoConfig
 
-from feature_repo.asof.errors import RetrievalError
-from feature_repo.asof.places import Place
+from feast_asof.errors import RetrievalError
+from feast_asof.places import Place
 
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}

@@ -10,8 +10,9 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from feature_repo.asof.files import SourceFile, bare
-from feature_repo.asof.places import Place
+from feast_asof.casting import fit
+from feast_asof.files import SourceFile, bare
+from feast_asof.places import Place
 
 _DAY = 86_400_000_000
 _FAR = 2**62
@@ -23,25 +24,44 @@ def read(
     files: Iterable[SourceFile],
     columns: Sequence[str],
     bounds: Bounds,
+    types: Mapping[str, pa.DataType],
 ) -> pl.DataFrame:
     """The columns of the files, in the order of the files; rows outside the bounds may or may not be among them.
 
     Args:
         bounds: smallest and largest value (timestamps in microseconds) of a column that can matter.
+        types: of columns that are no plain values, where files differ.
     """
     parts = [_read_alike(place, list(alike), columns, bounds) for _, alike in groupby(files, _likeness(columns))]
+    return stacked(parts, types)
+
+
+def stacked(parts: Sequence[pl.DataFrame], types: Mapping[str, pa.DataType]) -> pl.DataFrame:
+    """Frames of the same columns as one, with types that hold all their values."""
     if len(parts) == 1:
         return parts[0]
-    for name in columns:
+    for name in parts[0].columns:
         found = [part.schema[name] for part in parts]
-        if any(dtype != found[0] for dtype in found):
+        if all(dtype == found[0] for dtype in found):
+            continue
+        if name in types:
+            parts = [part.with_columns(_fitted(part[name], types[name])) for part in parts]
+        else:
             parts = [part.with_columns(pl.col(name).cast(_widest(found))) for part in parts]
     return pl.concat(parts)
 
 
+def _fitted(values: pl.Series, dtype: pa.DataType) -> pl.Series:
+    column = pa.chunked_array([values.to_arrow(compat_level=pl.CompatLevel.oldest())])
+    return pl.Series(pl.from_arrow(fit(column, dtype))).alias(values.name)
+
+
 def _likeness(columns: Sequence[str]) -> Callable[[SourceFile], tuple[object, ...]]:
     def likeness(file: SourceFile) -> tuple[object, ...]:
-        return tuple(str(file.types[name]) if name in file.types else (file.partitions[name],) for name in columns)
+        return tuple(
+            str(file.types[name]) if name in file.types else (name in file.partitions, file.partitions.get(name))
+            for name in columns
+        )
 
     return likeness
 
@@ -49,6 +69,8 @@ def _likeness(columns: Sequence[str]) -> Callable[[SourceFile], tuple[object, ..
 def _widest(found: Sequence[pl.DataType]) -> pl.DataType:
     """One type for a column whose files differ: the widest integer, float, or microseconds UTC."""
     kinds = [dtype for dtype in found if dtype != pl.Null]
+    if len(set(kinds)) < 2:
+        return kinds[0] if kinds else pl.Null()
     if all(dtype.is_integer() for dtype in kinds):
         return pl.Int128() if pl.UInt64 in kinds else pl.Int64()
     if all(dtype.is_float() for dtype in kinds):
@@ -68,7 +90,12 @@ def _read_alike(place: Place, files: list[SourceFile], columns: Sequence[str], b
             pq.read_table(bare(file.path), columns=held, filesystem=place.system, partitioning=None) for file in files
         ]
         frame = pl.DataFrame(pl.from_arrow(pa.concat_tables(tables)))
-    constants = [pl.lit(files[0].partitions[name], pl.String).alias(name) for name in columns if name not in held]
+    # A column that neither a file nor its folders have was added later.
+    constants = [
+        pl.lit(files[0].partitions.get(name), pl.String if name in files[0].partitions else pl.Null).alias(name)
+        for name in columns
+        if name not in held
+    ]
     return frame.with_columns(constants).select(columns)
 
 

@@ -4,13 +4,13 @@ Belongs here: what is counted. Not here: which rows (pulling.py), where the resu
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import duckdb
 from feast.monitoring.monitoring_utils import empty_categorical_metric, empty_numeric_metric, opt_float
 
-from feature_repo.asof.rows import quoted
+from feast_asof.rows import quoted
 
 Metric = dict[str, Any]
 _ROWS = "monitored_rows"
@@ -21,6 +21,7 @@ _SQUARABLE = 1e150  # DuckDB refuses the deviation of numbers whose squares are 
 def compute_metrics(
     connection: duckdb.DuckDBPyConnection,
     query: str,
+    columns: Mapping[str, str],
     feature_columns: Sequence[tuple[str, str]],
     histogram_bins: int,
     top_n: int,
@@ -29,11 +30,12 @@ def compute_metrics(
 
     Args:
         query: a SELECT of the features' columns, its rows those to be counted; it is run once.
+        columns: what a feature's column is called in it.
     """
     features = [(name, kind) for name, kind in feature_columns if kind in ("numeric", "categorical")]
     if not features:
         return []
-    values = [f"{_value(quoted(name), kind)} AS v{i}" for i, (name, kind) in enumerate(features)]
+    values = [f"{_value(quoted(columns[name]), kind)} AS v{i}" for i, (name, kind) in enumerate(features)]
     connection.execute(f"CREATE OR REPLACE TEMP TABLE {_ROWS} AS SELECT {', '.join(values)} FROM ({query})")
     try:
         metrics = _summaries(connection, features)

@@ -4,11 +4,10 @@ Belongs here: files that the offline store itself makes. Not here: slices (their
 """
 
 import hashlib
-import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import reduce
-from glob import has_magic
 from pathlib import Path
 from urllib.parse import quote
 
@@ -16,8 +15,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from feature_repo.asof.files import bare
-from feature_repo.asof.places import NULL_PARTITION, Place, place_of
+from feast_asof.casting import fit
+from feast_asof.errors import RetrievalError
+from feast_asof.files import bare
+from feast_asof.places import NULL_PARTITION, Place, place_of
 
 _ROW_GROUP = 1 << 18  # rows: small enough that a question about some of them skips the others
 
@@ -52,15 +53,27 @@ def add_rows(table: pa.Table, source: str, *, endpoint: str | None = None) -> st
     """
     name = f"pushed-{_digest(table)}"
     place = place_of(source, endpoint=endpoint)
-    if has_magic(place.path):
-        place = Place(re.sub(r"\*+", name, place.path), place.system, place.scheme)
+    if place.base is not None:
+        place = place.filled(name)
     elif not place.path.endswith(".parquet"):
         place = place.child(f"{name}.parquet")
     elif place.exists():
         held = pq.read_table(bare(place.path), filesystem=place.system, partitioning=None)
-        table = pa.concat_tables([held, table], promote_options="permissive")
+        table = _below(held, table, place.path)
     write_pieces(iter([table]), place)
     return f"{place.scheme}{place.path}"
+
+
+def _below(held: pa.Table, added: pa.Table, path: str) -> pa.Table:
+    """Both tables' rows, of a column with two types in one that holds both."""
+    for place, name in enumerate(held.column_names):
+        if name in added.column_names and held.schema.field(name).type != added.schema.field(name).type:
+            with suppress(pa.ArrowException):
+                held = held.set_column(place, name, fit(held[name], added.schema.field(name).type))
+    try:
+        return pa.concat_tables([held, added], promote_options="permissive")
+    except pa.ArrowException as error:
+        raise RetrievalError(f"file {path!r}: rows can't be added ({error}): write them with its types") from None
 
 
 def add_logs(table: pa.Table, source: str, partition_by: Sequence[str], *, endpoint: str | None = None) -> None:

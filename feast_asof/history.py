@@ -16,13 +16,13 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
-from feature_repo.asof.errors import RetrievalError
-from feature_repo.asof.files import SourceFile, meeting
-from feature_repo.asof.keys import NONE, Coder, Codes, coder_for
-from feature_repo.asof.plan import Plan
-from feature_repo.asof.reading import Bounds, read
-from feature_repo.asof.rows import Clock, first_line
-from feature_repo.asof.types import INT, family
+from feast_asof.errors import RetrievalError
+from feast_asof.files import SourceFile, meeting
+from feast_asof.keys import NONE, Coder, Codes, coder_for
+from feast_asof.plan import Plan
+from feast_asof.reading import Bounds, read, stacked
+from feast_asof.rows import Clock, first_line
+from feast_asof.types import INT, family
 
 Moments = npt.NDArray[np.int64]
 _NEVER = np.iinfo(np.int64).min
@@ -163,7 +163,7 @@ class Found:
         return Found(asking, about, written, history.frame[served], places)
 
 
-def newest_of(turns: Sequence[Found], rows: int) -> tuple[pl.DataFrame, pl.Series]:
+def newest_of(plan: Plan, turns: Sequence[Found], rows: int) -> tuple[pl.DataFrame, pl.Series]:
     """Of all turns' answers the one with the greatest (t, c); of equal ones the last.
 
     That is right whatever the turns hold: the answer is the greatest (t, c) of all rows known at the clock.
@@ -181,12 +181,12 @@ def newest_of(turns: Sequence[Found], rows: int) -> tuple[pl.DataFrame, pl.Serie
         place[asking] = turn.places[newer] + height
         height += turn.frame.height
     places = pl.Series(place)
-    return pl.concat([turn.frame for turn in turns]), places.set(places < 0, None)
+    return stacked([turn.frame for turn in turns], plan.common), places.set(places < 0, None)
 
 
 def _read(plan: Plan, files: Sequence[SourceFile], columns: Sequence[str], bounds: Bounds) -> pl.DataFrame:
     try:
-        return read(plan.source.place, files, columns, bounds)
+        return read(plan.source.place, files, columns, bounds, plan.common)
     except (pl.exceptions.PolarsError, pa.ArrowException, OSError) as error:
         raise RetrievalError(
             f"view {plan.view!r}: its files can't be read ({first_line(error)}): write the damaged or missing one again"

@@ -15,14 +15,15 @@ import polars as pl
 import pyarrow as pa
 from feast import FeatureView
 
-from feature_repo.asof.connection import WHOLE, Engine, Session, pieces_of, register_places
-from feature_repo.asof.errors import RetrievalError
-from feature_repo.asof.files import SourceFile
-from feature_repo.asof.history import Found, files_for, newest_of, prepare
-from feature_repo.asof.plan import Feature, Plan, plan_view
-from feature_repo.asof.rows import EVENT_TIMESTAMP, Clock, EntityRows, Rows, first_line, load_rows
-from feature_repo.asof.sql import CLOCK, ROW, ROWS, join_query, keys_query, rows_query
-from feature_repo.asof.types import width
+from feast_asof.casting import fit
+from feast_asof.connection import WHOLE, Engine, Session, pieces_of, register_places
+from feast_asof.errors import RetrievalError
+from feast_asof.files import SourceFile
+from feast_asof.history import Found, files_for, newest_of, prepare
+from feast_asof.plan import Feature, Plan, plan_view
+from feast_asof.rows import EVENT_TIMESTAMP, Clock, EntityRows, Rows, first_line, load_rows
+from feast_asof.sql import ROWS, join_query, keys_query, rows_query
+from feast_asof.types import MOMENT, width
 
 _ARRANGING = 3  # a history takes about so many times its columns' size while it is being arranged
 _TURN = 1 << 17  # rows of a history that are worth arranging by themselves
@@ -54,7 +55,7 @@ class Question:
             RetrievalError: if rows, files and definitions do not fit.
         """
         rows = self.load(session, stream=size != WHOLE)
-        plans = self._plans(rows.types)
+        plans = self._plans(rows.said)
         clock = rows.measure(key.entity for plan in plans for key in plan.keys)
         _refuse_taken(rows, plans)
         if clock is None:
@@ -82,9 +83,6 @@ class Question:
 
 
 def _refuse_taken(rows: Rows, plans: Sequence[Plan]) -> None:
-    taken = sorted({ROW, CLOCK} & set(rows.types))
-    if taken:
-        raise RetrievalError(f"entity rows: the column names {taken} are taken: rename yours")
     names = [feature.name for plan in plans for feature in plan.features]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
@@ -163,7 +161,7 @@ def _serve_in_turns(
     for i, plan in enumerate(plans):
         results = [future.result() for future in tasks[i]]
         if len(results) > 1:
-            served.append(_columns(plan, *newest_of(results, piece.num_rows)))
+            served.append(_columns(plan, *newest_of(plan, results, piece.num_rows)))
         else:
             served.append(results[0])
     return served
@@ -205,30 +203,50 @@ def _columns(plan: Plan, frame: pl.DataFrame, places: pl.Series) -> list[pa.Chun
 def _column(values: pl.Series, feature: Feature, view: str) -> pa.ChunkedArray:
     try:
         column = values.to_arrow(compat_level=pl.CompatLevel.oldest())
-        column = column if column.type == feature.dtype else _cast(column, feature.dtype)
+        if column.type != feature.dtype:
+            column = _cast(column, feature)
     except (pa.ArrowException, pl.exceptions.PolarsError) as error:
         raise RetrievalError(
             f"view {view!r}: feature {feature.source!r} does not fit its declared type ({error}): declare a wider one"
         ) from None
-    return pa.chunked_array([column], type=feature.dtype)
+    return column if isinstance(column, pa.ChunkedArray) else pa.chunked_array([column], type=feature.dtype)
 
 
-def _cast(column: pa.Array, dtype: pa.DataType) -> pa.Array:
+def _cast(column: pa.Array, feature: Feature) -> pa.Array | pa.ChunkedArray:
+    if feature.sql_type is None:
+        return fit(pa.chunked_array([column]), feature.dtype)
     if pa.types.is_date(column.type):
         column = column.cast(pa.timestamp("us"))
-    return column.cast(dtype, safe=not pa.types.is_timestamp(dtype))
+    return column.cast(feature.dtype, safe=not pa.types.is_timestamp(feature.dtype))
+
+
+def _as_in_memory(piece: pa.Table, schema: pa.Schema) -> pa.Table:
+    """DuckDB's columns with the names and types that the other engine gives."""
+    columns = []
+    for column, field in zip(piece.columns, schema, strict=True):
+        try:
+            columns.append(fit(column, field.type))
+        except pa.ArrowException:  # what DuckDB knows better, such as the answer of an SQL query, stays as it is
+            columns.append(column)
+    return pa.Table.from_arrays(columns, names=schema.names)
 
 
 def _in_duckdb(rows: Rows, plans: Sequence[Plan], clock: Clock, size: int, *, cutoff: bool) -> Iterator[pa.Table]:
     connection = rows.session.connection
     register_places(connection, (plan.source.place for plan in plans))
-    relation = rows.source
+    relation, names = rows.source, list(rows.types)
     if isinstance(relation, pa.Table):
-        connection.register("asof_table", relation)
+        # DuckDB knows no names that differ in case alone: within it, columns have numbers.
+        names = [f"given{i}" for i in range(relation.num_columns)]
+        connection.register("asof_table", relation.rename_columns(names))
         relation = "asof_table"
+    given = {name: MOMENT if name == rows.clock else dtype for name, dtype in rows.types.items()}
+    features = {feature.name: feature.dtype for plan in plans for feature in plan.features}
+    schema = pa.schema([*given.items(), *features.items()])
     try:
-        connection.execute(f"CREATE TEMP TABLE {ROWS} AS {rows_query(relation, rows.clock, rows.types[rows.clock])}")
+        connection.execute(f"CREATE TEMP TABLE {ROWS} AS {rows_query(relation, names, rows)}")
         answer = connection.sql(join_query(plans, list(rows.types), clock, cutoff=cutoff))
-        yield from pieces_of(answer, size)
+        for piece in pieces_of(answer, size):
+            yield _as_in_memory(piece, schema)
     except duckdb.Error as error:
         raise RetrievalError(f"entity rows and views: DuckDB refused the join: {first_line(error)}") from None

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from glob import glob, has_magic
+from glob import escape, glob, has_magic
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -18,7 +18,7 @@ from urllib.parse import unquote
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-from feature_repo.asof.errors import RetrievalError
+from feast_asof.errors import RetrievalError
 
 _HIVE = re.compile(r"^([^=/]+)=([^/]*)$")
 _STALE = 3600.0  # seconds: a writer at work touches its file more often
@@ -36,11 +36,15 @@ class Found:
 
 @dataclass(frozen=True)
 class Place:
-    """A file, folder or glob. ``system`` is ``None`` on this machine, and then ``path`` a path of it."""
+    """A file, folder or glob. ``system`` is ``None`` on this machine, and then ``path`` a path of it.
+
+    ``base`` lies above every file of a glob, and only of one; it exists, so what looks like a pattern in it is a name.
+    """
 
     path: str
     system: pafs.FileSystem | None = None
     scheme: str = ""
+    base: str | None = None
 
     def find(self) -> list[Found]:
         """Files in the order of their paths.
@@ -49,27 +53,29 @@ class Place:
         """
         return sorted(self._local() if self.system is None else self._remote(), key=lambda one: one.path)
 
-    @property
-    def _base(self) -> str:
-        """What lies above every file that can be found."""
-        return re.split(r"[*?\[]", self.path)[0].rpartition("/")[0] if has_magic(self.path) else self.path
+    def filled(self, name: str) -> "Place":
+        """A glob's file whose wildcards stand for ``name``."""
+        assert self.base is not None
+        path = self.base + re.sub(r"\*+", name, self.path[len(self.base) :])
+        return Place(path, self.system, self.scheme)
 
     def _local(self) -> Iterator[Found]:
         folder = Path(self.path)
-        if has_magic(self.path):
-            paths = [Path(path) for path in glob(self.path, recursive=True)]
+        if self.base is not None:
+            pattern = escape(self.base) + self.path[len(self.base) :]
+            paths = [Path(path) for path in glob(pattern, recursive=True)]
         else:
             paths = list(folder.rglob("*.parquet")) if folder.is_dir() else [folder]
         for path in paths:
-            parts = _below(str(path), self._base)
+            parts = _below(str(path), self.path if self.base is None else self.base)
             if path.is_file() and not any(map(_hidden, parts)):
                 seen = path.stat()
                 yield Found(str(path), (seen.st_ino, seen.st_mtime_ns, seen.st_size), _partitions(parts))
 
     def _remote(self) -> Iterator[Found]:
         assert self.system is not None
-        wanted = _glob_pattern(self.path) if has_magic(self.path) else None
-        base = self._base
+        base = self.path if self.base is None else self.base
+        wanted = None if self.base is None else _glob_pattern(base, self.path[len(base) :])
         info = self.system.get_file_info(base)
         if info.type == pafs.FileType.File:
             infos = [info]
@@ -108,7 +114,7 @@ class Place:
         path = Path(self.path)
         path.parent.mkdir(parents=True, exist_ok=True)
         aside = path.with_name(f".{path.name}.{os.getpid()}.aside")
-        for left in path.parent.glob(f".{path.name}.*.aside"):
+        for left in path.parent.glob(f".{escape(path.name)}.*.aside"):
             if time.time() - left.stat().st_mtime > _STALE:  # its writer was killed
                 left.unlink(missing_ok=True)
         try:
@@ -146,19 +152,33 @@ def place_of(path: str, *, endpoint: str | None = None, credentials: Mapping[str
         RetrievalError: if there is no file system for the URI.
     """
     scheme, mark, rest = path.partition("://")
-    if not mark:
-        return Place(path)
-    if scheme == "file":
-        return Place(rest)
+    if not mark or scheme == "file":
+        return _placed(rest if mark else path, None, "")
     if scheme in ("s3", "s3a"):
-        return Place(rest, _s3(endpoint, credentials or {}), "s3://")
+        return _placed(rest, _s3(endpoint, credentials or {}), "s3://")
     try:
         system, inner = pafs.FileSystem.from_uri(path)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise RetrievalError(
             f"path {path!r}: no file system for {scheme!r} ({error}): use a local or s3:// path"
         ) from None
-    return Place(inner, system, f"{scheme}://")
+    return _placed(inner, system, f"{scheme}://")
+
+
+def _placed(path: str, system: pafs.FileSystem | None, scheme: str) -> Place:
+    """A place; of a path with wildcards, those that are in names of what is there are no wildcards."""
+    place = Place(path, system, scheme)
+    if not has_magic(path) or place.exists():
+        return place
+    parts = path.split("/")
+    known = next(end for end in range(len(parts) - 1, -1, -1) if _is_there("/".join(parts[:end]), system))
+    first = next((end for end in range(known, len(parts)) if has_magic(parts[end])), None)
+    return place if first is None else Place(path, system, scheme, "/".join(parts[:first]))
+
+
+def _is_there(path: str, system: pafs.FileSystem | None) -> bool:
+    """Does a folder exist, or has its name no wildcards?"""
+    return not has_magic(path) or Place(path, system).exists()
 
 
 def _s3(endpoint: str | None, credentials: Mapping[str, str]) -> pafs.FileSystem:
@@ -191,10 +211,11 @@ def _partitions(parts: Sequence[str]) -> tuple[tuple[str, str | None], ...]:
     return tuple((name, None if value == NULL_PARTITION else value) for name, value in pairs)
 
 
-def _glob_pattern(path: str) -> re.Pattern[str]:
-    """A glob as a pattern over whole paths: ``*`` stays within a folder, ``**`` does not."""
+def _glob_pattern(base: str, path: str) -> re.Pattern[str]:
+    """A glob below ``base`` as a pattern over whole paths: ``*`` stays within a folder, ``**`` does not."""
     parts = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
     tokens = re.split(r"(\*\*/|\*\*|\*|\?|\[[^\]]*\])", path)
     return re.compile(
-        "".join(parts.get(t, t if t.startswith("[") and t.endswith("]") else re.escape(t)) for t in tokens)
+        re.escape(base)
+        + "".join(parts.get(t, t if t.startswith("[") and t.endswith("]") else re.escape(t)) for t in tokens)
     )

@@ -19,8 +19,8 @@ from feast.monitoring.monitoring_utils import (
     normalize_monitoring_row,
 )
 
-from feature_repo.asof.types import MOMENT
-from feature_repo.asof.write import write_parquet
+from feast_asof.types import MOMENT
+from feast_asof.write import write_parquet
 
 Row = dict[str, Any]
 _DATES, _MOMENTS = {"metric_date"}, {"computed_at", "max_event_timestamp", "started_at", "completed_at"}

@@ -11,8 +11,8 @@ from typing import Literal
 import pyarrow as pa
 from feast.infra.offline_stores.file_source import FileSource
 
-from feature_repo.asof.errors import RetrievalError
-from feature_repo.asof.places import Found
+from feast_asof.errors import NoFilesError, RetrievalError
+from feast_asof.places import Found
 
 Mode = Literal["append", "overwrite"]
 _REWRITING = {"deletionVectors", "columnMapping"}  # with these, a file alone does not say what its rows are
@@ -35,7 +35,7 @@ def find_in_delta(source: FileSource, path: str, *, view: str) -> list[Found]:
         options = options_of(source.resolve_credentials() or {}, source.s3_endpoint_override)
         table = DeltaTable(path, storage_options=options)
     except (DeltaError, OSError) as error:
-        raise RetrievalError(f"view {view!r}: no Delta table at {path!r} ({error}): write it first") from None
+        raise NoFilesError(f"view {view!r}: no Delta table at {path!r} ({error}): write it first") from None
     hidden = _REWRITING & set(table.protocol().reader_features or [])
     if hidden:
         raise RetrievalError(

@@ -12,10 +12,10 @@ from feast.infra.offline_stores.offline_store import OfflineStore
 from feast.monitoring.monitoring_utils import MONITORING_DIR
 from feast.repo_config import RepoConfig
 
-from feature_repo.asof import monitoring
-from feature_repo.asof.connection import WHOLE, Session, engine_of
-from feature_repo.asof.pulling import Pull
-from feature_repo.asof.statistics import compute_metrics
+from feast_asof import monitoring
+from feast_asof.connection import WHOLE, Session, engine_of
+from feast_asof.pulling import Pull
+from feast_asof.statistics import compute_metrics
 
 _BASELINE_COLUMNS = ("feature_view_name", "feature_name", "data_source_type")
 
@@ -36,17 +36,19 @@ class MonitoredStore(OfflineStore):  # type: ignore[misc]  # Feast ships no type
     ) -> list[dict[str, Any]]:
         """Statistics of each feature over the rows with a timestamp in [start_date, end_date], in Feast's form."""
         names = list(dict.fromkeys(name for name, _ in feature_columns))
-        pull = Pull(config, data_source, [], names, timestamp_field, None, start_date, end_date, latest=False)
+        window = (start_date, end_date)
+        pull = Pull(config, data_source, [], names, timestamp_field, None, *window, latest=False, whole=False)
         with Session(engine_of(config)) as session:
-            query = pull.query(session.connection)
-            return compute_metrics(session.connection, query, feature_columns, histogram_bins, top_n)
+            query, names = pull.query(session.connection)
+            columns = dict(zip(names, session.connection.sql(query).columns, strict=True))
+            return compute_metrics(session.connection, query, columns, feature_columns, histogram_bins, top_n)
 
     @staticmethod
     def get_monitoring_max_timestamp(
         config: RepoConfig, data_source: DataSource, timestamp_field: str
     ) -> datetime | None:
         """The newest timestamp of a source; ``None`` if it has no rows."""
-        pull = Pull(config, data_source, [], [], timestamp_field, None, None, None, latest=True)
+        pull = Pull(config, data_source, [], [], timestamp_field, None, None, None, latest=True, whole=False)
         with Session(engine_of(config)) as session:
             newest = next(pull.pieces(session, WHOLE))[timestamp_field].to_pylist()
         return newest[0] if newest else None

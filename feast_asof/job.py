@@ -17,12 +17,12 @@ from feast.data_format import DeltaFormat
 from feast.errors import SavedDatasetLocationAlreadyExists
 from feast.infra.offline_stores.file_source import FileSource, SavedDatasetFileStorage
 from feast.infra.offline_stores.offline_store import RetrievalJob, RetrievalMetadata
-from feast.saved_dataset import SavedDatasetStorage
+from feast.saved_dataset import SavedDatasetStorage, ValidationReference
 
-from feature_repo.asof.connection import WHOLE, Engine, Session
-from feature_repo.asof.errors import RetrievalError
-from feature_repo.asof.places import place_of
-from feature_repo.asof.write import write_pieces
+from feast_asof.connection import WHOLE, Engine, Session
+from feast_asof.errors import RetrievalError
+from feast_asof.places import place_of
+from feast_asof.write import write_pieces
 
 Pieces = Callable[[Session, int], Iterator[pa.Table]]
 PIECE = 1 << 18  # rows to a piece of a streamed answer
@@ -73,7 +73,13 @@ class AsofRetrievalJob(RetrievalJob):  # type: ignore[misc]  # Feast ships no ty
             return self._fit_for_on_demand(pa.concat_tables(self._pieces(session, WHOLE)))
 
     def _to_df_internal(self, timeout: int | None = None) -> pd.DataFrame:
-        return self._to_arrow_internal(timeout).to_pandas()
+        return as_pandas(self._to_arrow_internal(timeout))
+
+    def to_df(
+        self, validation_reference: ValidationReference | None = None, timeout: int | None = None
+    ) -> pd.DataFrame:
+        """The answer as a pandas frame, on-demand views included; integers beside a null keep their digits."""
+        return as_pandas(self.to_arrow(validation_reference=validation_reference, timeout=timeout))
 
     def to_polars(self) -> pl.DataFrame:
         """The answer as a polars frame, on-demand views included."""
@@ -171,7 +177,7 @@ class AsofRetrievalJob(RetrievalJob):  # type: ignore[misc]  # Feast ships no ty
         if place.exists() and not allow_overwrite:
             raise SavedDatasetLocationAlreadyExists(location=path)
         if isinstance(options.file_format, DeltaFormat):
-            from feature_repo.asof.delta import overwrite
+            from feast_asof.delta import overwrite
 
             overwrite(path, self.to_arrow_batches(timeout=timeout), options.s3_endpoint_override)
             return
@@ -182,6 +188,22 @@ class AsofRetrievalJob(RetrievalJob):  # type: ignore[misc]  # Feast ships no ty
         for file in held:  # what another store left in the folder
             if not file.path.endswith("/data.parquet"):
                 place.remove(file.path)
+
+
+def as_pandas(table: pa.Table) -> pd.DataFrame:
+    """A table as a frame in which integers keep their digits.
+
+    A column of 64 bits with a null gets a nullable type; narrower ones become floats, as ever, which hold them exactly.
+    """
+    frame = table.to_pandas()
+    for name in table.column_names:
+        dtype = table.schema.field(name).type
+        if pa.types.is_nested(dtype):  # elements beside a null would be rounded too
+            frame[name] = table[name].to_pandas(integer_object_nulls=True)
+        elif dtype in (pa.int64(), pa.uint64()) and table[name].null_count:
+            nullable = pd.api.types.pandas_dtype(str(dtype).replace("i", "I").replace("u", "U"))
+            frame[name] = table[name].to_pandas(types_mapper={dtype: nullable}.get)
+    return frame
 
 
 class _Piece(AsofRetrievalJob):

@@ -14,10 +14,12 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
-from feature_repo.asof.connection import Session
-from feature_repo.asof.errors import RetrievalError
-from feature_repo.asof.types import INT, MOMENT, TIMESTAMP, family
+from feast_asof.casting import decoded
+from feast_asof.connection import Session
+from feast_asof.errors import RetrievalError
+from feast_asof.types import INT, MOMENT, TIMESTAMP, family
 
 EntityRows: TypeAlias = pd.DataFrame | pa.Table | pl.DataFrame | pl.LazyFrame | str | Path
 EVENT_TIMESTAMP = "event_timestamp"
@@ -48,6 +50,13 @@ class Rows:
     source: pa.Table | str
     session: Session
 
+    @property
+    def said(self) -> Mapping[str, pa.DataType]:
+        """The types, for checks. Without rows a float says nothing: it is what pandas makes of no values."""
+        if isinstance(self.source, str) or self.source.num_rows:
+            return self.types
+        return {name: pa.null() if dtype == pa.float64() else dtype for name, dtype in self.types.items()}
+
     def measure(self, keys: Iterable[str]) -> Clock | None:
         """What the rows span in time and in each integer key; ``None`` if no row has a timestamp."""
         names = sorted(key for key in set(keys) if family(self.types[key]) == INT)
@@ -57,7 +66,7 @@ class Rows:
             [found] = self.session.connection.execute(f"SELECT {', '.join(ends)} FROM {self.source}").fetchall()
             pairs = list(zip(found[::2], found[1::2], strict=True))
         else:
-            spans = (pc.min_max(self.source[name]) for name in names)
+            spans = (pc.min_max(decoded(self.source[name])) for name in names)
             moments = pc.min_max(self.source[self.clock].cast(pa.int64()))
             pairs = [(one["min"].as_py(), one["max"].as_py()) for one in (moments, *spans)]
         first, last = pairs[0]
@@ -95,12 +104,21 @@ def load_rows(session: Session, given: EntityRows, *, stream: bool) -> Rows:
     Raises:
         RetrievalError: if there is no timestamp column, or more than one and none is called ``event_timestamp``.
     """
-    table = _query(session.connection, given, stream=stream) if isinstance(given, str | Path) else _table(given)
+    table = _query(session.connection, given, stream=stream) if isinstance(given, str | Path) else _typed(_table(given))
     if isinstance(table, str):
         empty = session.connection.sql(f"FROM {table} LIMIT 0").to_arrow_table()
         return Rows(_types(empty), _clock_column(_types(empty)), table, session)
     clock = _clock_column(_types(table))
     return Rows(_types(table), clock, _with_clock(table, clock), session)
+
+
+def _typed(table: pa.Table) -> pa.Table:
+    """A frame without rows often has no types either: then its clock is one."""
+    if table.num_rows or EVENT_TIMESTAMP not in table.column_names:
+        return table
+    place = table.column_names.index(EVENT_TIMESTAMP)
+    clock = table.schema.field(place).type
+    return table if family(clock) == TIMESTAMP else table.set_column(place, EVENT_TIMESTAMP, pa.nulls(0, MOMENT))
 
 
 def _types(table: pa.Table) -> dict[str, pa.DataType]:
@@ -138,6 +156,8 @@ def _query(connection: duckdb.DuckDBPyConnection, given: str | Path, *, stream: 
     """Run a SELECT, or read a path; streamed, a file stays where it is and an answer goes to a table that may spill."""
     query = _as_query(given)
     try:
+        if query.startswith(_READING):
+            _refuse_alike(connection, query, given)
         if not stream:
             return connection.sql(query).to_arrow_table()
         # An answer is read twice (what it spans, then its rows), and a query need not give the same rows twice.
@@ -148,6 +168,19 @@ def _query(connection: duckdb.DuckDBPyConnection, given: str | Path, *, stream: 
     return _GIVEN
 
 
+def _refuse_alike(connection: duckdb.DuckDBPyConnection, query: str, given: str | Path) -> None:
+    """DuckDB would rename a file's columns whose names differ in case alone."""
+    found = connection.execute(query.replace(_READING, "SELECT file FROM glob", 1).split(", hive")[0] + ") LIMIT 1")
+    files = found.fetchall()
+    names = pq.read_schema(files[0][0]).names if files else []
+    alike = sorted(name for name in names if [other.lower() for other in names].count(name.lower()) > 1)
+    if alike:
+        raise RetrievalError(
+            f"entity rows: columns {alike} of {str(given)!r} differ in case alone, which SQL can't tell apart: "
+            "read the file, and pass the table"
+        )
+
+
 def first_line(error: Exception) -> str:
     """What an engine's error says, without the query that it repeats."""
     return str(error).strip().splitlines()[0]
@@ -156,6 +189,16 @@ def first_line(error: Exception) -> str:
 def quoted(name: str) -> str:
     """An SQL identifier."""
     return '"' + name.replace('"', '""') + '"'
+
+
+def text(value: str) -> str:
+    """An SQL string."""
+    return "'" + value.replace("'", "''") + "'"
+
+
+def literal(path: str) -> str:
+    """The path of one file for a DuckDB function, which takes ``*``, ``?`` and ``[`` for a pattern."""
+    return re.sub(r"([*?\[])", r"[\1]", path)
 
 
 def is_fine(dtype: pa.DataType) -> bool:
@@ -174,12 +217,12 @@ def _as_query(given: str | Path) -> str:
     """The SELECT itself, or one that reads a parquet path (a text without blanks, or a Path)."""
     if isinstance(given, str) and re.search(r"\s", given.strip()):
         return given.strip().rstrip(";")
-    path = str(given).strip().replace("'", "''")
+    path = str(given).strip()
     if "://" in path:
         raise RetrievalError(f"entity rows: path {path!r} is not on this machine: read it, and pass the table")
-    if Path(str(given)).is_dir():
-        path = f"{path.rstrip('/')}/**/*.parquet"
-    return f"{_READING}('{path}', hive_partitioning = false)"
+    if Path(path).exists():
+        path = literal(path) + ("/**/*.parquet" if Path(path).is_dir() else "")
+    return f"{_READING}({text(path)}, hive_partitioning = false)"
 
 
 def _with_clock(table: pa.Table, clock: str) -> pa.Table:
