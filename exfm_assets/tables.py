@@ -82,7 +82,7 @@ class SliceTable:
         columns = self._schema(first)
         for piece in others:
             self._check_same(first, columns, piece, self._schema(piece))
-        return pl.concat([pl.scan_parquet(self.path(piece), hive_partitioning=False) for piece in listed])
+        return pl.concat([pl.scan_parquet(self.path(piece), hive_partitioning=False, glob=False) for piece in listed])
 
     def read(self, pieces: Iterable[Slice], columns: Sequence[str] | None = None) -> pl.DataFrame:
         """The slices one after the other.
@@ -99,7 +99,7 @@ class SliceTable:
         return pl.concat([self._collect(piece, columns) for piece in listed])
 
     def _collect(self, piece: Slice, columns: Sequence[str] | None) -> pl.DataFrame:
-        frame = pl.scan_parquet(self.path(piece), hive_partitioning=False)
+        frame = pl.scan_parquet(self.path(piece), hive_partitioning=False, glob=False)
         try:
             return (frame if columns is None else frame.select(columns)).collect()
         except UNREADABLE as error:
@@ -126,7 +126,7 @@ class SliceTable:
     def _schema(self, piece: Slice) -> dict[str, pl.DataType]:
         self._check(piece)
         try:
-            return dict(pl.read_parquet_schema(self.path(piece)))
+            return dict(pl.scan_parquet(self.path(piece), hive_partitioning=False, glob=False).collect_schema())
         except UNREADABLE as error:
             raise self._damaged(piece) from error
 
