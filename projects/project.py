@@ -6,7 +6,7 @@ Belongs here: the whole, and what must fit between its parts. Not here: loading 
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import Field, dataclass, fields, is_dataclass
 from datetime import timedelta
 
 from projects.errors import DeclarationError, at_least, choose_from, identifier, unique
@@ -240,7 +240,7 @@ def digest(*parts: object) -> str:
 
 def _plain(part: object) -> object:
     if is_dataclass(part) and not isinstance(part, type):
-        named = {f.name: _plain(getattr(part, f.name)) for f in fields(part) if f.init}
+        named = {f.name: _plain(getattr(part, f.name)) for f in fields(part) if f.init and not _as_before(part, f)}
         return {"type": type(part).__name__, **named}
     if isinstance(part, dict):
         return {str(key): _plain(value) for key, value in part.items()}
@@ -249,3 +249,8 @@ def _plain(part: object) -> object:
     if isinstance(part, timedelta):
         return part.total_seconds()
     return part if isinstance(part, str | int | float | bool | type(None)) else str(part)
+
+
+def _as_before(part: object, declared: Field[object]) -> bool:
+    """A field that came later (``metadata={"since": ...}``), left at its default: the digest is as it was without."""
+    return "since" in declared.metadata and getattr(part, declared.name) == declared.default

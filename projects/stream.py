@@ -78,6 +78,7 @@ class Stream:
         context: further categorical columns of the impressions.
         calendar: any of ``hour_of_day``, ``day_of_week``, derived from ``event_timestamp``.
         tasks: what is predicted.
+        quarantine_limit: share of a table's rows, in (0, 1], of which a run may quarantine more only by stopping.
     """
 
     first_slice: datetime
@@ -92,6 +93,7 @@ class Stream:
     lateness: timedelta = timedelta(0)
     context: tuple[Column, ...] = ()
     calendar: tuple[str, ...] = ()
+    quarantine_limit: float = field(default=0.5, metadata={"since": "0.2"})
     _by_name: dict[str, Task] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -114,6 +116,10 @@ class Stream:
             choose_from("Stream.calendar", derived, CALENDAR, what="calendar column")
         if self.lateness < timedelta(0):
             raise DeclarationError(f"Stream.lateness: {self.lateness} is negative: use zero or more")
+        if not 0 < self.quarantine_limit <= 1:
+            raise DeclarationError(
+                f"Stream.quarantine_limit: {self.quarantine_limit!r} is not a share of rows: use one in (0, 1]"
+            )
         self._by_name.update({task.name: task for task in self.tasks})
 
     def _check_slices(self) -> None:
@@ -199,6 +205,24 @@ class Stream:
         while (piece := self.slice_at(index)).start < last:
             yield piece
             index += 1
+
+    @property
+    def all_slices(self) -> list[Slice] | None:
+        """Every slice of a closed log, oldest first; ``None`` while it grows."""
+        return None if self.until is None else list(self.slices(self.first_slice, self.until))
+
+    def slices_between(self, first: str, last: str) -> list[Slice]:
+        """The slices from one key to another, both included, oldest first.
+
+        Raises:
+            DeclarationError: if a key names no slice, or the last is before the first.
+        """
+        start, end = self.slice_of(first), self.slice_of(last)
+        if end.start < start.start:
+            raise DeclarationError(
+                f"range: {first}...{last} ends before it begins, so it holds no slice: write {last}...{first}"
+            )
+        return list(self.slices(start.start, end.end))
 
     def closes(self, piece: Slice, now: datetime) -> datetime:
         """``as_of`` of a slice's labels: when its last window closes, or how far the log is known if that is sooner."""
