@@ -15,6 +15,7 @@ import polars as pl
 
 from projects.aside import aside_of
 from projects.stream import Slice, Stream
+from projects.writing import refusal, unwritable
 
 PART = "part.parquet"
 UNREADABLE = (pl.exceptions.ComputeError, pl.exceptions.InvalidOperationError)  # what a damaged footer or page raises
@@ -28,14 +29,26 @@ def write_parquet(frame: pl.DataFrame, path: Path) -> None:
     """Write a frame so that ``path`` holds either what it held before or all of the frame.
 
     The name of the unfinished file ends in neither ``.parquet`` nor anything else that a reader globs.
+
+    Raises:
+        DataError: if the system refuses to write (no room, read-only, no permission).
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = aside_of(path)
-    with aside.open("wb") as file:
-        frame.write_parquet(file, compression="zstd", statistics=True)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside = aside_of(path)
+        try:
+            with aside.open("wb") as file:
+                frame.write_parquet(file, compression="zstd", statistics=True)
+                file.flush()
+                os.fsync(file.fileno())
+            aside.replace(path)
+        finally:
+            aside.unlink(missing_ok=True)
+    except (OSError, pl.exceptions.ComputeError) as error:
+        refused = refusal(error)
+        if refused is None:
+            raise
+        raise DataError(unwritable(path, refused)) from error
 
 
 @dataclass(frozen=True)
