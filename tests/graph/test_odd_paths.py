@@ -1,0 +1,45 @@
+"""The main job in a folder with a name of all kinds of characters: the same answers, and nothing lies outside."""
+
+import os
+from pathlib import Path
+
+import polars as pl
+
+from exfm_assets.show_predictions import _predictions
+from projects.project import digest
+from tests.conftest import Ran
+from tests.feature_repo.test_registry import ODD
+from tests.graph.runs import left_by, run
+from tests.tiny import tiny_workspace
+
+
+def test_a_folder_of_any_name_holds_the_same_state(ran: Ran, tmp_path: Path) -> None:
+    name = f"{ODD}[x]*"
+    (tmp_path / name.replace("?", "x").replace("*", "x")).mkdir()  # what the name would match as a pattern
+    beside = sorted(os.listdir(tmp_path))
+    work = tiny_workspace(tmp_path / name)
+    assert run(work).success
+    assert sorted(os.listdir(tmp_path)) == sorted([*beside, name])
+    assert left_by(work) == left_by(ran.work)
+    shown = _predictions(work, None, None, 5)
+    assert shown["impression_id"].len() == 5 and shown.null_count().sum_horizontal().item() == 0
+    assert shown.drop("checkpoint").equals(_predictions(ran.work, None, None, 5).drop("checkpoint"))
+
+
+def test_a_missing_context_id_goes_through_all_of_it(tmp_path: Path) -> None:
+    """Models learn and are judged on rows without a device, and Feast joins them."""
+    work = tiny_workspace(tmp_path)
+    assert run(work, select='key:"simulated_log"').success
+    for path in (work.state.log / "impressions").rglob("*.parquet"):
+        frame = pl.read_parquet(path, hive_partitioning=False)
+        missing = pl.col("impression_id") % 7 == 0
+        frame.with_columns(device=pl.when(~missing).then("device")).write_parquet(path)
+    assert digest(work.project.stream) == "a1b51b1c19cc"
+    assert run(work, select='not group:"studies" and not key:"simulated_log"').success
+    held = work.table("logged_inputs").read(list(work.project.stream.slices(*_all(work))), columns=["device"])
+    assert held["device"].null_count() > 0
+
+
+def _all(work):  # type: ignore[no-untyped-def]
+    stream = work.project.stream
+    return stream.first_slice, stream.until
