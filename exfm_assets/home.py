@@ -14,7 +14,8 @@ from projects.state import ROOT, state_root
 from projects.writing import write_text
 
 COMMITTED = ROOT / "dagster_home"
-_CUT = re.compile(r"\?|%[0-9A-Fa-f]{2}")  # where a URL's query begins, and what is unquoted in its path
+# Dagster finds its configuration by a pattern, and its SQLite files by a URL: with these it silently uses others.
+_TURNS = re.compile(r"[?*\[]|%[0-9A-Fa-f]{2}")
 
 
 def dagster_home() -> Path:
@@ -31,10 +32,10 @@ def dagster_home() -> Path:
     if named:
         return Path(named).resolve()
     state = state_root()
-    if found := _CUT.search(str(state)):
+    if found := _TURNS.search(str(state)):
         raise DeclarationError(
-            f"EXFM_STATE: {str(state)!r} has {found[0]!r} in it, which ends or changes the path of Dagster's SQLite "
-            "files: use another folder, or set DAGSTER_HOME to a folder with a dagster.yaml of your own"
+            f"EXFM_STATE: {str(state)!r} has {found[0]!r} in it, and Dagster would look for its files elsewhere: "
+            "use another folder, or set DAGSTER_HOME to a folder with a dagster.yaml of your own"
         )
     if state == ROOT / "data":
         return COMMITTED
