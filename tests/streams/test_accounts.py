@@ -270,3 +270,12 @@ def test_a_limit_that_is_no_share_is_refused(limit: float) -> None:
 def test_the_limit_left_as_it_is_changes_no_digest() -> None:
     assert digest(tiny_project().stream) == "a1b51b1c19cc"
     assert digest(replace(tiny_project().stream, quarantine_limit=0.4)) != digest(tiny_project().stream)
+
+
+def test_a_range_that_ends_before_it_begins_stops_every_table(tmp_path: Path) -> None:
+    """Dagster takes it for an empty range, and would report success of nothing."""
+    put(tmp_path / "log", events())
+    for table in ("impressions", "outcomes", "interactions", "labels"):
+        result = run(work_of(tmp_path), "2026-01-03", "2026-01-01", f'key:"{table}"')
+        assert not result.success
+    assert not (tmp_path / "state").exists()
