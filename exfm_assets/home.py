@@ -4,13 +4,18 @@ Belongs here: choosing and writing the home folder. ``python -m exfm_assets.home
 Not here: what Dagster keeps there.
 """
 
+import json
 import os
+import re
 from pathlib import Path
 
-from projects.aside import aside_of
+from projects.errors import DeclarationError
 from projects.state import ROOT, state_root
+from projects.writing import write_text
 
 COMMITTED = ROOT / "dagster_home"
+# Dagster finds its configuration by a pattern, and its SQLite files by a URL: with these it silently uses others.
+_TURNS = re.compile(r"[?*\[]|%[0-9A-Fa-f]{2}")
 
 
 def dagster_home() -> Path:
@@ -18,20 +23,34 @@ def dagster_home() -> Path:
 
     ``DAGSTER_HOME`` itself if set; the committed folder if state lies in its default place; else
     ``<EXFM_STATE>/dagster_home``, whose configuration is the committed one with its paths moved.
+
+    Raises:
+        DeclarationError: if the path has characters that would let Dagster write elsewhere.
+        StateError: if the folder can't be written.
     """
     named = os.environ.get("DAGSTER_HOME", "").strip()
     if named:
         return Path(named).resolve()
     state = state_root()
+    if found := _TURNS.search(str(state)):
+        raise DeclarationError(
+            f"EXFM_STATE: {str(state)!r} has {found[0]!r} in it, and Dagster would look for its files elsewhere: "
+            "use another folder, or set DAGSTER_HOME to a folder with a dagster.yaml of your own"
+        )
     if state == ROOT / "data":
         return COMMITTED
     home = state / "dagster_home"
-    home.mkdir(parents=True, exist_ok=True)
-    moved = (COMMITTED / "dagster.yaml").read_text(encoding="utf-8").replace("data/dagster", f"{state}/dagster")
-    aside = aside_of(home / "dagster.yaml")
-    aside.write_text(moved, encoding="utf-8")
-    aside.replace(home / "dagster.yaml")
+    write_text(home / "dagster.yaml", _moved((COMMITTED / "dagster.yaml").read_text(encoding="utf-8"), state))
     return home
+
+
+def _moved(configuration: str, state: Path) -> str:
+    """The committed configuration with its paths below ``state``, quoted as YAML wants any path to be."""
+
+    def moved(found: re.Match[str]) -> str:
+        return found[1] + json.dumps(f"{state}/{found[2]}", ensure_ascii=False)
+
+    return re.sub(r"(?m)^(\s*base_dir: )data/(dagster\S*)$", moved, configuration)
 
 
 if __name__ == "__main__":

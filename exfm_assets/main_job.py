@@ -19,12 +19,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 
 from exfm_assets.home import dagster_home
 from projects.errors import DeclarationError
 from projects.load import load_project, load_state
 from projects.project import Project
 from projects.state import ROOT, State, state_root
+from projects.writing import StateError, unwritable
 
 EVERYDAY = 'not group:"studies"'  # a study replays the whole stream: by hand, when its question is asked
 
@@ -46,11 +48,12 @@ def main(arguments: list[str] | None = None) -> int:
         started = time.perf_counter()
         status, log = _materialise(console, state, chosen.select, slices, quiet=chosen.quiet)
         _print_summary(console, project, state)
-    except DeclarationError as refused:
-        console.print(f"[red]{refused}[/red]", markup=True)
+    except (DeclarationError, StateError) as refused:
+        console.print(f"[red]{escape(str(refused))}[/red]")
         return 2
     except OSError as refused:
-        console.print(f"[red]{_unwritable(refused)}[/red]")
+        where = Path(refused.filename) if refused.filename else state_root()
+        console.print(f"[red]{escape(unwritable(where, refused))}[/red]")
         return 2
     if status:
         console.print(f"[red]The run failed; its whole log is {_short(log)}[/red]")
@@ -61,14 +64,6 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _unwritable(error: OSError) -> str:
-    where = f" {error.filename}" if error.filename else ""
-    return (
-        f"EXFM_STATE: {state_root()} can't be used ({error.strerror or error}{where}): "
-        "make room, or set EXFM_STATE to a folder that can be written"
-    )
-
-
 def whole_range(project: Project, asked: str | None) -> str:
     """The slices to run, as Dagster writes a range.
 
@@ -77,11 +72,9 @@ def whole_range(project: Project, asked: str | None) -> str:
     """
     stream = project.stream
     if asked:
-        named, _, last_named = asked.partition("...")
-        first, last = stream.slice_of(named), stream.slice_of(last_named or named)
-        if last.start < first.start:
-            raise DeclarationError(f"RANGE: {asked!r} ends before it begins: write {last.key}...{first.key}")
-        return f"{first.key}...{last.key}"
+        first, _, last = asked.partition("...")
+        between = stream.slices_between(first, last or first)
+        return f"{between[0].key}...{between[-1].key}"
     closed = list(stream.slices(stream.first_slice, min(stream.until or datetime.now(UTC), datetime.now(UTC))))
     ended = [piece for piece in closed if piece.end <= datetime.now(UTC)]
     if not ended:
@@ -116,7 +109,7 @@ def _materialise(console: Console, state: State, select: str, slices: str, *, qu
             # Ctrl-C reaches the child too; it is given time to end its run cleanly.
             code = process.wait()
     if code and run is None:
-        console.print(f"[red]{_last_error(log)}[/red]", markup=True)
+        console.print(f"[red]{escape(_last_error(log))}[/red]")
     return code, log
 
 
@@ -166,7 +159,7 @@ def _print_summary(console: Console, project: Project, state: State) -> None:
             console.print(f"{row['student']}: not released: {row['not_released']}", markup=False)
         if (row["ne_student"] or 0.0) > 1:
             said = f"{row['student']}: NE {row['ne_student']:.4f} is above 1: it predicts worse than a constant would"
-            console.print(f"[red]{said}[/red]")
+            console.print(f"[red]{escape(said)}[/red]")
 
 
 def _short(path: Path) -> str:

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 
 import dagster as dg
 
+from projects.errors import DeclarationError
 from projects.stream import Slice, Stream
 
 # Both are beta in Dagster 1.13, used on purpose and pinned by tests.
@@ -37,7 +38,13 @@ def slices_within(stream: Stream, length: timedelta) -> int:
 
 
 def slices_of(stream: Stream, keys: Sequence[str]) -> list[Slice]:
-    """The slices that a run materialises, oldest first."""
+    """The slices that a run materialises, oldest first.
+
+    Raises:
+        DeclarationError: if there is none; Dagster takes a range that ends before it begins for an empty one.
+    """
+    if not keys:
+        raise DeclarationError("range: it holds no slice: write it as first...last, the oldest slice first")
     return sorted((stream.slice_of(key) for key in keys), key=_start)
 
 

@@ -16,8 +16,13 @@ from rich.console import Console
 from rich.markup import escape
 
 POLL_SECONDS = 0.2
+ACCOUNT = " rows read, "  # in the sentence that says what became of a table of the log
 _STARTED, _SUCCEEDED = dg.DagsterEventType.STEP_START, dg.DagsterEventType.STEP_SUCCESS
 _FAILED, _CHECKED = dg.DagsterEventType.STEP_FAILURE, dg.DagsterEventType.ASSET_CHECK_EVALUATION
+_OWN = (
+    "DataError", "DeclarationError", "StateError", "CheckpointError", "DamagedError", "LearningError",
+    "RetrievalError", "Failure",
+)  # fmt: skip
 _PLANNED = dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED
 
 
@@ -69,6 +74,8 @@ class Progress:
     def _said(self, entry: EventLogEntry) -> None:
         if int(entry.level) >= logging.WARNING:
             self._print("yellow", entry.user_message)
+        elif ACCOUNT in entry.user_message and not self.quiet:
+            self.console.print(f"  {escape(entry.user_message)}")
         elif entry.step_key and not entry.step_key.startswith("check_"):
             self.now = entry.user_message
 
@@ -107,8 +114,7 @@ def sentence(error: SerializableErrorInfo | None) -> str:
     chosen = error.cause if error.cause is not None and (error.cls_name or "").startswith("Dagster") else error
     name, _, said = chosen.message.strip().partition(": ")
     kind = name.rpartition(".")[2]
-    own = kind in ("DataError", "DeclarationError", "CheckpointError", "LearningError", "RetrievalError", "Failure")
-    return said if own else f"{kind}: {said}"
+    return said if kind in _OWN else f"{kind}: {said}"
 
 
 def follow(

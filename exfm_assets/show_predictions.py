@@ -17,6 +17,7 @@ from exfm_assets.transforms.inputs import rows_of
 from projects.errors import DeclarationError, choose_from
 from projects.load import load_project
 from projects.stream import Slice
+from projects.writing import StateError
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -29,7 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
     console = Console(highlight=False)
     try:
         print(_predictions(Workspace(load_project()), chosen.teacher, chosen.slice, chosen.rows))
-    except (DeclarationError, DataError) as refused:
+    except (DeclarationError, DataError, StateError) as refused:
         console.print(f"[red]{refused}[/red]")
         return 2
     return 0
@@ -50,10 +51,24 @@ def _predictions(work: Workspace, teacher_name: str | None, key: str | None, row
     entities = f"{rows_of(impressions.path(piece), f'impression_id, {moment}')} LIMIT {max(rows, 1)}"
     view = project.teacher(name).view
     features = ["checkpoint", "trained_until", *(f"{task}_probability" for task in project.teacher(name).tasks)]
-    job = work.store.get_historical_features(
-        entity_df=entities, features=[f"{view}:{feature}" for feature in features], filter_by_created_timestamp=True
-    )
-    return pl.DataFrame(job.to_arrow()).drop("event_timestamp")
+    return _asked(work, entities, [f"{view}:{feature}" for feature in features]).drop("event_timestamp")
+
+
+def _asked(work: Workspace, entities: str, features: list[str]) -> pl.DataFrame:
+    """What Feast answers; what it refuses as a sentence."""
+    from feast.errors import FeastError
+
+    from feast_asof.errors import RetrievalError
+
+    try:
+        job = work.store.get_historical_features(
+            entity_df=entities, features=features, filter_by_created_timestamp=True
+        )
+        return pl.DataFrame(job.to_arrow())
+    except RetrievalError as error:
+        raise DataError(str(error)) from error
+    except FeastError as error:
+        raise DataError(f"Feast: {error}: run `make run` or `feast -c feature_repo apply` first") from error
 
 
 def _newest_scored(work: Workspace, teacher: str) -> Slice:

@@ -15,6 +15,7 @@ import polars as pl
 
 from projects.aside import aside_of
 from projects.stream import Slice, Stream
+from projects.writing import refusal, unwritable
 
 PART = "part.parquet"
 UNREADABLE = (pl.exceptions.ComputeError, pl.exceptions.InvalidOperationError)  # what a damaged footer or page raises
@@ -28,14 +29,26 @@ def write_parquet(frame: pl.DataFrame, path: Path) -> None:
     """Write a frame so that ``path`` holds either what it held before or all of the frame.
 
     The name of the unfinished file ends in neither ``.parquet`` nor anything else that a reader globs.
+
+    Raises:
+        DataError: if the system refuses to write (no room, read-only, no permission).
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = aside_of(path)
-    with aside.open("wb") as file:
-        frame.write_parquet(file, compression="zstd", statistics=True)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside = aside_of(path)
+        try:
+            with aside.open("wb") as file:
+                frame.write_parquet(file, compression="zstd", statistics=True)
+                file.flush()
+                os.fsync(file.fileno())
+            aside.replace(path)
+        finally:
+            aside.unlink(missing_ok=True)
+    except (OSError, pl.exceptions.ComputeError) as error:
+        refused = refusal(error)
+        if refused is None:
+            raise
+        raise DataError(unwritable(path, refused)) from error
 
 
 @dataclass(frozen=True)
@@ -82,7 +95,7 @@ class SliceTable:
         columns = self._schema(first)
         for piece in others:
             self._check_same(first, columns, piece, self._schema(piece))
-        return pl.concat([pl.scan_parquet(self.path(piece), hive_partitioning=False) for piece in listed])
+        return pl.concat([pl.scan_parquet(self.path(piece), hive_partitioning=False, glob=False) for piece in listed])
 
     def read(self, pieces: Iterable[Slice], columns: Sequence[str] | None = None) -> pl.DataFrame:
         """The slices one after the other.
@@ -99,7 +112,7 @@ class SliceTable:
         return pl.concat([self._collect(piece, columns) for piece in listed])
 
     def _collect(self, piece: Slice, columns: Sequence[str] | None) -> pl.DataFrame:
-        frame = pl.scan_parquet(self.path(piece), hive_partitioning=False)
+        frame = pl.scan_parquet(self.path(piece), hive_partitioning=False, glob=False)
         try:
             return (frame if columns is None else frame.select(columns)).collect()
         except UNREADABLE as error:
@@ -126,7 +139,7 @@ class SliceTable:
     def _schema(self, piece: Slice) -> dict[str, pl.DataType]:
         self._check(piece)
         try:
-            return dict(pl.read_parquet_schema(self.path(piece)))
+            return dict(pl.scan_parquet(self.path(piece), hive_partitioning=False, glob=False).collect_schema())
         except UNREADABLE as error:
             raise self._damaged(piece) from error
 

@@ -9,6 +9,7 @@ online store's class.
 import logging
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import quote
 
 from feast.infra.online_stores.sqlite import SqliteOnlineStore, SqliteOnlineStoreConfig
 from feast.repo_config import RepoConfig
@@ -16,10 +17,14 @@ from sqlalchemy import URL
 from sqlalchemy.dialects import registry as dialects
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 
+from feature_repo.registry import follow, make
 from projects.load import load_project
 from projects.state import State, state_root
+from projects.writing import StateError, alone, unwritable
 
-REGISTRY, ONLINE = "registry.db", "online.db"
+REGISTRY, ONLINE, LOCK = "registry.db", "online.db", ".lock"
+MAKING = ".making"  # a lock of its own: whoever applies holds the other one already
+BUSY_SECONDS = 30  # how long a connection waits for another process's transaction; sqlite's own 5 s are short
 _log = logging.getLogger(__name__)
 
 
@@ -35,12 +40,23 @@ class StateDialect(SQLiteDialect_pysqlite):
     supports_statement_cache = True
 
     def create_connect_args(self, url: URL) -> Any:
-        """Find the file once, when the engine is made, and make its folder."""
-        path = chosen_state().feast / (url.database or REGISTRY)
+        """Find the file once, when the engine is made; make it, or let it follow a state that was moved."""
+        # A query's values are unquoted alike in all versions, a database's name is not.
+        named = url.query.get("folder")
+        path = (Path(str(named)) if named else chosen_state().feast) / (url.database or REGISTRY)
         if not path.exists():
-            _log.warning("no Feast registry at %s yet, so an empty one is made: `feast apply` fills it", path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return super().create_connect_args(url.set(drivername="sqlite", database=str(path)))
+            with alone(path.parent / MAKING, "making the Feast registry"):
+                if not path.exists():
+                    _log.warning("no Feast registry at %s yet, so an empty one is made: `feast apply` fills it", path)
+                    make(path)
+        follow(path)
+        arguments, options = super().create_connect_args(URL.create("sqlite", database=str(path)))
+        return arguments, {"timeout": BUSY_SECONDS, **options}
+
+
+def url_of(registry: Path) -> str:
+    """The URL of a registry's file, whatever characters its path has."""
+    return f"exfm:///{registry.name}?folder={quote(str(registry.parent), safe='/')}"
 
 
 dialects.register("exfm", __name__, "StateDialect")
@@ -60,5 +76,8 @@ class EmbeddedOnlineStore(SqliteOnlineStore):  # type: ignore[misc]  # Feast shi
     def _get_db_path(config: RepoConfig) -> str:
         named = Path(config.online_store.path)
         path = named if named.is_absolute() else chosen_state().feast / named
-        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StateError(unwritable(path, error)) from error
         return str(path)

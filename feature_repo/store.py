@@ -4,22 +4,27 @@ Belongs here: the few calls that assets, benchmarks and notebooks make. Not here
 how rows are joined (asof/), leak rules (guards.py).
 """
 
-from collections.abc import Sequence
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 from feast import FeatureService, FeatureStore
 from feast.feature_view import DUMMY_ENTITY_NAME
 from feast.repo_config import RepoConfig, load_repo_config
+from sqlalchemy.exc import DatabaseError
 
 from feast_asof.errors import RetrievalError
-from feature_repo.embedded import ONLINE, REGISTRY
-from feature_repo.project_views import objects_of
+from feature_repo.embedded import LOCK, ONLINE, REGISTRY, EmbeddedOnlineStoreConfig, url_of
+from feature_repo.project_views import Objects, objects_of
 from projects.errors import DeclarationError
 from projects.project import Project
 from projects.state import State
+from projects.writing import StateError, alone
 
 _REPO = Path(__file__).resolve().parent
 _CLOCK, _IMPRESSION_CLOCK = "event_timestamp", "__impression_timestamp"
@@ -64,7 +69,7 @@ def _place(config: RepoConfig, state: State) -> None:
     if "${" in path:
         raise DeclarationError(f"feature_store.yaml registry.path: {path!r} has a variable that is not set: export it")
     if path.startswith("exfm:"):
-        config.registry_config = {**config.registry_config, "path": f"exfm:///{state.feast / REGISTRY}"}
+        config.registry_config = {**config.registry_config, "path": url_of(state.feast / REGISTRY)}
     if config.online_config["type"].endswith("EmbeddedOnlineStore"):
         config.online_config = {**config.online_config, "path": str(state.feast / ONLINE)}
 
@@ -74,25 +79,58 @@ def apply(project: Project, state: State) -> ApplyReport:
 
     Raises:
         DeclarationError: if supervision could be reached as an input.
+        StateError: if the registry can't be written.
     """
-    store, declared = open_store(project, state), objects_of(project, state)
-    names = {(type(thing), thing.name) for thing in declared.all()}
-    registry = store.registry
-    held = [
-        *registry.list_feature_services(store.project),
-        *registry.list_feature_views(store.project),
-        *(entity for entity in registry.list_entities(store.project) if entity.name != DUMMY_ENTITY_NAME),
-    ]
-    stale = [thing for thing in held if (type(thing), thing.name) not in names]
-    views = set(declared.views)
-    sources = [source for source in registry.list_data_sources(store.project) if source.name not in views]
-    store.apply(declared.all(), objects_to_delete=[*stale, *sources], partial=False)
+    declared = objects_of(project, state)
+    with _writing(state.feast, "applying to the Feast registry"):
+        store = open_store(project, state)
+        stale = _stale(store, declared)
+        views = set(declared.views)
+        sources = [source for source in store.registry.list_data_sources(store.project) if source.name not in views]
+        store.apply(declared.all(), objects_to_delete=[*stale, *sources], partial=False)
     return ApplyReport(
         entities=tuple(declared.entities),
         views=tuple(declared.views),
         services=tuple(declared.services),
         removed=tuple(sorted(thing.name for thing in stale)),
     )
+
+
+def _stale(store: FeatureStore, declared: Objects) -> list[Any]:
+    """What the registry holds that is declared no longer."""
+    names = {(type(thing), thing.name) for thing in declared.all()}
+    held = [
+        *store.registry.list_feature_services(store.project),
+        *store.registry.list_feature_views(store.project),
+        *(one for one in store.registry.list_entities(store.project) if one.name != DUMMY_ENTITY_NAME),
+    ]
+    return [thing for thing in held if (type(thing), thing.name) not in names]
+
+
+@contextmanager
+def _writing(folder: Path, doing: str) -> Iterator[None]:
+    """One process at a time, and what SQLite refuses as a sentence.
+
+    Raises:
+        StateError: if the registry or the online store can't be written.
+    """
+    with alone(folder / LOCK, doing):
+        try:
+            yield
+        except (DatabaseError, sqlite3.DatabaseError) as error:
+            reason = error.orig if isinstance(error, DatabaseError) else error
+            raise StateError(f"{doing} in {folder} failed ({reason}): {_mend(str(reason))}") from error
+
+
+def _mend(reason: str) -> str:
+    """What to do about an error of SQLite."""
+    if "full" in reason:
+        return "make room on its disk and run again"
+    if "readonly" in reason or "unable to open" in reason:
+        return "make the folder writable, or set EXFM_STATE to one that is"
+    if "malformed" in reason or "not a database" in reason:
+        return "a file there is damaged: delete that folder and materialise feature_registry and online_store again"
+    return "run again; if it stays, delete that folder and materialise feature_registry and online_store again"
 
 
 def read_inputs(store: FeatureStore, entities: pa.Table | str, service: str) -> pa.Table:
@@ -187,8 +225,13 @@ def load_online(store: FeatureStore, views: list[str], start: datetime, end: dat
 
     Raises:
         RetrievalError: if a view has no files.
+        StateError: if the online store can't be written.
     """
-    for name in views:
-        loaded = store.get_feature_view(name).materialization_intervals
-        newest = max([end, *(last for _, last in loaded)])
-        store.materialize(start_date=start, end_date=newest, feature_views=[name])
+    embedded = isinstance(store.config.online_store, EmbeddedOnlineStoreConfig)
+    with (
+        _writing(Path(store.config.online_store.path).parent, "loading the online store") if embedded else nullcontext()
+    ):
+        for name in views:
+            loaded = store.get_feature_view(name).materialization_intervals
+            newest = max([end, *(last for _, last in loaded)])
+            store.materialize(start_date=start, end_date=newest, feature_views=[name])

@@ -23,6 +23,7 @@ from models.learner import Learner
 from models.manifest import FILE, Manifest, called, load_manifest
 from models.state import learner_state, load_states, serving_state
 from projects.aside import aside_of
+from projects.writing import refusal, unwritable
 
 WEIGHTS, SERVING = "weights.safetensors", "serving.safetensors"
 
@@ -32,6 +33,9 @@ def save_checkpoint(folder: Path, learner: Learner, member: int = 0, **fields: A
 
     Args:
         fields: the manifest's fields but for those that the learner itself knows.
+
+    Raises:
+        CheckpointError: if the system refuses to write.
     """
     own = {"spec": learner.specs[member], "distillation": learner.members[member].distillation}
     state = learner_state(learner, member)
@@ -45,6 +49,17 @@ def save_serving(folder: Path, learner: Learner, manifest: Manifest) -> Manifest
 
 
 def _save(folder: Path, name: str, state: dict[str, Tensor], manifest_of: Callable[[str], Manifest]) -> Manifest:
+    try:
+        return _put(folder, name, state, manifest_of)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(aside_of(folder), ignore_errors=True)
+        refused = refusal(error)
+        if refused is None:
+            raise
+        raise CheckpointError(f"checkpoint {unwritable(folder, refused)}") from error
+
+
+def _put(folder: Path, name: str, state: dict[str, Tensor], manifest_of: Callable[[str], Manifest]) -> Manifest:
     aside = aside_of(folder)
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)

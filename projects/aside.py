@@ -6,6 +6,7 @@ Belongs here: its name, and sweeping up what killed writers left. Not here: writ
 import os
 import shutil
 import time
+from glob import escape
 from pathlib import Path
 
 STALE_SECONDS = 3600.0  # no writer takes so long between its first byte and its rename
@@ -17,7 +18,7 @@ def aside_of(path: Path) -> Path:
     What writers that were killed left beside the same path is removed once it is an hour old: another process may be
     writing the same path right now, so anything younger stays.
     """
-    for left in path.parent.glob(f".{path.name}.*.aside"):
+    for left in path.parent.glob(f".{escape(path.name)}.*.aside"):
         if time.time() - left.lstat().st_mtime > STALE_SECONDS:
             shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
     return path.with_name(f".{path.name}.{os.getpid()}.aside")

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from projects.declaring import Declaration
+from projects.declaring import ADDED, Declaration
 from projects.errors import DeclarationError, at_least, choose_from, not_empty, not_negative, positive, unique
 from projects.names import columns_and_tasks
 
@@ -80,6 +80,7 @@ class Stream(Declaration):
         context: further categorical columns of the impressions.
         calendar: any of ``hour_of_day``, ``day_of_week``, derived from ``event_timestamp``.
         tasks: what is predicted.
+        quarantine_limit: share of a table's rows, in (0, 1], of which a run may quarantine more only by stopping.
     """
 
     first_slice: datetime
@@ -94,6 +95,7 @@ class Stream(Declaration):
     lateness: timedelta = timedelta(0)
     context: tuple[Column, ...] = ()
     calendar: tuple[str, ...] = ()
+    quarantine_limit: float = field(default=0.5, metadata=ADDED)
     _by_name: dict[str, Task] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -115,6 +117,10 @@ class Stream(Declaration):
         unique("Stream.context", (column.name for column in self.id_columns))
         columns_and_tasks((column.name for column in self.id_columns), self.task_names)
         not_negative("Stream.lateness", self.lateness)
+        if not 0 < self.quarantine_limit <= 1:
+            raise DeclarationError(
+                f"Stream.quarantine_limit: {self.quarantine_limit!r} is not a share of rows: use one in (0, 1]"
+            )
         self._by_name.update({task.name: task for task in self.tasks})
 
     def _check_slices(self) -> None:
@@ -209,6 +215,24 @@ class Stream(Declaration):
         while (piece := self.slice_at(index)).start < last:
             yield piece
             index += 1
+
+    @property
+    def all_slices(self) -> list[Slice] | None:
+        """Every slice of a closed log, oldest first; ``None`` while it grows."""
+        return None if self.until is None else list(self.slices(self.first_slice, self.until))
+
+    def slices_between(self, first: str, last: str) -> list[Slice]:
+        """The slices from one key to another, both included, oldest first.
+
+        Raises:
+            DeclarationError: if a key names no slice, or the last is before the first.
+        """
+        start, end = self.slice_of(first), self.slice_of(last)
+        if end.start < start.start:
+            raise DeclarationError(
+                f"range: {first}...{last} ends before it begins, so it holds no slice: write {last}...{first}"
+            )
+        return list(self.slices(start.start, end.end))
 
     def closes(self, piece: Slice, now: datetime) -> datetime:
         """``as_of`` of a slice's labels: when its last window closes, or how far the log is known if that is sooner."""

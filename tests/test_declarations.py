@@ -199,3 +199,15 @@ def test_a_lead_deserves_its_share(lead: LeadAware, leads: list[float], share: f
 def test_a_small_lead_must_have_helped(leads: list[float], gains: list[float], share: float) -> None:
     assert LeadAware().share(leads, gains) == pytest.approx(share)
     assert LeadAware(proof=0).share(leads, gains) == LeadAware().share(leads)
+
+
+def test_a_range_is_its_slices_or_a_sentence() -> None:
+    declared = stream(until=FIRST + 24 * HOUR)
+    keys = [piece.key for piece in declared.slices_between("2026-01-01-04:00", "2026-01-01-12:00")]
+    assert keys == ["2026-01-01-04:00", "2026-01-01-08:00", "2026-01-01-12:00"]
+    assert len(declared.slices_between("2026-01-01-20:00", "2026-01-01-20:00")) == 1
+    backwards = r"range: 2026-01-01-12:00\.\.\.2026-01-01-04:00 ends before it begins.*: write 2026-01-01-04:00\.\.\."
+    with pytest.raises(DeclarationError, match=backwards):
+        declared.slices_between("2026-01-01-12:00", "2026-01-01-04:00")
+    with pytest.raises(DeclarationError, match="is not a slice of this stream"):
+        declared.slices_between("2026-01-01-04:00", "2026-01-02-04:00")

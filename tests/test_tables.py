@@ -1,6 +1,9 @@
 """Sliced tables: whole or not there, the same bytes, and a sentence for each thing that is wrong."""
 
+import errno
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import polars as pl
@@ -9,6 +12,7 @@ import pytest
 from exfm_assets.tables import DataError, SliceTable, write_parquet
 from projects.aside import aside_of
 from projects.simulated import STREAM
+from projects.state import ROOT
 from tests.streams.test_reader import overwritten
 
 PIECE, NEXT = STREAM.slice_at(0), STREAM.slice_at(1)
@@ -82,16 +86,73 @@ def test_a_column_that_a_slice_lacks_is_named(table: SliceTable) -> None:
         table.read([PIECE], columns=["click", "convert"])
 
 
-def test_a_write_that_fails_leaves_what_was_there(table: SliceTable, monkeypatch: pytest.MonkeyPatch) -> None:
+REFUSALS = {
+    errno.ENOSPC: "make room on its disk",
+    errno.EROFS: "read-only file system, so set EXFM_STATE",
+    errno.EACCES: "make it writable for this user",
+    errno.EIO: "mend that, or set EXFM_STATE",
+}
+
+
+@pytest.mark.parametrize("number", REFUSALS)
+def test_a_write_that_fails_leaves_what_was_there(
+    table: SliceTable, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
     table.write(PIECE, FRAME)
 
-    def full(descriptor: int) -> None:
-        raise OSError(28, "No space left on device")
+    def refused(descriptor: int) -> None:
+        raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space left"):
+    monkeypatch.setattr(os, "fsync", refused)
+    with pytest.raises(DataError) as said:
         table.write(PIECE, FRAME.with_columns(pl.col("impression_id") + 1))
+    assert f"part.parquet can't be written ({os.strerror(number)}): " in str(said.value)
+    assert REFUSALS[number] in str(said.value)
     assert table.read([PIECE]).equals(FRAME)
+    assert os.listdir(table.path(PIECE).parent) == ["part.parquet"]
+
+
+def test_a_folder_that_is_a_file_is_said(table: SliceTable) -> None:
+    table.folder.write_text("in the way")
+    with pytest.raises(DataError, match="can't be written .*: a file lies where a folder should be"):
+        table.write(PIECE, FRAME)
+
+
+LIMITED = """
+import resource, sys
+from pathlib import Path
+import polars as pl
+import torch
+from exfm_assets.tables import DataError, write_parquet
+from projects.writing import StateError, refusal, write_text
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+
+resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
+folder = Path(sys.argv[1])
+large = pl.DataFrame({"x": range(200_000)}).with_columns(pl.col("x").hash())
+for write, kind in (
+    (lambda: write_parquet(large, folder / "a.parquet"), DataError),
+    (lambda: write_text(folder / "a.txt", "x" * 20_000), StateError),
+    (lambda: save_file({"x": torch.zeros(200_000)}, folder / "a.safetensors"), (OSError, SafetensorError)),
+):
+    try:
+        write()
+    except kind as error:
+        print(refusal(error).errno if isinstance(error, (OSError, SafetensorError)) else error)
+"""
+
+
+def test_what_the_system_refuses_is_said_whoever_writes(tmp_path: Path) -> None:
+    """Python, polars and safetensors, in a process whose files may not grow: each word of it comes from the system."""
+    command = [sys.executable, "-c", LIMITED, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    said = done.stdout.splitlines()
+    assert len(said) == 3, done.stderr
+    assert said[0].startswith(f"{tmp_path}/a.parquet can't be written (File too large): ")
+    assert said[1].startswith(f"{tmp_path}/a.txt can't be written (File too large): ")
+    assert said[2] == str(errno.EFBIG)
+    assert [path.name for path in tmp_path.iterdir() if path.name != "a.safetensors"] == []
 
 
 def test_an_unfinished_file_is_not_found_by_a_reader(tmp_path: Path) -> None:

@@ -68,10 +68,14 @@ def write_slice(
 
 
 def result(
-    asset_key: dg.AssetKey, digests: Iterable[str], schema: Mapping[str, pl.DataType], lineage: Lineage | None = None
+    asset_key: dg.AssetKey,
+    digests: Iterable[str],
+    schema: Mapping[str, pl.DataType],
+    lineage: Lineage | None = None,
+    more: Mapping[str, object] | None = None,
 ) -> dg.MaterializeResult:
     """The materialisation of all slices of a run, with what they share."""
-    metadata: dict[str, Any] = {keys.COLUMN_SCHEMA: table_schema(schema)}
+    metadata: dict[str, Any] = {keys.COLUMN_SCHEMA: table_schema(schema), **(more or {})}
     if lineage is not None:
         metadata[keys.COLUMN_LINEAGE] = column_lineage(lineage)
     return dg.MaterializeResult(asset_key=asset_key, metadata=metadata, data_version=combined(digests))

@@ -99,7 +99,7 @@ def _bucket(work: Workspace, view: PredictionView, piece: Slice) -> tuple[pl.Dat
     files = files_of(work, work.project.teacher(view.teacher), piece)
     columns = ["impression_id", "trained_until", *(f"{task}_logit" for task in view.tasks)]
     if files:
-        return bucket(view, impressions, pl.read_parquet(files[-1], columns=columns))
+        return bucket(view, impressions, pl.read_parquet(files[-1], columns=columns, glob=False))
     logits = {f"{task}_logit": pl.Float32() for task in view.tasks}
     none = pl.DataFrame(schema={"impression_id": pl.Int64(), "trained_until": pl.Datetime("us", "UTC"), **logits})
     return bucket(view, impressions, none)

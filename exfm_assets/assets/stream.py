@@ -14,6 +14,9 @@ from exfm_assets.assets.common import combined, report_slice, result, write_slic
 from exfm_assets.automation import catch_up, catch_up_when_labels_close
 from exfm_assets.partitions import SINGLE_RUN, earlier, slice_partitions, slices_of, slices_within
 from exfm_assets.resources import Workspace
+from exfm_assets.streams.accounts import Account, check_any, check_share
+from exfm_assets.streams.heard import check_heard
+from exfm_assets.streams.layout import find_files
 from exfm_assets.streams.reader import LogRead, read_log
 from exfm_assets.streams.simulator import simulate, write_log
 from exfm_assets.transforms.labels import find_orphans, join_labels
@@ -87,22 +90,39 @@ def _log_table(project: Project, table: str) -> dg.AssetsDefinition:
     def log_table(context: dg.AssetExecutionContext, work: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
         digests: list[str] = []
         schema: dict[str, pl.DataType] = {}
+        account = Account(find_files(work.state.log, table), work.project.stream)
         for piece in slices_of(work.project.stream, context.partition_keys):
-            read = read_log(work.state.log, work.project.stream, table, piece.start, piece.end)
-            digests.append(_write_read(context, work, key, piece, read))
+            read = read_log(work.state.log, work.project.stream, table, piece.start, piece.end, account.files)
+            digests.append(_write_read(context, work, account, piece, read))
             schema = dict(read.frame.schema)
-        return result(key, digests, schema)
+        return result(key, digests, schema, more=_settle(context, work, account))
 
     return log_table
 
 
+def _settle(context: dg.AssetExecutionContext, work: Workspace, account: Account) -> dict[str, object]:
+    """Say what came of the log in this run, and stop it if that was too little.
+
+    What was refused is written by then, to be looked into; no materialisation is reported, so nothing follows.
+    """
+    table = work.table(account.files.table)
+    said, remarkable = account.sentence()
+    (context.log.warning if remarkable else context.log.info)(said)
+    check_share(account)
+    stored = table.stored(account.stream)
+    if account.files.table != "interactions" and not account.kept and not any(map(table.rows, reversed(stored))):
+        check_any(account, complete=stored == account.stream.all_slices)
+    return {keys.RUN_ACCOUNT: said, keys.RUN_READ: account.read, keys.RUN_QUARANTINED: account.quarantined}
+
+
 def _write_read(
-    context: dg.AssetExecutionContext, work: Workspace, key: dg.AssetKey, piece: Slice, read: LogRead
+    context: dg.AssetExecutionContext, work: Workspace, account: Account, piece: Slice, read: LogRead
 ) -> str:
-    table = key.to_user_string()
+    account.add(read)
+    table = account.files.table
     work.quarantine(table).write(piece, read.quarantine)
     metadata = {keys.ROWS_READ: read.rows_read, keys.QUARANTINED: count_reasons(read.quarantine)}
-    return write_slice(context, key, work.table(table), piece, read.frame, **metadata)
+    return write_slice(context, dg.AssetKey(table), work.table(table), piece, read.frame, **metadata)
 
 
 def recognised_since(stream: Stream, start: datetime) -> datetime:
@@ -127,8 +147,9 @@ def _outcomes(project: Project) -> dg.AssetsDefinition:
         """The log's outcomes by when they happened; those of no known impression (orphans) are quarantined."""
         digests: list[str] = []
         schema: dict[str, pl.DataType] = {}
+        account = Account(find_files(work.state.log, "outcomes"), stream)
         for piece in slices_of(stream, context.partition_keys):
-            read = read_log(work.state.log, stream, "outcomes", piece.start, piece.end)
+            read = read_log(work.state.log, stream, "outcomes", piece.start, piece.end, account.files)
             around = stream.slices(recognised_since(stream, piece.start), piece.end)
             known = work.table("impressions").read(around, columns=["impression_id"])
             orphans = find_orphans(read.frame, known)
@@ -137,9 +158,9 @@ def _outcomes(project: Project) -> dg.AssetsDefinition:
                 quarantine=pl.concat([read.quarantine, orphans], how="diagonal"),
                 rows_read=read.rows_read,
             )
-            digests.append(_write_read(context, work, OUTCOMES, piece, kept))
+            digests.append(_write_read(context, work, account, piece, kept))
             schema = dict(kept.frame.schema)
-        return result(OUTCOMES, digests, schema)
+        return result(OUTCOMES, digests, schema, more=_settle(context, work, account))
 
     return outcomes
 
@@ -170,10 +191,12 @@ def _labels(project: Project) -> dg.AssetsDefinition:
         """
         digests: list[str] = []
         schema: dict[str, pl.DataType] = {}
-        for piece in slices_of(stream, context.partition_keys):
+        files = find_files(work.state.log, "outcomes")
+        pieces = slices_of(stream, context.partition_keys)
+        for piece in pieces:
             as_of = stream.closes(piece, work.now())
             tail = piece.end + stream.longest_window + stream.lateness
-            known = read_log(work.state.log, stream, "outcomes", piece.start, tail).frame
+            known = read_log(work.state.log, stream, "outcomes", piece.start, tail, files).frame
             joined = join_labels(work.table("impressions").read([piece]), known, stream, as_of)
             rates = {f"rate/{task}": joined.frame[task].mean() or 0.0 for task in stream.task_names}
             open_ = {f"open/{task}": joined.frame[task].null_count() for task in stream.task_names}
@@ -181,6 +204,7 @@ def _labels(project: Project) -> dg.AssetsDefinition:
             metadata = {"as_of": as_of.isoformat(), **counts, **rates, **open_}
             digests.append(write_slice(context, LABELS, work.table("labels"), piece, joined.frame, **metadata))
             schema = dict(joined.frame.schema)
+        check_heard(stream, work.table("labels"), work.table("outcomes"), work.quarantine("outcomes"), pieces)
         return result(LABELS, digests, schema, lineage)
 
     return labels

@@ -93,7 +93,7 @@ def true_logits(log: Path, impressions: pl.DataFrame, piece: Slice, task: str) -
     files = [path for day in sorted(days) for path in sorted((log / "truth" / day).glob("*.parquet"))]
     if not files:
         return None
-    truth = pl.read_parquet(files)
+    truth = pl.read_parquet(files, glob=False)
     matched = impressions.select("impression_id").join(truth, on="impression_id", how="left", maintain_order="left")
     probability = matched[task].cast(pl.Float64).fill_null(float("nan")).to_numpy()
     logits: np.ndarray = np.log(probability) - np.log1p(-probability)

@@ -73,7 +73,7 @@ def already_stored(work: Workspace, teacher: Teacher, piece: Slice, scorer: Scor
     files = files_of(work, teacher, piece)
     if not files or not files[-1].stem.endswith(f"-{scorer.checkpoint}-{inputs}"):
         return None
-    rows = pl.scan_parquet(files[-1]).select(pl.len()).collect().item()
+    rows = pl.scan_parquet(files[-1], glob=False).select(pl.len()).collect().item()
     return Stored(rows=rows, leaks=0, reused=True, checkpoint=scorer.checkpoint, path=files[-1])
 
 

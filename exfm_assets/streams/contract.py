@@ -79,6 +79,16 @@ def rules(stream: Stream, table: str) -> list[Rule]:
 
     A repeated id is one that a sound row before it, in the frame's order, has already: a broken row repeats nothing.
     """
+    checks = sound_rules(stream, table)
+    if table == "impressions":
+        sound = ~pl.any_horizontal(broken.fill_null(False) for broken, _ in checks)
+        repeated = sound & (sound.cum_sum().over("impression_id") > 1)
+        checks.append((repeated, pl.format("repeated impression_id: {}", pl.col("impression_id"))))
+    return checks
+
+
+def sound_rules(stream: Stream, table: str) -> list[Rule]:
+    """Those rules that a row breaks by itself, whatever other rows there are."""
     time, names = TIME[table], keys_of(stream, table)
     checks: list[Rule] = [(pl.col(name).is_null(), pl.lit(f"null {name}")) for name in (time, *names)]
     misfiled = pl.format(
@@ -90,23 +100,21 @@ def rules(stream: Stream, table: str) -> list[Rule]:
         known = pl.Series(stream.surfaces, dtype=_dtype(stream.surface))
         unknown = pl.format("unknown surface: {}", pl.col(surface).cast(pl.String))
         checks.append((~pl.col(surface).is_in(known.implode()), unknown))
-        sound = ~pl.any_horizontal(broken.fill_null(False) for broken, _ in checks)
-        repeated = sound & (sound.cum_sum().over("impression_id") > 1)
-        checks.append((repeated, pl.format("repeated impression_id: {}", pl.col("impression_id"))))
     if table == "outcomes":
         tasks = pl.Series(stream.task_names, dtype=pl.String)
         checks.append((~pl.col("task").is_in(tasks.implode()), pl.format("unknown task: {}", pl.col("task"))))
     return checks
 
 
-def in_window(table: str, start: datetime, end: datetime) -> pl.Expr:
+def in_window(table: str, start: datetime, end: datetime, since: datetime) -> pl.Expr:
     """Rows that a read of [start, end) must account for.
 
-    By their own time; those without one, or in a wrong day's folder, by the start of their folder's day, so that
-    adjacent windows account for every row of the log exactly once.
+    By their own time; those without one, or in a wrong day's folder, by the start of their folder's day (of the first
+    day: by the stream's start, ``since``), so that adjacent windows account for every row of the log exactly once.
     """
     time = pl.col(TIME[table])
-    folder = pl.col("_day").cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
+    midnight = pl.col("_day").cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
+    folder = pl.when(pl.col("_day") == since.date()).then(pl.lit(since, UTC)).otherwise(midnight)
     misfiled = (time.dt.date() != pl.col("_day")) | time.is_null()
     counted_at = pl.when(misfiled).then(folder).otherwise(time)
     return (counted_at >= start) & (counted_at < end)

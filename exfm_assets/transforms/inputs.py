@@ -24,8 +24,13 @@ _CALENDAR = {
 
 def rows_of(path: Path, columns: str = "*") -> str:
     """A DuckDB query for the rows of a parquet file, for Feast to join features to without a copy in Python."""
-    quoted = str(path).replace("'", "''")
+    quoted = literal(path).replace("'", "''")
     return f"SELECT {columns} FROM read_parquet('{quoted}', hive_partitioning=false)"
+
+
+def literal(path: Path) -> str:
+    """A path as a glob of DuckDB's that matches it alone: folders may have ``*``, ``?`` or ``[`` in their names."""
+    return "".join(f"[{character}]" if character in "*?[" else character for character in str(path))
 
 
 def with_calendar(frame: pl.DataFrame, stream: Stream) -> pl.DataFrame:
@@ -34,23 +39,28 @@ def with_calendar(frame: pl.DataFrame, stream: Stream) -> pl.DataFrame:
 
 
 def hashed_ids(frame: pl.DataFrame, columns: Columns) -> np.ndarray:
-    """Categorical columns as stable 64-bit hashes, salted by column name: (N, F) int64."""
+    """Categorical columns as stable 64-bit hashes, salted by column name: (N, F) int64; a null is an id of its own."""
+    hashed = [_hashes(frame[name], salt=name) for name in columns.ids]
+    return np.stack(hashed, axis=1) if hashed else np.empty((frame.height, 0), dtype=np.int64)
+
+
+def _hashes(values: pl.Series, salt: str) -> np.ndarray:
+    """Hashes of a column of ids. A column of integers with a null would reach numpy as floats, which lose bits."""
     from models.hashing import stable_hash
 
-    hashed = [stable_hash(frame[name].to_numpy(), salt=name) for name in columns.ids]
-    return np.stack(hashed, axis=1) if hashed else np.empty((frame.height, 0), dtype=np.int64)
+    if not values.dtype.is_integer():
+        return stable_hash(values.to_numpy(), salt=salt)
+    return stable_hash(values.fill_null(0).to_numpy(), salt=salt, nulls=values.is_null().to_numpy())
 
 
 def hashed_histories(frame: pl.DataFrame, listed: Mapping[str, str]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Lists of ids as hashes of the column that they list: (V,) int64, and offsets (N + 1,); null is an empty list."""
-    from models.hashing import stable_hash
-
     hashed = {}
     for name, of in listed.items():
         lists = frame[name]
         offsets = np.concatenate([[0], lists.list.len().fill_null(0).to_numpy().cumsum()]).astype(np.int64)
         values = lists.filter(lists.list.len() > 0).explode()  # an empty list would explode to a null
-        hashed[name] = (stable_hash(values.to_numpy(), salt=of), offsets)
+        hashed[name] = (_hashes(values, salt=of), offsets)
     return hashed
 
 

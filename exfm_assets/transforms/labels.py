@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 
 import polars as pl
 
+from exfm_assets.transforms.quarantine import ORPHAN
 from projects.stream import Stream
 
 
@@ -78,4 +79,4 @@ def find_orphans(outcomes: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
     orphans = outcomes.join(
         known.select("impression_id").unique(), on="impression_id", how="anti", maintain_order="left"
     )
-    return orphans.with_columns(reason=pl.lit("orphan: no impression of this id within the attribution window"))
+    return orphans.with_columns(reason=pl.lit(f"{ORPHAN}: no impression of this id within the attribution window"))

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 import polars as pl
 
+ORPHAN = "orphan"  # how the reason of an outcome begins that belongs to no impression
+
 
 def part(frame: pl.DataFrame, rules: Sequence[tuple[pl.Expr, pl.Expr]]) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Split rows into those that keep all rules and those that break one.

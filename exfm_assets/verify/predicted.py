@@ -31,7 +31,7 @@ def no_leaks(teacher: Teacher) -> Look:
                 continue
             seen = pl.col("trained_until") >= pl.col("event_timestamp")
             early = pl.col("created_timestamp") < pl.col("event_timestamp")
-            counts = pl.scan_parquet(files).select(pl.len(), (seen | early).sum().alias("leaks")).collect()
+            counts = pl.scan_parquet(files, glob=False).select(pl.len(), (seen | early).sum().alias("leaks")).collect()
             rows += counts["len"].item()
             if counts["leaks"].item():
                 leaks += counts["leaks"].item()
@@ -54,7 +54,8 @@ def coverage(teacher: Teacher, least: float = 0.99) -> Look:
             if by < 0 or not _had_seen_anything(work, by):
                 continue
             rows, files = work.table("logged_inputs").rows(piece), _files(work, teacher, piece)
-            known = pl.scan_parquet(files).select(pl.col("impression_id").n_unique()).collect().item() if files else 0
+            stored = pl.scan_parquet(files, glob=False).select(pl.col("impression_id").n_unique()) if files else None
+            known = stored.collect().item() if stored is not None else 0
             scored, impressions = scored + known, impressions + rows
             if known < least * rows:
                 faults.append(f"{piece.key}: {known} of {rows} impressions have a prediction, fewer than {least:.0%}")

@@ -4,12 +4,17 @@ Belongs here: what is read back and compared. Not here: when, and what a failure
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC as UTC_ZONE
+from datetime import datetime
+from datetime import time as time_of_day
 
 import duckdb
 import polars as pl
 
 from exfm_assets.resources import Workspace
 from exfm_assets.streams.contract import schema_of
+from exfm_assets.streams.layout import LogFiles, find_files
+from exfm_assets.transforms.inputs import literal
 from exfm_assets.verify.findings import Finding, all_hold
 from projects.features import FeatureView
 from projects.histories import LAST, HistoryView
@@ -122,32 +127,38 @@ def rows_kept(table: str) -> Look:
 
     def look(work: Workspace, pieces: list[Slice]) -> Finding:
         faults, rows = [], 0
+        files = find_files(work.state.log, table)
         for piece in pieces:
-            stored, quarantined = work.table(table).rows(piece), work.quarantine(table).read([piece])
-            # A row in a wrong day's folder, or without a time, belongs to no slice by its time: counted by folder.
-            elsewhere = quarantined.filter(pl.col("reason").str.contains("day folder|null")).height
-            counted = _in_log(work, table, piece)
+            stored, quarantined = work.table(table).rows(piece), work.quarantine(table).rows(piece)
+            counted = _in_log(work, files, piece)
             rows += counted
-            ours = stored + quarantined.height - elsewhere
-            if ours > counted or counted > ours + elsewhere:
+            if counted != stored + quarantined:
                 faults.append(
-                    f"{table} {piece.key}: {counted} rows in the log, {stored} stored, {quarantined.height} quarantined"
+                    f"{table} {piece.key}: {counted} rows in the log, {stored} stored, {quarantined} quarantined"
                 )
         return all_hold(faults, f"{rows:,} rows, none lost", rows=rows)
 
     return look
 
 
-def _in_log(work: Workspace, table: str, piece: Slice) -> int:
-    """Rows of the log whose time is in the slice, from the folders of its days."""
-    days = {f"{moment:%Y-%m-%d}" for moment in (piece.start, piece.end)}
-    globs = [work.state.log / table / f"day={day}" for day in sorted(days)]
-    files = [str(path) for folder in globs for path in sorted(folder.glob("*.parquet"))]
-    if not files:
-        return 0
-    time = TIMES[table]
-    query = f"SELECT count(*) FROM read_parquet(?, hive_partitioning=false) WHERE {time} >= ? AND {time} < ?"
+def _in_log(work: Workspace, files: LogFiles, piece: Slice) -> int:
+    """Rows of the log that the slice must account for, file by file, for files may differ in their types.
+
+    By their time; without one, or in a wrong day's folder, by where that day begins in the stream.
+    """
+    time, count = TIMES[files.table], 0
+    query = (
+        f"SELECT CAST({time} AS TIMESTAMPTZ) AS moment, "
+        "CASE WHEN CAST(moment AS DATE) = $day THEN moment ELSE $begins END AS counted "
+        "FROM read_parquet($file, hive_partitioning=false)"
+    )
     with duckdb.connect() as connection:
         connection.execute("SET TimeZone = 'UTC'")
-        found = connection.execute(query, [files, piece.start, piece.end]).fetchone()
-    return int(found[0]) if found else 0
+        for day, path in files.between(piece.start, piece.end):
+            begins = max(datetime.combine(day, time_of_day(), UTC_ZONE), work.project.stream.first_slice)
+            asked = {"file": literal(path), "day": day, "begins": begins, "start": piece.start, "end": piece.end}
+            found = connection.execute(
+                f"SELECT count(*) FROM ({query}) WHERE counted >= $start AND counted < $end", asked
+            ).fetchone()
+            count += int(found[0]) if found else 0
+    return count

@@ -241,7 +241,8 @@ def test_command_line_and_two_projects(tmp_path: Path, monkeypatch: pytest.Monke
     assert {s.name for s in ours.list_feature_services()} == set(
         apply(project, State(folder=folder, log=folder)).services
     )
-    assert sorted(path.name for path in (folder / "feast").iterdir()) == ["online.db", "registry.db"]
+    kept = sorted(path.name for path in (folder / "feast").iterdir() if not path.name.startswith("."))
+    assert kept == ["online.db", "registry.db"]
     source = by_path.get_feature_view("user_activity").batch_source
     assert source.path == str(State(folder=folder, log=folder).features("user_activity"))
 

@@ -4,17 +4,18 @@ from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 
-from exfm_assets.streams.reader import read_log
+from exfm_assets.streams.reader import LOOK_BACK, read_log
 from exfm_assets.tables import DataError
 from exfm_assets.transforms.quarantine import count_reasons
 from projects.load import load_project
 from projects.simulated import STREAM
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
-DAY = timedelta(days=1)
+DAY, HOUR = timedelta(days=1), timedelta(hours=1)
 REAL_LOG = Path(__file__).parents[3] / "shared" / "data" / "news"
 
 
@@ -154,6 +155,93 @@ def test_a_sound_row_stands_beside_a_broken_one_of_the_same_id(tmp_path: Path) -
     read = read_log(tmp_path, STREAM, "impressions", START, START + DAY)
     assert read.frame["impression_id"].to_list() == [1, 2, 3]
     assert count_reasons(read.quarantine) == {"repeated impression_id": 1, "unknown surface": 1}
+
+
+def days_of(*rows: tuple[int, int, str]) -> dict[int, pl.DataFrame]:
+    """(id, hours after the start, surface) as the log's days."""
+    one = impressions().head(1)
+    made = pl.concat(
+        [
+            one.with_columns(
+                impression_id=pl.lit(i, pl.Int64), event_timestamp=START + timedelta(hours=h), surface=pl.lit(surface)
+            ).select(one.columns)
+            for i, h, surface in rows
+        ]
+    )
+    return {day[0]: part for day, part in made.group_by(pl.col("event_timestamp").dt.day(), maintain_order=True)}  # type: ignore[misc]
+
+
+def kept_by_day(log: Path, days: int, order: list[int]) -> dict[int, tuple[list[int], list[str]]]:
+    found = {}
+    for day in order:
+        read = read_log(log, STREAM, "impressions", START + day * DAY, START + (day + 1) * DAY)
+        assert read.rows_read == read.frame.height + read.quarantine.height
+        found[day] = (read.frame["impression_id"].to_list(), read.quarantine["reason"].to_list())
+    return {day: found[day] for day in range(days)}
+
+
+def test_an_id_that_an_earlier_slice_has_is_quarantined_in_whatever_order_slices_are_read(tmp_path: Path) -> None:
+    rows = [(1, 23, "feed"), (2, 1, "feed"), (1, 25, "feed"), (3, 26, "feed"), (2, 50, "feed"), (1, 51, "feed")]
+    for day, part in days_of(*rows).items():
+        write(
+            tmp_path,
+            part.with_columns(pl.col("impression_id").cast(pl.UInt32 if day == 1 else pl.Int64)),
+            f"2026-1-{day}",
+        )
+    expected = {
+        0: ([2, 1], []),
+        1: ([3], ["repeated impression_id: 1 is in slice 2026-01-01 already"]),
+        2: ([], [f"repeated impression_id: {i} is in slice 2026-01-01 already" for i in (2, 1)]),
+    }
+    assert kept_by_day(tmp_path, 3, [0, 1, 2]) == kept_by_day(tmp_path, 3, [2, 1, 0, 1, 2]) == expected
+
+
+def test_a_broken_row_of_an_earlier_slice_repeats_nothing(tmp_path: Path) -> None:
+    for day, part in days_of((1, 5, "billboard"), (1, 30, "feed"), (1, 60, "feed")).items():
+        write(tmp_path, part, f"2026-01-0{day}")
+    kept = kept_by_day(tmp_path, 3, [0, 1, 2])
+    assert [ids for ids, _ in kept.values()] == [[], [1], []]
+    assert kept[2][1] == ["repeated impression_id: 1 is in slice 2026-01-02 already"]
+
+
+def test_repeats_are_found_as_brute_force_finds_them(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    surfaces = ["feed", "video", "billboard"]
+    rows = [
+        (int(i), int(h), surfaces[k]) for i, h, k in zip(*rng.integers((0, 0, 0), (40, 96, 3), (120, 3)).T, strict=True)
+    ]
+    for day, part in days_of(*rows).items():
+        write(tmp_path, part, f"2026-01-0{day}")
+    seen: set[int] = set()
+    expected: dict[int, list[int]] = {day: [] for day in range(4)}
+    for i, hour, surface in sorted(rows, key=lambda row: row[1]):
+        if surface != "billboard" and i not in seen:
+            seen.add(i)
+            expected[hour // 24].append(i)
+    kept = kept_by_day(tmp_path, 4, [3, 0, 2, 1])
+    assert {day: sorted(ids) for day, (ids, _) in kept.items()} == {day: sorted(ids) for day, ids in expected.items()}
+    hours = read_log(tmp_path, STREAM, "impressions", START + 30 * HOUR, START + 31 * HOUR).frame["impression_id"]
+    first = {i for i, h, s in rows if s != "billboard" and h == 30} - {
+        i for i, h, s in rows if s != "billboard" and h < 30
+    }
+    assert set(hours) == first
+
+
+def test_ids_before_the_stream_or_long_ago_repeat_nothing(tmp_path: Path) -> None:
+    late = STREAM.first_slice + LOOK_BACK + 2 * DAY
+    one = impressions().head(1)
+    for moment in (START - HOUR, START + HOUR, START + 2 * HOUR, late):
+        write(tmp_path, one.with_columns(event_timestamp=moment), f"{moment:%Y-%m-%d}")
+    assert read_log(tmp_path, STREAM, "impressions", START, START + DAY).frame.height == 1
+    assert read_log(tmp_path, STREAM, "impressions", late, late + DAY).frame.height == 1
+
+
+def test_damage_in_an_earlier_file_is_named(tmp_path: Path) -> None:
+    path = write(tmp_path, impressions())
+    write(tmp_path, impressions().with_columns(pl.col("event_timestamp") + DAY), "2026-01-02")
+    path.write_bytes(overwritten(path.read_bytes(), "pages"))
+    with pytest.raises(DataError, match=r"day=2026-01-01/part.parquet is not a whole parquet file .*: write it again"):
+        read_log(tmp_path, STREAM, "impressions", START + DAY, START + 2 * DAY)
 
 
 def test_broken_outcomes_and_interactions_are_quarantined(tmp_path: Path) -> None:
