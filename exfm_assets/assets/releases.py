@@ -12,10 +12,10 @@ from exfm_assets import metadata_keys as keys
 from exfm_assets.assets.students import DRIFT_REPORT, student_key
 from exfm_assets.automation import follow
 from exfm_assets.learning.drift import drift_rows, drift_table
-from exfm_assets.learning.releasing import current_release, evaluations_of, judge_gate, release_newest
+from exfm_assets.learning.releasing import current_release, evaluations_of, judge_gate
 from exfm_assets.partitions import SINGLE_RUN
 from exfm_assets.resources import Workspace
-from exfm_assets.tables import write_parquet
+from exfm_assets.sidecar import write_stored
 from projects.learning import Student
 from projects.project import Project
 
@@ -69,12 +69,16 @@ def _releases(project: Project) -> dg.AssetsDefinition:
     def releases(
         context: dg.AssetExecutionContext, work: dg.ResourceParam[Workspace]
     ) -> Iterator[dg.MaterializeResult]:
+        from exfm_assets.learning.publishing import mend_release, release_newest
+
         gates = {student.name: judge_gate(student, evaluations_of(work, student)) for student in project.students}
         for student in project.students:
             key, gate = student_key(student, "release"), gates[student.name]
             if key not in context.selected_asset_keys:
                 continue
             context.log.info(f"{key.to_user_string()}: {gate.reason}")
+            if (mended := mend_release(work, student, work.device)) is not None:
+                context.log.warning(mended)
             # The gate is asked here, not in a check: a check blocks only inside its own run, and a release that
             # was recorded and then failed its check would look fresh.
             if gate.passed:
@@ -114,7 +118,7 @@ def _drift_report(project: Project) -> dg.AssetsDefinition:
     def drift_report(context: dg.AssetExecutionContext, work: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
         """How each served student does on the newest slices against those before; its failed check retrains."""
         rows = drift_rows(work)
-        write_parquet(rows, work.state.reports / "drift.parquet")
+        write_stored(rows, work.state.reports / "drift.parquet")
         for row in rows.filter(rows["drifted"]).iter_rows(named=True):
             context.log.warning(f"{row['student']} drifted: {row['reason']}")
         return dg.MaterializeResult(

@@ -4,8 +4,6 @@ Belongs here: reading slices of the log, calling the contract and the label join
 Not here: the contract and the simulator (streams/), the join (transforms/labels.py).
 """
 
-from datetime import datetime
-
 import dagster as dg
 import polars as pl
 
@@ -13,13 +11,14 @@ from exfm_assets import metadata_keys as keys
 from exfm_assets.assets.common import combined, report_slice, result, write_slice
 from exfm_assets.automation import catch_up, catch_up_when_labels_close
 from exfm_assets.partitions import SINGLE_RUN, earlier, slice_partitions, slices_of, slices_within
+from exfm_assets.provenance import Made, of_labels, of_log_table, recognised_since
 from exfm_assets.resources import Workspace
 from exfm_assets.streams.reader import LogRead, read_log
 from exfm_assets.streams.simulator import simulate, write_log
 from exfm_assets.transforms.labels import find_orphans, join_labels
 from exfm_assets.transforms.quarantine import count_reasons
 from projects.project import Project, digest
-from projects.stream import Slice, Stream
+from projects.stream import Slice
 
 SIMULATED_LOG = dg.AssetKey("simulated_log")
 IMPRESSIONS, OUTCOMES, INTERACTIONS = dg.AssetKey("impressions"), dg.AssetKey("outcomes"), dg.AssetKey("interactions")
@@ -88,8 +87,9 @@ def _log_table(project: Project, table: str) -> dg.AssetsDefinition:
         digests: list[str] = []
         schema: dict[str, pl.DataType] = {}
         for piece in slices_of(work.project.stream, context.partition_keys):
+            made = of_log_table(work, table, piece)
             read = read_log(work.state.log, work.project.stream, table, piece.start, piece.end)
-            digests.append(_write_read(context, work, key, piece, read))
+            digests.append(_write_read(context, work, key, piece, read, made))
             schema = dict(read.frame.schema)
         return result(key, digests, schema)
 
@@ -97,17 +97,12 @@ def _log_table(project: Project, table: str) -> dg.AssetsDefinition:
 
 
 def _write_read(
-    context: dg.AssetExecutionContext, work: Workspace, key: dg.AssetKey, piece: Slice, read: LogRead
+    context: dg.AssetExecutionContext, work: Workspace, key: dg.AssetKey, piece: Slice, read: LogRead, made: Made
 ) -> str:
     table = key.to_user_string()
     work.quarantine(table).write(piece, read.quarantine)
     metadata = {keys.ROWS_READ: read.rows_read, keys.QUARANTINED: count_reasons(read.quarantine)}
-    return write_slice(context, key, work.table(table), piece, read.frame, **metadata)
-
-
-def recognised_since(stream: Stream, start: datetime) -> datetime:
-    """An outcome at ``start`` may belong to an impression as old as this; of an older one it is an orphan."""
-    return max(start - stream.longest_window - stream.lateness, stream.first_slice)
+    return write_slice(context, key, work.table(table), piece, read.frame, made, **metadata)
 
 
 def _outcomes(project: Project) -> dg.AssetsDefinition:
@@ -128,6 +123,7 @@ def _outcomes(project: Project) -> dg.AssetsDefinition:
         digests: list[str] = []
         schema: dict[str, pl.DataType] = {}
         for piece in slices_of(stream, context.partition_keys):
+            made = of_log_table(work, "outcomes", piece)
             read = read_log(work.state.log, stream, "outcomes", piece.start, piece.end)
             around = stream.slices(recognised_since(stream, piece.start), piece.end)
             known = work.table("impressions").read(around, columns=["impression_id"])
@@ -137,7 +133,7 @@ def _outcomes(project: Project) -> dg.AssetsDefinition:
                 quarantine=pl.concat([read.quarantine, orphans], how="diagonal"),
                 rows_read=read.rows_read,
             )
-            digests.append(_write_read(context, work, OUTCOMES, piece, kept))
+            digests.append(_write_read(context, work, OUTCOMES, piece, kept, made))
             schema = dict(kept.frame.schema)
         return result(OUTCOMES, digests, schema)
 
@@ -172,6 +168,7 @@ def _labels(project: Project) -> dg.AssetsDefinition:
         schema: dict[str, pl.DataType] = {}
         for piece in slices_of(stream, context.partition_keys):
             as_of = stream.closes(piece, work.now())
+            made = of_labels(work, piece, as_of)
             tail = piece.end + stream.longest_window + stream.lateness
             known = read_log(work.state.log, stream, "outcomes", piece.start, tail).frame
             joined = join_labels(work.table("impressions").read([piece]), known, stream, as_of)
@@ -179,7 +176,7 @@ def _labels(project: Project) -> dg.AssetsDefinition:
             open_ = {f"open/{task}": joined.frame[task].null_count() for task in stream.task_names}
             counts = {"late": joined.late, "early": joined.early, "duplicates": joined.duplicates}
             metadata = {"as_of": as_of.isoformat(), **counts, **rates, **open_}
-            digests.append(write_slice(context, LABELS, work.table("labels"), piece, joined.frame, **metadata))
+            digests.append(write_slice(context, LABELS, work.table("labels"), piece, joined.frame, made, **metadata))
             schema = dict(joined.frame.schema)
         return result(LABELS, digests, schema, lineage)
 

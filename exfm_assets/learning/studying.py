@@ -241,7 +241,7 @@ def _made_of(work: Workspace, one: Class, piece: Slice, manifests: Mapping[str, 
 def _judged_already(work: Workspace, one: Class, piece: Slice, made_of: str) -> pl.DataFrame | None:
     """The slice's evaluation, if it is stored, made of the same."""
     table = work.evaluations(one.asked.student.name)
-    stored = table.read([piece]) if table.has(piece) else pl.DataFrame()
+    stored = table.read([piece]) if table.sound(piece) else pl.DataFrame()
     return stored if stored.height and (stored["evaluation"] == made_of).all() else None
 
 

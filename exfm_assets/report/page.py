@@ -16,7 +16,7 @@ from exfm_assets.learning.drift import drift_rows
 from exfm_assets.learning.releasing import current_release, evaluations_of
 from exfm_assets.learning.summary import summary
 from exfm_assets.resources import Workspace
-from projects.aside import aside_of
+from projects.aside import whole_file
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 1320px; margin: 2rem auto; padding: 0 1rem; color: #222 }
@@ -47,10 +47,9 @@ READING = (
 def write_report(work: Workspace) -> Path:
     """Write ``report.html`` among the project's reports, in one step, and give its path back."""
     path = work.state.reports / "report.html"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = aside_of(path)
-    aside.write_text(_page(work), encoding="utf-8")
-    aside.replace(path)
+    page = _page(work).encode()
+    with whole_file(path) as file:
+        file.write(page)
     return path
 
 

@@ -46,17 +46,22 @@ def read_log(log: Path, stream: Stream, table: str, start: datetime, end: dateti
         raise DataError(f"log: {log} has no folder {table}/: set EXFM_DATA to the folder that holds it")
     expected = schema_of(stream, table)
     wanted = in_window(table, start, end)
-    frames = [
-        _read_file(path, day, table, expected, wanted)
-        for day in _days(start, end)
-        for path in sorted((folder / f"day={day:%Y-%m-%d}").glob("*.parquet"))
-        if path.name[0] not in HIDDEN
-    ]
+    frames = [_read_file(path, day, table, expected, wanted) for path, day in window_files(log, table, start, end)]
     empty = pl.DataFrame(schema={**expected, "_day": pl.Date})
     order = [TIME[table], *keys_of(stream, table)]
     rows = pl.concat([empty, *frames]).sort(order, maintain_order=True, nulls_last=True)
     kept, broken = part(rows, rules(stream, table))
     return LogRead(frame=kept.drop("_day"), quarantine=broken.drop("_day"), rows_read=rows.height)
+
+
+def window_files(log: Path, table: str, start: datetime, end: datetime) -> list[tuple[Path, datetime]]:
+    """The files that a read of [start, end) looks at, with their folder's day, in the order of reading."""
+    return [
+        (path, day)
+        for day in _days(start, end)
+        for path in sorted((log / table / f"day={day:%Y-%m-%d}").glob("*.parquet"))
+        if path.name[0] not in HIDDEN
+    ]
 
 
 def _days(start: datetime, end: datetime) -> list[datetime]:
