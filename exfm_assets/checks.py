@@ -11,12 +11,13 @@ import dagster as dg
 
 from exfm_assets.assets.features import LOGGED_INPUTS, view_key
 from exfm_assets.assets.predicted import LOGGED_TEACHER_FEATURES, predicted_key
+from exfm_assets.assets.reports import REPORT
 from exfm_assets.assets.stream import IMPRESSIONS, INTERACTIONS, LABELS, OUTCOMES
 from exfm_assets.assets.students import DRIFT_REPORT, student_key
 from exfm_assets.assets.teachers import PREDICTIONS, teacher_key
 from exfm_assets.partitions import slices_of
 from exfm_assets.resources import Workspace
-from exfm_assets.verify import learned, predicted, stored
+from exfm_assets.verify import current, learned, predicted, stored
 from exfm_assets.verify.findings import Finding
 from projects.project import Project
 from projects.stream import Slice
@@ -80,6 +81,17 @@ def declared(project: Project) -> Iterator[Check]:
             yield Check(
                 student_key(student, part), "finite", learned.finite(f"{part}/{student.name}"), "losses are finite"
             )
+    for asset in current.assets_of(project):
+        yield Check(
+            dg.AssetKey(asset.split("/")),
+            "up_to_date",
+            current.up_to_date(asset),
+            "every stored slice is made of what is stored now",
+            blocking=False,
+        )
+    if project.students:
+        said = "nothing that is stored is damaged, or made of what has changed since"
+        yield Check(REPORT, "nothing_stale", current.nothing_stale, said, blocking=False)
     yield Check(DRIFT_REPORT, "drift", learned.drift, "no served student drifted; a failure retrains", blocking=False)
 
 
@@ -95,6 +107,8 @@ def _definition(key: dg.AssetKey, listed: list[Check]) -> dg.AssetChecksDefiniti
             if one.name not in selected:
                 continue
             finding = one.look(work, _slices(context, work))
+            if not finding.passed and not one.blocking:
+                context.log.warning(f"{key.to_user_string()}: {finding.said}")
             yield dg.AssetCheckResult(
                 asset_key=key,
                 check_name=one.name,

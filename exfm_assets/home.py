@@ -7,7 +7,7 @@ Not here: what Dagster keeps there.
 import os
 from pathlib import Path
 
-from projects.aside import aside_of
+from projects.aside import whole_file
 from projects.state import ROOT, state_root
 
 COMMITTED = ROOT / "dagster_home"
@@ -26,11 +26,9 @@ def dagster_home() -> Path:
     if state == ROOT / "data":
         return COMMITTED
     home = state / "dagster_home"
-    home.mkdir(parents=True, exist_ok=True)
     moved = (COMMITTED / "dagster.yaml").read_text(encoding="utf-8").replace("data/dagster", f"{state}/dagster")
-    aside = aside_of(home / "dagster.yaml")
-    aside.write_text(moved, encoding="utf-8")
-    aside.replace(home / "dagster.yaml")
+    with whole_file(home / "dagster.yaml") as file:
+        file.write(moved.encode())
     return home
 
 

@@ -140,3 +140,13 @@ def _contract(stream: Stream, table: str) -> str:
 def _slices(table: SliceTable, pieces: Iterable[Slice]) -> str:
     """A digest of slices as they are stored; one that is not there counts as such."""
     return digest([[piece.key, table.noted(piece)] for piece in pieces])
+
+
+def of_online(work: Workspace) -> dict[str, str]:
+    """The online store: of each view that is served, the slices whose values still hold at its newest."""
+    stream, of = work.project.stream, {}
+    for view in work.project.all_views:
+        table = work.features(view.name)
+        if view.online and (newest := table.newest(stream)) is not None:
+            of[f"features/{view.name}"] = _slices(table, slices_known(view, stream, newest))
+    return of

@@ -57,7 +57,17 @@ def write_stored(
     with whole_file(path) as file:
         frame.write_parquet(file, compression="zstd", statistics=True)
         sidecar_of(path).unlink(missing_ok=True)
-    written = Sidecar(sha256_of(path), path.stat().st_size, frame.height, made_of or {}, log or {})
+    write_sidecar(path, frame.height, made_of, log)
+
+
+def write_sidecar(
+    path: Path,
+    rows: int,
+    made_of: Mapping[str, str] | None = None,
+    log: Mapping[str, Mapping[str, LogFile]] | None = None,
+) -> None:
+    """Say of a file as it is now what it holds and what it was made of."""
+    written = Sidecar(sha256_of(path), path.stat().st_size, rows, made_of or {}, log or {})
     with whole_file(sidecar_of(path)) as file:
         file.write(json.dumps({"format": FORMAT, **asdict(written)}, indent=1).encode())
 

@@ -4,6 +4,7 @@ Belongs here: which slices a view needs, calling the aggregation and Feast, writ
 Not here: the aggregation (transforms/aggregates.py), Feast's objects and store (feature_repo/).
 """
 
+import json
 from collections.abc import Iterator
 from datetime import timedelta
 from functools import partial
@@ -15,12 +16,14 @@ from exfm_assets.assets.common import Lineage, result, write_slice
 from exfm_assets.assets.stream import IMPRESSIONS, INTERACTIONS, OUTCOMES
 from exfm_assets.automation import catch_up, follow, on_change
 from exfm_assets.partitions import SINGLE_RUN, earlier, slice_partitions, slices_of, slices_within
-from exfm_assets.provenance import View, of_logged_inputs, of_view, since, slices_known
+from exfm_assets.provenance import View, of_logged_inputs, of_online, of_view, since, slices_known
 from exfm_assets.resources import Workspace
 from exfm_assets.tables import naming_damage
 from exfm_assets.transforms.aggregates import aggregate
 from exfm_assets.transforms.histories import histories
 from exfm_assets.transforms.inputs import rows_of, with_calendar
+from exfm_assets.verify.kept import online_note
+from projects.aside import whole_file
 from projects.features import INTERACTIONS as COUNTS_INTERACTIONS
 from projects.histories import HistoryView
 from projects.project import Project, digest
@@ -186,12 +189,15 @@ def _online_store(project: Project) -> dg.AssetsDefinition:
         from feature_repo.store import load_online
 
         stream = work.project.stream
-        loaded = {}
+        loaded, made = {}, of_online(work)
         for view in served:
             newest = work.features(view.name).newest(stream)
             if newest is not None:
-                load_online(work.store, [view.name], newest.end - view.ttl, newest.end + timedelta(microseconds=1))
+                with naming_damage(partial(work.features(view.name).check_all, stream)):
+                    load_online(work.store, [view.name], newest.end - view.ttl, newest.end + timedelta(microseconds=1))
                 loaded[view.name] = newest.end.isoformat()
+        with whole_file(online_note(work)) as file:
+            file.write(json.dumps(made, indent=1).encode())
         return dg.MaterializeResult(metadata={f"loaded_until/{name}": until for name, until in loaded.items()})
 
     return online_store

@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 
 from exfm_assets.resources import Workspace
-from exfm_assets.sidecar import as_written, sidecar_of, write_stored
+from exfm_assets.sidecar import as_written, read_sidecar, sidecar_of, write_sidecar, write_stored
 from exfm_assets.tables import DataError, is_whole, naming_damage
 from exfm_assets.transforms.inputs import rows_of
 from feature_repo.guards import mask_leaks, split_leaks
@@ -134,7 +134,13 @@ def already_stored(work: Workspace, teacher: Teacher, piece: Slice, scorer: Scor
     if not files or not files[-1].stem.endswith(f"-{scorer.checkpoint}-{inputs}"):
         return None
     rows = pl.scan_parquet(files[-1], hive_partitioning=False).select(pl.len()).collect().item()
+    if read_sidecar(files[-1]) is None:  # an older version wrote it, or its writer was stopped
+        write_sidecar(files[-1], rows, _made_of(scorer, inputs))
     return Stored(rows=rows, leaks=0, reused=True, checkpoint=scorer.checkpoint, path=files[-1])
+
+
+def _made_of(scorer: Scorer, inputs: str) -> dict[str, str]:
+    return {"checkpoint": scorer.checkpoint, "logged_inputs": inputs}
 
 
 def store_predictions(
@@ -171,7 +177,7 @@ def store_predictions(
     work.quarantine(teacher.view).write(piece, leaks)
     name = f"{created:%Y%m%dT%H%M%S%f}-{scorer.checkpoint}-{inputs}.parquet"
     path = work.state.predictions(teacher.name) / piece.folder / name
-    write_stored(kept, path, {"checkpoint": scorer.checkpoint, "logged_inputs": inputs})
+    write_stored(kept, path, _made_of(scorer, inputs))
     return Stored(rows=kept.height, leaks=leaks.height, reused=False, checkpoint=scorer.checkpoint, path=path)
 
 

@@ -17,7 +17,8 @@ from exfm_assets.learning.cohort import Advanced, Cohorts, Study
 from exfm_assets.learning.desk import desks, students_columns
 from exfm_assets.learning.evaluation import Judged, evaluation_rows, served_index, true_logits
 from exfm_assets.learning.leading import control_version, led
-from exfm_assets.learning.lesson import Lesson, data_of
+from exfm_assets.learning.lesson import Lesson
+from exfm_assets.learning.lineage import data_of
 from exfm_assets.learning.predictions import Supervision
 from exfm_assets.learning.releasing import released_versions
 from exfm_assets.learning.restoring import again, first_new

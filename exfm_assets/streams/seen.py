@@ -37,7 +37,8 @@ def seen_of(log: Path, table: str, start: datetime, end: datetime, before: Mappi
     Args:
         before: what an earlier look at this very window saw.
     """
-    known, files = before or {}, {}
+    known = before or {}
+    files: dict[str, LogFile] = {}
     for path, day in window_files(log, table, start, end):
         name, found = path.relative_to(log).as_posix(), path.stat()
         held = known.get(name)
@@ -45,7 +46,9 @@ def seen_of(log: Path, table: str, start: datetime, end: datetime, before: Mappi
             matters = _may_hold(path, day, table, start, end)
             held = (found.st_size, found.st_mtime_ns, sha256_of(path)[:12] if matters else None)
         files[name] = held
-    return Seen(digest([[name, one[2]] for name, one in files.items() if one[2] is not None]), files)
+    # A day that was taken out of the log as a whole is not a correction: what was read of it holds.
+    files |= {name: held for name, held in known.items() if not (log / name).parent.is_dir()}
+    return Seen(digest([[name, one[2]] for name, one in sorted(files.items()) if one[2] is not None]), files)
 
 
 def _may_hold(path: Path, day: datetime, table: str, start: datetime, end: datetime) -> bool:
