@@ -4,6 +4,7 @@ Belongs here: the few calls that assets, benchmarks and notebooks make. Not here
 how rows are joined (asof/), leak rules (guards.py).
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -11,12 +12,16 @@ from pathlib import Path
 
 import pyarrow as pa
 from feast import FeatureService, FeatureStore
+from feast.errors import FeatureViewNotFoundException
 from feast.feature_view import DUMMY_ENTITY_NAME
 from feast.repo_config import RepoConfig, load_repo_config
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from sqlalchemy.exc import DatabaseError
 
 from feature_repo.asof.errors import RetrievalError
 from feature_repo.embedded import ONLINE, REGISTRY
-from feature_repo.project_views import objects_of
+from feature_repo.mending import remove, remove_damaged
+from feature_repo.project_views import Objects, objects_of
 from projects.errors import DeclarationError
 from projects.project import Project
 from projects.state import State
@@ -24,6 +29,7 @@ from projects.state import State
 _REPO = Path(__file__).resolve().parent
 _CLOCK, _IMPRESSION_CLOCK = "event_timestamp", "__impression_timestamp"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_log = logging.getLogger(__name__)
 _opened: dict[Path, FeatureStore] = {}
 
 
@@ -48,7 +54,11 @@ def open_store(project: Project, state: State) -> FeatureStore:
         return known
     config = load_repo_config(_REPO, _REPO / "feature_store.yaml")
     _place(config, state)
+    embedded = config.registry_config["path"].startswith("exfm:")
+    anew = embedded and remove_damaged(state.feast / REGISTRY, "it is filled again from the declaration")
     _opened[state.feast] = FeatureStore(config=config)
+    if anew:
+        apply(project, state)
     return _opened[state.feast]
 
 
@@ -75,7 +85,19 @@ def apply(project: Project, state: State) -> ApplyReport:
     Raises:
         DeclarationError: if supervision could be reached as an input.
     """
-    store, declared = open_store(project, state), objects_of(project, state)
+    declared = objects_of(project, state)
+    try:
+        return _applied(open_store(project, state), declared)
+    except (DecodeError, DatabaseError):  # a registry whose pages hang together, but not what is in them
+        _opened.pop(state.feast, None)
+        if not (state.feast / REGISTRY).exists():
+            raise
+        remove(state.feast / REGISTRY)
+        _log.warning("%s could not be read and was removed: it is filled again", state.feast / REGISTRY)
+        return _applied(open_store(project, state), declared)
+
+
+def _applied(store: FeatureStore, declared: Objects) -> ApplyReport:
     names = {(type(thing), thing.name) for thing in declared.all()}
     registry = store.registry
     held = [
@@ -186,9 +208,15 @@ def load_online(store: FeatureStore, views: list[str], start: datetime, end: dat
     is extended to the newest end, and a repeated or late window never takes values back in time.
 
     Raises:
-        RetrievalError: if a view has no files.
+        RetrievalError: if a view is not applied or has no files.
     """
     for name in views:
-        loaded = store.get_feature_view(name).materialization_intervals
+        try:
+            loaded = store.get_feature_view(name).materialization_intervals
+        except FeatureViewNotFoundException:
+            raise RetrievalError(
+                f"view: {name!r} is not in the registry: materialise feature_registry, or run "
+                "`feast -c feature_repo apply`"
+            ) from None
         newest = max([end, *(last for _, last in loaded)])
         store.materialize(start_date=start, end_date=newest, feature_views=[name])

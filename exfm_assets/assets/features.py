@@ -4,7 +4,6 @@ Belongs here: which slices a view needs, calling the aggregation and Feast, writ
 Not here: the aggregation (transforms/aggregates.py), Feast's objects and store (feature_repo/).
 """
 
-import json
 from collections.abc import Iterator
 from datetime import timedelta
 from functools import partial
@@ -22,8 +21,7 @@ from exfm_assets.tables import naming_damage
 from exfm_assets.transforms.aggregates import aggregate
 from exfm_assets.transforms.histories import histories
 from exfm_assets.transforms.inputs import rows_of, with_calendar
-from exfm_assets.verify.kept import online_note
-from projects.aside import whole_file
+from exfm_assets.verify.kept import note_online
 from projects.features import INTERACTIONS as COUNTS_INTERACTIONS
 from projects.histories import HistoryView
 from projects.project import Project, digest
@@ -196,8 +194,7 @@ def _online_store(project: Project) -> dg.AssetsDefinition:
                 with naming_damage(partial(work.features(view.name).check_all, stream)):
                     load_online(work.store, [view.name], newest.end - view.ttl, newest.end + timedelta(microseconds=1))
                 loaded[view.name] = newest.end.isoformat()
-        with whole_file(online_note(work)) as file:
-            file.write(json.dumps(made, indent=1).encode())
+        note_online(work, made)
         return dg.MaterializeResult(metadata={f"loaded_until/{name}": until for name, until in loaded.items()})
 
     return online_store

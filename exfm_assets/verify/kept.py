@@ -5,7 +5,10 @@ Belongs here: which files there are, and what the online store was loaded from. 
 """
 
 import json
-from collections.abc import Iterator
+import sqlite3
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 
 from exfm_assets.provenance import of_online
@@ -14,11 +17,13 @@ from exfm_assets.sidecar import as_written
 from exfm_assets.tables import SliceTable, is_whole
 from exfm_assets.verify import learnt
 from exfm_assets.verify.learnt import Fault
+from projects.aside import whole_file
 from projects.stream import Slice
 
 READ_AT_ONCE = 2 << 30  # bytes: about a second or two; what is older is looked at by its size, and when it is read
 REPORTS = {"drift_report": "drift.parquet", "freshness_cost": "freshness_cost.parquet"}
-ONLINE = "online.json"
+ONLINE_NOTE, ONLINE_FILE = "online.json", "online.db"
+EMBEDDED = "embedded"  # in the note: the online store is a file of ours
 
 
 def damaged_files(work: Workspace) -> Iterator[tuple[str, Slice | None]]:
@@ -48,20 +53,45 @@ def _newest_first(work: Workspace) -> list[tuple[str, SliceTable, Slice]]:
     return sorted(listed, key=lambda one: one[2].start, reverse=True)
 
 
-def online_note(work: Workspace) -> Path:
-    """Where it is written down what the online store was loaded from."""
-    return work.state.feast / ONLINE
+def note_online(work: Workspace, made_of: Mapping[str, str]) -> None:
+    """Write down what the online store was loaded from, and mark its file, so that another one is told from it."""
+    path = work.state.feast / ONLINE_FILE
+    embedded = {EMBEDDED: ONLINE_FILE} if path.is_file() else {}
+    note = json.dumps({**made_of, **embedded}, indent=1).encode()
+    with whole_file(work.state.feast / ONLINE_NOTE) as file:
+        file.write(note)
+    if embedded:
+        with closing(sqlite3.connect(path, timeout=60)) as connection:
+            connection.execute(f"PRAGMA user_version = {_mark(note)}")
+
+
+def _mark_of(path: Path) -> int | None:
+    if not path.is_file():
+        return None
+    try:
+        with closing(sqlite3.connect(path, timeout=60)) as connection:
+            return int(connection.execute("PRAGMA user_version").fetchone()[0])
+    except sqlite3.DatabaseError:
+        return None
+
+
+def _mark(note: bytes) -> int:
+    return zlib.crc32(note) & 0x7FFFFFFF  # of a new file it is 0
 
 
 def online_faults(work: Workspace) -> Iterator[Fault]:
     """Views whose newest slices are not what was loaded."""
-    path = online_note(work)
+    path, database = work.state.feast / ONLINE_NOTE, work.state.feast / ONLINE_FILE
     if not path.is_file():
         return
+    note = path.read_bytes()
     try:
-        loaded = dict(json.loads(path.read_text(encoding="utf-8")))
+        loaded = dict(json.loads(note))
     except (ValueError, TypeError):
-        yield None, f"{ONLINE}, which says what was loaded, is damaged"
+        yield None, f"{ONLINE_NOTE}, which says what was loaded, is damaged"
+        return
+    if EMBEDDED in loaded and _mark_of(database) != _mark(note):
+        yield None, f"{ONLINE_FILE} is missing, damaged, or not the one that was loaded"
         return
     now = of_online(work)
     if differ := sorted(name for name in now if loaded.get(name) != now[name]):
