@@ -129,13 +129,15 @@ def named_checkpoints(work: Workspace, teacher: Teacher) -> set[str]:
 
 
 def already_stored(work: Workspace, teacher: Teacher, piece: Slice, scorer: Scorer, inputs: str) -> Stored | None:
-    """The newest file, if it holds what scoring again would write."""
-    files = files_of(work, teacher, piece)
-    if not files or not files[-1].stem.endswith(f"-{scorer.checkpoint}-{inputs}"):
+    """The newest file, if it holds what scoring again would write, and the rows that were refused are there too."""
+    files, refused = files_of(work, teacher, piece), work.quarantine(teacher.view)
+    if not files or not refused.sound(piece) or not files[-1].stem.endswith(f"-{scorer.checkpoint}-{inputs}"):
         return None
     rows = pl.scan_parquet(files[-1], hive_partitioning=False).select(pl.len()).collect().item()
     if read_sidecar(files[-1]) is None:  # an older version wrote it, or its writer was stopped
         write_sidecar(files[-1], rows, _made_of(scorer, inputs))
+    if read_sidecar(refused.path(piece)) is None:
+        write_sidecar(refused.path(piece), refused.rows(piece))
     return Stored(rows=rows, leaks=0, reused=True, checkpoint=scorer.checkpoint, path=files[-1])
 
 

@@ -112,7 +112,12 @@ def _first_unscored(work: Workspace, teacher: Teacher, chain: Chain, indices: Se
         by, piece = teacher.scorer_of(index), stream.slice_at(index)
         if by < 0:
             continue
-        if by >= new or not all(sound(path) for path in files_of(work, teacher, piece)[-1:]):
+        refused = work.quarantine(teacher.view)
+        if (
+            by >= new
+            or not refused.sound(piece)
+            or not all(sound(path) for path in files_of(work, teacher, piece)[-1:])
+        ):
             return index
         manifest = chain.shelf.manifest(stream.slice_at(by))
         made_of = f"{manifest.version}-{work.table('logged_inputs').digest(piece)}"
