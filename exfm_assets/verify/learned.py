@@ -22,11 +22,15 @@ def finite(model: str) -> Look:
     """Each slice's mean training loss is a number; a slice without known labels has none."""
 
     def look(work: Workspace, pieces: list[Slice]) -> Finding:
+        kind, _, name = model.partition("/")
         faults, losses = [], []
         for piece in pieces:
             manifest = read_manifest(work, model, piece)
             if manifest is None:
-                faults.append(f"{model} {piece.key}: its manifest.json is missing or damaged")
+                asset = f"student/{name}/control" if kind == "control" else f"{model}/checkpoint"
+                faults.append(
+                    f"{model} {piece.key}: its manifest.json is missing or damaged: materialise {asset} for it again"
+                )
                 continue
             loss = manifest.get("metrics", {}).get("loss")
             if loss is not None and not math.isfinite(loss):

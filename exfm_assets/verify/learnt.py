@@ -54,7 +54,7 @@ def read_manifest(work: Workspace, model: str, piece: Slice) -> dict[str, Any] |
     path = work.state.checkpoints(model) / piece.folder / "manifest.json"
     try:
         plain = json.loads(path.read_text(encoding="utf-8"))
-        return {**plain} if {"version", "declaration", "parent", "data_versions", "weights"} <= set(plain) else None
+        return {**plain} if {"version", "declaration", "parent", "weights"} <= set(plain) else None
     except (OSError, ValueError, TypeError):
         return None
 
@@ -73,7 +73,7 @@ def _checkpoints(work: Workspace, model: Teacher | Student, *, control: bool = F
             yield before, "missing, although a later checkpoint continues it"
         elif manifest["parent"] != _version(manifests.get(before)):
             yield piece, "it continues another checkpoint than is stored now"
-        elif differ := _differing(manifest["data_versions"], _data(work, model, kind, piece)):
+        elif differ := _differing(manifest.get("data_versions"), _data(work, model, kind, piece)):
             yield piece, f"made of other {', '.join(differ)} than are stored now"
         elif piece == list(manifests)[-1]:
             weights = work.state.checkpoints(f"{kind}/{model.name}") / piece.folder / "weights.safetensors"
@@ -95,8 +95,10 @@ def _data(work: Workspace, model: Teacher | Student, kind: str, piece: Slice) ->
     return data
 
 
-def _differing(then: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    """What changed; what is no longer stored is not known to have."""
+def _differing(then: Mapping[str, str] | None, now: Mapping[str, str]) -> list[str]:
+    """What changed; what is no longer stored, or was not written down, is not known to have."""
+    if then is None:
+        return []
     return [name for name in sorted(now) if name not in then or then[name] != now[name]]
 
 

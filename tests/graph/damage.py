@@ -95,7 +95,7 @@ def ways_out(sentences: Iterable[str]) -> Iterator[tuple[str, str, str]]:
     """First and last slice and selection of each run that sentences ask for."""
     for sentence in sentences:
         said = sentence.partition("Error: ")[2] or sentence
-        if found := re.search(r"materialise from slice (\S+) on", said):
+        if found := re.search(r"from slice (\S+) on", said):
             yield found[1], LAST, EVERYDAY
         elif found := re.search(r"slice (\S+): materialise (\S+) for it and the slices before it first", said):
             yield FIRST, found[1], f'key:"{found[2]}"'
