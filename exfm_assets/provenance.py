@@ -6,15 +6,19 @@ Not here: sidecars (sidecar.py), comparing (verify/current.py), checkpoints (lea
 What it was made of is written down before it is read, so a change in between shows as one.
 """
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+
+import polars as pl
 
 from exfm_assets.learning.predictions import scored_by
 from exfm_assets.resources import Workspace
 from exfm_assets.sidecar import LogFile, Sidecar
 from exfm_assets.streams.contract import schema_of
-from exfm_assets.streams.seen import seen_of
+from exfm_assets.streams.reader import read_log
+from exfm_assets.streams.seen import Seen, digest_of, seen_of
 from exfm_assets.tables import SliceTable
 from exfm_assets.transforms.aggregates import needed_since
 from exfm_assets.transforms.histories import history_needed_since
@@ -71,13 +75,38 @@ def of_log_table(work: Workspace, table: str, piece: Slice, before: Sidecar | No
     return Made(of, read.log)
 
 
-def of_labels(work: Workspace, piece: Slice, as_of: datetime, before: Sidecar | None = None) -> Made:
-    """Labels as they were known at ``as_of``."""
-    stream = work.project.stream
-    read = _log(work, "outcomes", piece.start, as_of + timedelta(microseconds=1), before)
-    impressions = _slices(work.table("impressions"), [piece])
-    of = {DECLARATION: digest(stream.tasks), AS_OF: as_of.isoformat(), "impressions": impressions, **read.of}
-    return Made(of, read.log)
+def labels_see(work: Workspace, piece: Slice, as_of: datetime, before: Sidecar | None = None) -> Seen:
+    """The files of the log in which outcomes of a slice's impressions may be, as known at ``as_of``."""
+    known = before.log.get("outcomes") if before is not None else None
+    return seen_of(work.state.log, "outcomes", piece.start, as_of + timedelta(microseconds=1), known)
+
+
+def of_labels(work: Workspace, piece: Slice, as_of: datetime, seen: Seen, outcomes: str) -> Made:
+    """Labels as they were known at ``as_of``.
+
+    Args:
+        outcomes: digest of the outcomes of the slice's impressions. Files reach beyond a slice's windows, so a new one
+            need not change its labels.
+    """
+    of = {DECLARATION: digest(work.project.stream.tasks), AS_OF: as_of.isoformat(), LOG + "outcomes": outcomes}
+    return Made({**of, "impressions": _slices(work.table("impressions"), [piece])}, {"outcomes": seen.files})
+
+
+def of_labels_now(work: Workspace, piece: Slice, as_of: datetime, before: Sidecar) -> Made:
+    """The same for labels that are stored; the log is read only where its files are others than they were."""
+    seen, then = labels_see(work, piece, as_of, before), before.log.get("outcomes", {})
+    if seen.digest == digest_of(then) or not work.table("impressions").sound(piece):
+        return of_labels(work, piece, as_of, seen, before.made_of.get(LOG + "outcomes", ""))
+    read = read_log(work.state.log, work.project.stream, "outcomes", piece.start, as_of + timedelta(microseconds=1))
+    impressions = work.table("impressions").read([piece], columns=["impression_id"])
+    return of_labels(work, piece, as_of, seen, outcomes_digest(read.frame, impressions, as_of))
+
+
+def outcomes_digest(outcomes: pl.DataFrame, impressions: pl.DataFrame, as_of: datetime) -> str:
+    """A digest of the outcomes of some impressions that were known at ``as_of``."""
+    known = outcomes.filter(pl.col("outcome_timestamp") <= as_of).join(impressions, on="impression_id", how="semi")
+    rows = known.select("impression_id", "task", "outcome_timestamp").sort(pl.all())
+    return hashlib.sha256(rows.write_csv().encode()).hexdigest()[:12]
 
 
 def of_view(work: Workspace, view: View, piece: Slice) -> Made:

@@ -11,7 +11,7 @@ from exfm_assets import metadata_keys as keys
 from exfm_assets.assets.common import combined, report_slice, result, write_slice
 from exfm_assets.automation import catch_up, catch_up_when_labels_close
 from exfm_assets.partitions import SINGLE_RUN, earlier, slice_partitions, slices_of, slices_within
-from exfm_assets.provenance import Made, of_labels, of_log_table, recognised_since
+from exfm_assets.provenance import Made, labels_see, of_labels, of_log_table, outcomes_digest, recognised_since
 from exfm_assets.resources import Workspace
 from exfm_assets.streams.reader import LogRead, read_log
 from exfm_assets.streams.simulator import simulate, write_log
@@ -168,10 +168,12 @@ def _labels(project: Project) -> dg.AssetsDefinition:
         schema: dict[str, pl.DataType] = {}
         for piece in slices_of(stream, context.partition_keys):
             as_of = stream.closes(piece, work.now())
-            made = of_labels(work, piece, as_of)
+            seen = labels_see(work, piece, as_of)
             tail = piece.end + stream.longest_window + stream.lateness
             known = read_log(work.state.log, stream, "outcomes", piece.start, tail).frame
-            joined = join_labels(work.table("impressions").read([piece]), known, stream, as_of)
+            impressions = work.table("impressions").read([piece])
+            made = of_labels(work, piece, as_of, seen, outcomes_digest(known, impressions, as_of))
+            joined = join_labels(impressions, known, stream, as_of)
             rates = {f"rate/{task}": joined.frame[task].mean() or 0.0 for task in stream.task_names}
             open_ = {f"open/{task}": joined.frame[task].null_count() for task in stream.task_names}
             counts = {"late": joined.late, "early": joined.early, "duplicates": joined.duplicates}

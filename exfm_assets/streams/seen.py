@@ -48,7 +48,12 @@ def seen_of(log: Path, table: str, start: datetime, end: datetime, before: Mappi
         files[name] = held
     # A day that was taken out of the log as a whole is not a correction: what was read of it holds.
     files |= {name: held for name, held in known.items() if not (log / name).parent.is_dir()}
-    return Seen(digest([[name, one[2]] for name, one in sorted(files.items()) if one[2] is not None]), files)
+    return Seen(digest_of(files), files)
+
+
+def digest_of(files: Mapping[str, LogFile]) -> str:
+    """A digest of the files that matter to a window, of those that were looked at."""
+    return digest([[name, one[2]] for name, one in sorted(files.items()) if one[2] is not None])
 
 
 def _may_hold(path: Path, day: datetime, table: str, start: datetime, end: datetime) -> bool:

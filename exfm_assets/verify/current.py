@@ -144,7 +144,7 @@ def _labels(work: Workspace, piece: Slice, before: Sidecar) -> Made:
     final = known in (piece.end + stream.longest_window, stream.known_until)
     then = before.made_of.get(AS_OF)
     as_of = known if final or then is None else datetime.fromisoformat(then)
-    return provenance.of_labels(work, piece, as_of, before)
+    return provenance.of_labels_now(work, piece, as_of, before)
 
 
 def _faults(work: Workspace, table: SliceTable, made: Of) -> Iterator[Fault]:

@@ -81,6 +81,14 @@ def test_a_late_file_of_the_log_is_noticed_and_a_touched_one_is_none(copy: Works
     assert current.lines_of(copy) == []
 
 
+def test_a_file_that_holds_nothing_of_a_slices_impressions_changes_none_of_its_labels(copy: Workspace) -> None:
+    late = copy.state.log / "outcomes" / f"day={LAST}" / "more.parquet"
+    stored = [pl.read_parquet(path) for path in late.parent.glob("*.parquet")]
+    schema = stored[0].schema
+    pl.concat(stored).with_columns(impression_id=pl.lit(-1, schema["impression_id"])).write_parquet(late)
+    assert [one.asset for one in current.stale(copy, ["outcomes", "labels"])] == ["outcomes"]
+
+
 def test_a_changed_teacher_is_named_with_what_it_scored(copy: Workspace, tmp_path: Path) -> None:
     teacher = copy.project.teachers[0]
     other = tiny_project(teachers=(replace(teacher, training=replace(teacher.training, batch_size=128)),))
