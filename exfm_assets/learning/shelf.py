@@ -74,7 +74,14 @@ class Shelf:
         except CheckpointError:
             return False
         weights = self.folder(piece) / WEIGHTS
+        if not weights.is_file() and self._is_newest(piece):
+            return False  # retention never drops those: they were lost
         return manifest.version == version and (not weights.is_file() or sha256_of(weights) == manifest.weights)
+
+    def _is_newest(self, piece: Slice) -> bool:
+        stream = self.work.project.stream
+        there = {path.name for path in self.work.state.checkpoints(self.name).glob("slice=*")}
+        return not any(later.folder in there for later in stream.slices(piece.end, self.work.now()))
 
     def load(self, piece: Slice, device: str) -> tuple[Learner, Manifest]:
         """The checkpoint that trained last on a slice.

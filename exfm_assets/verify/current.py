@@ -152,7 +152,7 @@ def _faults(work: Workspace, table: SliceTable, made: Of) -> Iterator[Fault]:
         path = table.path(piece)
         if not path.is_file():
             if path.parent.is_dir():
-                yield piece, "its file is missing"
+                yield piece, DAMAGED
             continue
         noted = read_sidecar(path)
         if not is_whole(path) or (noted is not None and noted.size != path.stat().st_size):

@@ -27,10 +27,13 @@ EMBEDDED = "embedded"  # in the note: the online store is a file of ours
 
 
 def damaged_files(work: Workspace) -> Iterator[tuple[str, Slice | None]]:
-    """Assets and slices whose stored file is damaged."""
+    """Assets and slices whose stored file is damaged, or gone from its folder."""
     left = READ_AT_ONCE
     for asset, table, piece in _newest_first(work):
         path = table.path(piece)
+        if not path.is_file():
+            yield asset, piece
+            continue
         left -= path.stat().st_size
         if not is_whole(path) or (left >= 0 and not as_written(path)):
             yield asset, piece
@@ -49,7 +52,13 @@ def _newest_first(work: Workspace) -> list[tuple[str, SliceTable, Slice]]:
     tables += [work.features(view.name) for view in (*project.feature_views, *project.prediction_views)]
     tables += [work.evaluations(student.name) for student in project.students]
     tables += [work.quarantine(name) for name in (*names[:3], *(teacher.view for teacher in project.teachers))]
-    listed = [(table.asset or table.name, table, piece) for table in tables for piece in table.stored(project.stream)]
+    slices = list(project.stream.slices(project.stream.first_slice, work.now()))
+    listed = [
+        (table.asset or table.name, table, piece)
+        for table in tables
+        for piece in slices
+        if table.path(piece).parent.is_dir()
+    ]
     return sorted(listed, key=lambda one: one[2].start, reverse=True)
 
 

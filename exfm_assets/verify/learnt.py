@@ -20,7 +20,7 @@ from projects.project import digest
 from projects.stream import Slice
 
 Fault = tuple[Slice | None, str]  # a slice (None: the asset has none), and why what is stored of it is out of date
-DAMAGED = "damaged, not what was written"
+DAMAGED = "damaged or missing, not what was written"
 TEACHER_PARTS = ("predictions", "checkpoint")
 STUDENT_PARTS = ("control", "checkpoint", "evaluation", "release")
 OTHER_DECLARATION = "made under another declaration"
@@ -130,8 +130,10 @@ def _evaluations(work: Workspace, student: Student) -> Iterator[Fault]:
     stream, table = work.project.stream, work.evaluations(student.name)
     both = {kind: manifests_of(work, f"{kind}/{student.name}") for kind in ("student", "control")}
     trained = sorted(stream.index_at(piece.start) for piece in both["student"].keys() & both["control"].keys())
-    for piece in table.stored(stream):
-        if not is_whole(table.path(piece)):
+    for piece in stream.slices(stream.first_slice, work.now()):
+        if not table.path(piece).parent.is_dir():
+            continue
+        if not table.has(piece) or not is_whole(table.path(piece)):
             yield piece, DAMAGED
             continue
         serving = served_index(stream, student, stream.index_at(piece.start))
