@@ -5,18 +5,20 @@ Blocking checks stop the run below the asset that broke; those that only warn ar
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 import dagster as dg
 
 from exfm_assets.assets.features import LOGGED_INPUTS, view_key
 from exfm_assets.assets.predicted import LOGGED_TEACHER_FEATURES, predicted_key
+from exfm_assets.assets.reports import REPORT
 from exfm_assets.assets.stream import IMPRESSIONS, INTERACTIONS, LABELS, OUTCOMES
 from exfm_assets.assets.students import DRIFT_REPORT, PROGRESS, student_key
 from exfm_assets.assets.teachers import PREDICTIONS, teacher_key
 from exfm_assets.partitions import slices_of
 from exfm_assets.resources import Workspace
-from exfm_assets.verify import learned, predicted, stored
+from exfm_assets.verify import current, learned, predicted, stored
 from exfm_assets.verify.findings import Finding
 from projects.project import Project
 from projects.stream import Slice
@@ -85,6 +87,17 @@ def declared(project: Project) -> Iterator[Check]:
     if project.students:
         said = "every student was trained and judged as asked"
         yield Check(PROGRESS, "no_student_failed", learned.no_student_failed, said, blocking=False, fails_run=True)
+    for asset in current.assets_of(project):
+        yield Check(
+            dg.AssetKey(asset.split("/")),
+            "up_to_date",
+            current.up_to_date(asset),
+            "every stored slice is made of what is stored now",
+            blocking=False,
+        )
+    if project.students:
+        said = "nothing that is stored is damaged, or made of what has changed since"
+        yield Check(REPORT, "nothing_stale", current.nothing_stale, said, blocking=False)
     yield Check(DRIFT_REPORT, "drift", learned.drift, "no served student drifted; a failure retrains", blocking=False)
 
 
@@ -123,8 +136,6 @@ def _slices(context: dg.AssetCheckExecutionContext, work: Workspace, key: dg.Ass
     stream = work.project.stream
     partitioned = context.job_def.asset_layer.asset_graph.get(key).is_partitioned
     if partitioned and (context.has_partition_key or context.has_partition_key_range):
-        try:
+        with suppress(dg.DagsterInvariantViolationError):  # a range for a run of checks alone, which has no partitions
             return slices_of(stream, context.partition_keys)
-        except dg.DagsterInvariantViolationError:  # a range was given to a run of checks alone, which has no partitions
-            pass
     return work.table("impressions").stored(stream)

@@ -44,7 +44,8 @@ class Workspace:
         return SliceTable(self.state.table(name), name)
 
     def quarantine(self, name: str) -> SliceTable:
-        return SliceTable(self.state.quarantine(name), f"quarantine/{name}")
+        teachers = {teacher.view: f"teacher/{teacher.name}/predictions" for teacher in self.project.teachers}
+        return SliceTable(self.state.quarantine(name), f"quarantine/{name}", teachers.get(name, name))
 
     def features(self, view: str) -> SliceTable:
         return SliceTable(self.state.features(view), f"features/{view}")

@@ -48,7 +48,7 @@ def _predictions(work: Workspace, teacher_name: str | None, key: str | None, row
         raise DataError(f"impressions: slice {piece.key} is empty: name another with --slice")
     # The clock of the question is now: what is known today of impressions of back then.
     moment = f"TIMESTAMPTZ '{work.now().isoformat()}' AS event_timestamp"
-    entities = f"{rows_of(impressions.path(piece), f'impression_id, {moment}')} LIMIT {max(rows, 1)}"
+    entities = f"{rows_of(impressions.sound_path(piece), f'impression_id, {moment}')} LIMIT {max(rows, 1)}"
     view = project.teacher(name).view
     features = ["checkpoint", "trained_until", *(f"{task}_probability" for task in project.teacher(name).tasks)]
     return _asked(work, entities, [f"{view}:{feature}" for feature in features]).drop("event_timestamp")

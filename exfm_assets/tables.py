@@ -4,16 +4,17 @@ Belongs here: writing so that nobody sees half, reading so that a damaged file s
 Not here: what a table holds (streams/contract.py), where it lies (projects/state.py).
 """
 
-import hashlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import polars as pl
 
-from projects.aside import aside_of
+from exfm_assets.sidecar import LogFile, as_written, read_sidecar, sha256_of, write_stored
+from projects.aside import whole_file
 from projects.stream import Slice, Stream
 from projects.writing import refusal, unwritable
 
@@ -25,25 +26,32 @@ class DataError(ValueError):
     """Data that can't be used: one sentence that names the table, the file or slice, and the mend."""
 
 
+@contextmanager
+def naming_damage(*looks: Callable[[], object]) -> Iterator[None]:
+    """For a reader that is not ours: where it fails, look whether it is for a damaged file of ours, and say which.
+
+    Args:
+        looks: each raises a DataError if it finds one.
+    """
+    try:
+        yield
+    except DataError:
+        raise
+    except Exception:
+        for look in looks:
+            look()
+        raise
+
+
 def write_parquet(frame: pl.DataFrame, path: Path) -> None:
     """Write a frame so that ``path`` holds either what it held before or all of the frame.
-
-    The name of the unfinished file ends in neither ``.parquet`` nor anything else that a reader globs.
 
     Raises:
         DataError: if the system refuses to write (no room, read-only, no permission).
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside = aside_of(path)
-        try:
-            with aside.open("wb") as file:
-                frame.write_parquet(file, compression="zstd", statistics=True)
-                file.flush()
-                os.fsync(file.fileno())
-            aside.replace(path)
-        finally:
-            aside.unlink(missing_ok=True)
+        with whole_file(path) as file:
+            frame.write_parquet(file, compression="zstd", statistics=True)
     except (OSError, pl.exceptions.ComputeError) as error:
         refused = refusal(error)
         if refused is None:
@@ -57,10 +65,12 @@ class SliceTable:
 
     Args:
         name: how messages call it, and the asset that makes it.
+        asset: the asset that makes it, where that is called otherwise.
     """
 
     folder: Path
     name: str
+    asset: str | None = None
 
     def path(self, piece: Slice) -> Path:
         return self.folder / piece.folder / PART
@@ -68,8 +78,42 @@ class SliceTable:
     def has(self, piece: Slice) -> bool:
         return self.path(piece).is_file()
 
-    def write(self, piece: Slice, frame: pl.DataFrame) -> None:
-        write_parquet(frame, self.path(piece))
+    def sound(self, piece: Slice) -> bool:
+        """Is the slice there, as it was written?"""
+        return self.has(piece) and is_whole(self.path(piece)) and as_written(self.path(piece))
+
+    def check(self, pieces: Iterable[Slice]) -> None:
+        """Look at the slices that are there, for readers that are not ours.
+
+        Raises:
+            DataError: if one of them is not what was written.
+        """
+        for piece in pieces:
+            if self.has(piece):
+                self._check(piece)
+
+    def check_all(self, stream: Stream) -> None:
+        """The same of every slice that is there."""
+        self.check(self.stored(stream))
+
+    def sound_path(self, piece: Slice) -> Path:
+        """The slice's file, for readers that are not ours.
+
+        Raises:
+            DataError: if it is missing or is not what was written.
+        """
+        self._check(piece)
+        return self.path(piece)
+
+    def write(
+        self,
+        piece: Slice,
+        frame: pl.DataFrame,
+        made_of: Mapping[str, str] | None = None,
+        log: Mapping[str, Mapping[str, LogFile]] | None = None,
+    ) -> None:
+        """Write a slice, and beside it what it was made of (sidecar.py)."""
+        write_stored(frame, self.path(piece), made_of, log)
 
     def stored(self, stream: Stream) -> list[Slice]:
         """The slices that are there, oldest first."""
@@ -85,8 +129,9 @@ class SliceTable:
         """The slices one after the other, read when collected.
 
         Raises:
-            DataError: if a slice is missing, its file is not whole, or slices differ in their columns. Damage inside
-                a file's pages shows only when they are read: ``read`` words it, here it is an error of polars.
+            DataError: if a slice is missing, its file is not what was written, or slices differ in their columns.
+                Damage inside the pages of a file without a sidecar shows only when they are read: ``read`` words it,
+                here it is an error of polars.
         """
         listed = list(pieces)
         if not listed:
@@ -108,7 +153,7 @@ class SliceTable:
         for column in columns or ():
             if column not in found:
                 where = f"no such column in slice {listed[0].key}"
-                raise DataError(f"{self.name}.{column}: {where}: materialise {self.name} for it again")
+                raise DataError(f"{self.name}.{column}: {where}: materialise {self._maker} for it again")
         return pl.concat([self._collect(piece, columns) for piece in listed])
 
     def _collect(self, piece: Slice, columns: Sequence[str] | None) -> pl.DataFrame:
@@ -126,14 +171,20 @@ class SliceTable:
     def digest(self, piece: Slice) -> str:
         """Twelve hex digits of the file's content."""
         self._check(piece)
-        with self.path(piece).open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()[:12]
+        return sha256_of(self.path(piece))[:12]
+
+    def noted(self, piece: Slice) -> str | None:
+        """The same by the file's sidecar, without reading the file; ``None`` if the slice is not there."""
+        if not self.has(piece):
+            return None
+        beside = read_sidecar(self.path(piece))
+        return (beside.sha256 if beside is not None else sha256_of(self.path(piece)))[:12]
 
     def _check(self, piece: Slice) -> None:
         path = self.path(piece)
         if not path.is_file():
-            raise DataError(f"{self.name} has no slice {piece.key}: materialise {self.name} for it first")
-        if not is_whole(path):
+            raise DataError(f"{self.name} has no slice {piece.key}: materialise {self._maker} for it first")
+        if not is_whole(path) or not as_written(path):
             raise self._damaged(piece)
 
     def _schema(self, piece: Slice) -> dict[str, pl.DataType]:
@@ -151,15 +202,19 @@ class SliceTable:
         differing = sorted({name for name, _ in columns.items() ^ others.items()})
         raise DataError(
             f"{self.name}: slice {other.key} has other columns than slice {first.key} "
-            f"({', '.join(differing) or 'their order'}): materialise {self.name} for both again"
+            f"({', '.join(differing) or 'their order'}): materialise {self._maker} for both again"
         )
 
     def _damaged(self, piece: Slice) -> DataError:
         path = self.path(piece)
         return DataError(
             f"{self.name}: {path.parent.name}/{path.name} is not a whole parquet file (cut short or overwritten): "
-            f"materialise {self.name} for slice {piece.key} again"
+            f"materialise {self._maker} for slice {piece.key} again"
         )
+
+    @property
+    def _maker(self) -> str:
+        return self.asset or self.name
 
 
 def is_whole(path: Path) -> bool:

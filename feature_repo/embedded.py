@@ -7,16 +7,20 @@ online store's class.
 """
 
 import logging
+import sqlite3
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote
 
+from feast import FeatureView
 from feast.infra.online_stores.sqlite import SqliteOnlineStore, SqliteOnlineStoreConfig
 from feast.repo_config import RepoConfig
 from sqlalchemy import URL
 from sqlalchemy.dialects import registry as dialects
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 
+from feast_asof.errors import RetrievalError
+from feature_repo.mending import remove_damaged
 from feature_repo.registry import follow, make
 from projects.load import load_project
 from projects.state import State, state_root
@@ -81,3 +85,28 @@ class EmbeddedOnlineStore(SqliteOnlineStore):  # type: ignore[misc]  # Feast shi
         except OSError as error:
             raise StateError(unwritable(path, error)) from error
         return str(path)
+
+    def _get_conn(self, config: RepoConfig) -> Any:
+        """The connection; a file that is damaged is removed before it is opened, for all in it can be loaded again."""
+        if self._conn is None:
+            remove_damaged(Path(self._get_db_path(config)), "materialise online_store to load it again")
+        return super()._get_conn(config)
+
+    def online_write_batch(self, config: RepoConfig, table: FeatureView, *rest: Any, **named: Any) -> None:
+        """Write rows; into a file that is new or was removed, after making its tables as an apply does."""
+        self.update(config, [], [table], [], [], partial=True)
+        super().online_write_batch(config, table, *rest, **named)
+
+    def online_read(self, config: RepoConfig, table: FeatureView, *rest: Any, **named: Any) -> Any:
+        """Read rows.
+
+        Raises:
+            RetrievalError: if the file is damaged, or was never loaded.
+        """
+        try:
+            return super().online_read(config, table, *rest, **named)
+        except sqlite3.DatabaseError as error:
+            raise RetrievalError(
+                f"online store {self._get_db_path(config)}: view {table.name!r} can't be read ({error}): "
+                "materialise online_store again"
+            ) from error

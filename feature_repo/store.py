@@ -4,6 +4,7 @@ Belongs here: the few calls that assets, benchmarks and notebooks make. Not here
 how rows are joined (asof/), leak rules (guards.py).
 """
 
+import logging
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -13,13 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from feast import FeatureService, FeatureStore
+from feast import FeatureService, FeatureStore, FeatureView
+from feast.errors import FeatureViewNotFoundException
 from feast.feature_view import DUMMY_ENTITY_NAME
 from feast.repo_config import RepoConfig, load_repo_config
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from sqlalchemy.exc import DatabaseError
 
 from feast_asof.errors import RetrievalError
 from feature_repo.embedded import LOCK, ONLINE, REGISTRY, EmbeddedOnlineStoreConfig, url_of
+from feature_repo.mending import remove, remove_damaged
 from feature_repo.project_views import Objects, objects_of
 from projects.errors import DeclarationError
 from projects.project import Project
@@ -29,6 +33,7 @@ from projects.writing import StateError, alone
 _REPO = Path(__file__).resolve().parent
 _CLOCK, _IMPRESSION_CLOCK = "event_timestamp", "__impression_timestamp"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_log = logging.getLogger(__name__)
 _opened: dict[Path, FeatureStore] = {}
 
 
@@ -48,13 +53,23 @@ def open_store(project: Project, state: State) -> FeatureStore:
     Raises:
         DeclarationError: if the yaml names an environment variable that is not set.
     """
+    store, anew = _open(state)
+    if anew:
+        apply(project, state)
+    return store
+
+
+def _open(state: State) -> tuple[FeatureStore, bool]:
+    """The store, and whether its registry was damaged and is empty now."""
     known = _opened.get(state.feast)
     if known is not None and not _is_gone(known, state):
-        return known
+        return known, False
     config = load_repo_config(_REPO, _REPO / "feature_store.yaml")
     _place(config, state)
+    embedded = config.registry_config["path"].startswith("exfm:")
+    anew = embedded and remove_damaged(state.feast / REGISTRY, "it is filled again from the declaration")
     _opened[state.feast] = FeatureStore(config=config)
-    return _opened[state.feast]
+    return _opened[state.feast], anew
 
 
 def _is_gone(store: FeatureStore, state: State) -> bool:
@@ -83,11 +98,22 @@ def apply(project: Project, state: State) -> ApplyReport:
     """
     declared = objects_of(project, state)
     with _writing(state.feast, "applying to the Feast registry"):
-        store = open_store(project, state)
-        stale = _stale(store, declared)
-        views = set(declared.views)
-        sources = [source for source in store.registry.list_data_sources(store.project) if source.name not in views]
-        store.apply(declared.all(), objects_to_delete=[*stale, *sources], partial=False)
+        try:
+            return _applied(_open(state)[0], declared)
+        except (DecodeError, DatabaseError):  # a registry whose pages hang together, but not what is in them
+            _opened.pop(state.feast, None)
+            if not (state.feast / REGISTRY).exists():
+                raise
+            remove(state.feast / REGISTRY)
+            _log.warning("%s could not be read and was removed: it is filled again", state.feast / REGISTRY)
+            return _applied(_open(state)[0], declared)
+
+
+def _applied(store: FeatureStore, declared: Objects) -> ApplyReport:
+    stale = _stale(store, declared)
+    views = set(declared.views)
+    sources = [source for source in store.registry.list_data_sources(store.project) if source.name not in views]
+    store.apply(declared.all(), objects_to_delete=[*stale, *sources], partial=False)
     return ApplyReport(
         entities=tuple(declared.entities),
         views=tuple(declared.views),
@@ -224,7 +250,7 @@ def load_online(store: FeatureStore, views: list[str], start: datetime, end: dat
     is extended to the newest end, and a repeated or late window never takes values back in time.
 
     Raises:
-        RetrievalError: if a view has no files.
+        RetrievalError: if a view is not applied or has no files.
         StateError: if the online store can't be written.
     """
     embedded = isinstance(store.config.online_store, EmbeddedOnlineStoreConfig)
@@ -232,6 +258,15 @@ def load_online(store: FeatureStore, views: list[str], start: datetime, end: dat
         _writing(Path(store.config.online_store.path).parent, "loading the online store") if embedded else nullcontext()
     ):
         for name in views:
-            loaded = store.get_feature_view(name).materialization_intervals
+            loaded = _view(store, name).materialization_intervals
             newest = max([end, *(last for _, last in loaded)])
             store.materialize(start_date=start, end_date=newest, feature_views=[name])
+
+
+def _view(store: FeatureStore, name: str) -> FeatureView:
+    try:
+        return store.get_feature_view(name)
+    except FeatureViewNotFoundException:
+        raise RetrievalError(
+            f"view: {name!r} is not in the registry: materialise feature_registry, or run `feast -c feature_repo apply`"
+        ) from None

@@ -18,11 +18,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from models.errors import CheckpointError
+from models.errors import CheckpointError, DamagedError
 from models.learner import Learner
 from models.manifest import FILE, Manifest, called, load_manifest
 from models.state import learner_state, load_states, serving_state
-from projects.aside import aside_of
+from projects.aside import aside_of, sync_folder
 from projects.writing import refusal, unwritable
 
 WEIGHTS, SERVING = "weights.safetensors", "serving.safetensors"
@@ -69,6 +69,7 @@ def _put(folder: Path, name: str, state: dict[str, Tensor], manifest_of: Callabl
     for path in (aside / name, aside / FILE):
         with path.open("rb") as file:
             os.fsync(file.fileno())
+    sync_folder(aside)
     if folder.exists():
         # A folder can't replace one in a single step: the old one goes first, and until then nothing is half there.
         old = aside_of(folder.with_name(f"{folder.name}.old"))
@@ -78,6 +79,7 @@ def _put(folder: Path, name: str, state: dict[str, Tensor], manifest_of: Callabl
         shutil.rmtree(old)
     else:
         aside.rename(folder)
+    sync_folder(folder.parent)
     return manifest
 
 
@@ -118,7 +120,8 @@ def read_state(folder: Path, manifest: Manifest) -> dict[str, Tensor]:
     """The tensors of a checkpoint, or of a release.
 
     Raises:
-        CheckpointError: if they are missing or damaged.
+        CheckpointError: if they are missing.
+        DamagedError: if they are not what was written.
     """
     path = folder / (WEIGHTS if (folder / WEIGHTS).is_file() else SERVING)
     name = called(folder)
@@ -128,13 +131,11 @@ def read_state(folder: Path, manifest: Manifest) -> dict[str, Tensor]:
             "raise Retention.last, or train from the first slice"
         )
     if _sha256(path) != manifest.weights:
-        raise CheckpointError(
-            f"checkpoint {name}: {path.name} is damaged (sha256 differs): delete the folder, train again"
-        )
+        raise DamagedError(f"checkpoint {name}: {path.name} is damaged (sha256 differs): train it again")
     try:
         return load_file(path)
     except SafetensorError as broken:
-        raise CheckpointError(f"checkpoint {name}: {path.name} can't be read ({broken}): train again") from broken
+        raise DamagedError(f"checkpoint {name}: {path.name} can't be read ({broken}): train it again") from broken
 
 
 def drop_weights(folder: Path) -> None:

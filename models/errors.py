@@ -10,3 +10,7 @@ class LearningError(ValueError):
 
 class CheckpointError(ValueError):
     """A checkpoint that can't be trusted: missing, damaged, or of another declaration."""
+
+
+class DamagedError(CheckpointError):
+    """A checkpoint whose files are not what was written: made again under the same version, it is as it was."""

@@ -5,11 +5,11 @@ Not here: weights (checkpoint.py), how versions are computed (exfm_assets/learni
 """
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from models.errors import CheckpointError
+from models.errors import CheckpointError, DamagedError
 from models.network import NetworkSpec
 from projects.distillation import (
     AuxiliaryHead,
@@ -99,11 +99,12 @@ def load_manifest(folder: Path, declaration: str | None = None) -> Manifest:
         declaration: what it must have been trained under; ``None`` takes any.
 
     Raises:
-        CheckpointError: if it is missing, not a manifest, or of another declaration.
+        DamagedError: if it is missing, or not a manifest.
+        CheckpointError: if it is of another declaration.
     """
     path, name = folder / FILE, called(folder)
     if not path.is_file():
-        raise CheckpointError(f"checkpoint {name}: no {FILE}: train it first")
+        raise DamagedError(f"checkpoint {name}: no {FILE}: train it again")
     try:
         plain = json.loads(path.read_text(encoding="utf-8"))
         built = {
@@ -111,11 +112,11 @@ def load_manifest(folder: Path, declaration: str | None = None) -> Manifest:
             "training": Training(**plain["training"]),
             "distillation": _distillation(plain["distillation"]),
         }
-        manifest = Manifest(**{**plain, **built})
-    except (ValueError, KeyError, TypeError) as broken:
-        raise CheckpointError(
-            f"checkpoint {name}: {FILE} is damaged ({broken}): delete the folder, train again"
-        ) from broken
+        known = {one.name for one in fields(Manifest)}  # a newer version may say more: that is left alone
+        listed: dict[str, Any] = {**plain, **built}
+        manifest = Manifest(**{name: value for name, value in listed.items() if name in known})
+    except (ValueError, KeyError, TypeError, AttributeError) as broken:
+        raise DamagedError(f"checkpoint {name}: {FILE} is damaged ({broken}): train it again") from broken
     if declaration is not None and manifest.declaration != declaration:
         raise CheckpointError(
             f"checkpoint {name}: trained under declaration {manifest.declaration}, "

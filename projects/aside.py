@@ -1,13 +1,17 @@
 """Writing aside: where an unfinished file or folder lies until it is put in place in one step.
 
-Belongs here: its name, and sweeping up what killed writers left. Not here: writing.
+Belongs here: its name, putting it in place, sweeping up what killed writers left. Not here: what is written.
 """
 
+import errno
 import os
 import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from glob import escape
 from pathlib import Path
+from typing import BinaryIO
 
 STALE_SECONDS = 3600.0  # no writer takes so long between its first byte and its rename
 
@@ -22,3 +26,31 @@ def aside_of(path: Path) -> Path:
         if time.time() - left.lstat().st_mtime > STALE_SECONDS:
             shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
     return path.with_name(f".{path.name}.{os.getpid()}.aside")
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """A file to write ``path`` with: when the block ends, it holds all that was written; if it fails, what it held.
+
+    The bytes are on the disk before the name is theirs, and so is the name: a power cut leaves no empty file behind.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = aside_of(path)
+    with aside.open("wb") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+    aside.replace(path)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Put a folder's names on the disk, where its file system can."""
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    except OSError as refused:  # some network file systems sync files only
+        if refused.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(opened)

@@ -11,6 +11,7 @@ import dagster as dg
 import polars as pl
 
 from exfm_assets import metadata_keys as keys
+from exfm_assets.provenance import Made
 from exfm_assets.tables import SliceTable
 from projects.stream import Slice
 
@@ -57,10 +58,11 @@ def write_slice(
     table: SliceTable,
     piece: Slice,
     frame: pl.DataFrame,
+    made: Made,
     **more: object,
 ) -> str:
-    """Write one slice, report it, and give its digest back."""
-    table.write(piece, frame)
+    """Write one slice and what it was made of, report it, and give its digest back."""
+    table.write(piece, frame, made.of, made.log)
     digest = table.digest(piece)
     report_slice(context, asset_key, piece, frame.height, digest, **more)
     context.log.info(f"{asset_key.to_user_string()} {piece.key}: {frame.height:,} rows")

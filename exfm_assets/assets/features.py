@@ -5,7 +5,8 @@ Not here: the aggregation (transforms/aggregates.py), Feast's objects and store 
 """
 
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import timedelta
+from functools import partial
 
 import dagster as dg
 import polars as pl
@@ -15,16 +16,18 @@ from exfm_assets.assets.common import Lineage, result, write_slice
 from exfm_assets.assets.stream import IMPRESSIONS, INTERACTIONS, OUTCOMES
 from exfm_assets.automation import catch_up, follow, on_change
 from exfm_assets.partitions import SINGLE_RUN, earlier, slice_partitions, slices_of, slices_within
+from exfm_assets.provenance import View, of_logged_inputs, of_online, of_view, since, slices_known
 from exfm_assets.resources import Workspace
-from exfm_assets.transforms.aggregates import aggregate, needed_since
-from exfm_assets.transforms.histories import histories, history_needed_since
+from exfm_assets.tables import naming_damage
+from exfm_assets.transforms.aggregates import aggregate
+from exfm_assets.transforms.histories import histories
 from exfm_assets.transforms.inputs import rows_of, with_calendar
+from exfm_assets.verify.kept import note_online
 from projects.features import INTERACTIONS as COUNTS_INTERACTIONS
-from projects.features import FeatureView
 from projects.histories import HistoryView
 from projects.project import Project, digest
 from projects.serving import graph_loads, late_sentence, later_than_declared
-from projects.stream import Slice, Stream
+from projects.stream import Slice
 
 REGISTRY, ONLINE, LOGGED_INPUTS = (
     dg.AssetKey("feature_registry"),
@@ -32,9 +35,6 @@ REGISTRY, ONLINE, LOGGED_INPUTS = (
     dg.AssetKey("logged_inputs"),
 )
 SLICES_AT_ONCE = 32  # aggregated together: bounds memory on long backfills
-
-
-View = FeatureView | HistoryView
 
 
 def view_key(view: View) -> dg.AssetKey:
@@ -49,15 +49,8 @@ def feature_assets(project: Project) -> list[dg.AssetsDefinition]:
 def _reach(project: Project) -> int:
     """Slices that any view looks back; Dagster takes one mapping a source and step, so all say the longest."""
     start = project.stream.first_slice
-    since = min(_since(view, project.stream, start) for view in project.feature_views)
-    return slices_within(project.stream, start - since)
-
-
-def _since(view: View, stream: Stream, start: datetime) -> datetime:
-    """How far back the log must reach for rows stamped after ``start``."""
-    if isinstance(view, HistoryView):
-        return history_needed_since(view, stream, start)
-    return needed_since(view, stream, start)
+    oldest = min(since(view, project.stream, start) for view in project.feature_views)
+    return slices_within(project.stream, start - oldest)
 
 
 def _view_spec(project: Project, view: View) -> dg.AssetSpec:
@@ -121,8 +114,11 @@ def _views(project: Project) -> dg.AssetsDefinition:
             digests: list[str] = []
             schema: dict[str, pl.DataType] = {}
             for first in range(0, len(pieces), SLICES_AT_ONCE):
-                for piece, frame in _aggregated(work, view, pieces[first : first + SLICES_AT_ONCE]):
-                    digests.append(write_slice(context, view_key(view), work.features(view.name), piece, frame))
+                adjacent = pieces[first : first + SLICES_AT_ONCE]
+                made = {piece.key: of_view(work, view, piece) for piece in adjacent}
+                for piece, frame in _aggregated(work, view, adjacent):
+                    table = work.features(view.name)
+                    digests.append(write_slice(context, view_key(view), table, piece, frame, made[piece.key]))
                     schema = dict(frame.schema)
             yield result(view_key(view), digests, schema, _view_lineage(view))
 
@@ -133,7 +129,7 @@ def _aggregated(work: Workspace, view: View, pieces: list[Slice]) -> Iterator[tu
     """The view's rows of adjacent slices, computed together (equal to one by one: a test holds that)."""
     stream = work.project.stream
     start, end = pieces[0].start, pieces[-1].end
-    around = list(stream.slices(_since(view, stream, start), end))
+    around = list(stream.slices(since(view, stream, start), end))
     shown, happened = (work.table(name).scan(around) for name in ("impressions", "outcomes"))
     # What a view does not count it does not read: it may be asked for before that is there.
     done = work.table("interactions").scan(around) if _counts_interactions(view) else pl.LazyFrame()
@@ -199,16 +195,19 @@ def _online_store(project: Project) -> dg.AssetsDefinition:
 
         stream = work.project.stream
         metadata: dict[str, str | float] = {}
+        made = of_online(work)
         for view in served:
             newest = work.features(view.name).newest(stream)
             if newest is None:
                 continue
-            load_online(work.store, [view.name], newest.end - view.ttl, newest.end + timedelta(microseconds=1))
+            with naming_damage(partial(work.features(view.name).check_all, stream)):
+                load_online(work.store, [view.name], newest.end - view.ttl, newest.end + timedelta(microseconds=1))
             metadata[f"loaded_until/{view.name}"] = newest.end.isoformat()
             late = later_than_declared(view, stream, newest, work.now())
             if late:
                 metadata[f"{keys.LATE_SECONDS}/{view.name}"] = late.total_seconds()
                 context.log.warning(late_sentence(view, stream, late))
+        note_online(work, made)
         return dg.MaterializeResult(metadata=metadata)
 
     return online_store
@@ -248,16 +247,21 @@ def _logged_inputs(project: Project) -> dg.AssetsDefinition:
         digests: list[str] = []
         schema: dict[str, pl.DataType] = {}
         for piece in slices_of(stream, context.partition_keys):
+            made = of_logged_inputs(work, piece)
             if columns.of_views:
-                impressions = rows_of(work.table("impressions").path(piece))
-                frame = pl.DataFrame(read_inputs(work.store, impressions, "logged_inputs"))
+                impressions = rows_of(work.table("impressions").sound_path(piece))
+                for view in joined:
+                    work.features(view.name).check(slices_known(view, stream, piece))
+                with naming_damage(*(partial(work.features(view.name).check_all, stream) for view in joined)):
+                    frame = pl.DataFrame(read_inputs(work.store, impressions, "logged_inputs"))
             else:  # models that read columns of the log alone: there is nothing to join, and no service
                 frame = work.table("impressions").read([piece])
             frame = with_calendar(frame, stream).select(
                 "impression_id", "event_timestamp", *columns.ids, *columns.of_views
             )
             known = {f"known/{v.name}": _share_known(frame, v.name) for v in joined}
-            digests.append(write_slice(context, LOGGED_INPUTS, work.table("logged_inputs"), piece, frame, **known))
+            table = work.table("logged_inputs")
+            digests.append(write_slice(context, LOGGED_INPUTS, table, piece, frame, made, **known))
             schema = dict(frame.schema)
         return result(LOGGED_INPUTS, digests, schema, lineage)
 

@@ -5,6 +5,7 @@ Not here: the aggregation (transforms/predicted.py), the teacher (teachers.py).
 """
 
 from datetime import timedelta
+from functools import partial
 
 import dagster as dg
 import polars as pl
@@ -15,9 +16,11 @@ from exfm_assets.assets.features import LOGGED_INPUTS, REGISTRY
 from exfm_assets.assets.stream import IMPRESSIONS
 from exfm_assets.assets.teachers import PREDICTIONS, teacher_key
 from exfm_assets.automation import catch_up
-from exfm_assets.learning.predictions import files_of
+from exfm_assets.learning.predictions import sound_files
 from exfm_assets.partitions import SINGLE_RUN, earlier, slice_partitions, slices_of, slices_within
+from exfm_assets.provenance import of_logged_teacher_features, of_prediction_view, slices_known
 from exfm_assets.resources import Workspace
+from exfm_assets.tables import naming_damage
 from exfm_assets.transforms.inputs import rows_of
 from exfm_assets.transforms.predicted import bucket, needed, predicted
 from projects.predicted import PredictionView, known_after
@@ -77,7 +80,7 @@ def _view(project: Project, view: PredictionView) -> dg.AssetsDefinition:
         digests: list[str] = []
         schema: dict[str, pl.DataType] = {}
         for piece in pieces:
-            leaks = 0
+            leaks, made = 0, of_prediction_view(work, view, piece)
             wanted = needed(view, stream, after, piece.end)
             for earlier_piece in wanted:
                 if earlier_piece.key not in buckets:
@@ -86,7 +89,8 @@ def _view(project: Project, view: PredictionView) -> dg.AssetsDefinition:
             buckets = {one.key: buckets[one.key] for one in wanted}
             frame = predicted(view, stream, after, buckets, piece.end)
             noted = {keys.LEAKS: leaks, "slices known": len(wanted)}
-            digests.append(write_slice(context, predicted_key(view), work.features(view.name), piece, frame, **noted))
+            table = work.features(view.name)
+            digests.append(write_slice(context, predicted_key(view), table, piece, frame, made, **noted))
             schema = dict(frame.schema)
         return result(predicted_key(view), digests, schema, _lineage(project, view))
 
@@ -96,7 +100,7 @@ def _view(project: Project, view: PredictionView) -> dg.AssetsDefinition:
 def _bucket(work: Workspace, view: PredictionView, piece: Slice) -> tuple[pl.DataFrame, int]:
     """A slice's newest predictions by entity; a slice that nobody scored adds none."""
     impressions = work.table("impressions").read([piece])
-    files = files_of(work, work.project.teacher(view.teacher), piece)
+    files = sound_files(work, work.project.teacher(view.teacher), piece)
     columns = ["impression_id", "trained_until", *(f"{task}_logit" for task in view.tasks)]
     if files:
         return bucket(view, impressions, pl.read_parquet(files[-1], columns=columns, glob=False))
@@ -141,11 +145,15 @@ def _logged(project: Project) -> dg.AssetsDefinition:
         digests: list[str] = []
         schema: dict[str, pl.DataType] = {}
         for piece in slices_of(stream, context.partition_keys):
-            impressions = rows_of(work.table("impressions").path(piece))
-            frame = pl.DataFrame(read_inputs(work.store, impressions, "logged_teacher_features"))
+            made = of_logged_teacher_features(work, piece)
+            impressions = rows_of(work.table("impressions").sound_path(piece))
+            for view in joined:
+                work.features(view.name).check(slices_known(view, stream, piece))
+            with naming_damage(*(partial(work.features(view.name).check_all, stream) for view in joined)):
+                frame = pl.DataFrame(read_inputs(work.store, impressions, "logged_teacher_features"))
             frame = frame.select("impression_id", "event_timestamp", *columns.features)
             table = work.table("logged_teacher_features")
-            digests.append(write_slice(context, LOGGED_TEACHER_FEATURES, table, piece, frame))
+            digests.append(write_slice(context, LOGGED_TEACHER_FEATURES, table, piece, frame, made))
             schema = dict(frame.schema)
         return result(LOGGED_TEACHER_FEATURES, digests, schema, lineage)
 

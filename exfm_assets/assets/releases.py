@@ -12,10 +12,10 @@ from exfm_assets import metadata_keys as keys
 from exfm_assets.assets.students import DRIFT_REPORT, PROGRESS, student_key
 from exfm_assets.automation import follow, follow_once
 from exfm_assets.learning.drift import drift_rows, drift_table
-from exfm_assets.learning.releasing import current_release, gate_of, release_newest
+from exfm_assets.learning.releasing import current_release, gate_of
 from exfm_assets.partitions import SINGLE_RUN
 from exfm_assets.resources import Workspace
-from exfm_assets.tables import write_parquet
+from exfm_assets.sidecar import write_stored
 from projects.learning import Student
 from projects.project import Project
 
@@ -39,8 +39,12 @@ def _release(student: Student) -> dg.AssetsDefinition:
         backfill_policy=SINGLE_RUN,
     )
     def release(context: dg.AssetExecutionContext, work: dg.ResourceParam[Workspace]) -> Iterator[dg.MaterializeResult]:
+        from exfm_assets.learning.publishing import mend_release, release_newest
+
         gate = gate_of(work, student)
         context.log.info(f"{key.to_user_string()}: {gate.reason}")
+        if (mended := mend_release(work, student, work.device)) is not None:
+            context.log.warning(mended)
         # The gate is asked here, not in a check: a check blocks only inside its own run, and a release that was
         # recorded and then failed its check would look fresh.
         if not gate.passed:
@@ -112,7 +116,7 @@ def _drift_report() -> dg.AssetsDefinition:
     def drift_report(context: dg.AssetExecutionContext, work: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
         """How each served student does on the newest slices against those before; its failed check retrains."""
         rows = drift_rows(work)
-        write_parquet(rows, work.state.reports / "drift.parquet")
+        write_stored(rows, work.state.reports / "drift.parquet")
         for row in rows.filter(rows["drifted"]).iter_rows(named=True):
             context.log.warning(f"{row['student']} drifted: {row['reason']}")
         return dg.MaterializeResult(

@@ -4,8 +4,6 @@ Belongs here: reading slices of the log, calling the contract and the label join
 Not here: the contract and the simulator (streams/), the join (transforms/labels.py).
 """
 
-from datetime import datetime
-
 import dagster as dg
 import polars as pl
 
@@ -13,6 +11,7 @@ from exfm_assets import metadata_keys as keys
 from exfm_assets.assets.common import combined, report_slice, result, write_slice
 from exfm_assets.automation import catch_up, catch_up_when_labels_close
 from exfm_assets.partitions import SINGLE_RUN, earlier, slice_partitions, slices_of, slices_within
+from exfm_assets.provenance import Made, labels_see, of_labels, of_log_table, outcomes_digest, recognised_since
 from exfm_assets.resources import Workspace
 from exfm_assets.streams.accounts import Account, check_any, check_share
 from exfm_assets.streams.heard import check_heard
@@ -22,7 +21,7 @@ from exfm_assets.streams.simulator import simulate, write_log
 from exfm_assets.transforms.labels import find_orphans, join_labels
 from exfm_assets.transforms.quarantine import count_reasons
 from projects.project import Project, digest
-from projects.stream import Slice, Stream
+from projects.stream import Slice
 
 SIMULATED_LOG = dg.AssetKey("simulated_log")
 IMPRESSIONS, OUTCOMES, INTERACTIONS = dg.AssetKey("impressions"), dg.AssetKey("outcomes"), dg.AssetKey("interactions")
@@ -92,8 +91,9 @@ def _log_table(project: Project, table: str) -> dg.AssetsDefinition:
         schema: dict[str, pl.DataType] = {}
         account = Account(find_files(work.state.log, table), work.project.stream)
         for piece in slices_of(work.project.stream, context.partition_keys):
+            made = of_log_table(work, table, piece)
             read = read_log(work.state.log, work.project.stream, table, piece.start, piece.end, account.files)
-            digests.append(_write_read(context, work, account, piece, read))
+            digests.append(_write_read(context, work, account, piece, read, made))
             schema = dict(read.frame.schema)
         return result(key, digests, schema, more=_settle(context, work, account))
 
@@ -116,18 +116,13 @@ def _settle(context: dg.AssetExecutionContext, work: Workspace, account: Account
 
 
 def _write_read(
-    context: dg.AssetExecutionContext, work: Workspace, account: Account, piece: Slice, read: LogRead
+    context: dg.AssetExecutionContext, work: Workspace, account: Account, piece: Slice, read: LogRead, made: Made
 ) -> str:
     account.add(read)
     table = account.files.table
     work.quarantine(table).write(piece, read.quarantine)
     metadata = {keys.ROWS_READ: read.rows_read, keys.QUARANTINED: count_reasons(read.quarantine)}
-    return write_slice(context, dg.AssetKey(table), work.table(table), piece, read.frame, **metadata)
-
-
-def recognised_since(stream: Stream, start: datetime) -> datetime:
-    """An outcome at ``start`` may belong to an impression as old as this; of an older one it is an orphan."""
-    return max(start - stream.longest_window - stream.lateness, stream.first_slice)
+    return write_slice(context, dg.AssetKey(table), work.table(table), piece, read.frame, made, **metadata)
 
 
 def _outcomes(project: Project) -> dg.AssetsDefinition:
@@ -149,6 +144,7 @@ def _outcomes(project: Project) -> dg.AssetsDefinition:
         schema: dict[str, pl.DataType] = {}
         account = Account(find_files(work.state.log, "outcomes"), stream)
         for piece in slices_of(stream, context.partition_keys):
+            made = of_log_table(work, "outcomes", piece)
             read = read_log(work.state.log, stream, "outcomes", piece.start, piece.end, account.files)
             around = stream.slices(recognised_since(stream, piece.start), piece.end)
             known = work.table("impressions").read(around, columns=["impression_id"])
@@ -158,7 +154,7 @@ def _outcomes(project: Project) -> dg.AssetsDefinition:
                 quarantine=pl.concat([read.quarantine, orphans], how="diagonal"),
                 rows_read=read.rows_read,
             )
-            digests.append(_write_read(context, work, account, piece, kept))
+            digests.append(_write_read(context, work, account, piece, kept, made))
             schema = dict(kept.frame.schema)
         return result(OUTCOMES, digests, schema, more=_settle(context, work, account))
 
@@ -195,14 +191,17 @@ def _labels(project: Project) -> dg.AssetsDefinition:
         pieces = slices_of(stream, context.partition_keys)
         for piece in pieces:
             as_of = stream.closes(piece, work.now())
+            seen = labels_see(work, piece, as_of)
             tail = piece.end + stream.longest_window + stream.lateness
             known = read_log(work.state.log, stream, "outcomes", piece.start, tail, files).frame
-            joined = join_labels(work.table("impressions").read([piece]), known, stream, as_of)
+            impressions = work.table("impressions").read([piece])
+            made = of_labels(work, piece, as_of, seen, outcomes_digest(known, impressions, as_of))
+            joined = join_labels(impressions, known, stream, as_of)
             rates = {f"rate/{task}": joined.frame[task].mean() or 0.0 for task in stream.task_names}
             open_ = {f"open/{task}": joined.frame[task].null_count() for task in stream.task_names}
             counts = {"late": joined.late, "early": joined.early, "duplicates": joined.duplicates}
             metadata = {"as_of": as_of.isoformat(), **counts, **rates, **open_}
-            digests.append(write_slice(context, LABELS, work.table("labels"), piece, joined.frame, **metadata))
+            digests.append(write_slice(context, LABELS, work.table("labels"), piece, joined.frame, made, **metadata))
             schema = dict(joined.frame.schema)
         check_heard(stream, work.table("labels"), work.table("outcomes"), work.quarantine("outcomes"), pieces)
         return result(LABELS, digests, schema, lineage)

@@ -21,6 +21,7 @@ from exfm_assets.assets.teachers import PREDICTIONS, teacher_key
 from exfm_assets.automation import judge_what_served, refresh_student, ride_along
 from exfm_assets.learning.lineage import declaration_digest
 from exfm_assets.partitions import SINGLE_RUN, earlier, slice_partitions, slices_of
+from exfm_assets.provenance import Made
 from exfm_assets.resources import Workspace
 from exfm_assets.tables import DataError
 from projects.learning import Student
@@ -182,7 +183,8 @@ def _write_progress(
     for piece in pieces:
         rows = progress_rows(work, piece, {name: why for name, (at, why) in failed.items() if at <= piece.key})
         lacking = rows.filter(rows["reason"] != "").height
-        digests.append(write_slice(context, PROGRESS, work.table("student_progress"), piece, rows, failed=lacking))
+        table = work.table("student_progress")
+        digests.append(write_slice(context, PROGRESS, table, piece, rows, Made({}), failed=lacking))
         schema = dict(rows.schema)
     return result(PROGRESS, digests, schema)
 

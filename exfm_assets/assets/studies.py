@@ -15,7 +15,7 @@ from exfm_assets.assets.predicted import LOGGED_TEACHER_FEATURES
 from exfm_assets.assets.stream import LABELS
 from exfm_assets.partitions import SINGLE_RUN
 from exfm_assets.resources import Workspace
-from exfm_assets.tables import write_parquet
+from exfm_assets.sidecar import write_stored
 from projects.project import Project
 
 FRESHNESS_COST = dg.AssetKey("freshness_cost")
@@ -47,7 +47,7 @@ def study_assets(project: Project) -> list[dg.AssetsDefinition]:
                 context.log.info(said.format(**row))
         rows = pl.concat(tables) if tables else pl.DataFrame(schema=freshness.SCHEMA)
         path = work.state.reports / "freshness_cost.parquet"
-        write_parquet(rows, path)
+        write_stored(rows, path)
         return dg.MaterializeResult(
             metadata={
                 keys.ROW_COUNT: rows.height,

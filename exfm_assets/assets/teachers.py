@@ -109,6 +109,11 @@ def _teacher(project: Project, teacher: Teacher) -> dg.AssetsDefinition:
                 digest = stored.path.stem.partition("-")[2] if stored.path else "none"
                 report_slice(context, predictions, visit.piece, stored.rows, digest, **metadata)
                 versions[predictions].append(digest)
+                for name in stored.damaged:
+                    context.log.warning(
+                        f"teacher/{teacher.name}/predictions {visit.piece.key}: {name} was not what had been written: "
+                        "set aside, and the slice scored again"
+                    )
                 said.append(
                     f"{stored.rows:,} scored by {stored.checkpoint}{' (stored already)' if stored.reused else ''},"
                 )

@@ -10,27 +10,12 @@ import numpy as np
 import torch
 
 from exfm_assets.learning.desk import Desk
-from exfm_assets.learning.predictions import Supervision, files_of, read_supervision_of
+from exfm_assets.learning.predictions import Supervision, read_supervision_of
 from exfm_assets.resources import Workspace
 from models.batch import SliceTensors
 from projects.learning import Student
-from projects.project import digest
-from projects.stream import Slice
 
 EVERY = "all surfaces"
-
-
-def data_of(work: Workspace, piece: Slice, student: Student, *, supervised: bool) -> dict[str, str]:
-    """Digests of all that a student reads of a slice."""
-    tables = ["logged_inputs", "labels"]
-    if work.project.columns_of(student.inputs, where=student.name).of_teachers:
-        tables.append("logged_teacher_features")
-    data = {table: work.table(table).digest(piece) for table in tables}
-    for name in student.teachers if supervised else ():
-        # The newest file's name says which checkpoint scored which inputs: the same scores, the same digest.
-        files = files_of(work, work.project.teacher(name), piece)
-        data[f"predictions/{name}"] = digest([path.stem.partition("-")[2] for path in files[-1:]])
-    return data
 
 
 class Lesson:

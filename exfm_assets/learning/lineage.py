@@ -6,11 +6,15 @@ The same lineage gives the same bits on the same machine, so a checkpoint whose 
 trained again: a run that was killed, or is asked for twice, goes on where it was.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
+from exfm_assets.learning.predictions import scored_by
+from exfm_assets.resources import Workspace
+from exfm_assets.tables import SliceTable
 from projects.learning import Freshness, Gate, Student, Teacher
 from projects.project import Project, digest
+from projects.stream import Slice
 
 # Raise it when the same declaration and data would now give other weights.
 LEARNING_VERSION = "3"
@@ -35,3 +39,28 @@ def declaration_digest(project: Project, model: Teacher | Student, *, control: b
 def lineage_version(declaration: str, parent: str | None, data: Mapping[str, str], slice_key: str) -> str:
     """A checkpoint's version: twelve hex digits of everything that it came from."""
     return digest(LEARNING_VERSION, declaration, parent, dict(sorted(data.items())), slice_key)
+
+
+def data_of(
+    work: Workspace,
+    piece: Slice,
+    student: Student,
+    *,
+    supervised: bool,
+    digest_of: Callable[[SliceTable, Slice], str | None] = SliceTable.digest,
+) -> dict[str, str]:
+    """Digests of all that a student reads of a slice.
+
+    Args:
+        digest_of: a table's slice -> its digest; one that has none is left out.
+    """
+    tables = ["logged_inputs", "labels"]
+    if work.project.columns_of(student.inputs, where=student.name).of_teachers:
+        tables.append("logged_teacher_features")
+    digests = {table: digest_of(work.table(table), piece) for table in tables}
+    data = {table: found for table, found in digests.items() if found is not None}
+    for name in student.teachers if supervised else ():
+        # The newest file's name says which checkpoint scored which inputs: the same scores, the same digest.
+        scored = scored_by(work, work.project.teacher(name), piece)
+        data[f"predictions/{name}"] = digest([scored] if scored is not None else [])
+    return data

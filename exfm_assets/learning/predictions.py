@@ -13,7 +13,8 @@ import numpy as np
 import polars as pl
 
 from exfm_assets.resources import Workspace
-from exfm_assets.tables import write_parquet
+from exfm_assets.sidecar import as_written, read_sidecar, sidecar_of, write_sidecar, write_stored
+from exfm_assets.tables import DataError, is_whole, naming_damage
 from exfm_assets.transforms.inputs import rows_of
 from feature_repo.guards import mask_leaks, split_leaks
 from projects.learning import Teacher
@@ -28,6 +29,7 @@ class Stored:
         rows: kept, visible to students from ``created_timestamp`` on.
         leaks: refused by a leak rule and quarantined with the reason.
         reused: the newest file already held this checkpoint's scores of these inputs.
+        damaged: files of this slice that were not what had been written, and were set aside.
     """
 
     rows: int
@@ -35,6 +37,7 @@ class Stored:
     reused: bool
     checkpoint: str | None
     path: Path | None
+    damaged: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,63 @@ def files_of(work: Workspace, teacher: Teacher, piece: Slice) -> list[Path]:
     return sorted((work.state.predictions(teacher.name) / piece.folder).glob("*.parquet"))
 
 
+def sound_files(work: Workspace, teacher: Teacher, piece: Slice) -> list[Path]:
+    """The same, looked at.
+
+    Raises:
+        DataError: if one of them is not what was written.
+    """
+    files = files_of(work, teacher, piece)
+    for path in files:
+        if not sound(path):
+            asset = f"teacher/{teacher.name}/predictions"
+            raise DataError(
+                f"{asset}: {path.parent.name}/{path.name} is not a whole parquet file (cut short or overwritten): "
+                f"materialise {asset} for slice {piece.key} again"
+            )
+    return files
+
+
+def check_predictions(work: Workspace, teacher: Teacher) -> None:
+    """Look at every file of a teacher's predictions.
+
+    Raises:
+        DataError: as ``sound_files``.
+    """
+    for piece in scored_slices(work, teacher):
+        sound_files(work, teacher, piece)
+
+
+def scored_slices(work: Workspace, teacher: Teacher) -> list[Slice]:
+    """The slices with stored predictions, oldest first."""
+    stream = work.project.stream
+    folders = {path.parent.name for path in work.state.predictions(teacher.name).glob("slice=*/*.parquet")}
+    return [piece for piece in stream.slices(stream.first_slice, work.now()) if piece.folder in folders]
+
+
+def scored_by(work: Workspace, teacher: Teacher, piece: Slice) -> str | None:
+    """Which checkpoint scored which inputs, ``<checkpoint>-<inputs>``, by the name of the slice's newest file."""
+    files = files_of(work, teacher, piece)
+    return files[-1].stem.partition("-")[2] if files else None
+
+
+def set_aside_damaged(work: Workspace, teacher: Teacher, piece: Slice) -> tuple[str, ...]:
+    """Take files that are not what was written out of the table, so that they can be made again; gives their names.
+
+    Their bytes stay beside the others, under a name that no reader looks at.
+    """
+    damaged = [path for path in files_of(work, teacher, piece) if not sound(path)]
+    for path in damaged:
+        path.rename(path.with_name(f".{path.name}.damaged"))
+        sidecar_of(path).unlink(missing_ok=True)
+    return tuple(path.name for path in damaged)
+
+
+def sound(path: Path) -> bool:
+    """Is a prediction file what was written?"""
+    return is_whole(path) and as_written(path)
+
+
 def stored_checkpoint(path: Path) -> str:
     """Which checkpoint scored the rows of a prediction file (``<created>-<checkpoint>-<inputs>.parquet``)."""
     return path.stem.split("-")[1]
@@ -69,12 +129,20 @@ def named_checkpoints(work: Workspace, teacher: Teacher) -> set[str]:
 
 
 def already_stored(work: Workspace, teacher: Teacher, piece: Slice, scorer: Scorer, inputs: str) -> Stored | None:
-    """The newest file, if it holds what scoring again would write."""
-    files = files_of(work, teacher, piece)
-    if not files or not files[-1].stem.endswith(f"-{scorer.checkpoint}-{inputs}"):
+    """The newest file, if it holds what scoring again would write, and the rows that were refused are there too."""
+    files, refused = files_of(work, teacher, piece), work.quarantine(teacher.view)
+    if not files or not refused.sound(piece) or not files[-1].stem.endswith(f"-{scorer.checkpoint}-{inputs}"):
         return None
-    rows = pl.scan_parquet(files[-1], glob=False).select(pl.len()).collect().item()
+    rows = pl.scan_parquet(files[-1], hive_partitioning=False, glob=False).select(pl.len()).collect().item()
+    if read_sidecar(files[-1]) is None:  # an older version wrote it, or its writer was stopped
+        write_sidecar(files[-1], rows, _made_of(scorer, inputs))
+    if read_sidecar(refused.path(piece)) is None:
+        write_sidecar(refused.path(piece), refused.rows(piece))
     return Stored(rows=rows, leaks=0, reused=True, checkpoint=scorer.checkpoint, path=files[-1])
+
+
+def _made_of(scorer: Scorer, inputs: str) -> dict[str, str]:
+    return {"checkpoint": scorer.checkpoint, "logged_inputs": inputs}
 
 
 def store_predictions(
@@ -111,7 +179,7 @@ def store_predictions(
     work.quarantine(teacher.view).write(piece, leaks)
     name = f"{created:%Y%m%dT%H%M%S%f}-{scorer.checkpoint}-{inputs}.parquet"
     path = work.state.predictions(teacher.name) / piece.folder / name
-    write_parquet(kept, path)
+    write_stored(kept, path, _made_of(scorer, inputs))
     return Stored(rows=kept.height, leaks=leaks.height, reused=False, checkpoint=scorer.checkpoint, path=path)
 
 
@@ -143,12 +211,13 @@ def read_supervision_of(work: Workspace, teacher: Teacher, piece: Slice, service
     from feature_repo.store import read_supervision
 
     impressions = work.table("logged_inputs").read([piece], columns=["impression_id", "event_timestamp"])
-    if teacher.scorer_of(work.project.stream.index_at(piece.start)) < 0 or not files_of(work, teacher, piece):
+    if teacher.scorer_of(work.project.stream.index_at(piece.start)) < 0 or not sound_files(work, teacher, piece):
         nothing = np.full((impressions.height, len(teacher.tasks)), np.nan, dtype=np.float32)
         unknown = np.full(impressions.height, np.nan, dtype=np.float32)
         return Supervision(logits=nothing, staleness=unknown, checkpoints=(), leaks=0, coverage=0.0)
-    entities = rows_of(work.table("logged_inputs").path(piece), "impression_id, event_timestamp")
-    read = pl.DataFrame(read_supervision(work.store, entities, work.now(), services))
+    entities = rows_of(work.table("logged_inputs").sound_path(piece), "impression_id, event_timestamp")
+    with naming_damage(lambda: check_predictions(work, teacher)):
+        read = pl.DataFrame(read_supervision(work.store, entities, work.now(), services))
     masked, leaks = mask_leaks(read, teacher.view)
     logits = masked.select(_logit(masked, f"{teacher.view}__{task}_logit") for task in teacher.tasks).to_numpy()
     checkpoints = masked[f"{teacher.view}__checkpoint"].drop_nulls().unique().sort().to_list()

@@ -1,21 +1,21 @@
 """Releases: which checkpoint of a student is served, and the gate it must pass.
 
-Belongs here: the gate, and publishing a checkpoint's serving part. Not here: when that happens (automation.py).
+Belongs here: the gate, and what is served now. Not here: publishing a checkpoint's serving part (publishing.py), when
+that happens (automation.py).
 
 A release is a folder a version (``serving.safetensors``, ``manifest.json``) and ``current.json``, which names the
 served one. It is replaced in one step, so a server that reads it never sees half a release.
 """
 
 import json
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass, fields
 
 import polars as pl
 
 from exfm_assets.resources import Workspace
-from exfm_assets.tables import DataError
-from projects.aside import aside_of
 from projects.learning import Student
+
+CURRENT = "current.json"
 
 
 @dataclass(frozen=True)
@@ -109,44 +109,14 @@ def _weighted(per_slice: pl.DataFrame, model: str) -> float:
 
 
 def current_release(work: Workspace, student: Student) -> Released | None:
-    """What is served now, ``None`` before the first release."""
-    path = work.state.release(student.name) / "current.json"
-    return Released(**json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
+    """What is served now, ``None`` before the first release, or where ``current.json`` can't be read."""
+    path = work.state.release(student.name) / CURRENT
+    try:
+        plain = json.loads(path.read_text(encoding="utf-8"))
+        return Released(**{one.name: plain[one.name] for one in fields(Released)})
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def released_versions(work: Workspace, student: Student) -> set[str]:
     return {path.parent.name for path in work.state.release(student.name).glob("*/manifest.json")}
-
-
-def release_newest(work: Workspace, student: Student, device: str) -> Released:
-    """Publish the student's newest checkpoint; if that is what is served already, nothing changes.
-
-    Raises:
-        DataError: if the student has no checkpoint.
-    """
-    from exfm_assets.learning.studying import student_chain
-    from models.checkpoint import save_serving
-
-    chain = student_chain(work, student, device, control=False)
-    stream = work.project.stream
-    folders = {path.name for path in work.state.checkpoints(chain.shelf.name).glob("slice=*")}
-    pieces = [piece for piece in stream.slices(stream.first_slice, work.now()) if piece.folder in folders]
-    if not pieces:
-        raise DataError(
-            f"student/{student.name}: no checkpoint to release: materialise student/{student.name}/checkpoint"
-        )
-    served = current_release(work, student)
-    if served is not None and served.version == chain.shelf.manifest(pieces[-1]).version:
-        return served
-    learner, manifest = chain.shelf.load(pieces[-1], device)
-    folder = work.state.release(student.name)
-    save_serving(folder / manifest.version, learner, manifest)
-    released = Released(manifest.version, manifest.slice, manifest.trained_until, work.now().isoformat())
-    _replace_json(folder / "current.json", asdict(released))
-    return released
-
-
-def _replace_json(path: Path, content: object) -> None:
-    aside = aside_of(path)
-    aside.write_text(json.dumps(content, indent=1), encoding="utf-8")
-    aside.replace(path)

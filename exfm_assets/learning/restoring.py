@@ -55,7 +55,10 @@ def again(chain: Chain, new: int, needed: int, indices: Sequence[int], by: str |
     while start > 0 and dropped(start - 1):
         start -= 1
     if by is not None:
-        raise DataError(f"{said}, and {by} is measured against them: materialise {chain.shelf.asset} along with it")
+        since = stream.slice_at(start).key
+        raise DataError(
+            f"{said}, and {by} needs them: materialise {chain.shelf.asset} along with it, from slice {since} on"
+        )
     if start < indices[0]:
         raise DataError(f"{said}: materialise from slice {stream.slice_at(start).key} on")
     return frozenset(index for index in range(start, min(new, indices[-1] + 1)) if dropped(index))

@@ -14,7 +14,7 @@ import polars as pl
 from exfm_assets.learning.chain import Chain
 from exfm_assets.learning.evaluation import served_index
 from exfm_assets.learning.leading import control_version
-from exfm_assets.learning.lesson import data_of
+from exfm_assets.learning.lineage import data_of
 from exfm_assets.learning.releasing import released_versions
 from exfm_assets.learning.restoring import again, first_new
 from exfm_assets.resources import Workspace
@@ -113,7 +113,7 @@ def made_of(work: Workspace, one: Class, piece: Slice, judged: Mapping[str, Mani
 def judged_already(work: Workspace, one: Class, piece: Slice, of: str) -> pl.DataFrame | None:
     """The slice's evaluation, if it is stored, made of the same."""
     table = work.evaluations(one.asked.student.name)
-    stored = table.read([piece]) if table.has(piece) else pl.DataFrame()
+    stored = table.read([piece]) if table.sound(piece) else pl.DataFrame()
     return stored if stored.height and (stored["evaluation"] == of).all() else None
 
 

@@ -4,15 +4,17 @@ Belongs here: which checkpoint trained on which slice, continuing from one, keep
 Not here: a checkpoint's files (models/checkpoint.py), what it is made of (lineage.py).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from exfm_assets.learning.lineage import declaration_digest
 from exfm_assets.resources import Workspace
+from exfm_assets.sidecar import sha256_of
 from exfm_assets.tables import DataError
 from models.checkpoint import WEIGHTS, drop_weights, load_checkpoint
-from models.errors import CheckpointError
+from models.errors import CheckpointError, DamagedError
 from models.learner import Learner
 from models.manifest import Manifest, load_manifest
 from projects.learning import Student, Teacher
@@ -41,7 +43,8 @@ class Shelf:
         return self.work.state.checkpoints(self.name) / piece.folder
 
     def has(self, piece: Slice) -> bool:
-        return (self.folder(piece) / "manifest.json").is_file()
+        """Was the slice trained on? Its folder stays; that its files are whole is seen when they are read."""
+        return self.folder(piece).is_dir()
 
     def has_weights(self, piece: Slice) -> bool:
         """Is the checkpoint there with its weights, not dropped by retention?"""
@@ -51,15 +54,16 @@ class Shelf:
         """What the checkpoint that trained last on a slice says of itself.
 
         Raises:
-            DataError: if there is none.
-            CheckpointError: if it is damaged, or was trained under another declaration.
+            DataError: if there is none, or it is damaged.
+            CheckpointError: if it was trained under another declaration.
         """
         if not self.has(piece):
             raise DataError(
                 f"{self.name}: no checkpoint trained on slice {piece.key}: "
                 f"materialise {self.asset} for it and the slices before it first"
             )
-        return load_manifest(self.folder(piece), declaration=self.declaration)
+        with self._worded(piece):
+            return load_manifest(self.folder(piece), declaration=self.declaration)
 
     def version_at(self, piece: Slice) -> str | None:
         """The version that is stored for a slice, under whatever declaration; ``None`` if none can be read."""
@@ -79,7 +83,18 @@ class Shelf:
 
     def holds(self, piece: Slice, version: str) -> bool:
         """Is this very version stored whole for the slice? One of another declaration, or a damaged one, is not."""
-        return self.version_at(piece) == version
+        manifest = self._stored(piece)
+        if manifest is None:
+            return False
+        weights = self.folder(piece) / WEIGHTS
+        if not weights.is_file() and self._is_newest(piece):
+            return False  # retention never drops those: they were lost
+        return manifest.version == version and (not weights.is_file() or sha256_of(weights) == manifest.weights)
+
+    def _is_newest(self, piece: Slice) -> bool:
+        stream = self.work.project.stream
+        there = {path.name for path in self.work.state.checkpoints(self.name).glob("slice=*")}
+        return not any(later.folder in there for later in stream.slices(piece.end, self.work.now()))
 
     def load(self, piece: Slice, device: str) -> tuple[Learner, Manifest]:
         """The checkpoint that trained last on a slice.
@@ -88,7 +103,17 @@ class Shelf:
             DataError, CheckpointError: as ``manifest`` does, and if its weights were dropped.
         """
         self.manifest(piece)
-        return load_checkpoint(self.folder(piece), device=device, declaration=self.declaration)
+        with self._worded(piece):
+            return load_checkpoint(self.folder(piece), device=device, declaration=self.declaration)
+
+    @contextmanager
+    def _worded(self, piece: Slice) -> Iterator[None]:
+        """What is damaged is said with the asset that makes it again."""
+        try:
+            yield
+        except DamagedError as damaged:
+            said = str(damaged).removesuffix(": train it again")
+            raise DataError(f"{said}: materialise {self.asset} for slice {piece.key} again") from damaged
 
     @property
     def asset(self) -> str:
@@ -101,6 +126,9 @@ class Shelf:
         versions = set(kept)
         stream = self.work.project.stream
         for path in sorted(self.work.state.checkpoints(self.name).glob("slice=*/weights.safetensors")):
-            manifest = load_manifest(path.parent)
+            try:
+                manifest = load_manifest(path.parent)
+            except DamagedError:
+                continue  # whose weights they are can't be told: they stay until it is made again
             if stream.slice_of(manifest.slice).start < than.start and manifest.version not in versions:
                 drop_weights(path.parent)

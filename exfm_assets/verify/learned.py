@@ -3,14 +3,16 @@
 Belongs here: what is read back from manifests and reports. Not here: weights.
 """
 
-import json
 import math
 from collections.abc import Callable
 
 import polars as pl
 
 from exfm_assets.resources import Workspace
+from exfm_assets.sidecar import as_written
+from exfm_assets.tables import is_whole
 from exfm_assets.verify.findings import Finding, all_hold
+from exfm_assets.verify.learnt import read_manifest
 from projects.stream import Slice
 
 Look = Callable[[Workspace, list[Slice]], Finding]
@@ -20,14 +22,17 @@ def finite(model: str) -> Look:
     """Each slice's mean training loss is a number; a slice without known labels has none."""
 
     def look(work: Workspace, pieces: list[Slice]) -> Finding:
+        kind, _, name = model.partition("/")
         faults, losses = [], []
         for piece in pieces:
-            path = work.state.checkpoints(model) / piece.folder / "manifest.json"
-            if not path.is_file():
-                faults.append(f"{model} {piece.key}: no manifest")
+            manifest = read_manifest(work, model, piece)
+            if manifest is None:
+                asset = f"student/{name}/control" if kind == "control" else f"{model}/checkpoint"
+                faults.append(
+                    f"{model} {piece.key}: its manifest.json is missing or damaged: materialise {asset} for it again"
+                )
                 continue
-            manifest = json.loads(path.read_text(encoding="utf-8"))
-            loss = manifest["metrics"].get("loss")
+            loss = manifest.get("metrics", {}).get("loss")
             if loss is not None and not math.isfinite(loss):
                 faults.append(f"{model} {piece.key}: loss {loss}")
             losses.append(loss)
@@ -38,7 +43,10 @@ def finite(model: str) -> Look:
 
 def drift(work: Workspace, pieces: list[Slice]) -> Finding:
     """Students whose served quality fell, as the drift report has it."""
-    rows = pl.read_parquet(work.state.reports / "drift.parquet", glob=False)
+    path = work.state.reports / "drift.parquet"
+    if not path.is_file() or not is_whole(path) or not as_written(path):
+        return Finding(False, f"reports/{path.name} is missing or damaged: materialise drift_report again")
+    rows = pl.read_parquet(path, glob=False)
     drifted = rows.filter(pl.col("drifted"))
     faults = [f"{row['student']}: {row['reason']}" for row in drifted.iter_rows(named=True)]
     return all_hold(faults, f"none of {rows.height} students drifted", students=rows.height)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import polars as pl
 
+from exfm_assets.learning.predictions import sound_files
 from exfm_assets.resources import Workspace
 from exfm_assets.verify.findings import Finding, all_hold
 from projects.learning import Teacher
@@ -16,8 +17,7 @@ Look = Callable[[Workspace, list[Slice]], Finding]
 
 
 def _files(work: Workspace, teacher: Teacher, piece: Slice) -> list[str]:
-    folder = work.state.predictions(teacher.name) / piece.folder
-    return [str(path) for path in sorted(folder.glob("*.parquet"))]
+    return [str(path) for path in sound_files(work, teacher, piece)]
 
 
 def no_leaks(teacher: Teacher) -> Look:

@@ -123,7 +123,7 @@ def not_empty(work: Workspace, pieces: list[Slice]) -> Finding:
 
 
 def rows_kept(table: str) -> Look:
-    """Counts the log's rows of these slices anew, with DuckDB, and compares with what was stored and quarantined."""
+    """Counts the log's rows of these slices anew, by Arrow, and compares with what was stored and quarantined."""
 
     def look(work: Workspace, pieces: list[Slice]) -> Finding:
         faults, rows = [], 0

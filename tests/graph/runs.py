@@ -66,10 +66,15 @@ def left_by(work: Workspace) -> dict[str, str]:
         if name.startswith("releases/") and path.name != "current.json":
             continue  # earlier releases stay: how many there were depends on how often one was asked for
         if "/predictions/" in name:
-            if path != max(path.parent.glob("*.parquet")):
+            if path.suffix != ".parquet" or path != max(path.parent.glob("*.parquet")):
                 continue
             name = f"{path.parent.relative_to(folder)}/{path.stem.partition('-')[2]}"
             found[name] = _rows(pl.read_parquet(path, glob=False).drop(AUDIT))
+            found[f"{name}.json"] = json.dumps(_made_of(path.with_suffix(".json")))
+        elif (
+            path.suffix == ".json" and path.with_suffix(".parquet").is_file()
+        ):  # a sidecar: of its file, and of what that was made of
+            found[name] = json.dumps(_made_of(path))
         elif path.name == "report.html":
             found[name] = "there"  # its text says when it was written
         elif path.name == "manifest.json":
@@ -81,6 +86,12 @@ def left_by(work: Workspace) -> dict[str, str]:
         else:
             found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
     return found
+
+
+def _made_of(sidecar: Path) -> dict[str, str]:
+    """What a sidecar says, but for the times of the log's files."""
+    plain = json.loads(sidecar.read_text()) if sidecar.is_file() else {}
+    return dict(sorted(plain.get("made_of", {}).items()))
 
 
 def _rows(frame: pl.DataFrame) -> str:

@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from exfm_assets.resources import Workspace
-from exfm_assets.tables import write_parquet
+from exfm_assets.sidecar import write_stored
 from exfm_assets.verify import learned, predicted, stored
 from exfm_assets.verify.findings import Finding
 from projects.stream import Slice
@@ -51,7 +51,7 @@ def spoil_features(change: Callable[[pl.DataFrame], pl.DataFrame]) -> Callable[[
 def spoil_predictions(change: Callable[[pl.DataFrame], pl.DataFrame]) -> Callable[[Workspace], None]:
     def fault(work: Workspace) -> None:
         (path,) = (work.state.predictions("large") / last(work).folder).glob("*.parquet")
-        write_parquet(change(pl.read_parquet(path)), path)
+        write_stored(change(pl.read_parquet(path)), path)
 
     return fault
 
@@ -65,7 +65,7 @@ def spoil_loss(work: Workspace) -> None:
 
 def spoil_drift(work: Workspace) -> None:
     path = work.state.reports / "drift.parquet"
-    write_parquet(pl.read_parquet(path).with_columns(drifted=pl.lit(True), reason=pl.lit("planted")), path)
+    write_stored(pl.read_parquet(path).with_columns(drifted=pl.lit(True), reason=pl.lit("planted")), path)
 
 
 def teacher_look(look: Callable[..., Look]) -> Callable[[Workspace], Look]:

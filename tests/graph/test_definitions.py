@@ -70,4 +70,4 @@ def test_a_new_student_brings_its_assets_checks_and_services() -> None:
     mine = [key for key in graph.get_all_asset_keys() if "video_convert" in key.path]
     assert len(mine) == 4
     checked = {key.asset_key.path[-1] for key in graph.asset_check_keys if "video_convert" in key.asset_key.path}
-    assert checked == {"checkpoint", "control"}
+    assert checked == {"checkpoint", "control", "evaluation", "release"}

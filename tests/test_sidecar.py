@@ -1,0 +1,71 @@
+"""Sidecars: a file is what was written or is not read; one without a readable sidecar is taken as it is."""
+
+import json
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from exfm_assets.sidecar import FORMAT, read_sidecar, sidecar_of, write_stored
+from exfm_assets.tables import DataError, SliceTable
+from projects.simulated import STREAM
+from tests.graph.damage import flipped
+
+PIECE = STREAM.slice_at(0)
+FRAME = pl.DataFrame({"impression_id": range(500), "click": [0, 1] * 250})
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> SliceTable:
+    table = SliceTable(tmp_path / "labels", "labels")
+    table.write(PIECE, FRAME, {"impressions": "abc"})
+    return table
+
+
+def test_it_says_what_a_file_holds_and_was_made_of(table: SliceTable) -> None:
+    noted = read_sidecar(table.path(PIECE))
+    assert noted is not None
+    assert (noted.rows, noted.size, noted.made_of) == (500, table.path(PIECE).stat().st_size, {"impressions": "abc"})
+    assert noted.sha256[:12] == table.digest(PIECE) == table.noted(PIECE)
+
+
+def test_bytes_that_changed_are_noticed_by_every_way_to_read(table: SliceTable) -> None:
+    path = table.path(PIECE)
+    path.write_bytes(flipped(path.read_bytes()))
+    assert not table.sound(PIECE)
+    ways = (table.read, table.scan, lambda pieces: table.rows(pieces[0]), lambda pieces: table.digest(pieces[0]))
+    for look in (*ways, table.check, lambda pieces: table.sound_path(pieces[0])):
+        with pytest.raises(DataError, match="labels for slice 2026-01-01 again"):
+            look([PIECE])
+    table.write(PIECE, FRAME)
+    assert table.read([PIECE]).equals(FRAME)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", "null", '"a"', "{}", json.dumps({"format": FORMAT + 1}), json.dumps({"format": FORMAT})],
+)
+def test_a_sidecar_that_cannot_be_read_is_as_none(table: SliceTable, text: str) -> None:
+    sidecar_of(table.path(PIECE)).write_text(text)
+    assert read_sidecar(table.path(PIECE)) is None
+    assert table.read([PIECE]).equals(FRAME)
+
+
+def test_a_file_of_an_older_version_that_cannot_be_decoded_is_not_read(table: SliceTable) -> None:
+    path = table.path(PIECE)
+    sidecar_of(path).unlink()
+    stored = path.read_bytes()
+    path.write_bytes(stored[:4] + b"\xff" * 200 + stored[204:])
+    with pytest.raises(DataError, match="labels for slice 2026-01-01 again"):
+        table.scan([PIECE])
+
+
+def test_a_write_that_fails_keeps_the_file_and_its_sidecar(table: SliceTable, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(self: object, *arguments: object, **named: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(pl.DataFrame, "write_parquet", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_stored(FRAME.head(1), table.path(PIECE))
+    assert table.read([PIECE]).equals(FRAME)
+    assert read_sidecar(table.path(PIECE)) is not None
