@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +12,13 @@ import pytest
 
 from exfm_assets.definitions import build_defs
 from exfm_assets.tables import SliceTable
-from projects.project import Project
 from projects.simulated import PROJECT
 from tests.conftest import Ran
 from tests.graph.runs import LAST, run, sentences
 from tests.tiny import tiny_project, tiny_workspace
 
-KEYS = sorted(
-    key.to_user_string() for key in build_defs(tiny_workspace(Path("/"))).resolve_asset_graph().get_all_asset_keys()
-)
+GRAPH = build_defs(tiny_workspace(Path("/"))).resolve_asset_graph()
+KEYS = sorted(key.to_user_string() for key in GRAPH.get_all_asset_keys())
 UPKEEP = ("release_gates", "drift_report", "report")
 READERS = [key for key in KEYS if key != "freshness_cost"]
 
@@ -45,14 +44,22 @@ def recording(monkeypatch: pytest.MonkeyPatch) -> Iterator[set[str]]:
         yield read
 
 
-def parents_of(project: Project, key: str) -> set[str]:
-    graph = build_defs(tiny_workspace(Path("/"), project)).resolve_asset_graph()
-    return {one.to_user_string() for one in graph.get(dg.AssetKey(key.split("/"))).parent_keys}
+@cache
+def parents_of(key: str) -> frozenset[str]:
+    return frozenset(one.to_user_string() for one in GRAPH.get(dg.AssetKey(key.split("/"))).parent_keys)
 
 
-def ancestors_of(project: Project, key: str) -> set[str]:
-    direct = parents_of(project, key) - {key}
-    return direct.union(*(ancestors_of(project, parent) for parent in direct))
+@cache
+def ancestors_of(key: str) -> frozenset[str]:
+    direct = parents_of(key) - {key}
+    return direct.union(*(ancestors_of(parent) for parent in direct))
+
+
+def looked_at_beside(key: str) -> set[str]:
+    """What retention looks at to keep the weights that an evaluation needs, and provenance of what a view counts."""
+    if key.startswith("student/"):
+        return {f"student/{key.split('/')[1]}/evaluation"}
+    return {"interactions"} if key.startswith("features/") else set()
 
 
 @pytest.mark.parametrize("key", READERS)
@@ -66,10 +73,10 @@ def test_a_step_reads_what_its_asset_declares(
     assert result.success, sentences(result)
     # What hangs on all students hangs on `student_progress` alone, which is there also where one of them failed.
     all_students = {f"student/{one.name}/evaluation" for one in work.project.students} if key in UPKEEP else set()
-    assert read - {key} <= parents_of(work.project, key) | all_students
+    assert read - {key} <= parents_of(key) | all_students | looked_at_beside(key)
     with recording(monkeypatch) as read:
         assert run(work, LAST, LAST, select=f'key:"{key}"').success
-    assert read - {key} <= ancestors_of(work.project, key)  # a check may look further up, never beside
+    assert read - {key} <= ancestors_of(key) | looked_at_beside(key)  # a check may look further up, never beside
 
 
 @pytest.mark.parametrize("student", [student.name for student in tiny_project().students])
