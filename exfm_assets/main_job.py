@@ -146,8 +146,12 @@ def _print_summary(console: Console, project: Project, state: State) -> None:
     from exfm_assets.learning.summary import summary
     from exfm_assets.report.terminal import print_table
     from exfm_assets.resources import Workspace
+    from exfm_assets.verify.current import lines_of
 
-    rows = summary(Workspace(project, state))
+    work = Workspace(project, state)
+    for line in lines_of(work):
+        console.print(f"[yellow]{escape(line)}[/yellow]")
+    rows = summary(work)
     if not rows.height:
         return
     title = (
