@@ -16,7 +16,7 @@ import polars as pl
 from exfm_assets.sidecar import LogFile, as_written, read_sidecar, sha256_of, write_stored
 from projects.aside import whole_file
 from projects.stream import Slice, Stream
-from projects.writing import refusal, unwritable
+from projects.writing import StateError
 
 PART = "part.parquet"
 UNREADABLE = (pl.exceptions.ComputeError, pl.exceptions.InvalidOperationError)  # what a damaged footer or page raises
@@ -52,11 +52,8 @@ def write_parquet(frame: pl.DataFrame, path: Path) -> None:
     try:
         with whole_file(path) as file:
             frame.write_parquet(file, compression="zstd", statistics=True)
-    except (OSError, pl.exceptions.ComputeError) as error:
-        refused = refusal(error)
-        if refused is None:
-            raise
-        raise DataError(unwritable(path, refused)) from error
+    except StateError as error:
+        raise DataError(str(error)) from error
 
 
 @dataclass(frozen=True)
@@ -113,7 +110,10 @@ class SliceTable:
         log: Mapping[str, Mapping[str, LogFile]] | None = None,
     ) -> None:
         """Write a slice, and beside it what it was made of (sidecar.py)."""
-        write_stored(frame, self.path(piece), made_of, log)
+        try:
+            write_stored(frame, self.path(piece), made_of, log)
+        except StateError as error:
+            raise DataError(str(error)) from error
 
     def stored(self, stream: Stream) -> list[Slice]:
         """The slices that are there, oldest first."""

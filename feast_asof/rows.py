@@ -156,12 +156,12 @@ def _query(connection: duckdb.DuckDBPyConnection, given: str | Path, *, stream: 
     """Run a SELECT, or read a path; streamed, a file stays where it is and an answer goes to a table that may spill."""
     query = _as_query(given)
     try:
-        if query.startswith(_READING):
+        if _is_path(given):
             _refuse_alike(connection, query, given)
         if not stream:
             return connection.sql(query).to_arrow_table()
         # An answer is read twice (what it spans, then its rows), and a query need not give the same rows twice.
-        kind = "VIEW" if query.startswith(_READING) else "TABLE"
+        kind = "VIEW" if _is_path(given) else "TABLE"
         connection.execute(f"CREATE TEMP {kind} {_GIVEN} AS {query}")
     except duckdb.Error as error:
         raise RetrievalError(f"entity rows: DuckDB refused {str(given)!r}: {first_line(error)}") from None
@@ -213,10 +213,15 @@ def moment(column: str, dtype: pa.DataType = MOMENT) -> str:
     return f"CAST({quoted(column)} AS TIMESTAMPTZ)"
 
 
+def _is_path(given: str | Path) -> bool:
+    """Is it the path of files, not a SELECT (which has blanks)?"""
+    return not (isinstance(given, str) and re.search(r"\s", given.strip()))
+
+
 def _as_query(given: str | Path) -> str:
     """The SELECT itself, or one that reads a parquet path (a text without blanks, or a Path)."""
-    if isinstance(given, str) and re.search(r"\s", given.strip()):
-        return given.strip().rstrip(";")
+    if not _is_path(given):
+        return str(given).strip().rstrip(";")
     path = str(given).strip()
     if "://" in path:
         raise RetrievalError(f"entity rows: path {path!r} is not on this machine: read it, and pass the table")

@@ -33,15 +33,29 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
     """A file to write ``path`` with: when the block ends, it holds all that was written; if it fails, what it held.
 
     The bytes are on the disk before the name is theirs, and so is the name: a power cut leaves no empty file behind.
+
+    Raises:
+        StateError: if the system refuses to write (no room, read-only, no permission).
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = aside_of(path)
-    with aside.open("wb") as file:
-        yield file
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(path)
-    sync_folder(path.parent)
+    from projects.writing import StateError, refusal, unwritable  # which writes aside itself
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside = aside_of(path)
+        try:
+            with aside.open("wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            aside.replace(path)
+        finally:
+            aside.unlink(missing_ok=True)
+        sync_folder(path.parent)
+    except Exception as error:
+        refused = refusal(error)
+        if refused is None:
+            raise
+        raise StateError(unwritable(path, refused)) from error
 
 
 def sync_folder(folder: Path) -> None:

@@ -23,7 +23,7 @@ def test_all_that_dagster_keeps_lies_in_the_state(tmp_path: Path, monkeypatch: p
     moved, committed = (
         yaml.safe_load((folder / "dagster.yaml").read_text(encoding="utf-8")) for folder in (home, COMMITTED)
     )
-    assert moved["storage"]["sqlite"]["base_dir"] == str(tmp_path / name / "state" / "dagster")
+    assert moved["storage"]["custom"]["config"]["base_dir"] == str(tmp_path / name / "state" / "dagster")
     assert moved["compute_logs"]["config"]["base_dir"] == str(tmp_path / name / "state" / "dagster" / "logs")
     assert moved["concurrency"] == committed["concurrency"]
     with dg.DagsterInstance.from_config(str(home)) as instance:

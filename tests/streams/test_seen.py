@@ -55,6 +55,7 @@ def test_rows_without_a_time_or_of_another_day_may_count_anywhere(tmp_path: Path
     moment = None if hours is None else START + hours * HOUR
     stamped = pl.when(pl.col("impression_id") == 1).then(moment).otherwise(pl.col("event_timestamp"))
     frame = impressions().with_columns(event_timestamp=stamped.cast(pl.Datetime("us", "UTC")))
+    (tmp_path / "impressions").mkdir()
     nothing = digest(tmp_path, 10, 12)
     write(tmp_path, frame)
     assert digest(tmp_path, 10, 12) != nothing
