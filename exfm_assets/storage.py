@@ -9,7 +9,7 @@ does a process that is killed while it makes them.
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,6 +21,12 @@ _PARTS = ("history", "schedules")  # Dagster's own folders below the base
 
 class LockedSqliteStorage(DagsterSqliteStorage):
     """Dagster's SQLite storage; ``dagster.yaml`` names it under ``storage: custom``."""
+
+    @classmethod
+    def from_config_value(  # type: ignore[override]
+        cls, inst_data: ConfigurableClassData, config_value: Mapping[str, str]
+    ) -> "LockedSqliteStorage":
+        return cls.from_local(inst_data=inst_data, **config_value)  # Dagster's own names its own class here
 
     @classmethod
     def from_local(cls, base_dir: str, inst_data: ConfigurableClassData | None = None) -> "LockedSqliteStorage":

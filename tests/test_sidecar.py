@@ -9,6 +9,7 @@ import pytest
 from exfm_assets.sidecar import FORMAT, read_sidecar, sidecar_of, write_stored
 from exfm_assets.tables import DataError, SliceTable
 from projects.simulated import STREAM
+from projects.writing import StateError
 from tests.graph.damage import flipped
 
 PIECE = STREAM.slice_at(0)
@@ -65,7 +66,7 @@ def test_a_write_that_fails_keeps_the_file_and_its_sidecar(table: SliceTable, mo
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(pl.DataFrame, "write_parquet", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(StateError, match="No space left"):
         write_stored(FRAME.head(1), table.path(PIECE))
     assert table.read([PIECE]).equals(FRAME)
     assert read_sidecar(table.path(PIECE)) is not None

@@ -194,7 +194,10 @@ def _needed_by_pending(work: Workspace, one: Class, index: int) -> int:
 def _is_outdated(work: Workspace, one: Class, index: int) -> bool:
     """Was the slice judged by other checkpoints than those that served it by now?"""
     stream, student = work.project.stream, one.asked.student
-    rows = work.evaluations(student.name).read([stream.slice_at(index)], columns=["model", "checkpoint"])
+    table, piece = work.evaluations(student.name), stream.slice_at(index)
+    if not table.sound(piece):
+        return True
+    rows = table.read([piece], columns=["model", "checkpoint"])
     by = dict(rows.filter(pl.col("model").is_in([STUDENT, CONTROL])).iter_rows())
     served = newest_of_both(one, served_index(stream, student, index))
     now = {} if served < 0 else {n: c.shelf.version_at(stream.slice_at(served)) for n, c in one.served.items()}

@@ -17,7 +17,7 @@ from exfm_assets.sidecar import as_written
 from exfm_assets.tables import SliceTable, is_whole
 from projects.learning import Student, Teacher
 from projects.project import digest
-from projects.stream import Slice
+from projects.stream import Slice, Stream
 
 Fault = tuple[Slice | None, str]  # a slice (None: the asset has none), and why what is stored of it is out of date
 DAMAGED = "damaged or missing, not what was written"
@@ -138,12 +138,23 @@ def _evaluations(work: Workspace, student: Student) -> Iterator[Fault]:
             continue
         serving = served_index(stream, student, stream.index_at(piece.start))
         at = max((index for index in trained if index <= serving), default=None)
+        if at is not None and not _had_learnt(student, both, stream, at):
+            at = None  # it served nobody
         versions = {} if at is None else {kind: _version(held[stream.slice_at(at)]) for kind, held in both.items()}
         data = data_of(work, piece, student, supervised=True, digest_of=SliceTable.noted)
         if not as_written(table.path(piece)):
             yield piece, DAMAGED
         elif (_judged(table, piece) != digest(student.name, versions, data)).any():
             yield piece, "of other checkpoints, labels or predictions than are stored now"
+
+
+def _had_learnt(
+    student: Student, both: Mapping[str, Mapping[Slice, dict[str, Any] | None]], stream: Stream, index: int
+) -> bool:
+    """Had student and control learnt from ``Gate.rows`` labelled rows, by their manifests up to a slice?"""
+    pieces = [stream.slice_at(place) for place in range(index + 1)]
+    learnt = [sum((held.get(piece) or {}).get("rows", 0) for piece in pieces) for held in both.values()]
+    return bool(min(learnt) >= student.gate.rows)
 
 
 def _judged(table: SliceTable, piece: Slice) -> pl.Series:

@@ -14,7 +14,7 @@ from tests.graph.damage import DAMAGES, FILES, Step, spoil, step, ways_out
 from tests.graph.runs import FIRST, LAST, left_by
 from tests.tiny import tiny_workspace
 
-WORDED = ("DataError: ", "CheckpointError: ", "RetrievalError: ", "DeclarationError: ")
+WORDED = ("events.Failure: student/", "DataError: ", "CheckpointError: ", "RetrievalError: ", "DeclarationError: ")
 QUICK = {
     ("labels", "flipped"),
     ("features/user_activity", "cut"),
