@@ -45,6 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
         project = load_project()
         state = load_state(project)
         slices = whole_range(project, chosen.range)
+        _check_selection(chosen.select)
         started = time.perf_counter()
         status, log = _materialise(console, state, chosen.select, slices, quiet=chosen.quiet)
         _print_summary(console, project, state)
@@ -62,6 +63,28 @@ def main(arguments: list[str] | None = None) -> int:
         f"{time.perf_counter() - started:.0f} s. Report: {_short(state.reports / 'report.html')}. Look around: make ui"
     )
     return 0
+
+
+def _check_selection(select: str) -> None:
+    """Refuse a selection of nothing, for which Dagster would materialise everything.
+
+    Raises:
+        DeclarationError: if no asset is selected.
+    """
+    if select == EVERYDAY:
+        return
+    import dagster as dg
+
+    from exfm_assets.definitions import defs
+
+    try:
+        chosen = dg.AssetSelection.from_string(select).resolve(defs.resolve_asset_graph())
+    except dg.DagsterError as error:
+        raise DeclarationError(
+            f"select: {select!r} is no selection of assets ({error}): see the asset graph"
+        ) from error
+    if not chosen:
+        raise DeclarationError(f"select: {select!r} selects no asset: name one of the asset graph, as key:labels")
 
 
 def whole_range(project: Project, asked: str | None) -> str:

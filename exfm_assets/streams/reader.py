@@ -114,11 +114,11 @@ def _naming(path: Path, files: LogFiles) -> Iterator[None]:
 
 
 def _earlier(files: LogFiles, stream: Stream, start: datetime, ids: pl.Series) -> pl.DataFrame:
-    """Which of these ids a sound row before ``start`` has: ``impression_id`` and ``slice``, the first such row's slice.
+    """Which of these ids a sound row before ``start`` has: ``impression_id`` and ``_slice``, its first row's slice.
 
     Only the ids are read of files that hold none of them; where ids grow with time, footers tell without reading any.
     """
-    nothing = pl.DataFrame(schema={"impression_id": pl.Int64, "slice": pl.String})
+    nothing = pl.DataFrame(schema={"impression_id": pl.Int64, "_slice": pl.String})
     since = max(start - max(LOOK_BACK, stream.longest_window + stream.lateness), stream.first_slice)
     if ids.is_empty() or since >= start:
         return nothing
@@ -128,7 +128,7 @@ def _earlier(files: LogFiles, stream: Stream, start: datetime, ids: pl.Series) -
     sound, _ = part(rows, sound_rules(stream, "impressions"))
     first = sound.group_by("impression_id").agg(pl.col("event_timestamp").min())
     keys = [stream.slice_at(stream.index_at(moment)).key for moment in first["event_timestamp"]]
-    return pl.concat([nothing, first.select("impression_id", slice=pl.Series(keys, dtype=pl.String))])
+    return pl.concat([nothing, first.select("impression_id", _slice=pl.Series(keys, dtype=pl.String))])
 
 
 def _holding(files: LogFiles, chosen: list[tuple[date, Path]], ids: pl.Series) -> list[tuple[date, Path]]:
@@ -154,6 +154,6 @@ def _holding(files: LogFiles, chosen: list[tuple[date, Path]], ids: pl.Series) -
 def _part_repeated(kept: pl.DataFrame, earlier: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Rows whose id no earlier slice has, and the others with the reason."""
     joined = kept.join(earlier, on="impression_id", how="left", maintain_order="left")
-    reason = pl.format("repeated impression_id: {} is in slice {} already", pl.col("impression_id"), pl.col("slice"))
-    repeated = joined.filter(pl.col("slice").is_not_null()).with_columns(reason=reason).drop("slice")
-    return joined.filter(pl.col("slice").is_null()).drop("slice"), repeated
+    reason = pl.format("repeated impression_id: {} is in slice {} already", pl.col("impression_id"), pl.col("_slice"))
+    repeated = joined.filter(pl.col("_slice").is_not_null()).with_columns(reason=reason).drop("_slice")
+    return joined.filter(pl.col("_slice").is_null()).drop("_slice"), repeated
