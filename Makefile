@@ -40,10 +40,10 @@ run: $(READY) ## the main job: EXFM_PROJECT=simulated by default, RANGE=first...
 
 test: $(READY) ## lint, types and tests
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
-	@$(BIN)/python -m pytest -m 'not slow'
+	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n $${WORKERS:-2} --dist loadfile -m 'not slow'
 
 test-slow: $(READY) ## the long scenarios
-	@$(BIN)/python -m pytest -m slow
+	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n $${WORKERS:-2} --dist loadfile -m slow
 
 ui: $(READY) ## Dagster with automation on, at http://127.0.0.1:3000
 	@home="$$($(BIN)/python -m exfm_assets.home)" && DAGSTER_HOME="$$home" exec $(BIN)/dagster dev -h 127.0.0.1 -p $${PORT:-3000}

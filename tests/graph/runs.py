@@ -29,6 +29,26 @@ def run(
     checks: bool = True,
 ) -> dg.ExecuteInProcessResult:
     """Materialise a range of slices, of all assets but studies, or of a selection; failures are in the result."""
+    result = _run(work, first, last, select, instance, checks=checks)
+    if result.success or any(one.partition(":")[0] not in _DAGSTERS_OWN for one in sentences(result)):
+        return result
+    # Dagster's in-memory instance fails now and then in a long process ("database table is locked", dagster #18727):
+    # then no step of ours said anything. What we run is safe to run again, and a fault of ours fails again.
+    return _run(work, first, last, select, instance, checks=checks)
+
+
+_DAGSTERS_OWN = ("OperationalError", "ProgrammingError", "InterfaceError", "DatabaseError")
+
+
+def _run(
+    work: Workspace,
+    first: str,
+    last: str,
+    select: str | dg.AssetSelection | None,
+    instance: dg.DagsterInstance | None,
+    *,
+    checks: bool,
+) -> dg.ExecuteInProcessResult:
     defs = build_defs(work)
     chosen = select or EVERYDAY
     selection = dg.AssetSelection.from_string(chosen) if isinstance(chosen, str) else chosen
