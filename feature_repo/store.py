@@ -6,6 +6,7 @@ how rows are joined (asof/), leak rules (guards.py).
 
 import logging
 import sqlite3
+import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -68,8 +69,27 @@ def _open(state: State) -> tuple[FeatureStore, bool]:
     _place(config, state)
     embedded = config.registry_config["path"].startswith("exfm:")
     anew = embedded and remove_damaged(state.feast / REGISTRY, "it is filled again from the declaration")
-    _opened[state.feast] = FeatureStore(config=config)
-    return _opened[state.feast], anew
+    _opened[state.feast] = store = FeatureStore(config=config)
+    _tell_apart(store)
+    return store, anew
+
+
+def _tell_apart(store: FeatureStore) -> None:
+    """Give each copy of the registry that is held in memory a name of its own.
+
+    Feast 0.67 looks up what it listed last by the copy's address in memory, and its SQL registry leaves the version
+    beside it empty: a copy at the address of one that is gone would be answered with what that one held.
+    """
+    registry = store.registry
+    read = registry.proto
+
+    def named() -> Any:
+        copy = read()
+        copy.version_id = str(uuid.uuid4())
+        return copy
+
+    registry.proto = named
+    store.refresh_registry()
 
 
 def _is_gone(store: FeatureStore, state: State) -> bool:

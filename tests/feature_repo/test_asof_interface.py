@@ -121,7 +121,7 @@ def test_saved_datasets_keep_the_label(store: FeatureStore, tmp_path: Path, form
     table = store.get_saved_dataset("training")._retrieval_job.to_arrow()
     assert table["label"].to_pylist() == [0, 1, 2]
     assert table["clicks"].to_pylist() == [30, 10, 30]
-    saved = store.registry.get_saved_dataset("training", "tests")
+    saved = store.registry.get_saved_dataset("training", store.project)
     assert saved.min_event_timestamp.replace(tzinfo=UTC) == at(2)
     assert saved.max_event_timestamp.replace(tzinfo=UTC) == at(9)
 
@@ -249,8 +249,8 @@ def test_feast_monitors_through_the_store(store: FeatureStore) -> None:
 
     service = MonitoringService(store)
     service.compute_metrics(
-        project="tests", feature_view_name="activity", start_date=at(0).date(), end_date=at(30).date()
+        project=store.project, feature_view_name="activity", start_date=at(0).date(), end_date=at(30).date()
     )
-    found = service.get_feature_metrics(project="tests", feature_view_name="activity")
+    found = service.get_feature_metrics(project=store.project, feature_view_name="activity")
     by_name = {row["feature_name"]: row for row in found}
     assert by_name["clicks"]["row_count"] == 3 and by_name["clicks"]["max_val"] == 80.0

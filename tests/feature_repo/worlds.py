@@ -4,6 +4,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from pathlib import Path
 
 import pyarrow as pa
@@ -32,10 +33,13 @@ def at(hours: float) -> datetime:
     return START + hours * HOUR
 
 
+_NUMBERS = count()
+
+
 def make_store(folder: Path, views: Sequence[object], offline: str = ASOF, **more: object) -> FeatureStore:
     folder.mkdir(exist_ok=True)
     config = RepoConfig(
-        project="tests",
+        project=f"tests_{next(_NUMBERS)}",  # Feast tells registries in memory apart by address and project alone
         registry={"registry_type": "sql", "path": f"sqlite:///{folder}/registry.db"},
         online_store={"type": "sqlite", "path": f"{folder}/online.db"},
         offline_store={"type": offline},
