@@ -13,7 +13,8 @@ import os
 import statistics
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -26,6 +27,12 @@ from projects.state import ROOT
 
 PEER, OURS, BF16 = "FuxiCTR fp32", "exfm fp32", "exfm bf16"
 SIZES = {"ids": (1_000_000, 10_000_000, 50_000_000), "rows": (125_000, 500_000, 2_000_000)}
+# What libgomp and torch do where nothing is set.
+AS_IT_COMES = {"GOMP_SPINCOUNT": "300000", "OMP_NUM_THREADS": str(os.cpu_count() or 1)}
+BUSY = {
+    "128-64, batches of 4,096": Arm(rows=150_000),
+    "32 and its control, batches of 128": Arm(network="small", batch=128, rows=30_000, students=1),
+}
 # The first is a student alone: what a control and more students beside it cost.
 STUDENTS = {"1": (1, False), "1, control": (1, True), "3, control": (3, True), "7, control": (7, True)}
 
@@ -66,16 +73,48 @@ def growth() -> dict[str, dict[str, Arm]]:
     }
 
 
-def run(arm: Arm, seed: int) -> Numbers:
-    """One arm in a fresh process."""
+def run(arm: Arm, seed: int, environment: Mapping[str, str] | None = None) -> Numbers:
+    """One arm in a fresh process; a peer runs with OpenMP as it comes."""
     asked = json.dumps({**asdict(arm), "seed": seed})
     command = [sys.executable, "-m", "benchmarks.training_arms", asked]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env=dict(os.environ))
+    placed = environment or (AS_IT_COMES if arm.who == "fuxictr" else {})
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env={**os.environ, **placed})
     lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
     if done.returncode or not lines:
         raise RuntimeError(f"{asked}: {done.stderr.strip()[-2000:]}")
     found: dict[str, object] = json.loads(lines[-1])
     return {name: float(value) for name, value in found.items() if isinstance(value, int | float)}
+
+
+@contextmanager
+def busy(loops: int) -> Iterator[None]:
+    """While inside, so many processes beside that do nothing but use a core."""
+    others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(loops)]
+    try:
+        yield
+    finally:
+        for one in others:
+            one.kill()
+            one.wait()
+
+
+def show_busy(console: Console, title: str, arm: Arm, rounds: int) -> dict[str, list[Numbers]]:
+    """One arm on quiet cores and beside one and three busy loops a core, with OpenMP as we set it and as it comes."""
+    settings = {"as the project sets it": {}, "as OpenMP comes": AS_IT_COMES}
+    kept, quiet = {}, 0.0
+    console.print(f"\nbeside others, {title}: {'':8} {'rows/s':>10} {'of quiet':>8} {'fair share':>10}")
+    for loops in (0, *(times * (os.cpu_count() or 1) for times in (1, 3))):
+        arms = {name: partial(run, arm, environment=values) for name, values in settings.items()}
+        with busy(loops):
+            measured = interleave(arms, rounds, console)
+        for name, numbers in measured.rounds.items():
+            rate = measured.median(name, "rows_per_second")
+            quiet = quiet or rate
+            # of a thread among as many others as there are loops
+            fair = 1 / (loops + 1)
+            console.print(f"  {loops:2} loops, {name:24} {rate:10,.0f} {rate / quiet:8.1%} {fair:10.1%}")
+            kept[f"{loops} loops, {name}"] = numbers
+    return kept
 
 
 def taken_in_turn(arms: Mapping[str, Arm], rounds: int, console: Console) -> Measured:
@@ -132,6 +171,9 @@ def main() -> None:
         measured = taken_in_turn(arms, asked.growth_rounds, console)
         kept[title] = measured.rounds
         show_growth(console, title, measured)
+    for title, arm in BUSY.items() if asked.growth_rounds else ():
+        if asked.only in f"beside others, {title}":
+            kept[f"beside others, {title}"] = show_busy(console, title, arm, asked.growth_rounds)
     asked.out.parent.mkdir(parents=True, exist_ok=True)
     asked.out.write_text(json.dumps({"machine": machine(), "tables": kept}, indent=1), encoding="utf-8")
     console.print(f"\nall rounds: {asked.out.relative_to(ROOT) if asked.out.is_relative_to(ROOT) else asked.out}")

@@ -4,7 +4,8 @@ Belongs here: the shape contract between whoever reads a slice and whoever learn
 Not here: reading, joining or logging (exfm_assets/), hashing (hashing.py), embedding rows (embedding.py).
 """
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -99,3 +100,10 @@ def pick(tensor: Tensor, names: tuple[str, ...], wanted: tuple[str, ...], what: 
     return tensor.index_select(
         1, torch.tensor([names.index(name) for name in wanted], dtype=torch.int64, device=tensor.device)
     )
+
+
+def shuffled(rows: Tensor, batch_size: int, order: str) -> Iterator[Tensor]:
+    """Batches of row numbers (M,) in an order that follows from ``order``; even ones: no step for a few last rows."""
+    seed = int.from_bytes(hashlib.blake2b(order.encode(), digest_size=7).digest(), "little")
+    places = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed)).to(rows.device)
+    yield from rows[places].tensor_split(-(-len(rows) // batch_size))

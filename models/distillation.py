@@ -17,7 +17,7 @@ def masked_bce(logits: Tensor, targets: Tensor) -> Tensor:
 
     A task without any known target in the batch adds 0, not NaN. Targets may be soft.
     """
-    known = targets.isfinite()
+    known = targets.isnan().logical_not()  # two kernels where isfinite takes four: a small step is bound by them
     each = F.binary_cross_entropy_with_logits(logits, targets.nan_to_num(0.0), reduction="none") * known  # (S, B, T)
     return (each.sum(dim=1) / known.sum(dim=1).clamp(min=1)).sum(dim=1)
 
@@ -48,14 +48,16 @@ def losses(
         if kind == SERVED:
             each = term.weight * masked_bce(served[term.members], p)
         else:
-            x = scale_gradient(hidden[term.members], term.gradient_scale)
+            x = hidden[term.members]
+            x = x if term.gradient_scale is None else scale_gradient(x, term.gradient_scale)
             if kind in networks.towers:
                 x = networks.towers[kind](x.flatten(1, 2)).unflatten(1, x.shape[1:3])
             logits = networks.heads[kind](x)
             if kind == ADAPTER:
                 assert bent is not None
                 p = bent
-            each = term.weight * masked_bce(logits, (term.label_scale * p).clamp(max=1.0))
+            p = p if term.label_scale is None else (term.label_scale * p).clamp(max=1.0)
+            each = term.weight * masked_bce(logits, p)
             if kind in networks.towers:
                 # What the tower learns of labels counts only where it learns of the teacher: it is there for both.
                 each = each + masked_bce(logits, labels[term.members])

@@ -3,17 +3,16 @@
 Belongs here: steps, and their order. Not here: networks, losses, states, files, which slice is next.
 """
 
-import hashlib
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.batch import SliceTensors
+from models.batch import SliceTensors, shuffled
 from models.bending import Benders
 from models.distillation import losses
 from models.embedding import EmbeddingTable
@@ -25,6 +24,7 @@ from models.normalizer import Normalizer
 from models.optimisers import Adam, compiled, repeatable
 from models.pairs import Pairs, Shares
 from models.prepared import Inputs, inputs_of, prepare
+from models.threads import multiply_adds, threads_for
 from projects.distillation import Distillation
 from projects.learning import Training
 
@@ -86,8 +86,9 @@ class Learner:
         share = None if shares is None else self.pairs.shares(shares).to(self.device)
         self.benders.begin(piece, ready.taught)
         total, steps = torch.zeros(len(self.specs), device=self.device), 0
-        with repeatable(self.training.deterministic):
-            for rows in self._batches(ready.known, order_seed):
+        work = multiply_adds(self.networks, min(self.training.batch_size, len(ready.known)), ready.inputs.listed)
+        with repeatable(self.training.deterministic), threads_for(work):
+            for rows in shuffled(ready.known, self.training.batch_size, f"{self.training.seed}/{order_seed}"):
                 labels, taught = ready.labels[:, rows], None if ready.taught is None else ready.taught[:, rows]
                 bent = self.benders.step(rows, taught, labels)
                 total += self._step(ready.inputs.take(rows), labels, taught, bent, share)
@@ -109,13 +110,6 @@ class Learner:
         self.networks.serving.bias.copy_(logit)
         for kind, head in self.networks.heads.items():
             cast(Head, head).bias.copy_(logit[self.pairs.terms[kind].members])
-
-    def _batches(self, known: Tensor, order_seed: str) -> Iterator[Tensor]:
-        named = f"{self.training.seed}/{order_seed}"
-        seed = int.from_bytes(hashlib.blake2b(named.encode(), digest_size=7).digest(), "little")
-        order = torch.randperm(len(known), generator=torch.Generator().manual_seed(seed)).to(known.device)
-        batches = -(-len(known) // self.training.batch_size)  # even ones: no step for a stray handful of last rows
-        yield from known[order].tensor_split(batches)
 
     def _step(
         self, inputs: Inputs, labels: Tensor, taught: Tensor | None, bent: Tensor | None, share: Tensor | None

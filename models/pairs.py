@@ -30,14 +30,14 @@ class Term:
 
     Args:
         pairs: (n,) places among all pairs; members: (n,) their members.
-        weight: (n,); gradient_scale: (n, 1, 1, 1); label_scale: (n, 1, 1).
+        weight: (n,); gradient_scale: (n, 1, 1, 1); label_scale: (n, 1, 1); ``None`` where all are 1.
     """
 
     pairs: Tensor
     members: Tensor
     weight: Tensor
-    gradient_scale: Tensor
-    label_scale: Tensor
+    gradient_scale: Tensor | None
+    label_scale: Tensor | None
 
 
 def terms_of(declared: object) -> dict[str, float]:
@@ -77,7 +77,9 @@ class Pairs:
         return Term(
             torch.tensor(places, device=device),
             torch.tensor([self.all[place].member for place in places], device=device),
-            weight, beta.view(-1, 1, 1, 1), alpha.view(-1, 1, 1),
+            weight,
+            None if bool((beta == 1).all()) else beta.view(-1, 1, 1, 1),
+            None if bool((alpha == 1).all()) else alpha.view(-1, 1, 1),
         )  # fmt: skip
 
     def shares(self, given: Shares) -> Tensor:

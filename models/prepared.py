@@ -25,6 +25,11 @@ class Inputs:
     numbers: Tensor
     histories: tuple[Jagged, ...]
 
+    @property
+    def listed(self) -> float:
+        """How many ids a row's histories list together, in the mean."""
+        return sum(one.values.numel() for one in self.histories) / max(len(self.rows), 1)
+
     def take(self, places: Tensor) -> "Inputs":
         return Inputs(self.rows[places], self.numbers[places], tuple(one.take(places) for one in self.histories))
 
