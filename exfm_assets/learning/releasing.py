@@ -75,6 +75,10 @@ def _stored_versions(work: Workspace, student: Student) -> set[str]:
     return versions
 
 
+# Relative NE. A student that was not taught is its control, but beside others its products round differently.
+ROUNDING = 1e-6
+
+
 def judge_gate(student: Student, evaluations: pl.DataFrame) -> GateResult:
     """Compare student and control over the last evaluated slices of the gate."""
     gate = student.gate
@@ -88,8 +92,10 @@ def judge_gate(student: Student, evaluations: pl.DataFrame) -> GateResult:
     newest = per_slice.drop_nulls(["student", "control"]).tail(gate.slices)
     ne_student, ne_control = (_weighted(newest, model) for model in ("student", "control"))
     worse = ne_student / ne_control - 1
+    worse = worse if abs(worse) > ROUNDING else 0.0
     # With as many digits as tell them apart: two numbers that look alike are no reason.
     said = f"NE {ne_student:.4f} is {100 * worse:+.3g} % against the control's {ne_control:.4f}"
+    said = said if worse else f"NE {ne_student:.4f} is level with the control's"
     said = f"{said}, over {newest.height} {'slice' if newest.height == 1 else 'slices'}"
     if newest.height < gate.slices:
         reason = f"{said}: the gate needs {gate.slices} judged slices"
