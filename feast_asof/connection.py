@@ -3,6 +3,8 @@
 Belongs here: threads, memory, spilling, object stores. Not here: what is run.
 """
 
+from __future__ import annotations  # held as classes, what they name would be "leaked" at exit, says duckdb 2
+
 import os
 import tempfile
 from collections.abc import Iterable, Iterator

@@ -3,6 +3,8 @@
 Belongs here: pulls by time. Not here: joins (answering.py).
 """
 
+from __future__ import annotations  # held as classes, what they name would be "leaked" at exit, says duckdb 2
+
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime

@@ -3,6 +3,8 @@
 Belongs here: what entity rows must look like, what they span. Not here: what is joined to them.
 """
 
+from __future__ import annotations  # held as classes, what they name would be "leaked" at exit, says duckdb 2
+
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass

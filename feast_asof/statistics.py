@@ -3,6 +3,8 @@
 Belongs here: what is counted. Not here: which rows (pulling.py), where the results are kept (monitoring.py).
 """
 
+from __future__ import annotations  # held as classes, what they name would be "leaked" at exit, says duckdb 2
+
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
