@@ -7,6 +7,7 @@ BENCH_READY := $(VENV)/.bench-ready
 FEAST_VENV := .venv-feast-tests
 FEAST_READY := $(FEAST_VENV)/.ready
 RANGE ?=
+STUDENT ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-slow ui bench bench-retrieval bench-retrieval-large bench-quality bench-training bench-gpu feast-tests clean
@@ -35,8 +36,8 @@ $(FEAST_READY): pyproject.toml constraints.txt
 	@$(FEAST_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --group feast-tests
 	@touch $@
 
-run: $(READY) ## the main job: EXFM_PROJECT=simulated by default, RANGE=first...last for fewer slices
-	@$(BIN)/python -m exfm_assets.main_job $(if $(RANGE),--range '$(RANGE)')
+run: $(READY) ## the main job: EXFM_PROJECT=simulated by default, RANGE=first...last for fewer slices, STUDENT=name for one
+	@$(BIN)/python -m exfm_assets.main_job $(if $(RANGE),--range '$(RANGE)') $(if $(STUDENT),--student '$(STUDENT)')
 
 test: $(READY) ## lint, types and tests
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

@@ -1,6 +1,6 @@
 """The main job from a terminal: materialise everything over a range of slices, show progress, print the table.
 
-    python -m exfm_assets.main_job [--range A...B] [--select SELECTION]
+    python -m exfm_assets.main_job [--range A...B] [--select SELECTION | --student NAME]
 
 Belongs here: what ``make run`` starts. Not here: what it shows on the way (progress.py) and at the end
 (report/terminal.py), or anything that the graph itself does: the work is one ordinary ``dagster asset materialize``,
@@ -22,12 +22,13 @@ from rich.console import Console
 from rich.markup import escape
 
 from exfm_assets.home import dagster_home
-from projects.errors import DeclarationError
+from projects.errors import DeclarationError, choose_from
 from projects.load import load_project, load_state
 from projects.project import Project
 from projects.state import ROOT, State, state_root
 from projects.writing import StateError, unwritable
 
+SUMS_UP = ("student_progress", "release_gates", "drift_report", "report")
 EVERYDAY = 'not group:"studies"'  # a study replays the whole stream: by hand, when its question is asked
 
 
@@ -36,6 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m exfm_assets.main_job", description="Run the main job.")
     parser.add_argument("--range", help="slices, first...last; default: the whole closed log, or the last 14 slices")
     parser.add_argument("--select", default=EVERYDAY, help="Dagster asset selection, default all but studies")
+    parser.add_argument("--student", help="one declared student alone, on what is stored already")
     parser.add_argument("--quiet", action="store_true", help="no progress, only the table")
     chosen = parser.parse_args(arguments)
     console = Console(highlight=False, soft_wrap=True)
@@ -45,9 +47,10 @@ def main(arguments: list[str] | None = None) -> int:
         project = load_project()
         state = load_state(project)
         slices = whole_range(project, chosen.range)
-        _check_selection(chosen.select)
+        select = of_student(project, chosen.student) if chosen.student else chosen.select
+        _check_selection(select)
         started = time.perf_counter()
-        status, log = _materialise(console, state, chosen.select, slices, quiet=chosen.quiet)
+        status, log = _materialise(console, state, select, slices, quiet=chosen.quiet)
         _print_summary(console, project, state)
     except (DeclarationError, StateError) as refused:
         console.print(f"[red]{escape(str(refused))}[/red]")
@@ -63,6 +66,17 @@ def main(arguments: list[str] | None = None) -> int:
         f"{time.perf_counter() - started:.0f} s. Report: {_short(state.reports / 'report.html')}. Look around: make ui"
     )
     return 0
+
+
+def of_student(project: Project, name: str) -> str:
+    """The selection of one student, its control, evaluation and release, and of what sums up.
+
+    Raises:
+        DeclarationError: if no such student is declared.
+    """
+    choose_from("--student", name, [student.name for student in project.students], what="student")
+    parts = [f'group:"student_{name}"', *(f'key:"{key}"' for key in ("feature_registry", *SUMS_UP))]
+    return " or ".join(parts)
 
 
 def _check_selection(select: str) -> None:

@@ -51,13 +51,34 @@ class ApplyReport:
 def open_store(project: Project, state: State) -> FeatureStore:
     """The project's store, as ``feature_store.yaml`` describes it; opened once a process.
 
+    Where the registry lacks something that the project declares (a student that was declared just now), it is applied.
+
     Raises:
         DeclarationError: if the yaml names an environment variable that is not set.
+        StateError: if the registry lacks something and can't be written.
     """
     store, anew = _open(state)
-    if anew:
+    lacking = _lacking(store, objects_of(project, state)) if not anew else []
+    if lacking:
+        _log.warning("the Feast registry lacks %s: the declaration is applied", ", ".join(lacking))
+    if anew or lacking:
         apply(project, state)
     return store
+
+
+def _lacking(store: FeatureStore, declared: Objects) -> list[str]:
+    """Declared services that the registry does not hold as they are."""
+    held = {one.name: _references(one) for one in store.registry.list_feature_services(store.project)}
+    services = [one for one in declared.all() if isinstance(one, FeatureService)]
+    return [f"service {one.name}" for one in services if not _references(one) <= held.get(one.name, set())]
+
+
+def _references(service: FeatureService) -> set[str]:
+    """What a service holds; its own name is among them, so that one of nothing is told from none."""
+    features = [
+        (one.name_to_use(), feature.name) for one in service.feature_view_projections for feature in one.features
+    ]
+    return {service.name, *(f"{view}:{feature}" for view, feature in features)}
 
 
 def _open(state: State) -> tuple[FeatureStore, bool]:

@@ -31,7 +31,11 @@ def call(environment: dict[str, str], *command: str) -> subprocess.CompletedProc
 
 
 def snippets() -> list[str]:
+    """Those that run as they are, and the one that is pasted into a project, which begins further in."""
     return re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+
+
+PASTED = next(one for one in snippets() if one.startswith(" "))
 
 
 def test_the_main_job_prints_its_command_its_steps_and_a_row_a_student(environment: dict[str, str]) -> None:
@@ -42,10 +46,37 @@ def test_the_main_job_prints_its_command_its_steps_and_a_row_a_student(environme
         assert word in said
 
 
-@pytest.mark.parametrize("place", range(len(snippets())))
-def test_snippets_run(environment: dict[str, str], place: int) -> None:
-    done = call(environment, sys.executable, "-c", snippets()[place])
+def test_the_log_of_a_run_ends_with_the_run(environment: dict[str, str]) -> None:
+    """Not with pages about what was "leaked", which look like a crash."""
+    (log,) = Path(environment["EXFM_STATE"]).glob("simulated/logs/run-*.log")
+    assert "RUN_SUCCESS" in log.read_text(encoding="utf-8").splitlines()[-1]
+
+
+@pytest.mark.parametrize("snippet", [one for one in snippets() if one != PASTED])
+def test_snippets_run_and_show_what_they_did(environment: dict[str, str], snippet: str) -> None:
+    done = call(environment, sys.executable, "-c", snippet)
     assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
+
+
+def test_a_pasted_student_runs_alone_and_is_seen(environment: dict[str, str], tmp_path: Path) -> None:
+    declared = (ROOT / "projects" / "simulated.py").read_text(encoding="utf-8")
+    before, end, after = declared.rpartition("    ),\n)  # fmt: skip")
+    (tmp_path / "with_pasted.py").write_text(before + PASTED + end + after, encoding="utf-8")
+    chosen = {**environment, "EXFM_PROJECT": "with_pasted:PROJECT", "PYTHONPATH": str(tmp_path)}
+    done = call(chosen, sys.executable, "-m", "exfm_assets.main_job", "--range", RANGE, "--student", "video_convert")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Traceback" not in done.stdout
+    assert re.search(r"video_convert +│ auxiliary head .* \d\.\d{4} ", done.stdout)
+    assert "teacher_large" not in done.stdout  # nothing else ran
+    services = call(chosen, "feast", "-c", "feature_repo", "feature-services", "list").stdout
+    assert "video_convert_inputs" in services and "video_convert_supervision" in services
+
+
+def test_a_student_that_nobody_declared_is_refused(environment: dict[str, str]) -> None:
+    done = call(environment, sys.executable, "-m", "exfm_assets.main_job", "--student", "video_convert")
+    assert done.returncode == 2
+    assert "--student: 'video_convert' is not a declared student: use one of 'feed_click'" in done.stdout
 
 
 def test_the_learning_pages_declarations_load() -> None:
@@ -95,11 +126,22 @@ def test_what_cannot_run_is_said_in_one_sentence(
     assert "Traceback" not in done.stdout + done.stderr
 
 
-def test_the_readme_names_the_parts_that_exist() -> None:
-    for target in re.findall(r"\]\((docs/[^)]+)\)", README):
-        path, _, heading = target.partition("#")
-        assert (ROOT / path).is_file()
-        titles = re.findall(r"^#+ (.+)$", (ROOT / path).read_text(encoding="utf-8"), flags=re.MULTILINE)
-        assert not heading or heading in [title.lower().replace(" ", "-") for title in titles]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_leads_to_a_heading_that_exists(page: Path) -> None:
+    for path, _, heading in re.findall(r"\]\((?!https?:)([^)#\s]*)(#([^)\s]+))?\)", page.read_text(encoding="utf-8")):
+        target = page.parent / path if path else page
+        assert target.exists(), path
+        titles = re.findall(r"^#+ (.+)$", target.read_text(encoding="utf-8"), flags=re.MULTILINE) if heading else []
+        assert not heading or heading in [_anchor(title) for title in titles], (path, heading)
+
+
+def _anchor(title: str) -> str:
+    return re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
+
+
+def test_the_readme_names_folders_that_exist() -> None:
     for folder in re.findall(r"`(\w+)/`", README):
         assert folder in ("data", "impressions", "outcomes", "interactions") or (ROOT / folder).is_dir()
