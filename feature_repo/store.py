@@ -1,12 +1,11 @@
 """Opening, applying and reading a project's feature store.
 
 Belongs here: the few calls that assets, benchmarks and notebooks make. Not here: what is declared (project_views.py),
-how rows are joined (asof/), leak rules (guards.py).
+where a store lies (opening.py), how rows are joined (feast_asof/), leak rules (guards.py).
 """
 
 import logging
 import sqlite3
-import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -18,24 +17,21 @@ import pyarrow as pa
 from feast import FeatureService, FeatureStore, FeatureView
 from feast.errors import FeatureViewNotFoundException
 from feast.feature_view import DUMMY_ENTITY_NAME
-from feast.repo_config import RepoConfig, load_repo_config
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from sqlalchemy.exc import DatabaseError
 
 from feast_asof.errors import RetrievalError
-from feature_repo.embedded import LOCK, ONLINE, REGISTRY, EmbeddedOnlineStoreConfig, url_of
-from feature_repo.mending import remove, remove_damaged
+from feature_repo.embedded import LOCK, REGISTRY, EmbeddedOnlineStoreConfig
+from feature_repo.mending import remove
+from feature_repo.opening import forget, opened
 from feature_repo.project_views import Objects, objects_of
-from projects.errors import DeclarationError
 from projects.project import Project
 from projects.state import State
 from projects.writing import StateError, alone
 
-_REPO = Path(__file__).resolve().parent
 _CLOCK, _IMPRESSION_CLOCK = "event_timestamp", "__impression_timestamp"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _log = logging.getLogger(__name__)
-_opened: dict[Path, FeatureStore] = {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +53,7 @@ def open_store(project: Project, state: State) -> FeatureStore:
         DeclarationError: if the yaml names an environment variable that is not set.
         StateError: if the registry lacks something and can't be written.
     """
-    store, anew = _open(state)
+    store, anew = opened(state)
     lacking = _lacking(store, objects_of(project, state)) if not anew else []
     if lacking:
         _log.warning("the Feast registry lacks %s: the declaration is applied", ", ".join(lacking))
@@ -81,55 +77,6 @@ def _references(service: FeatureService) -> set[str]:
     return {service.name, *(f"{view}:{feature}" for view, feature in features)}
 
 
-def _open(state: State) -> tuple[FeatureStore, bool]:
-    """The store, and whether its registry was damaged and is empty now."""
-    known = _opened.get(state.feast)
-    if known is not None and not _is_gone(known, state):
-        return known, False
-    config = load_repo_config(_REPO, _REPO / "feature_store.yaml")
-    _place(config, state)
-    embedded = config.registry_config["path"].startswith("exfm:")
-    anew = embedded and remove_damaged(state.feast / REGISTRY, "it is filled again from the declaration")
-    _opened[state.feast] = store = FeatureStore(config=config)
-    _tell_apart(store)
-    return store, anew
-
-
-def _tell_apart(store: FeatureStore) -> None:
-    """Give each copy of the registry that is held in memory a name of its own.
-
-    Feast 0.67 looks up what it listed last by the copy's address in memory, and its SQL registry leaves the version
-    beside it empty: a copy at the address of one that is gone would be answered with what that one held.
-    """
-    registry = store.registry
-    read = registry.proto
-
-    def named() -> Any:
-        copy = read()
-        copy.version_id = str(uuid.uuid4())
-        return copy
-
-    registry.proto = named
-    store.refresh_registry()
-
-
-def _is_gone(store: FeatureStore, state: State) -> bool:
-    """Was the state's folder deleted since? Then the open file is a ghost."""
-    embedded = store.config.registry_config["path"].startswith("exfm:")
-    return embedded and not (state.feast / REGISTRY).exists()
-
-
-def _place(config: RepoConfig, state: State) -> None:
-    """Point the embedded stores at this state, whatever the environment says; leave others (Postgres) as they are."""
-    path: str = config.registry_config["path"]
-    if "${" in path:
-        raise DeclarationError(f"feature_store.yaml registry.path: {path!r} has a variable that is not set: export it")
-    if path.startswith("exfm:"):
-        config.registry_config = {**config.registry_config, "path": url_of(state.feast / REGISTRY)}
-    if config.online_config["type"].endswith("EmbeddedOnlineStore"):
-        config.online_config = {**config.online_config, "path": str(state.feast / ONLINE)}
-
-
 def apply(project: Project, state: State) -> ApplyReport:
     """Make the registry hold what is declared and nothing else; applying again changes nothing.
 
@@ -140,14 +87,14 @@ def apply(project: Project, state: State) -> ApplyReport:
     declared = objects_of(project, state)
     with _writing(state.feast, "applying to the Feast registry"):
         try:
-            return _applied(_open(state)[0], declared)
+            return _applied(opened(state)[0], declared)
         except (DecodeError, DatabaseError):  # a registry whose pages hang together, but not what is in them
-            _opened.pop(state.feast, None)
+            forget(state)
             if not (state.feast / REGISTRY).exists():
                 raise
             remove(state.feast / REGISTRY)
             _log.warning("%s could not be read and was removed: it is filled again", state.feast / REGISTRY)
-            return _applied(_open(state)[0], declared)
+            return _applied(opened(state)[0], declared)
 
 
 def _applied(store: FeatureStore, declared: Objects) -> ApplyReport:

@@ -247,8 +247,26 @@ def test_command_line_and_two_projects(tmp_path: Path, monkeypatch: pytest.Monke
     assert source.path == str(State(folder=folder, log=folder).features("user_activity"))
 
 
-def test_a_deleted_state_is_opened_anew(state: State) -> None:
+def test_a_deleted_state_is_opened_and_filled_anew(state: State) -> None:
     apply(PROJECT, state)
     for path in state.feast.iterdir():
         path.unlink()
-    assert open_store(PROJECT, state).list_feature_views() == []
+    assert {view.name for view in open_store(PROJECT, state).list_feature_views()} >= {"user_activity", "teacher_large"}
+
+
+def test_what_was_declared_since_is_applied_when_the_store_is_opened(
+    state: State, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, *others = PROJECT.students
+    apply(replace(PROJECT, students=tuple(others)), state)
+    names = {service.name for service in open_store(PROJECT, state).list_feature_services()}
+    assert f"{first.name}_inputs" in names
+    assert f"the Feast registry lacks service {first.name}_inputs" in caplog.text
+    caplog.clear()
+    open_store(PROJECT, state)  # all is there
+    open_store(replace(PROJECT, students=tuple(others)), state)  # more than declared is no fault: apply removes it
+    assert not caplog.text
+    grown = replace(first, inputs=("user_id", "user_activity"))
+    changed = open_store(replace(PROJECT, students=(grown, *others)), state)
+    (held,) = changed.get_feature_service(f"{first.name}_inputs").feature_view_projections
+    assert {feature.name for feature in held.features} == {"click_6h", "click_rate_6h"}

@@ -8,7 +8,7 @@ import pytest
 
 from exfm_assets.resources import Workspace
 from exfm_assets.verify.current import lines_of
-from feature_repo import store
+from feature_repo import opening, store
 from tests.conftest import Ran
 from tests.graph.damage import DAMAGES, FILES, Step, spoil, step, ways_out
 from tests.graph.runs import FIRST, LAST, left_by
@@ -72,7 +72,7 @@ def _done(work: Workspace, tried: Step) -> list[str]:
 @pytest.mark.parametrize(("kind", "damage"), MATRIX)
 def test_damage_is_made_good(ran: Ran, copy: Workspace, kind: str, damage: str) -> None:
     path = spoil(copy, kind, damage)
-    store._opened.clear()  # the next run is another process
+    opening._opened.clear()  # the next run is another process
     said = mended(copy)
     if "sidecar" in kind:  # its file is read as it is, and gets another when it is made again
         assert step(copy, FIRST).success
