@@ -17,6 +17,7 @@ from projects.stream import Stream
 
 AC = dg.AutomationCondition
 LOOKBACK_SLICES = 30
+LONGEST_WAIT_MINUTES = 5
 
 
 def _ready(whatever: dg.AssetSelection | None = None) -> dg.AutomationCondition:
@@ -105,17 +106,27 @@ def ride_along(stream: Stream) -> dg.AutomationCondition:
     return (_recent(stream) & (with_them | after_them) & ~AC.in_progress()).with_label("ride_along")
 
 
-def follow() -> dg.AutomationCondition:
-    """Once for each change upstream, when nothing upstream is at work; again if the run of it died or was cancelled."""
+def _settled(stream: Stream) -> dg.AutomationCondition:
+    """Nothing upstream is at work, or it has been for long: where work never ends, drift would never be looked at.
+
+    What reads evaluations while others are written sees whole ones; waiting only saves doing it twice.
+    """
+    minutes = min(max(stream.slice_length // timedelta(minutes=1), 1), LONGEST_WAIT_MINUTES)
+    waited = AC.cron_tick_passed(f"*/{minutes} * * * *").since_last_handled()  # type: ignore[misc]  # typed for assets alone
+    return (~AC.any_deps_in_progress() | waited) & ~AC.in_progress()
+
+
+def follow(stream: Stream) -> dg.AutomationCondition:
+    """Once for each change upstream, when it has settled; again if the run of it died or was cancelled."""
     once = AC.any_deps_updated().since_last_handled() | AC.newly_missing()
     until_made = AC.any_deps_updated().since(AC.newly_updated() | AC.initial_evaluation()) & ~AC.execution_failed()
-    return ((once | until_made) & ~AC.any_deps_in_progress() & ~AC.in_progress()).with_label("follow")
+    return ((once | until_made) & _settled(stream)).with_label("follow")
 
 
-def follow_once() -> dg.AutomationCondition:
+def follow_once(stream: Stream) -> dg.AutomationCondition:
     """Once for each change upstream, for what may decide that there is nothing to record."""
     once = AC.any_deps_updated().since_last_handled() | AC.newly_missing()
-    return (once & ~AC.any_deps_in_progress() & ~AC.in_progress()).with_label("follow_once")
+    return (once & _settled(stream)).with_label("follow_once")
 
 
 def on_change() -> dg.AutomationCondition:

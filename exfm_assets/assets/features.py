@@ -184,7 +184,7 @@ def _online_store(project: Project) -> dg.AssetsDefinition:
         group_name="features",
         kinds={"feast", "sqlite"},
         pool="feast",
-        automation_condition=follow(),
+        automation_condition=follow(project.stream),
     )
     def online_store(context: dg.AssetExecutionContext, work: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
         """The newest values of every online view, loaded for serving: an explicit window a view, never an older one.

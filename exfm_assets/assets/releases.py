@@ -18,6 +18,7 @@ from exfm_assets.resources import Workspace
 from exfm_assets.sidecar import write_stored
 from projects.learning import Student
 from projects.project import Project
+from projects.stream import Stream
 
 GATES = dg.AssetKey("release_gates")
 
@@ -26,16 +27,17 @@ def release_assets(project: Project) -> list[dg.AssetsDefinition]:
     """One step a student, so that what happens to one student's checkpoints stops no other release."""
     if not project.students:
         return []
-    return [*(_release(student) for student in project.students), _gates(), _drift_report()]
+    stream = project.stream
+    return [*(_release(stream, student) for student in project.students), _gates(stream), _drift_report(stream)]
 
 
-def _release(student: Student) -> dg.AssetsDefinition:
+def _release(stream: Stream, student: Student) -> dg.AssetsDefinition:
     key = student_key(student, "release")
 
     # A multi-asset of one: only those may record nothing, as where the gate refuses.
     @dg.multi_asset(
         name=f"release_{student.name}",
-        specs=[_release_spec(student)],
+        specs=[_release_spec(stream, student)],
         backfill_policy=SINGLE_RUN,
     )
     def release(context: dg.AssetExecutionContext, work: dg.ResourceParam[Workspace]) -> Iterator[dg.MaterializeResult]:
@@ -66,7 +68,7 @@ def _release(student: Student) -> dg.AssetsDefinition:
     return release
 
 
-def _release_spec(student: Student) -> dg.AssetSpec:
+def _release_spec(stream: Stream, student: Student) -> dg.AssetSpec:
     return dg.AssetSpec(
         student_key(student, "release"),
         deps=[dg.AssetDep(student_key(student, part)) for part in ("student", "evaluation")],
@@ -76,7 +78,7 @@ def _release_spec(student: Student) -> dg.AssetSpec:
         freshness_policy=dg.FreshnessPolicy.time_window(
             warn_window=student.freshness.warn, fail_window=student.freshness.fail
         ),
-        automation_condition=follow_once(),
+        automation_condition=follow_once(stream),
         description=(
             "The served checkpoint: backbone and serving head. Renewed only if the student was not worse than its "
             f"control over the last {student.gate.slices} slices; a refused one does not reset the freshness clock."
@@ -84,14 +86,14 @@ def _release_spec(student: Student) -> dg.AssetSpec:
     )
 
 
-def _gates() -> dg.AssetsDefinition:
+def _gates(stream: Stream) -> dg.AssetsDefinition:
     @dg.asset(
         key=GATES,
         deps=[PROGRESS],
         backfill_policy=SINGLE_RUN,
         group_name="upkeep",
         kinds={"polars"},
-        automation_condition=follow(),
+        automation_condition=follow(stream),
     )
     def release_gates(context: dg.AssetExecutionContext, work: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
         """Whether each student may be released, and why: it is there also where a release was refused."""
@@ -103,7 +105,7 @@ def _gates() -> dg.AssetsDefinition:
     return release_gates
 
 
-def _drift_report() -> dg.AssetsDefinition:
+def _drift_report(stream: Stream) -> dg.AssetsDefinition:
     @dg.asset(
         key=DRIFT_REPORT,
         # All slices, not the last one: on a live stream the slice that was just judged is never the last.
@@ -111,7 +113,7 @@ def _drift_report() -> dg.AssetsDefinition:
         backfill_policy=SINGLE_RUN,
         group_name="upkeep",
         kinds={"polars"},
-        automation_condition=follow(),
+        automation_condition=follow(stream),
     )
     def drift_report(context: dg.AssetExecutionContext, work: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
         """How each served student does on the newest slices against those before; its failed check retrains."""

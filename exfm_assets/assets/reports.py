@@ -28,7 +28,7 @@ def report_assets(project: Project) -> list[dg.AssetsDefinition]:
         backfill_policy=SINGLE_RUN,
         group_name="upkeep",
         kinds={"html", "matplotlib"},
-        automation_condition=follow(),
+        automation_condition=follow(project.stream),
     )
     def report(context: dg.AssetExecutionContext, work: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
         """Teacher, student and control over all slices: tables and plots in one HTML file that needs nothing else."""

@@ -9,6 +9,8 @@ import dagster as dg
 import polars as pl
 import pytest
 from dagster._core.definitions.freshness import FreshnessState, FreshnessStateChange
+from dagster._core.events import AssetMaterializationPlannedData, DagsterEvent
+from dagster._core.test_utils import create_run_for_test
 
 from exfm_assets.definitions import build_defs
 from exfm_assets.resources import Workspace
@@ -32,8 +34,10 @@ class Clockwork:
         self.instance = dg.DagsterInstance.ephemeral()
         self.cursor: Any = None
 
-    def tick(self) -> dict[str, list[str]]:
-        result = dg.evaluate_automation_conditions(defs=self.defs, instance=self.instance, cursor=self.cursor)
+    def tick(self, at: datetime | None = None) -> dict[str, list[str]]:
+        result = dg.evaluate_automation_conditions(
+            defs=self.defs, instance=self.instance, cursor=self.cursor, evaluation_time=at
+        )
         self.cursor = result.cursor
         graph, asked = self.defs.resolve_asset_graph(), {}
         for one in result.results:
@@ -47,6 +51,13 @@ class Clockwork:
     def materialised(self, path: str, partitions: list[str] | None = None) -> None:
         for partition in partitions or [None]:  # type: ignore[list-item]
             self.instance.report_runless_asset_event(dg.AssetMaterialization(key(path), partition=partition))
+
+    def at_work(self, path: str, partition: str) -> None:
+        """Report a run that has begun a slice and does not end."""
+        begun = create_run_for_test(self.instance, status=dg.DagsterRunStatus.STARTED)
+        planned = AssetMaterializationPlannedData(key(path), partition=partition)
+        event = DagsterEvent.build_asset_materialization_planned_event("job", "step", planned)
+        self.instance.report_dagster_event(event, begun.run_id)
 
     def everything_but(self, *paths: str) -> None:
         """Report every asset as materialised for all slices, but for those that start with one of the paths."""
@@ -165,6 +176,20 @@ def test_what_hangs_on_all_students_follows_any_slice_that_was_judged(clockwork:
     clockwork.materialised("student_progress", [KEYS[2]])
     asked = clockwork.tick()
     assert {"drift_report", "release_gates"} <= set(asked)
+
+
+def test_where_work_never_ends_what_hangs_on_it_waits_for_minutes_only(clockwork: Clockwork) -> None:
+    """A busy daemon always has an evaluation under way: drift and releases were not looked at for as long."""
+    clockwork.everything_but()
+    noon = datetime(2026, 3, 1, 12, 0, 1, tzinfo=UTC)
+    clockwork.tick(noon)
+    watched = {"drift_report", "release_gates", "report", "student/feed_click/release"}
+    for path in ("student/feed_click/evaluation", "student_progress"):
+        clockwork.materialised(path, [KEYS[1]])
+        clockwork.at_work(path, KEYS[2])
+    asked = [watched & set(clockwork.tick(noon + timedelta(seconds=30 * n))) for n in range(1, 13)]
+    assert asked[:9] == [set()] * 9  # until 12:04:31
+    assert set().union(*asked[9:]) >= watched - {"report"}
 
 
 def test_a_part_materialised_by_hand_is_followed_too(clockwork: Clockwork) -> None:
