@@ -31,11 +31,11 @@ def call(environment: dict[str, str], *command: str) -> subprocess.CompletedProc
 
 
 def snippets() -> list[str]:
-    """Those that run as they are, and the one that is pasted into a project, which begins further in."""
+    """Those that run as they are, and the one that is pasted into a project."""
     return re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
 
 
-PASTED = next(one for one in snippets() if one.startswith(" "))
+PASTED = next(one for one in snippets() if one.startswith("Student("))
 
 
 def test_the_main_job_prints_its_command_its_steps_and_a_row_a_student(environment: dict[str, str]) -> None:
@@ -62,7 +62,7 @@ def test_snippets_run_and_show_what_they_did(environment: dict[str, str], snippe
 def test_a_pasted_student_runs_alone_and_is_seen(environment: dict[str, str], tmp_path: Path) -> None:
     declared = (ROOT / "projects" / "simulated.py").read_text(encoding="utf-8")
     before, end, after = declared.rpartition("    ),\n)  # fmt: skip")
-    (tmp_path / "with_pasted.py").write_text(before + PASTED + end + after, encoding="utf-8")
+    (tmp_path / "with_pasted.py").write_text(f"{before}{PASTED.strip()},\n{end}{after}", encoding="utf-8")
     chosen = {**environment, "EXFM_PROJECT": "with_pasted:PROJECT", "PYTHONPATH": str(tmp_path)}
     done = call(chosen, sys.executable, "-m", "exfm_assets.main_job", "--range", RANGE, "--student", "video_convert")
     assert done.returncode == 0, done.stdout + done.stderr
