@@ -28,7 +28,8 @@ def _ready(whatever: dg.AssetSelection | None = None) -> dg.AutomationCondition:
     """
     lacks = AC.any_deps_missing()
     lacks = lacks.ignore(whatever) if whatever is not None else lacks
-    return AC.missing() & ~lacks & ~AC.in_progress() & ~AC.execution_failed()
+    # In this order: a run that ends between the two looks would be neither at work nor have made its slice.
+    return ~AC.in_progress() & AC.missing() & ~lacks & ~AC.execution_failed()
 
 
 def _recent(stream: Stream) -> dg.AutomationCondition:

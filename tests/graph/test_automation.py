@@ -8,6 +8,7 @@ from typing import Any
 import dagster as dg
 import polars as pl
 import pytest
+from dagster._core.asset_graph_view.asset_graph_view import AssetGraphView
 from dagster._core.definitions.freshness import FreshnessState, FreshnessStateChange
 from dagster._core.events import AssetMaterializationPlannedData, DagsterEvent
 from dagster._core.test_utils import create_run_for_test
@@ -52,12 +53,13 @@ class Clockwork:
         for partition in partitions or [None]:  # type: ignore[list-item]
             self.instance.report_runless_asset_event(dg.AssetMaterialization(key(path), partition=partition))
 
-    def at_work(self, path: str, partition: str) -> None:
-        """Report a run that has begun a slice and does not end."""
+    def at_work(self, path: str, partition: str) -> str:
+        """Report a run that has begun a slice and does not end; its id."""
         begun = create_run_for_test(self.instance, status=dg.DagsterRunStatus.STARTED)
         planned = AssetMaterializationPlannedData(key(path), partition=partition)
         event = DagsterEvent.build_asset_materialization_planned_event("job", "step", planned)
         self.instance.report_dagster_event(event, begun.run_id)
+        return begun.run_id
 
     def everything_but(self, *paths: str) -> None:
         """Report every asset as materialised for all slices, but for those that start with one of the paths."""
@@ -144,6 +146,37 @@ def test_what_was_asked_for_and_never_came_is_asked_for_again(clockwork: Clockwo
     clockwork.grew("student/feed_click/release", FreshnessState.FAIL)
     assert clockwork.tick()["student/feed_click/checkpoint"] == [KEYS[3]]
     assert clockwork.tick()["student/feed_click/checkpoint"] == [KEYS[3]]
+
+
+def test_a_run_that_ends_while_a_tick_looks_is_not_asked_for_again(
+    clockwork: Clockwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dagster looks at what is missing and at what is at work one after the other."""
+    path = "student/feed_click/evaluation"
+    clockwork.everything_but(path)
+    clockwork.materialised(path, KEYS[:3] + KEYS[4:])
+    run_id = clockwork.at_work(path, KEYS[3])
+    looks = {
+        name: getattr(AssetGraphView, name) for name in ("compute_missing_subset", "compute_run_in_progress_subset")
+    }
+    ended = []
+
+    def looked_at(name: str) -> Any:
+        async def look(view: AssetGraphView, **asked: Any) -> Any:
+            found = await looks[name](view, **asked)
+            if asked["key"] == key(path) and not ended:
+                ended.append(name)
+                clockwork.materialised(path, [KEYS[3]])
+                event = DagsterEvent(event_type_value="PIPELINE_SUCCESS", job_name="job")
+                clockwork.instance.report_dagster_event(event, run_id)
+            return found
+
+        return look
+
+    for name in looks:
+        monkeypatch.setattr(AssetGraphView, name, looked_at(name))
+    assert path not in clockwork.tick()
+    assert ended == ["compute_run_in_progress_subset"]
 
 
 def test_a_student_that_was_never_released_is_judged_by_checkpoints_of_the_slices_before(clockwork: Clockwork) -> None:
