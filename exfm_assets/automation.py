@@ -20,6 +20,15 @@ LOOKBACK_SLICES = 30
 LONGEST_WAIT_MINUTES = 5
 
 
+def _either(one: dg.AutomationCondition, other: dg.AutomationCondition) -> dg.AutomationCondition:
+    """The same as ``one | other``, with another name.
+
+    Dagster 1.13 keeps the memory of a ``since`` under the names of its two conditions alone: two of one asset whose
+    conditions are both an "or" share it.
+    """
+    return ~(~one & ~other)
+
+
 def _ready(whatever: dg.AssetSelection | None = None) -> dg.AutomationCondition:
     """Missing, with every input there, nobody at work on it, and not failed since (no hot loop).
 
@@ -28,8 +37,17 @@ def _ready(whatever: dg.AssetSelection | None = None) -> dg.AutomationCondition:
     """
     lacks = AC.any_deps_missing()
     lacks = lacks.ignore(whatever) if whatever is not None else lacks
-    # In this order: a run that ends between the two looks would be neither at work nor have made its slice.
-    return ~AC.in_progress() & AC.missing() & ~lacks & ~AC.execution_failed()
+    return ~_just_ended() & AC.missing() & ~lacks & ~AC.in_progress() & ~AC.execution_failed()
+
+
+def _just_ended() -> dg.AutomationCondition:
+    """It was asked for in the last tick, or the work on it was found to have ended in this very one.
+
+    Dagster 1.13 reads what is made before what is at work: a run that ends in between seems to be neither, and its
+    slice would be asked for again. The next tick knows.
+    """
+    begun = _either(AC.newly_requested(), AC.in_progress()).since(AC.newly_updated())
+    return AC.newly_requested() | (begun & (~AC.in_progress()).newly_true())
 
 
 def _recent(stream: Stream) -> dg.AutomationCondition:
@@ -120,7 +138,8 @@ def _settled(stream: Stream) -> dg.AutomationCondition:
 def follow(stream: Stream) -> dg.AutomationCondition:
     """Once for each change upstream, when it has settled; again if the run of it died or was cancelled."""
     once = AC.any_deps_updated().since_last_handled() | AC.newly_missing()
-    until_made = AC.any_deps_updated().since(AC.newly_updated() | AC.initial_evaluation()) & ~AC.execution_failed()
+    made = _either(AC.newly_updated(), AC.initial_evaluation())
+    until_made = AC.any_deps_updated().since(made) & ~AC.execution_failed()
     return ((once | until_made) & _settled(stream)).with_label("follow")
 
 
