@@ -47,7 +47,7 @@ test-slow: $(READY) ## the long scenarios
 	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n $${WORKERS:-2} --dist loadfile -m slow
 
 ui: $(READY) ## Dagster with automation on, at http://127.0.0.1:3000
-	@home="$$($(BIN)/python -m exfm_assets.home)" && DAGSTER_HOME="$$home" exec $(BIN)/dagster dev -h 127.0.0.1 -p $${PORT:-3000}
+	@exec $(BIN)/python -m exfm_assets.ui -h 127.0.0.1 -p $${PORT:-3000}
 
 bench: $(BENCH_READY) ## where the main job's time goes
 	@$(BIN)/python -m benchmarks.main_job

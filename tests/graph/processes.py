@@ -25,12 +25,12 @@ def environment(state: Path, project: str = "tests.tiny:PROJECT", **more: str) -
     return {**kept, "EXFM_PROJECT": project, "EXFM_STATE": str(state), "OMP_NUM_THREADS": "1", **more}
 
 
-def main_job(surroundings: dict[str, str], *arguments: str) -> subprocess.Popen[str]:
-    """The main job in a session of its own, so that a test ends it and nothing else."""
+def main_job(surroundings: dict[str, str], *arguments: str, background: bool = False) -> subprocess.Popen[str]:
+    """The main job in a session of its own, so that a test ends it and nothing else; ``background`` as in ``ui``."""
     command = [sys.executable, "-m", "exfm_assets.main_job", *arguments]
     return subprocess.Popen(
         command, env=surroundings, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        start_new_session=True,
+        start_new_session=True, preexec_fn=_ignore_interrupts if background else None,
     )  # fmt: skip
 
 
@@ -46,15 +46,19 @@ def instance_of(surroundings: dict[str, str]) -> Iterator[dg.DagsterInstance]:
         yield opened
 
 
-def ui(surroundings: dict[str, str], port: int, log: Path) -> subprocess.Popen[str]:
-    """``make ui`` in a session of its own."""
+def ui(surroundings: dict[str, str], port: int, log: Path, *, background: bool = False) -> subprocess.Popen[str]:
+    """``make ui`` in a session of its own; in the background of a script, Ctrl-C is ignored from the start."""
     make = shutil.which("make")
     assert make is not None
     with log.open("a") as out:
         return subprocess.Popen(
             [make, "ui"], env={**surroundings, "PORT": str(port)}, cwd=ROOT, stdout=out, stderr=subprocess.STDOUT,
-            text=True, start_new_session=True,
+            text=True, start_new_session=True, preexec_fn=_ignore_interrupts if background else None,
         )  # fmt: skip
+
+
+def _ignore_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def members(session: int) -> list[int]:

@@ -66,6 +66,20 @@ def test_a_main_job_killed_at_random_moments(ran: Ran, tmp_path: Path, victim: s
     assert no_run_is_left(surroundings)
 
 
+@pytest.mark.slow
+def test_a_main_job_in_the_background_of_a_script_takes_its_run_along(tmp_path: Path) -> None:
+    """There Ctrl-C is ignored from the start, and so would SIGTERM be."""
+    surroundings = environment(tmp_path)
+    process = main_job(surroundings, background=True)
+    assert wait_until(lambda: bool(list(tmp_path.rglob("slice=*/part.parquet"))), 60)
+    with_signal(process.pid, signal.SIGKILL)
+    process.wait()
+    try:
+        assert wait_until(lambda: not members(process.pid), 60), "its run goes on unseen"
+    finally:
+        kill_session(process)
+
+
 def free_port() -> int:
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
@@ -100,9 +114,11 @@ def test_the_daemons_group_killed_at_random_moments(ran: Ran, tmp_path: Path) ->
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_make_ui_ends_with_all_its_children(tmp_path: Path, number: signal.Signals) -> None:
-    process = ui(environment(tmp_path), free_port(), tmp_path / "ui.log")
+@pytest.mark.parametrize(
+    ("number", "background"), [(signal.SIGTERM, False), (signal.SIGINT, False), (signal.SIGTERM, True)]
+)
+def test_make_ui_ends_with_all_its_children(tmp_path: Path, number: signal.Signals, background: bool) -> None:
+    process = ui(environment(tmp_path), free_port(), tmp_path / "ui.log", background=background)
     try:
         assert wait_until(lambda: "Serving dagster-webserver" in (tmp_path / "ui.log").read_text(), 90)
         assert len(members(process.pid)) > 3

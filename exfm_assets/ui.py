@@ -1,0 +1,37 @@
+"""Dagster's UI and daemon with the project's home: ``python -m exfm_assets.ui [arguments of dagster dev]``.
+
+Belongs here: what ``make ui`` becomes. Not here: where the home is (home.py).
+"""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+
+from exfm_assets.home import dagster_home
+from projects.errors import DeclarationError
+from projects.state import ROOT
+from projects.writing import StateError
+
+
+def main(arguments: list[str]) -> int:
+    """Become ``dagster dev``; the exit status where that can't be."""
+    try:
+        os.environ["DAGSTER_HOME"] = str(dagster_home())
+    except (DeclarationError, StateError) as refused:
+        Console(highlight=False, soft_wrap=True).print(f"[red]{escape(str(refused))}[/red]")
+        return 2
+    # A shell starts what it puts in the background with Ctrl-C ignored. Dagster hands SIGTERM to the same handler, and
+    # so would its children: nothing short of kill -9 would end them.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+    os.chdir(ROOT)  # the committed home's paths are relative to it
+    executable = str(Path(sys.executable).parent / "dagster")
+    os.execv(executable, [executable, "dev", *arguments])
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
