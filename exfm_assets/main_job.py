@@ -42,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     console = Console(highlight=False, soft_wrap=True)
     if not console.is_terminal:
-        console.width = 200  # a log or a pipe has no width of its own
+        console.width = 240  # a log or a pipe has no width of its own
     try:
         project = load_project()
         state = load_state(project)
@@ -191,9 +191,7 @@ def _print_summary(console: Console, project: Project, state: State) -> None:
     rows = summary(work)
     if not rows.height:
         return
-    title = (
-        f"{project.name}: served checkpoints, mean over judged impressions (NE: lower is better; ± 2 standard errors)"
-    )
+    title = f"{project.name}: served checkpoints over judged impressions (NE: lower is better; ±: 2 standard errors)"
     print_table(console, rows, title)
     for row in rows.iter_rows(named=True):
         if row["not_released"]:

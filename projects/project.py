@@ -6,9 +6,10 @@ loading one by name (load.py).
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import Field, dataclass, fields, is_dataclass
 from datetime import timedelta
+from difflib import get_close_matches
 
 from projects.clocks import MOST_SLICES
 from projects.declaring import Declaration
@@ -116,6 +117,22 @@ class Project(Declaration):
         assert isinstance(view, HistoryView)
         return view.of
 
+    @staticmethod
+    def _unknown_input(
+        where: str, name: str, ids: Iterable[str], views: Mapping[str, FeatureView | HistoryView | PredictionView]
+    ) -> str:
+        """What an input could have been: of a view that is there, its features; else columns and views."""
+        view, colon, feature = name.partition(":")
+        if colon and view in views:
+            near = get_close_matches(feature, views[view].features, n=1)
+            meant = f" (did you mean {near[0]!r}?)" if near else ""
+            known = ", ".join(views[view].features)
+            return f"{where}: {name!r}: {view!r} has no feature {feature!r}{meant}: use one of {known}"
+        near = get_close_matches(view, [*ids, *views], n=1)
+        meant = f" (did you mean {near[0]!r}?)" if near else ""
+        known = ", ".join([*sorted(ids), *views])
+        return f"{where}: {name!r} is not a column or a feature{meant}: use one of {known}, or view:feature"
+
     def columns_of(self, inputs: Iterable[str], *, where: str) -> Columns:
         """The columns of ``logged_inputs`` that a list of inputs names.
 
@@ -138,8 +155,7 @@ class Project(Declaration):
                 names = [f"{view_name}__{name}" for name in ((feature,) if feature else view.features)]
                 (chosen_histories if isinstance(view, HistoryView) else chosen_features).extend(names)
             else:
-                known = ", ".join([*sorted(ids), *views, *(f"{v}:<feature>" for v in views)])
-                raise DeclarationError(f"{where}: {name!r} is not a column or a feature: use one of {known}")
+                raise DeclarationError(self._unknown_input(where, name, ids, views))
         unique(where, chosen_ids + chosen_features + chosen_histories)
         for history in chosen_histories:
             if (of := self.listed_by(history)) not in chosen_ids:

@@ -102,7 +102,10 @@ def with_student(**changes: object) -> Project:
         (lambda: with_student(surface="fed"), "Student(feed_click).surface: 'fed' is not a declared surface"),
         (lambda: with_student(teacher="huge"), "Student(feed_click).teacher: 'huge' is not a declared teacher"),
         (lambda: with_student(inputs=("user_id", "clicks")), "Student(feed_click).inputs: 'clicks' is not a column or"),
-        (lambda: with_student(inputs=("item_activity:click_9d",)), "'item_activity:click_9d' is not a column or a fea"),
+        (
+            lambda: with_student(inputs=("item_activity:click_9d",)),
+            "has no feature 'click_9d' (did you mean 'click_7d'",
+        ),
         (lambda: with_student(inputs=("user_activity",)), "'user_activity' has online=False, so it can't be served"),
         (lambda: with_student(inputs=("teacher_large",)), "'teacher_large' is not a column or a feature"),
         (lambda: with_student(teacher=None), "None can't supervise AuxiliaryHead: name a teacher"),

@@ -16,21 +16,33 @@ COLUMNS = (
     ("auc_student", "{:.4f}", 10), ("auc_control", "{:.4f}", 11), ("calibration_student", "{:.3f}", 8),
     ("released", None, 7),
 )  # fmt: skip
+HEADERS = {
+    "gain_error": "±", "released": "serves", "since": "judged since",
+    **{f"{metric}_{model}": f"{metric.upper()} {model}"
+       for metric in ("ne", "auc") for model in ("student", "control", "teacher", "best")},
+}  # fmt: skip
 _GAP = 3  # a border and a blank on either side
 
 
 def print_table(console: Console, rows: pl.DataFrame, title: str) -> None:
     """Print one row a student; what does not fit is left out whole and named below, never cut."""
     chosen, left_out = _that_fit(rows, console.width)
-    table = Table(title=title, title_justify="left")
+    console.print(title, soft_wrap=False)
+    table = Table()
     for name, form in chosen:
         width = _width(rows, name, form)
-        table.add_column(name.replace("_", " "), justify="right" if form else "left", overflow="fold", width=width)
+        table.add_column(_header(name), justify="right" if form else "left", overflow="fold", width=width)
     for row in rows.iter_rows(named=True):
         table.add_row(*(escape(_shown(row[name], form)) for name, form in chosen))
     console.print(table)
     if left_out:
-        console.print(f"(too narrow for {', '.join(name.replace('_', ' ') for name in left_out)}: see the report)")
+        console.print(
+            f"(no room for the columns {', '.join(map(_header, left_out))}: the report has all)", soft_wrap=False
+        )
+
+
+def _header(name: str) -> str:
+    return HEADERS.get(name, name.replace("_", " "))
 
 
 def _that_fit(rows: pl.DataFrame, width: int) -> tuple[list[tuple[str, str | None]], list[str]]:
@@ -46,7 +58,7 @@ def _that_fit(rows: pl.DataFrame, width: int) -> tuple[list[tuple[str, str | Non
 
 def _width(rows: pl.DataFrame, name: str, form: str | None) -> int:
     """A header may take two lines; a number or a name takes one."""
-    words = name.split("_")
+    words = _header(name).split()
     return max(*map(len, words), *(len(_shown(value, form)) for value in rows[name]))
 
 

@@ -44,8 +44,8 @@ def live_project(since: datetime) -> Project:
     teacher = replace(tiny.teachers[0], inputs=without_calendar(tiny.teachers[0].inputs))
     fresh = Freshness(warn=2 * SLICE, fail=10 * SLICE)
     students = tuple(
-        replace(one, inputs=renamed(one.inputs, views, opinions), freshness=fresh, gate=Gate(tolerance=1.0, rows=300),
-                distillation=AuxiliaryHead(weight=2.0), lead=None)
+        replace(one, inputs=renamed(one.inputs, views, opinions), freshness=fresh,
+                gate=Gate(tolerance=1.0, slices=1, rows=100), distillation=AuxiliaryHead(weight=2.0), lead=None)
         for one in tiny.students
     )  # fmt: skip
     impressions = Simulation(
