@@ -22,6 +22,7 @@ from projects.distillation import (
 from projects.learning import Training
 
 FILE = "manifest.json"
+FORMAT = 1  # raised when an older exfm would misread what a manifest says; manifests without one are of format 1
 KINDS: dict[str, Any] = {
     kind.__name__: kind
     for kind in (KnowledgeDistillation, AuxiliaryHead, AuxiliaryTower, StudentAdapter, Recalibration)
@@ -63,7 +64,7 @@ class Manifest:
     made_with: dict[str, str] = field(default_factory=dict)
 
     def to_json(self) -> str:
-        plain = asdict(self)
+        plain = {"format": FORMAT, **asdict(self)}
         plain["spec"] = self.spec.to_json()
         plain["distillation"] = _described(self.distillation)
         return json.dumps(plain, indent=1)
@@ -83,8 +84,14 @@ def _distillation(plain: dict[str, Any] | None) -> Distillation:
     if isinstance(plain.get("adapter"), dict):
         values["adapter"] = _distillation(plain["adapter"])
     kind: Any = KINDS[str(values.pop("type"))]
-    built: Distillation = kind(**values)
+    built: Distillation = kind(**_known(kind, values))
     return built
+
+
+def _known(kind: Any, values: dict[str, Any]) -> dict[str, Any]:
+    """What this version knows of; a later one may say more in the same format, and that is left alone."""
+    names = {one.name for one in fields(kind)}
+    return {name: value for name, value in values.items() if name in names}
 
 
 def called(folder: Path) -> str:
@@ -100,21 +107,26 @@ def load_manifest(folder: Path, declaration: str | None = None) -> Manifest:
 
     Raises:
         DamagedError: if it is missing, or not a manifest.
-        CheckpointError: if it is of another declaration.
+        CheckpointError: if it is of another declaration, or of a format that only a newer exfm reads.
     """
     path, name = folder / FILE, called(folder)
     if not path.is_file():
         raise DamagedError(f"checkpoint {name}: no {FILE}: train it again")
     try:
         plain = json.loads(path.read_text(encoding="utf-8"))
+        if int(plain.get("format", 1)) > FORMAT:
+            raise CheckpointError(
+                f"checkpoint {name}: {FILE} is of format {plain['format']}, and this exfm reads up to {FORMAT}: "
+                "use the version that wrote it, or a later one"
+            )
         built = {
             "spec": NetworkSpec.from_json(plain["spec"]),
-            "training": Training(**plain["training"]),
+            "training": Training(**_known(Training, plain["training"])),
             "distillation": _distillation(plain["distillation"]),
         }
-        known = {one.name for one in fields(Manifest)}  # a newer version may say more: that is left alone
-        listed: dict[str, Any] = {**plain, **built}
-        manifest = Manifest(**{name: value for name, value in listed.items() if name in known})
+        manifest = Manifest(**_known(Manifest, {**plain, **built}))
+    except CheckpointError:
+        raise
     except (ValueError, KeyError, TypeError, AttributeError) as broken:
         raise DamagedError(f"checkpoint {name}: {FILE} is damaged ({broken}): train it again") from broken
     if declaration is not None and manifest.declaration != declaration:

@@ -6,7 +6,7 @@ Not here: the embedding table (embedding.py), trunks (trunks.py), losses (distil
 
 import zlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -47,9 +47,12 @@ class NetworkSpec:
     @classmethod
     def from_json(cls, plain: dict[str, Any]) -> "NetworkSpec":
         """Back from what ``to_json`` and JSON made of it."""
-        values = {name: _tuples(value) for name, value in plain.items()}
-        sizes = {name: _tuples(value) for name, value in plain["network"].items() if name != "type"}
-        return cls(**{**values, "network": FAMILIES[plain["network"]["type"]](**sizes)})
+        family = FAMILIES[plain["network"]["type"]]
+        sizes = {
+            one.name: _tuples(plain["network"][one.name]) for one in fields(family) if one.name in plain["network"]
+        }
+        values = {one.name: _tuples(plain[one.name]) for one in fields(cls) if one.name in plain}
+        return cls(**{**values, "network": family(**sizes)})
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "network": {"type": type(self.network).__name__, **asdict(self.network)}}

@@ -10,7 +10,7 @@ import torch
 
 from models import checkpoint
 from models.checkpoint import drop_weights, load_checkpoint, save_checkpoint, save_serving
-from models.errors import CheckpointError
+from models.errors import CheckpointError, DamagedError
 from models.learner import Learner
 from models.manifest import load_manifest
 from models.state import learner_state
@@ -135,3 +135,42 @@ def test_a_save_that_fails_leaves_the_old_checkpoint_whole(tmp_path: Path, monke
             save_checkpoint(tmp_path / "c", mine, **{**FIELDS, "version": "ba9876543210"})
     assert load_checkpoint(tmp_path / "c")[1].version == FIELDS["version"]
     assert [path.name for path in tmp_path.iterdir()] == ["c"]
+
+
+KEPT = Path(__file__).parent / "kept"  # written by earlier versions, and never written again
+
+
+@pytest.mark.parametrize("folder", sorted(path.name for path in KEPT.iterdir() if path.is_dir()))
+def test_checkpoints_of_earlier_versions_score_as_they_did_and_go_on(folder: str) -> None:
+    back, manifest = load_checkpoint(KEPT / folder, declaration="abc")
+    assert {name: getattr(manifest, name) for name in FIELDS} == FIELDS
+    logits = json.loads((KEPT / "logits.json").read_text(encoding="utf-8"))
+    assert back.predict(piece(rows=8, seed=5))[:, 0].tolist() == pytest.approx(logits, abs=1e-5)
+    assert back.fit(piece(seed=2), "b").error is None
+
+
+def changed(folder: Path, change: Any) -> None:
+    plain = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    change(plain)
+    (folder / "manifest.json").write_text(json.dumps(plain), encoding="utf-8")
+
+
+def test_what_a_later_version_says_in_the_same_format_is_left_alone(tmp_path: Path) -> None:
+    saved(tmp_path / "c")
+    before = load_manifest(tmp_path / "c")
+
+    def said_more(plain: dict[str, Any]) -> None:
+        parts = (plain, plain["spec"], plain["spec"]["network"], plain["training"], plain["distillation"])
+        for part in (*parts, plain["distillation"]["adapter"]):
+            part["note"] = "x"
+
+    changed(tmp_path / "c", said_more)
+    assert load_manifest(tmp_path / "c") == before
+
+
+def test_a_later_format_is_not_taken_for_damage(tmp_path: Path) -> None:
+    saved(tmp_path / "c")
+    changed(tmp_path / "c", lambda plain: plain.update(format=2))
+    with pytest.raises(CheckpointError, match="is of format 2, and this exfm reads up to 1") as refused:
+        load_checkpoint(tmp_path / "c")
+    assert not isinstance(refused.value, DamagedError)
