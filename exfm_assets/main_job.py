@@ -52,6 +52,9 @@ def main(arguments: list[str] | None = None) -> int:
         started = time.perf_counter()
         status, log = _materialise(console, state, select, slices, quiet=chosen.quiet)
         _print_summary(console, project, state)
+    except KeyboardInterrupt:
+        console.print("[red]Stopped by Ctrl-C. What is stored stays: run it again to go on[/red]")
+        return 130
     except (DeclarationError, StateError) as refused:
         console.print(f"[red]{escape(str(refused))}[/red]")
         return 2
@@ -145,7 +148,10 @@ def _materialise(console: Console, state: State, select: str, slices: str, *, qu
         finally:
             # Ctrl-C reaches the child too; it is given time to end its run cleanly.
             code = process.wait()
-    if code and run is None:
+    if code < 0:
+        name = signal.Signals(-code).name
+        console.print(f"[red]The run's process was ended by {name}. What is stored stays: run it again to go on[/red]")
+    elif code and run is None:
         console.print(f"[red]{escape(_last_error(log))}[/red]")
     return code, log
 

@@ -80,6 +80,27 @@ def test_a_main_job_in_the_background_of_a_script_takes_its_run_along(tmp_path: 
         kill_session(process)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("who", ["Ctrl-C", "the run's process is killed"])
+def test_a_main_job_that_was_stopped_says_so_in_a_sentence(tmp_path: Path, who: str) -> None:
+    surroundings = environment(tmp_path)
+    process = main_job(surroundings)
+    try:
+        assert wait_until(lambda: bool(list(tmp_path.rglob("slice=*/part.parquet"))), 60)
+        if who == "Ctrl-C":
+            for pid in members(process.pid):  # as the terminal sends it: to the whole group
+                with_signal(pid, signal.SIGINT)
+        else:
+            for pid in members(process.pid):
+                if pid != process.pid:
+                    with_signal(pid, signal.SIGKILL)
+        said, _ = process.communicate(timeout=60)
+    finally:
+        kill_session(process)
+    assert "run it again to go on" in said and "Traceback" not in said, said
+    assert process.returncode not in (0, 2)
+
+
 def free_port() -> int:
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
