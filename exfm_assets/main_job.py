@@ -9,6 +9,7 @@ whose command is printed.
 
 import argparse
 import ctypes
+import io
 import os
 import shlex
 import signal
@@ -36,10 +37,13 @@ def main(arguments: list[str] | None = None) -> int:
     """Run, print, and give the exit status of the materialisation."""
     parser = argparse.ArgumentParser(prog="python -m exfm_assets.main_job", description="Run the main job.")
     parser.add_argument("--range", help="slices, first...last; default: the whole closed log, or the last 14 slices")
-    parser.add_argument("--select", default=EVERYDAY, help="Dagster asset selection, default all but studies")
-    parser.add_argument("--student", help="one declared student alone, on what is stored already")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--select", default=EVERYDAY, help="Dagster asset selection, default all but studies")
+    what.add_argument("--student", help="one declared student alone, on what is stored already")
     parser.add_argument("--quiet", action="store_true", help="no progress, only the table")
     chosen = parser.parse_args(arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal that has no sign for ± shows another
     console = Console(highlight=False, soft_wrap=True)
     if not console.is_terminal:
         console.width = 240  # a log or a pipe has no width of its own
@@ -47,7 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
         project = load_project()
         state = load_state(project)
         slices = whole_range(project, chosen.range)
-        select = of_student(project, chosen.student) if chosen.student else chosen.select
+        select = of_student(project, chosen.student) if chosen.student is not None else chosen.select
         _check_selection(select)
         started = time.perf_counter()
         status, log = _materialise(console, state, select, slices, quiet=chosen.quiet)
@@ -64,7 +68,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     if status:
         console.print(f"[red]The run failed; its whole log is {_short(log)}[/red]")
-        return status
+        return status if status > 0 else 128 - status  # as a shell says it of a process that a signal ended
     console.print(
         f"{time.perf_counter() - started:.0f} s. Report: {_short(state.reports / 'report.html')}. Look around: make ui"
     )

@@ -72,6 +72,8 @@ class Progress:
             self._print("red", sentence(event.job_failure_data.error) or event.message or "the run failed")
 
     def _said(self, entry: EventLogEntry) -> None:
+        if entry.user_message.startswith("Dependencies for step"):
+            return  # Dagster says it of each step and check below a failed one; ``close`` says it once
         if int(entry.level) >= logging.WARNING:
             self._print("yellow", entry.user_message)
         elif ACCOUNT in entry.user_message and not self.quiet:

@@ -72,7 +72,9 @@ def test_the_first_sentence_is_the_one_that_says_what_to_do(ran: Ran, tmp_path: 
     instance = dg.DagsterInstance.ephemeral()
     result = run(work, LAST, LAST, select='key:"student/feed_click/checkpoint"', instance=instance)
     assert not result.success
-    (line,) = [line for line in said_by(instance, result.run_id).splitlines() if "failed after" in line]
+    said = said_by(instance, result.run_id)
+    assert "Dependencies for step" not in said
+    (line,) = [line for line in said.splitlines() if "failed after" in line]
     assert "labels" in line and "materialise labels" in line and "Dagster" not in line
 
 
@@ -103,3 +105,21 @@ def test_a_reversed_range_is_refused(tmp_path: Path, asked: str, sentence: str) 
     process = main_job(environment(tmp_path), "--range", asked)
     said, _ = process.communicate(timeout=120)
     assert process.returncode == 2 and sentence in said and f"{FIRST}...{LAST}" in said
+
+
+def test_a_terminal_without_the_signs_shows_others(tmp_path: Path) -> None:
+    """LANG=C as it was before Python 3.7: the sentence has an accent that it can't show."""
+    surroundings = environment(tmp_path, PYTHONIOENCODING="ascii")
+    process = main_job(surroundings, "--student", "müller")
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode == 2 and "m?ller" in said and "Traceback" not in said
+
+
+def test_an_empty_student_is_no_wish_for_everything(tmp_path: Path) -> None:
+    for arguments, sentence in (
+        (("--student", ""), "'' is not a declared student"),
+        (("--student", "feed_click", "--select", "key:labels"), "not allowed with argument"),
+    ):
+        process = main_job(environment(tmp_path), *arguments)
+        said, _ = process.communicate(timeout=120)
+        assert process.returncode == 2 and sentence in said
