@@ -44,7 +44,7 @@ test: $(READY) ## lint, types and tests
 	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n $${WORKERS:-2} --dist loadfile -m 'not slow'
 
 test-slow: $(READY) ## the long scenarios
-	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n $${WORKERS:-2} --dist loadfile -m slow
+	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n $${WORKERS:-2} --dist worksteal -m slow
 
 ui: $(READY) ## Dagster with automation on, at http://127.0.0.1:3000
 	@exec $(BIN)/python -m exfm_assets.ui -h 127.0.0.1 -p $${PORT:-3000}

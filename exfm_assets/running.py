@@ -18,7 +18,7 @@ from pathlib import Path
 
 import dagster as dg
 from dagster._core.storage.dagster_run import RunRecord
-from dagster._core.storage.tags import MAX_RETRIES_TAG
+from dagster._core.storage.tags import BACKFILL_ID_TAG, MAX_RETRIES_TAG
 
 FOLDER = "running"
 # A run takes its lock milliseconds after it says that it started; one without a lock for so long never will.
@@ -94,7 +94,8 @@ def end_dead_runs(instance: dg.DagsterInstance) -> list[str]:
     """End the runs whose process is gone and free the pool slots of all that ended; one sentence for each.
 
     A run that Dagster's daemon launched is reported as failed, which makes the daemon start it again. One from a
-    terminal is reported as cancelled: its user starts it again, or the automation finds its slices missing.
+    terminal, or of a backfill, is reported as cancelled: its user starts it again, or the automation finds its slices
+    missing.
     """
     locks = RunLocks.of(instance)
     with locks.alone() as alone:
@@ -130,6 +131,13 @@ def _end(instance: dg.DagsterInstance, locks: RunLocks, record: RunRecord) -> st
     if run.remote_job_origin is None:
         instance.report_run_canceled(run, f"{said}: start it again")
         said = f"{said}: it is over, what it stored stays"
+    elif BACKFILL_ID_TAG in run.tags:
+        # Dagster 1.13 may close the backfill before it starts the run again, and then never does. What was cancelled
+        # is missing, and the automation asks for it.
+        asked = "dagster/from_automation_condition" in run.tags
+        again = "the automation asks for its slices again" if asked else "start its backfill again"
+        instance.report_run_canceled(run, f"{said}: {again}")
+        said = f"{said}: it is over; {again}"
     else:
         group = instance.get_run_group(run.run_id)
         died = len(list(group[1])) if group is not None else 1
