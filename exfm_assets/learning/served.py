@@ -168,10 +168,23 @@ def retain(work: Workspace, one: Class, piece: Slice) -> None:
     stream, student = work.project.stream, one.asked.student
     index = stream.index_at(piece.start)
     last = index - work.project.retention.last + 1
-    kept = min(last, served_index(stream, student, index), _needed_by_pending(work, one, index))
+    kept = min(last, served_index(stream, student, index), _needed_by_pending(work, one, index), _both_at(one, index))
     chains = {STUDENT: one.student, CONTROL: one.control}
     for chain in (chains[part] for part in chains if part in one.asked.parts):
         chain.shelf.drop_older(stream.slice_at(kept), released_versions(work, student))
+
+
+def _both_at(one: Class, index: int) -> int:
+    """The newest slice up to ``index`` that the one that is behind has reached, student or control.
+
+    Where the other went ahead alone, its weights from there on are needed yet: to measure a lead, and to be judged.
+    """
+    stream = one.student.shelf.work.project.stream
+    reached = index
+    for chain in one.served.values():
+        while reached >= 0 and not chain.shelf.has(stream.slice_at(reached)):
+            reached -= 1
+    return max(reached, 0)
 
 
 def _needed_by_pending(work: Workspace, one: Class, index: int) -> int:

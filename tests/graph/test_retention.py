@@ -68,3 +68,17 @@ def test_what_was_not_asked_for_is_named(tmp_path: Path) -> None:
     late = run(work, "2026-01-04", LAST, select='key:"student/feed_click/*"')
     said = sentences(late)
     assert any(f"materialise from slice {FIRST} on" in one for one in said), said
+
+
+def test_what_went_ahead_keeps_the_weights_that_the_other_needs_yet(tmp_path: Path) -> None:
+    """Killed at a bad moment, a student stood at its first slice while its control had gone on to the last."""
+    work = tiny_workspace(tmp_path / "ahead", short())
+    student = 'key:"student/feed_convert/checkpoint" or key:"student/feed_convert/evaluation"'
+    assert run(work, select=f"not ({student} or group:studies)").success
+    assert run(work, select=student).success
+    stored = [path.parent.name for path in sorted(work.state.evaluations("feed_convert").glob("slice=*/part.parquet"))]
+    assert stored[-1] == f"slice={LAST}"
+    control = work.state.checkpoints("control/feed_convert")
+    assert run(work).success
+    kept = sorted(path.parent.name for path in control.glob("slice=*/weights.safetensors"))
+    assert f"slice={FIRST}" not in kept  # nobody needs them now
