@@ -14,8 +14,8 @@ from fuxictr.pytorch.models import BaseModel
 from torch import Tensor, nn
 
 from benchmarks.synthetic import Sizes
+from exfm.networks import DCNv2
 from models.batch import SliceTensors
-from projects.networks import DCNv2
 
 LEARNING_RATE = 1e-3
 Batch = dict[str, Tensor]
@@ -53,11 +53,11 @@ def peer(sizes: Sizes, network: DCNv2, seed: int) -> Peer:
 class Resident:
     """Shuffled batches of a slice that lies in memory: FuxiCTR is spared its own loader's time."""
 
-    def __init__(self, piece: SliceTensors, batch_size: int, seed: int | None) -> None:
+    def __init__(self, slice_: SliceTensors, batch_size: int, seed: int | None) -> None:
         # A column lies in one piece, so that a batch is one gather a column.
-        self._columns = {name: piece.ids[:, place].contiguous() for place, name in enumerate(piece.id_names)}
-        self._columns["click"] = piece.labels[:, 0].contiguous()
-        self._rows, self._batch, self._seed = len(piece), batch_size, seed
+        self._columns = {name: slice_.ids[:, place].contiguous() for place, name in enumerate(slice_.id_names)}
+        self._columns["click"] = slice_.labels[:, 0].contiguous()
+        self._rows, self._batch, self._seed = len(slice_), batch_size, seed
 
     def __len__(self) -> int:
         return -(-self._rows // self._batch)

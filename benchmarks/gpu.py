@@ -16,13 +16,13 @@ from pathlib import Path
 import torch
 
 from benchmarks.synthetic import Sizes, synthetic_slice
+from exfm.distillation import AuxiliaryHead
+from exfm.learning import Training
+from exfm.networks import DCNv2, Network
 from models.batch import SliceTensors
 from models.learner import Learner
 from models.members import Member, abreast
 from models.network import NetworkSpec
-from projects.distillation import AuxiliaryHead
-from projects.learning import Training
-from projects.networks import DCNv2, Network
 
 SMALL = DCNv2(embedding=16, cross=1, hidden=(128, 64))
 LARGE = DCNv2(embedding=16, cross=3, hidden=(512, 256, 128))
@@ -115,23 +115,23 @@ class Company:
 ALONE = Company()
 
 
-def seconds_of(learners: list[Learner], piece: SliceTensors, order_seed: str) -> float:
+def seconds_of(learners: list[Learner], slice_: SliceTensors, order_seed: str) -> float:
     """Of all passes over the rows."""
-    return sum(one.fit(piece, order_seed).seconds for one in learners)
+    return sum(one.fit(slice_, order_seed).seconds for one in learners)
 
 
 def measure(
-    what: str, network: Network, piece: SliceTensors, sizes: Sizes, company: Company, tasks: int, training: Training,
+    what: str, network: Network, slice_: SliceTensors, sizes: Sizes, company: Company, tasks: int, training: Training,
     device: str, limits: dict[str, float],
 ) -> Measured:  # fmt: skip
     """Rows a second of a pass after one that warms up, against the limits of the machine."""
     learners = company.learners(network, sizes, tasks, training, device)
     if device.startswith("cuda"):
         torch.cuda.reset_peak_memory_stats()
-    seconds_of(learners, piece.take(torch.arange(min(len(piece), 4 * training.batch_size), device=device)), "warm")
-    rate = len(piece) / statistics.median(seconds_of(learners, piece, str(n)) for n in range(3))
+    seconds_of(learners, slice_.take(torch.arange(min(len(slice_), 4 * training.batch_size), device=device)), "warm")
+    rate = len(slice_) / statistics.median(seconds_of(learners, slice_, str(n)) for n in range(3))
     learner, members = learners[0], sum(len(one.specs) for one in learners)
-    batch = learner.table.rows_of(piece.ids[: training.batch_size])
+    batch = learner.table.rows_of(slice_.ids[: training.batch_size])
     touched = len(torch.unique(batch)) / batch.numel()
     precision = "bf16" if learner.bf16 else "fp32"
     return Measured(
@@ -142,20 +142,20 @@ def measure(
     )  # fmt: skip
 
 
-def score(what: str, network: Network, piece: SliceTensors, sizes: Sizes, precision: str, device: str) -> Measured:
+def score(what: str, network: Network, slice_: SliceTensors, sizes: Sizes, precision: str, device: str) -> Measured:
     """Rows a second that a teacher of all tasks scores."""
     training = Training(precision=precision)
     (learner,) = ALONE.learners(network, sizes, len(sizes.task_names), training, device)
-    seconds = _median(lambda: learner.predict(piece), device, 3)
+    seconds = _median(lambda: learner.predict(slice_), device, 3)
     nan = float("nan")
-    return Measured(f"{what}, scoring", precision, 0, 1, len(piece) / seconds, nan, nan, nan)
+    return Measured(f"{what}, scoring", precision, 0, 1, len(slice_) / seconds, nan, nan, nan)
 
 
 def everything(
     sizes: Sizes, device: str, batches: list[int], members: list[int], fixed: Training
 ) -> Iterator[Measured]:
     """All measurements, one by one."""
-    piece = synthetic_slice(sizes, device)
+    slice_ = synthetic_slice(sizes, device)
     limits = {"copy": copy_rate(device)}
     limits |= {"fp32": matrix_rate(device, torch.float32, batches[-1])}
     limits |= {"bf16": matrix_rate(device, torch.bfloat16, batches[-1])}
@@ -166,14 +166,14 @@ def everything(
         for batch in batches:
             training = replace(fixed, batch_size=batch, precision=precision)
             common = (training, device, limits)
-            yield measure("student 1 x cross, 128-64", SMALL, piece, sizes, ALONE, 1, *common)
-            yield measure("large 3 x cross, 512-256-128", LARGE, piece, sizes, ALONE, 1, *common)
-            yield measure("teacher 4 experts, 1024-512", TEACHER, piece, sizes, ALONE, tasks, *common)
-        yield score("teacher 4 experts, 1024-512", TEACHER, piece, sizes, precision, device)
+            yield measure("student 1 x cross, 128-64", SMALL, slice_, sizes, ALONE, 1, *common)
+            yield measure("large 3 x cross, 512-256-128", LARGE, slice_, sizes, ALONE, 1, *common)
+            yield measure("teacher 4 experts, 1024-512", TEACHER, slice_, sizes, ALONE, tasks, *common)
+        yield score("teacher 4 experts, 1024-512", TEACHER, slice_, sizes, precision, device)
         for count in members:
             training = replace(fixed, batch_size=batches[-1], precision=precision)
             company = Company(students=max(count - 1, 1), control=count > 1)
-            yield measure(f"{count} at once", SMALL, piece, sizes, company, 1, training, device, limits)
+            yield measure(f"{count} at once", SMALL, slice_, sizes, company, 1, training, device, limits)
 
 
 def main() -> None:

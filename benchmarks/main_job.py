@@ -19,9 +19,9 @@ from rich.console import Console
 from benchmarks.harness import Measured, Numbers, interleave, publish
 from benchmarks.sampled_job import ASKED
 from benchmarks.sampler import rooms
+from exfm.load import load_project
+from exfm.state import ROOT
 from exfm_assets.main_job import whole_range
-from projects.load import load_project
-from projects.state import ROOT
 
 
 def run_once(state: Path, slices: str) -> Numbers:

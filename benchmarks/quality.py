@@ -20,14 +20,14 @@ from scipy import stats  # type: ignore[import-untyped]
 from benchmarks.harness import machine
 from benchmarks.quality_arms import METHODS, TEACHER, Question, about, questions, single, stage, with_teacher_features
 from benchmarks.quality_tables import markdown, show
-from exfm_assets.learning.desk import teachers_columns
-from exfm_assets.learning.lineage import LEARNING_VERSION
-from exfm_assets.learning.replay import Replay, Scores, Taught, judged, of_surface, study, teach
-from exfm_assets.learning.specs import member_of
-from exfm_assets.tables import write_parquet
+from exfm.learning import Teacher, Training
+from exfm.project import digest
 from models.members import Member
-from projects.learning import Teacher, Training
-from projects.project import digest
+from pipeline.registry.lineage import LEARNING_VERSION
+from pipeline.registry.specs import member_of
+from pipeline.slices.slice_inputs import teachers_columns
+from pipeline.studies.replay import Replay, Scores, Taught, judged, of_surface, study, teach
+from pipeline.tables import write_parquet
 
 ROOT = Path(__file__).resolve().parent.parent
 METRICS = ("ne", "auc", "calibration")
@@ -72,13 +72,13 @@ def _member(scores: Scores, place: int) -> Scores:
 
 def truth(replay: Replay, surface: int | str | None, task: str) -> Mapping[str, Scores]:
     """The true logits of a simulated stream."""
-    from exfm_assets.learning.evaluation import true_logits
+    from pipeline.evaluation.slice_metrics import true_logits
 
     if replay.work.project.simulation is None:
         return {}
     best = []
-    for place, piece in enumerate(replay.pieces):
-        logits = true_logits(replay.work.state.log, replay.frame(place), piece, task)
+    for place, slice_ in enumerate(replay.slices):
+        logits = true_logits(replay.work.state.log, replay.frame(place), slice_, task)
         best.append(None if logits is None else logits[replay.rows(place, surface)])
     return {"best": best}
 
@@ -181,7 +181,7 @@ def main(arguments: list[str] | None = None) -> None:
     work = stage(console)
     project = work.project
     replay = Replay.of(work, work.device, teachers_columns(project))
-    data = [work.table(name).digest(piece) for name in ("logged_inputs", "labels") for piece in replay.pieces]
+    data = [work.table(name).digest(slice_) for name in ("logged_inputs", "labels") for slice_ in replay.slices]
     # What was found for a seed is kept under what it was made of: a run that was stopped goes on where it was.
     folder = (
         asked.out / f"{project.name}-{digest(LEARNING_VERSION, *about(project), METHODS, data, sorted(asked.inputs))}"

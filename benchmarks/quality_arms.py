@@ -14,12 +14,7 @@ import polars as pl
 import torch
 from rich.console import Console
 
-from exfm_assets.learning.replay import Replay, Scores
-from exfm_assets.resources import Workspace
-from exfm_assets.transforms.inputs import numbers
-from exfm_assets.transforms.predicted import bucket, empty, needed, predicted
-from models.batch import SliceTensors
-from projects.distillation import (
+from exfm.distillation import (
     AuxiliaryHead,
     AuxiliaryTower,
     Distillation,
@@ -28,12 +23,17 @@ from projects.distillation import (
     Recalibration,
     StudentAdapter,
 )
-from projects.learning import Student, Teacher
-from projects.load import load_project, load_state
-from projects.networks import DCNv2
-from projects.predicted import PredictionView, known_after
-from projects.project import Columns, Project
-from projects.state import ROOT
+from exfm.learning import Student, Teacher
+from exfm.load import load_project, load_state
+from exfm.networks import DCNv2
+from exfm.prediction_views import PredictionView, known_after
+from exfm.project import Columns, Project
+from exfm.state import ROOT
+from models.batch import SliceTensors
+from pipeline.studies.replay import Replay, Scores
+from pipeline.transforms.inputs import numbers
+from pipeline.transforms.predicted import bucket, empty, needed, predicted
+from pipeline.workspace import Workspace
 
 TEACHER = "teacher"
 METHODS: dict[str, tuple[Distillation, LeadAware | None]] = {
@@ -43,7 +43,7 @@ METHODS: dict[str, tuple[Distillation, LeadAware | None]] = {
     "AH 4, lead-aware": (AuxiliaryHead(weight=4.0), LeadAware()),
     "AH 2 + SA 2": (AuxiliaryHead(weight=2.0, adapter=StudentAdapter(weight=2.0)), None),
     "AH 2 + SA 2, staleness": (
-        AuxiliaryHead(weight=2.0, adapter=StudentAdapter(weight=2.0, told=("staleness",))),
+        AuxiliaryHead(weight=2.0, adapter=StudentAdapter(weight=2.0, context=("staleness",))),
         None,
     ),
     "AH 2 + SA 2, lead-aware": (
@@ -111,7 +111,7 @@ def stage(console: Console) -> Workspace:
     work = Workspace(project, load_state(project))
     stream = project.stream
     wanted = list(stream.slices(stream.first_slice, stream.until or work.now()))
-    if all(work.table(name).has(piece) for name in ("logged_inputs", "labels") for piece in wanted):
+    if all(work.table(name).has(slice_) for name in ("logged_inputs", "labels") for slice_ in wanted):
         return work
     console.print(f"{project.name}: making logged_inputs and labels of {len(wanted)} slices")
     select = '+key:"logged_inputs" or +key:"labels"'
@@ -127,7 +127,7 @@ def with_teacher_features(replay: Replay, scores: Mapping[str, Scores]) -> Repla
         scores: of each teacher that a view names.
     """
     work, views = replay.work, replay.work.project.prediction_views
-    shown = [work.table("impressions").read([piece]) for piece in replay.pieces]
+    shown = [work.table("impressions").read([slice_]) for slice_ in replay.slices]
     rows = {
         view.name: _view_rows(replay, view, work.project.teacher(view.teacher), scores[view.teacher], shown)
         for view in views
@@ -139,7 +139,7 @@ def with_teacher_features(replay: Replay, scores: Mapping[str, Scores]) -> Repla
         for view in views:
             joined = _joined(joined, shown[place], view, rows[view.name])
         extended.append((_extended(replay.tensors(place), columns, numbers(joined, columns)), replay.frame(place)))
-    featured = Replay(work, replay.pieces, replay.device, replay.columns)
+    featured = Replay(work, replay.slices, replay.device, replay.columns)
     featured.__dict__["_read"] = extended
     return featured
 
@@ -150,7 +150,7 @@ def _view_rows(
     stream, tasks = replay.work.project.stream, replay.tensors(0).task_names
     after = known_after(teacher, stream)
     buckets, frames = {}, [empty(view, stream)]
-    for place, piece in enumerate(replay.pieces):
+    for place, slice_ in enumerate(replay.slices):
         scored = scores[place]
         logits = scored if scored is not None else np.zeros((0, len(tasks)), dtype=np.float32)
         ids = replay.frame(place)["impression_id"][: len(logits)]
@@ -159,9 +159,9 @@ def _view_rows(
             pl.lit(seen, pl.Datetime("us", "UTC")).alias("trained_until"),
             *(pl.Series(f"{task}_logit", logits[:, tasks.index(task)]) for task in view.tasks),
         )
-        buckets[piece.key], _ = bucket(view, shown[place], said)
-        wanted = {one.key for one in needed(view, stream, after, piece.end)}
-        frames.append(predicted(view, stream, after, {key: buckets[key] for key in wanted}, piece.end))
+        buckets[slice_.key], _ = bucket(view, shown[place], said)
+        wanted = {one.key for one in needed(view, stream, after, slice_.end)}
+        frames.append(predicted(view, stream, after, {key: buckets[key] for key in wanted}, slice_.end))
     return pl.concat(frames)
 
 

@@ -24,7 +24,7 @@ from rich.table import Table
 from benchmarks.harness import machine
 from benchmarks.retrieval_arms import ARMS
 from benchmarks.retrieval_data import SHAPES, files_of
-from projects.state import ROOT
+from exfm.state import ROOT
 
 _REPEATS = 4
 _SLOW = 3.0  # a repeat that takes longer than so many seconds is not repeated within a process

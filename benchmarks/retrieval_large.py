@@ -23,7 +23,7 @@ from rich.table import Table
 from benchmarks.harness import machine
 from benchmarks.retrieval_arms import OURS, store_of
 from benchmarks.retrieval_data import SHAPES, files_of
-from projects.state import ROOT
+from exfm.state import ROOT
 
 _SHAPE = SHAPES["720 rows a key, ttl"]
 

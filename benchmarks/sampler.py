@@ -15,10 +15,13 @@ from types import FrameType
 # The innermost frame that matches says where the time goes; the first rule that fits a frame wins.
 RULES = (
     ("feast", ("feast", "feature_repo")),
-    ("training", ("models", "torch", "exfm_assets.learning", "exfm_assets.transforms.inputs")),
-    ("i/o", ("exfm_assets.tables", "exfm_assets.streams.reader", "exfm_assets.verify")),
-    ("transforms", ("exfm_assets.transforms", "exfm_assets.streams")),
-    ("report", ("exfm_assets.report", "exfm_assets.assets.plots", "matplotlib")),
+    (
+        "training",
+        ("models", "torch", "pipeline.training", "pipeline.registry", "pipeline.slices", "pipeline.transforms.inputs"),
+    ),
+    ("i/o", ("pipeline.tables", "pipeline.streams.reader", "pipeline.verify")),
+    ("transforms", ("pipeline.transforms", "pipeline.streams")),
+    ("report", ("pipeline.report", "pipeline.report.plots", "matplotlib")),
     ("dagster", ("dagster", "sqlalchemy", "alembic", "exfm_assets")),
 )
 IMPORTS = "imports"

@@ -23,7 +23,7 @@ from rich.console import Console
 
 from benchmarks.harness import Measured, Numbers, interleave, machine
 from benchmarks.training_arms import Arm
-from projects.state import ROOT
+from exfm.state import ROOT
 
 PEER, OURS, BF16 = "FuxiCTR fp32", "exfm fp32", "exfm bf16"
 SIZES = {"ids": (1_000_000, 10_000_000, 50_000_000), "rows": (125_000, 500_000, 2_000_000)}

@@ -15,10 +15,10 @@ import torch
 
 from benchmarks.gpu import LARGE, SMALL, Company, flops_per_row, matrix_rate, seconds_of
 from benchmarks.synthetic import Sizes, synthetic_slice
+from exfm.learning import Training
+from exfm.networks import DCNv2
 from models.batch import SliceTensors
 from models.metrics import evaluate
-from projects.learning import Training
-from projects.networks import DCNv2
 
 # The tables learn at the same rate in every arm of ours; chosen on seed 100, which no round uses.
 TABLE_LEARNING_RATE = 0.1

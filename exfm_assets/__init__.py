@@ -1,4 +1,4 @@
-"""What runs: Dagster's partitions, assets, checks and automation, and the plain functions they call."""
+"""What runs: Dagster's assets, checks, automation, partitions and resources, and the commands that start it."""
 
 import os
 

@@ -11,9 +11,9 @@ from datetime import timedelta
 
 import dagster as dg
 
+from exfm.stream import Stream
 from exfm_assets.partitions import slices_within
 from exfm_assets.running import end_dead_runs
-from projects.stream import Stream
 
 AC = dg.AutomationCondition
 LOOKBACK_SLICES = 30

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import dagster as dg
 
+from exfm.project import Project
+from exfm.stream import Slice
 from exfm_assets.assets.features import LOGGED_INPUTS, view_key
 from exfm_assets.assets.predicted import LOGGED_TEACHER_FEATURES, predicted_key
 from exfm_assets.assets.reports import REPORT
@@ -17,13 +19,11 @@ from exfm_assets.assets.stream import IMPRESSIONS, INTERACTIONS, LABELS, OUTCOME
 from exfm_assets.assets.students import DRIFT_REPORT, PROGRESS, student_key
 from exfm_assets.assets.teachers import PREDICTIONS, teacher_key
 from exfm_assets.partitions import slices_of
-from exfm_assets.resources import Workspace
-from exfm_assets.verify import current, learned, predicted, stored
-from exfm_assets.verify.findings import Finding
-from projects.project import Project
-from projects.stream import Slice
+from pipeline.verify import current, learned, predicted, stored
+from pipeline.verify.findings import Finding
+from pipeline.workspace import Workspace
 
-Look = Callable[[Workspace, list[Slice]], Finding]
+CheckFn = Callable[[Workspace, list[Slice]], Finding]
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Check:
 
     asset: dg.AssetKey
     name: str
-    look: Look
+    look: CheckFn
     said: str
     blocking: bool = True
     fails_run: bool = False

@@ -2,6 +2,7 @@
 
 import dagster as dg
 
+from exfm.load import load_project
 from exfm_assets.assets.features import feature_assets
 from exfm_assets.assets.predicted import predicted_assets
 from exfm_assets.assets.releases import release_assets
@@ -13,8 +14,7 @@ from exfm_assets.assets.teachers import teacher_assets
 from exfm_assets.automation import sensors
 from exfm_assets.checks import checks
 from exfm_assets.executor import one_process
-from exfm_assets.resources import Workspace
-from projects.load import load_project
+from pipeline.workspace import Workspace
 
 
 def build_defs(work: Workspace) -> dg.Definitions:

@@ -22,12 +22,12 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
+from exfm.errors import DeclarationError, choose_from
+from exfm.load import load_project, load_state
+from exfm.project import Project
+from exfm.state import ROOT, State, state_root
+from exfm.writing import StateError, unwritable
 from exfm_assets.home import dagster_home
-from projects.errors import DeclarationError, choose_from
-from projects.load import load_project, load_state
-from projects.project import Project
-from projects.state import ROOT, State, state_root
-from projects.writing import StateError, unwritable
 
 SUMS_UP = ("student_progress", "release_gates", "drift_report", "report")
 EVERYDAY = 'not group:"studies"'  # a study replays the whole stream: by hand, when its question is asked
@@ -120,7 +120,7 @@ def whole_range(project: Project, asked: str | None) -> str:
         between = stream.slices_between(first, last or first)
         return f"{between[0].key}...{between[-1].key}"
     closed = list(stream.slices(stream.first_slice, min(stream.until or datetime.now(UTC), datetime.now(UTC))))
-    ended = [piece for piece in closed if piece.end <= datetime.now(UTC)]
+    ended = [slice_ for slice_ in closed if slice_.end <= datetime.now(UTC)]
     if not ended:
         raise DeclarationError(f"Stream.first_slice: no slice since {stream.first_slice} has ended yet: start earlier")
     oldest = ended[0] if stream.until else ended[-min(14, len(ended))]
@@ -190,10 +190,10 @@ def _last_error(log: Path) -> str:
 
 
 def _print_summary(console: Console, project: Project, state: State) -> None:
-    from exfm_assets.learning.summary import summary
-    from exfm_assets.report.terminal import print_table
-    from exfm_assets.resources import Workspace
-    from exfm_assets.verify.current import lines_of
+    from pipeline.evaluation.summary import summary
+    from pipeline.report.terminal import print_table
+    from pipeline.verify.current import lines_of
+    from pipeline.workspace import Workspace
 
     work = Workspace(project, state)
     for line in lines_of(work):

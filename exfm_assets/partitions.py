@@ -1,6 +1,6 @@
 """Slices as Dagster partitions, and how a slice of one asset needs slices of another.
 
-Belongs here: partition definitions and mappings. Not here: the arithmetic of slices (projects/stream.py).
+Belongs here: partition definitions and mappings. Not here: the arithmetic of slices (exfm/stream.py).
 """
 
 import warnings
@@ -9,8 +9,8 @@ from datetime import datetime, timedelta
 
 import dagster as dg
 
-from projects.errors import DeclarationError
-from projects.stream import Slice, Stream
+from exfm.errors import DeclarationError
+from exfm.stream import Slice, Stream
 
 # Both are beta in Dagster 1.13, used on purpose and pinned by tests.
 warnings.filterwarnings("ignore", category=dg.BetaWarning)
@@ -48,5 +48,5 @@ def slices_of(stream: Stream, keys: Sequence[str]) -> list[Slice]:
     return sorted((stream.slice_of(key) for key in keys), key=_start)
 
 
-def _start(piece: Slice) -> datetime:
-    return piece.start
+def _start(slice_: Slice) -> datetime:
+    return slice_.start

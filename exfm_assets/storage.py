@@ -47,10 +47,10 @@ def _alone(base: Path) -> Iterator[None]:
 
 def _make(base: Path) -> None:
     """Make the files aside and put them in place: a process that is killed on the way leaves nothing behind."""
-    aside = base / ".new"
-    shutil.rmtree(aside, ignore_errors=True)
-    DagsterSqliteStorage(str(aside)).dispose()
+    unfinished = base / ".new"
+    shutil.rmtree(unfinished, ignore_errors=True)
+    DagsterSqliteStorage(str(unfinished)).dispose()
     for part in _PARTS:
         if not (base / part).exists():
-            os.rename(aside / part, base / part)
-    shutil.rmtree(aside, ignore_errors=True)
+            os.rename(unfinished / part, base / part)
+    shutil.rmtree(unfinished, ignore_errors=True)

@@ -11,10 +11,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
+from exfm.errors import DeclarationError
+from exfm.state import ROOT
+from exfm.writing import StateError
 from exfm_assets.home import dagster_home
-from projects.errors import DeclarationError
-from projects.state import ROOT
-from projects.writing import StateError
 
 
 def main(arguments: list[str]) -> int:

@@ -48,7 +48,7 @@ class Question:
     cutoff: bool
     repo_path: Path | None
 
-    def pieces(self, session: Session, engine: Engine, size: int) -> Iterator[pa.Table]:
+    def chunks(self, session: Session, engine: Engine, size: int) -> Iterator[pa.Table]:
         """The entity rows in their order, with one column per feature, at most ``size`` rows to a piece.
 
         Raises:
@@ -101,11 +101,11 @@ def _bytes_needed(plans: Sequence[Plan], clock: Clock, *, cutoff: bool) -> int:
 
 
 def _without_clock(rows: Rows, plans: Sequence[Plan], size: int) -> Iterator[pa.Table]:
-    for piece in rows.batches(size):
+    for chunk in rows.batches(size):
         for plan in plans:
             for feature in plan.features:
-                piece = piece.append_column(feature.name, pa.nulls(piece.num_rows, feature.dtype))
-        yield piece
+                chunk = chunk.append_column(feature.name, pa.nulls(chunk.num_rows, feature.dtype))
+        yield chunk
 
 
 def _in_memory(
@@ -114,23 +114,23 @@ def _in_memory(
     files = [files_for(plan, clock, cutoff=cutoff) for plan in plans]
     with ThreadPoolExecutor(engine.threads or os.cpu_count()) as pool:
         if size == WHOLE:
-            piece = rows.table()
-            served = _serve_in_turns(pool, piece, rows.clock, plans, clock, files, cutoff=cutoff)
-            yield _with_columns(piece, plans, served)
+            chunk = rows.table()
+            served = _serve_in_turns(pool, chunk, rows.clock, plans, clock, files, cutoff=cutoff)
+            yield _with_columns(chunk, plans, served)
             return
         prepared = [pool.submit(prepare, *one, clock, None, cutoff=cutoff) for one in zip(plans, files, strict=True)]
         histories = [future.result() for future in prepared]
-        for piece in rows.batches(size):
-            keys, moments = [_keys(piece, plan) for plan in plans], _moments(piece, rows.clock)
+        for chunk in rows.batches(size):
+            keys, moments = [_keys(chunk, plan) for plan in plans], _moments(chunk, rows.clock)
             found = list(pool.map(lambda history, k, m=moments: history.find(k, m), histories, keys))
             places = [history.places(rows) for history, rows in zip(histories, found, strict=True)]
             frames = [history.frame for history in histories]
-            yield _with_columns(piece, plans, list(pool.map(_columns, plans, frames, places)))
+            yield _with_columns(chunk, plans, list(pool.map(_columns, plans, frames, places)))
 
 
 def _serve_in_turns(
     pool: ThreadPoolExecutor,
-    piece: pa.Table,
+    chunk: pa.Table,
     clock_name: str,
     plans: Sequence[Plan],
     clock: Clock,
@@ -139,37 +139,37 @@ def _serve_in_turns(
     cutoff: bool,
 ) -> list[list[pa.ChunkedArray]]:
     """The columns of each view. A long history is read in turns, and of each turn only what it serves is held."""
-    moments = _moments(piece, clock_name)
+    moments = _moments(chunk, clock_name)
 
     def turn(plan: Plan, some: Sequence[SourceFile]) -> Found:
-        keys = _keys(piece, plan)
+        keys = _keys(chunk, plan)
         history = prepare(plan, some, clock, keys, cutoff=cutoff)
         return Found.of(history, history.find(keys, moments))
 
     def at_once(plan: Plan, all_files: Sequence[SourceFile]) -> list[pa.ChunkedArray]:
-        keys = _keys(piece, plan)
+        keys = _keys(chunk, plan)
         history = prepare(plan, all_files, clock, keys, cutoff=cutoff)
         return _columns(plan, history.frame, history.places(history.find(keys, moments)))
 
     tasks: dict[int, list[Future[Any]]] = {}
     # The view with the most rows first: the others then fill the time of the threads that are done.
     for i in sorted(range(len(plans)), key=lambda i: -sum(file.rows for file in files[i])):
-        turns = _turns(files[i], piece.num_rows)
+        turns = _turns(files[i], chunk.num_rows)
         one = turn if len(turns) > 1 else at_once
         tasks[i] = [pool.submit(one, plans[i], some) for some in turns]
     served = []
     for i, plan in enumerate(plans):
         results = [future.result() for future in tasks[i]]
         if len(results) > 1:
-            served.append(_columns(plan, *newest_of(plan, results, piece.num_rows)))
+            served.append(_columns(plan, *newest_of(plan, results, chunk.num_rows)))
         else:
             served.append(results[0])
     return served
 
 
-def _with_columns(piece: pa.Table, plans: Sequence[Plan], served: Sequence[Sequence[pa.ChunkedArray]]) -> pa.Table:
-    columns = [*piece.columns, *(column for columns in served for column in columns)]
-    names = [*piece.column_names, *(feature.name for plan in plans for feature in plan.features)]
+def _with_columns(chunk: pa.Table, plans: Sequence[Plan], served: Sequence[Sequence[pa.ChunkedArray]]) -> pa.Table:
+    columns = [*chunk.columns, *(column for columns in served for column in columns)]
+    names = [*chunk.column_names, *(feature.name for plan in plans for feature in plan.features)]
     return pa.Table.from_arrays(columns, names=names)
 
 
@@ -190,8 +190,8 @@ def _keys(table: pa.Table, plan: Plan) -> pl.DataFrame:
     return pl.DataFrame(columns) if columns else pl.DataFrame(height=table.num_rows)
 
 
-def _moments(piece: pa.Table, clock: str) -> pl.Series:
-    return pl.Series(pl.from_arrow(piece[clock].cast(pa.int64())))
+def _moments(chunk: pa.Table, clock: str) -> pl.Series:
+    return pl.Series(pl.from_arrow(chunk[clock].cast(pa.int64())))
 
 
 def _columns(plan: Plan, frame: pl.DataFrame, places: pl.Series) -> list[pa.ChunkedArray]:
@@ -220,10 +220,10 @@ def _cast(column: pa.Array, feature: Feature) -> pa.Array | pa.ChunkedArray:
     return column.cast(feature.dtype, safe=not pa.types.is_timestamp(feature.dtype))
 
 
-def _as_in_memory(piece: pa.Table, schema: pa.Schema) -> pa.Table:
+def _as_in_memory(chunk: pa.Table, schema: pa.Schema) -> pa.Table:
     """DuckDB's columns with the names and types that the other engine gives."""
     columns = []
-    for column, field in zip(piece.columns, schema, strict=True):
+    for column, field in zip(chunk.columns, schema, strict=True):
         try:
             columns.append(fit(column, field.type))
         except pa.ArrowException:  # what DuckDB knows better, such as the answer of an SQL query, stays as it is
@@ -246,7 +246,7 @@ def _in_duckdb(rows: Rows, plans: Sequence[Plan], clock: Clock, size: int, *, cu
     try:
         connection.execute(f"CREATE TEMP TABLE {ROWS} AS {rows_query(relation, names, rows)}")
         answer = connection.sql(join_query(plans, list(rows.types), clock, cutoff=cutoff))
-        for piece in pieces_of(answer, size):
-            yield _as_in_memory(piece, schema)
+        for chunk in pieces_of(answer, size):
+            yield _as_in_memory(chunk, schema)
     except duckdb.Error as error:
         raise RetrievalError(f"entity rows and views: DuckDB refused the join: {first_line(error)}") from None

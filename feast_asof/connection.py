@@ -16,7 +16,7 @@ import pyarrow as pa
 from feast.repo_config import RepoConfig
 
 from feast_asof.errors import RetrievalError
-from feast_asof.places import Place
+from feast_asof.locations import Location
 
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
@@ -126,7 +126,7 @@ def pieces_of(answer: duckdb.DuckDBPyRelation, size: int) -> Iterator[pa.Table]:
         yield answer.limit(0).to_arrow_table()
 
 
-def register_places(connection: duckdb.DuckDBPyConnection, places: Iterable[Place]) -> None:
+def register_places(connection: duckdb.DuckDBPyConnection, places: Iterable[Location]) -> None:
     """Let a connection read what lies on object stores, through Arrow's file systems."""
     from fsspec.implementations.arrow import ArrowFSWrapper  # 60 ms, and only for object stores
 

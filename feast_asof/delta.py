@@ -12,7 +12,7 @@ import pyarrow as pa
 from feast.infra.offline_stores.file_source import FileSource
 
 from feast_asof.errors import NoFilesError, RetrievalError
-from feast_asof.places import Found
+from feast_asof.locations import Found
 
 Mode = Literal["append", "overwrite"]
 _REWRITING = {"deletionVectors", "columnMapping"}  # with these, a file alone does not say what its rows are
@@ -71,9 +71,9 @@ def _files(table: "object", path: str) -> list[Found]:
     return sorted(found, key=lambda one: one.path)
 
 
-def overwrite(path: str, pieces: Iterator[pa.Table], endpoint: str | None) -> None:
+def overwrite(path: str, chunks: Iterator[pa.Table], endpoint: str | None) -> None:
     """Make a Delta table hold what the pieces hold, as one version."""
-    _write(path, pieces, endpoint, "overwrite")
+    _write(path, chunks, endpoint, "overwrite")
 
 
 def append(path: str, table: pa.Table, endpoint: str | None) -> None:
@@ -81,10 +81,10 @@ def append(path: str, table: pa.Table, endpoint: str | None) -> None:
     _write(path, iter([table]), endpoint, "append")
 
 
-def _write(path: str, pieces: Iterator[pa.Table], endpoint: str | None, mode: Mode) -> None:
+def _write(path: str, chunks: Iterator[pa.Table], endpoint: str | None, mode: Mode) -> None:
     from deltalake import write_deltalake
 
-    first = next(pieces)
-    batches = (batch for piece in chain([first], pieces) for batch in piece.to_batches())
+    first = next(chunks)
+    batches = (batch for chunk in chain([first], chunks) for batch in chunk.to_batches())
     reader = pa.RecordBatchReader.from_batches(first.schema, batches)
     write_deltalake(path, reader, mode=mode, storage_options=options_of({}, endpoint))

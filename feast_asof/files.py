@@ -16,7 +16,7 @@ from feast.data_format import DeltaFormat, ParquetFormat
 from feast.infra.offline_stores.file_source import FileSource
 
 from feast_asof.errors import NoFilesError, RetrievalError
-from feast_asof.places import Found, Place, place_of
+from feast_asof.locations import Found, Location, place_of
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FOOTERS = 20_000  # a year of hourly slices of two views; a footer's summary takes about 4 kB
@@ -45,7 +45,7 @@ class SourceFile:
         return column in self.types or column in self.partitions
 
 
-def list_files(source: FileSource, path: str, *, view: str) -> tuple[Place, list[SourceFile]]:
+def list_files(source: FileSource, path: str, *, view: str) -> tuple[Location, list[SourceFile]]:
     """Where a source lies, and its files in the order of their paths.
 
     Args:

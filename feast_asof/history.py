@@ -61,8 +61,8 @@ class History:
         steps = int(np.diff(self.starts).max(initial=0)).bit_length()
         found = np.empty(len(codes), np.int64)
         for start in range(0, len(codes), _BLOCK):
-            piece = slice(start, start + _BLOCK)
-            found[piece] = self._search(codes[piece], moments[piece], steps)
+            chunk = slice(start, start + _BLOCK)
+            found[chunk] = self._search(codes[chunk], moments[chunk], steps)
         return found
 
     def places(self, found: Codes) -> pl.Series:

@@ -21,7 +21,7 @@ from feast.saved_dataset import SavedDatasetStorage, ValidationReference
 
 from feast_asof.connection import WHOLE, Engine, Session
 from feast_asof.errors import RetrievalError
-from feast_asof.places import place_of
+from feast_asof.locations import place_of
 from feast_asof.write import write_pieces
 
 Pieces = Callable[[Session, int], Iterator[pa.Table]]
@@ -53,7 +53,7 @@ class AsofRetrievalJob(RetrievalJob):  # type: ignore[misc]  # Feast ships no ty
 
     def __init__(
         self,
-        pieces: Pieces,
+        chunks: Pieces,
         engine: Engine,
         *,
         full_feature_names: bool = False,
@@ -61,7 +61,7 @@ class AsofRetrievalJob(RetrievalJob):  # type: ignore[misc]  # Feast ships no ty
         metadata: RetrievalMetadata | None = None,
         repo_path: Path | None = None,
     ) -> None:
-        self._pieces = pieces
+        self._pieces = chunks
         self._engine = engine
         self._full_feature_names = full_feature_names
         self._on_demand_feature_views = on_demand_feature_views or []
@@ -99,8 +99,8 @@ class AsofRetrievalJob(RetrievalJob):  # type: ignore[misc]  # Feast ships no ty
         if rows < 1:
             raise RetrievalError(f"rows: {rows} is no size of a piece: ask for 1 or more")
         with self._running(timeout) as session:
-            for piece in self._pieces(session, rows):
-                yield self._with_on_demand(piece)
+            for chunk in self._pieces(session, rows):
+                yield self._with_on_demand(chunk)
 
     def to_parquet(self, path: str | Path, *, rows: int = PIECE, timeout: int | None = None) -> int:
         """Write the answer to one parquet file (local path or URI), piece by piece; it is visible only when whole.
@@ -135,10 +135,10 @@ class AsofRetrievalJob(RetrievalJob):  # type: ignore[misc]  # Feast ships no ty
             if over.is_set():
                 raise RetrievalError(f"timeout: {timeout} s are over: allow more, or ask for less")
 
-    def _with_on_demand(self, piece: pa.Table) -> pa.Table:
+    def _with_on_demand(self, chunk: pa.Table) -> pa.Table:
         if not self._on_demand_feature_views:
-            return piece
-        return _Piece(self._fit_for_on_demand(piece), self).to_arrow()
+            return chunk
+        return _Piece(self._fit_for_on_demand(chunk), self).to_arrow()
 
     def _fit_for_on_demand(self, table: pa.Table) -> pa.Table:
         for view in self._on_demand_feature_views:
@@ -209,7 +209,7 @@ def as_pandas(table: pa.Table) -> pd.DataFrame:
 class _Piece(AsofRetrievalJob):
     """A piece of another job's answer, for Feast to add the on-demand views to."""
 
-    def __init__(self, piece: pa.Table, job: AsofRetrievalJob) -> None:
+    def __init__(self, chunk: pa.Table, job: AsofRetrievalJob) -> None:
         super().__init__(
             lambda _session, _size: iter(()),
             Engine(),
@@ -217,7 +217,7 @@ class _Piece(AsofRetrievalJob):
             on_demand_feature_views=job.on_demand_feature_views,
             metadata=job.metadata,
         )
-        self._piece = piece
+        self._piece = chunk
 
     def _to_arrow_internal(self, timeout: int | None = None) -> pa.Table:
         return self._piece

@@ -50,7 +50,7 @@ class MonitoredStore(OfflineStore):  # type: ignore[misc]  # Feast ships no type
         """The newest timestamp of a source; ``None`` if it has no rows."""
         pull = Pull(config, data_source, [], [], timestamp_field, None, None, None, latest=True, whole=False)
         with Session(engine_of(config)) as session:
-            newest = next(pull.pieces(session, WHOLE))[timestamp_field].to_pylist()
+            newest = next(pull.chunks(session, WHOLE))[timestamp_field].to_pylist()
         return newest[0] if newest else None
 
     @staticmethod

@@ -18,7 +18,7 @@ from feast.types import Float64, from_feast_to_pyarrow_type
 from feast_asof.casting import common_type, is_list
 from feast_asof.errors import RetrievalError
 from feast_asof.files import SourceFile, list_files
-from feast_asof.places import Place
+from feast_asof.locations import Location
 from feast_asof.types import DECLARED, FLOAT, INT, NULL, STRING, TIMESTAMP, family
 
 
@@ -29,7 +29,7 @@ class Source:
     Columns are named as in the files. ``mapped`` are the names that the source's field mapping gives to some of them.
     """
 
-    place: Place
+    place: Location
     files: tuple[SourceFile, ...]
     timestamp: str
     created: str | None

@@ -65,14 +65,14 @@ class Pull:
         query = pull_query(source, asked_keys, asked, first, last, latest=self.latest)
         return query, [*keys, *features, *clocks]
 
-    def pieces(self, session: Session, size: int) -> Iterator[pa.Table]:
+    def chunks(self, session: Session, size: int) -> Iterator[pa.Table]:
         """The rows, at most ``size`` to a piece; at least one piece."""
         query, names = self.query(session.connection)
-        for piece in pieces_of(session.connection.sql(query), size):
-            piece = piece.rename_columns(names)
+        for chunk in pieces_of(session.connection.sql(query), size):
+            chunk = chunk.rename_columns(names)
             if self.whole and not self.keys and self.source.timestamp_field:  # Feast's mark of a view without entities
-                piece = piece.append_column(DUMMY_ENTITY_ID, pa.array([DUMMY_ENTITY_VAL] * piece.num_rows, pa.string()))
-            yield piece
+                chunk = chunk.append_column(DUMMY_ENTITY_ID, pa.array([DUMMY_ENTITY_VAL] * chunk.num_rows, pa.string()))
+            yield chunk
 
     @property
     def _is_saved_dataset(self) -> bool:

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from feast_asof.casting import fit
 from feast_asof.files import SourceFile, bare
-from feast_asof.places import Place
+from feast_asof.locations import Location
 
 _DAY = 86_400_000_000
 _FAR = 2**62
@@ -20,7 +20,7 @@ Bounds = Mapping[str, tuple[int | None, int | None]]
 
 
 def read(
-    place: Place,
+    place: Location,
     files: Iterable[SourceFile],
     columns: Sequence[str],
     bounds: Bounds,
@@ -80,7 +80,7 @@ def _widest(found: Sequence[pl.DataType]) -> pl.DataType:
     return pl.String() if any(dtype == pl.String for dtype in kinds) else kinds[0]
 
 
-def _read_alike(place: Place, files: list[SourceFile], columns: Sequence[str], bounds: Bounds) -> pl.DataFrame:
+def _read_alike(place: Location, files: list[SourceFile], columns: Sequence[str], bounds: Bounds) -> pl.DataFrame:
     """Files that agree in the types and folder values of the columns."""
     held = [name for name in columns if name in files[0].types]
     if place.system is None:

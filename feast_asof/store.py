@@ -104,7 +104,7 @@ class AsofOfflineStore(MonitoredStore):
         engine = engine_of(config)
         keys = {v.projection.join_key_map.get(f.name, f.name) for v in feature_views for f in v.entity_columns}
         return AsofRetrievalJob(
-            lambda session, size: question.pieces(session, engine, size),
+            lambda session, size: question.chunks(session, engine, size),
             engine,
             full_feature_names=full_feature_names,
             on_demand_feature_views=OnDemandFeatureView.get_requested_odfvs(feature_refs, project, registry),
@@ -204,7 +204,7 @@ class AsofOfflineStore(MonitoredStore):
 
 
 def _pulling(pull: Pull) -> AsofRetrievalJob:
-    return AsofRetrievalJob(pull.pieces, engine_of(pull.config), repo_path=pull.config.repo_path)
+    return AsofRetrievalJob(pull.chunks, engine_of(pull.config), repo_path=pull.config.repo_path)
 
 
 def _window(views: list[FeatureView], options: dict[str, Any]) -> Window:

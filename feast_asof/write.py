@@ -18,28 +18,28 @@ import pyarrow.parquet as pq
 from feast_asof.casting import fit
 from feast_asof.errors import RetrievalError
 from feast_asof.files import bare
-from feast_asof.places import NULL_PARTITION, Place, place_of
+from feast_asof.locations import NULL_PARTITION, Location, place_of
 
 _ROW_GROUP = 1 << 18  # rows: small enough that a question about some of them skips the others
 
 
-def write_pieces(pieces: Iterator[pa.Table], place: Place) -> int:
+def write_pieces(chunks: Iterator[pa.Table], place: Location) -> int:
     """Write pieces of one schema, at least one, as one file, and give the number of rows back."""
-    first = next(pieces)
+    first = next(chunks)
     rows: int = first.num_rows
     with place.writing() as sink, pq.ParquetWriter(sink, first.schema) as writer, ThreadPoolExecutor(1) as pool:
         written = pool.submit(writer.write_table, first, row_group_size=_ROW_GROUP)
-        for piece in pieces:  # the next one is made while the last one is written, and no further ahead
+        for chunk in chunks:  # the next one is made while the last one is written, and no further ahead
             written.result()
-            written = pool.submit(writer.write_table, piece.cast(first.schema), row_group_size=_ROW_GROUP)
-            rows += piece.num_rows
+            written = pool.submit(writer.write_table, chunk.cast(first.schema), row_group_size=_ROW_GROUP)
+            rows += chunk.num_rows
         written.result()
     return rows
 
 
 def write_parquet(table: pa.Table, path: Path) -> None:
     """Write one table as one file on this machine."""
-    write_pieces(iter([table]), Place(str(path)))
+    write_pieces(iter([table]), Location(str(path)))
 
 
 def add_rows(table: pa.Table, source: str, *, endpoint: str | None = None) -> str:

@@ -19,12 +19,12 @@ from sqlalchemy import URL
 from sqlalchemy.dialects import registry as dialects
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 
+from exfm.load import load_project
+from exfm.state import State, state_root
+from exfm.writing import StateError, alone, unwritable
 from feast_asof.errors import RetrievalError
 from feature_repo.mending import remove_damaged
 from feature_repo.registry import follow, make
-from projects.load import load_project
-from projects.state import State, state_root
-from projects.writing import StateError, alone, unwritable
 
 REGISTRY, ONLINE, LOCK = "registry.db", "online.db", ".lock"
 MAKING = ".making"  # a lock of its own: whoever applies holds the other one already

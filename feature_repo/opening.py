@@ -10,10 +10,10 @@ from typing import Any
 from feast import FeatureStore
 from feast.repo_config import RepoConfig, load_repo_config
 
+from exfm.errors import DeclarationError
+from exfm.state import State
 from feature_repo.embedded import ONLINE, REGISTRY, url_of
 from feature_repo.mending import remove_damaged
-from projects.errors import DeclarationError
-from projects.state import State
 
 _REPO = Path(__file__).resolve().parent
 _opened: dict[Path, FeatureStore] = {}

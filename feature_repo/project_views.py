@@ -11,14 +11,14 @@ from feast import Entity, FeatureService, FeatureView, Field, FileSource, ValueT
 from feast.data_format import ParquetFormat
 from feast.types import Array, Float32, Int64, String, UnixTimestamp
 
-from projects.errors import DeclarationError
-from projects.features import FeatureView as Declared
-from projects.histories import HistoryView
-from projects.learning import Student, Teacher
-from projects.predicted import PredictionView
-from projects.project import Project
-from projects.state import State
-from projects.stream import Column
+from exfm.errors import DeclarationError
+from exfm.feature_views import FeatureView as Declared
+from exfm.history_views import HistoryView
+from exfm.learning import Student, Teacher
+from exfm.prediction_views import PredictionView
+from exfm.project import Project
+from exfm.state import State
+from exfm.stream import Column
 
 IMPRESSION = Column(name="impression_id", rows=2)
 LOGGED_INPUTS, LOGGED_TEACHER_FEATURES = "logged_inputs", "logged_teacher_features"

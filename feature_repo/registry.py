@@ -16,9 +16,9 @@ from feast.protos.feast.core.DataSource_pb2 import DataSource
 from feast.protos.feast.core.FeatureView_pb2 import FeatureView
 from sqlalchemy import create_engine
 
-from projects.aside import aside_of
-from projects.state import State
-from projects.writing import StateError, unwritable
+from exfm.atomic_write import unfinished_path
+from exfm.state import State
+from exfm.writing import StateError, unwritable
 
 # Where a message that names files is kept: table, key, column, and the message.
 _HELD = (
@@ -37,12 +37,12 @@ def make(path: Path) -> None:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        aside = aside_of(path)
-        aside.unlink(missing_ok=True)
-        engine = create_engine("sqlite://", creator=lambda: sqlite3.connect(aside))
+        unfinished = unfinished_path(path)
+        unfinished.unlink(missing_ok=True)
+        engine = create_engine("sqlite://", creator=lambda: sqlite3.connect(unfinished))
         metadata.create_all(engine)
         engine.dispose()
-        aside.replace(path)
+        unfinished.replace(path)
     except OSError as error:
         raise StateError(unwritable(path, error)) from error
 

@@ -20,14 +20,14 @@ from feast.feature_view import DUMMY_ENTITY_NAME
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from sqlalchemy.exc import DatabaseError
 
+from exfm.project import Project
+from exfm.state import State
+from exfm.writing import StateError, alone
 from feast_asof.errors import RetrievalError
 from feature_repo.embedded import LOCK, REGISTRY, EmbeddedOnlineStoreConfig
 from feature_repo.mending import remove
 from feature_repo.opening import forget, opened
 from feature_repo.project_views import Objects, objects_of
-from projects.project import Project
-from projects.state import State
-from projects.writing import StateError, alone
 
 _CLOCK, _IMPRESSION_CLOCK = "event_timestamp", "__impression_timestamp"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -1,1 +1,1 @@
-"""What learns: networks, losses, the learner, checkpoints. torch and projects/ only; no dagster, feast, polars."""
+"""What learns: networks, losses, the learner, checkpoints. torch and exfm/ only; no dagster, feast, polars."""

@@ -7,9 +7,9 @@ form (recalibration.py).
 import torch
 from torch import Tensor, nn
 
+from exfm.distillation import STALENESS, SURFACE, StudentAdapter
 from models.distillation import masked_bce
 from models.optimisers import Adam
-from projects.distillation import STALENESS, SURFACE, StudentAdapter
 
 SURFACES = 16  # one-hot places that hashed surfaces share
 
@@ -20,48 +20,48 @@ class Adapter(nn.Module):
     It starts as the identity, so that it recalibrates from the teacher and not from noise.
 
     Args:
-        declared: ``told`` says what it sees beside the logit.
+        declared: ``context`` says what it sees beside the logit.
     """
 
     def __init__(self, declared: StudentAdapter, seed: int) -> None:
         super().__init__()
-        told = (STALENESS in declared.told) + SURFACES * (SURFACE in declared.told)
+        context = (STALENESS in declared.context) + SURFACES * (SURFACE in declared.context)
         self.declared = declared
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed + 2)
-            self.inner = nn.Linear(1 + told, declared.hidden)
+            self.inner = nn.Linear(1 + context, declared.hidden)
             self.outer = nn.Linear(declared.hidden, 1)
             nn.init.zeros_(self.outer.weight)
             nn.init.zeros_(self.outer.bias)
 
     @property
-    def is_told(self) -> bool:
-        return bool(self.declared.told)
+    def has_context(self) -> bool:
+        return bool(self.declared.context)
 
-    def told_of(self, staleness: Tensor | None, surfaces: Tensor | None) -> Tensor:
+    def context_of(self, staleness: Tensor | None, surfaces: Tensor | None) -> Tensor:
         """(N,) hours and (N,) hashes, those that are declared, as (N, C) numbers of about one."""
         parts = []
-        if STALENESS in self.declared.told:
+        if STALENESS in self.declared.context:
             assert staleness is not None
             parts.append(staleness.clamp(min=0).log1p().nan_to_num(0.0).unsqueeze(1) / 3)
-        if SURFACE in self.declared.told:
+        if SURFACE in self.declared.context:
             assert surfaces is not None
             parts.append(nn.functional.one_hot(torch.remainder(surfaces, SURFACES), SURFACES).float())
         return torch.cat(parts, dim=1)
 
-    def forward(self, logits: Tensor, told: Tensor | None = None) -> Tensor:
+    def forward(self, logits: Tensor, context: Tensor | None = None) -> Tensor:
         x = logits.unsqueeze(2)  # (B, T) -> (B, T, 1)
-        if told is not None:
-            x = torch.cat([x, told.unsqueeze(1).expand(-1, logits.shape[1], -1)], dim=2)  # (B, T, 1 + C)
-        bent: Tensor = self.outer(torch.tanh(self.inner(x))).squeeze(2)  # (B, T, 1) -> (B, T)
-        return logits + bent
+        if context is not None:
+            x = torch.cat([x, context.unsqueeze(1).expand(-1, logits.shape[1], -1)], dim=2)  # (B, T, 1 + C)
+        calibrated: Tensor = self.outer(torch.tanh(self.inner(x))).squeeze(2)  # (B, T, 1) -> (B, T)
+        return logits + calibrated
 
 
-def adapter_loss(adapter: Adapter, teacher: Tensor, labels: Tensor, told: Tensor | None = None) -> Tensor:
+def adapter_loss(adapter: Adapter, teacher: Tensor, labels: Tensor, context: Tensor | None = None) -> Tensor:
     """h(g(p), y) over rows with both: what g alone learns from. (B, T), (B, T) -> ()"""
     both = teacher.isfinite() & labels.isfinite()
     targets = torch.where(both, labels, torch.nan)
-    return masked_bce(adapter(teacher.nan_to_num(0.0), told).unsqueeze(0), targets.unsqueeze(0)).sum()
+    return masked_bce(adapter(teacher.nan_to_num(0.0), context).unsqueeze(0), targets.unsqueeze(0)).sum()
 
 
 class FittedAdapter:
@@ -71,12 +71,12 @@ class FittedAdapter:
         self.adapter = Adapter(declared, seed).to(device)
         self.adam = Adam(self.adapter, declared.learning_rate)
 
-    def step(self, teacher: Tensor, labels: Tensor, told: Tensor | None) -> Tensor:
+    def step(self, teacher: Tensor, labels: Tensor, context: Tensor | None) -> Tensor:
         """(B, T) -> (B, T) probabilities, NaN where the teacher left none."""
-        self.adam.step(adapter_loss(self.adapter, teacher, labels, told))
+        self.adam.step(adapter_loss(self.adapter, teacher, labels, context))
         with torch.no_grad():
-            bent = self.adapter(teacher.nan_to_num(0.0), told).sigmoid()
-            return torch.where(teacher.isfinite(), bent, torch.nan)
+            calibrated = self.adapter(teacher.nan_to_num(0.0), context).sigmoid()
+            return torch.where(teacher.isfinite(), calibrated, torch.nan)
 
     def state(self) -> dict[str, Tensor]:
         mine = {f"adapter.{name}": value for name, value in self.adapter.state_dict().items()}

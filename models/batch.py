@@ -1,7 +1,7 @@
 """A slice as resident tensors.
 
 Belongs here: the shape contract between whoever reads a slice and whoever learns from it.
-Not here: reading, joining or logging (exfm_assets/), hashing (hashing.py), embedding rows (embedding.py).
+Not here: reading, joining or logging (pipeline/), hashing (hashing.py), embedding rows (embedding.py).
 """
 
 import hashlib

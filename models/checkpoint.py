@@ -18,12 +18,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from exfm.atomic_write import sync_folder, unfinished_path
+from exfm.writing import refusal, unwritable
 from models.errors import CheckpointError, DamagedError
 from models.learner import Learner
 from models.manifest import FILE, Manifest, called, load_manifest
 from models.state import learner_state, load_states, serving_state
-from projects.aside import aside_of, sync_folder
-from projects.writing import refusal, unwritable
 
 WEIGHTS, SERVING = "weights.safetensors", "serving.safetensors"
 
@@ -52,7 +52,7 @@ def _save(folder: Path, name: str, state: dict[str, Tensor], manifest_of: Callab
     try:
         return _put(folder, name, state, manifest_of)
     except (OSError, SafetensorError) as error:
-        shutil.rmtree(aside_of(folder), ignore_errors=True)
+        shutil.rmtree(unfinished_path(folder), ignore_errors=True)
         refused = refusal(error)
         if refused is None:
             raise
@@ -60,25 +60,25 @@ def _save(folder: Path, name: str, state: dict[str, Tensor], manifest_of: Callab
 
 
 def _put(folder: Path, name: str, state: dict[str, Tensor], manifest_of: Callable[[str], Manifest]) -> Manifest:
-    aside = aside_of(folder)
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
-    save_file(_apart(state), aside / name)
-    manifest = manifest_of(_sha256(aside / name))
-    (aside / FILE).write_text(manifest.to_json(), encoding="utf-8")
-    for path in (aside / name, aside / FILE):
+    unfinished = unfinished_path(folder)
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    save_file(_apart(state), unfinished / name)
+    manifest = manifest_of(_sha256(unfinished / name))
+    (unfinished / FILE).write_text(manifest.to_json(), encoding="utf-8")
+    for path in (unfinished / name, unfinished / FILE):
         with path.open("rb") as file:
             os.fsync(file.fileno())
-    sync_folder(aside)
+    sync_folder(unfinished)
     if folder.exists():
         # A folder can't replace one in a single step: the old one goes first, and until then nothing is half there.
-        old = aside_of(folder.with_name(f"{folder.name}.old"))
+        old = unfinished_path(folder.with_name(f"{folder.name}.old"))
         shutil.rmtree(old, ignore_errors=True)
         folder.rename(old)
-        aside.rename(folder)
+        unfinished.rename(folder)
         shutil.rmtree(old)
     else:
-        aside.rename(folder)
+        unfinished.rename(folder)
     sync_folder(folder.parent)
     return manifest
 

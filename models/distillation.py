@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from models.network import Networks
-from models.pairs import ADAPTER, SERVED, Pairs
+from models.supervision_pairs import ADAPTER, SERVED, SupervisionPairs
 
 
 def masked_bce(logits: Tensor, targets: Tensor) -> Tensor:
@@ -28,23 +28,28 @@ def scale_gradient(x: Tensor, scale: Tensor) -> Tensor:
 
 
 def losses(
-    networks: Networks, pairs: Pairs, hidden: Tensor, labels: Tensor, taught: Tensor | None, bent: Tensor | None,
+    networks: Networks,
+    pairs: SupervisionPairs,
+    hidden: Tensor,
+    labels: Tensor,
+    teacher_logits: Tensor | None,
+    calibrated: Tensor | None,
     share: Tensor | None = None,
-) -> Tensor:  # fmt: skip
+) -> Tensor:
     """The whole loss of each member on a batch, (S,); members share no parameter, so their sum trains each alone.
 
     Args:
         hidden: (S, B, T or 1, H), the backbone's output.
         labels: (S, B, T).
-        taught: (P, B, T) teachers' logits of each pair, ``None`` without pairs.
-        bent: (A, B, T) recalibrated probabilities of the pairs that have an adapter; no gradient goes through them.
+        teacher_logits: (P, B, T) teachers' logits of each pair, ``None`` without pairs.
+        calibrated: (A, B, T) recalibrated probabilities of pairs with an adapter; no gradient goes through them.
         share: (P,) of each pair's weight that is given, ``None`` for all.
     """
     served = networks.serving(hidden)
     total = masked_bce(served, labels)
-    for kind, term in pairs.terms.items() if taught is not None else ():
-        assert taught is not None
-        p = taught[term.pairs].sigmoid()
+    for kind, term in pairs.terms.items() if teacher_logits is not None else ():
+        assert teacher_logits is not None
+        p = teacher_logits[term.pairs].sigmoid()
         if kind == SERVED:
             each = term.weight * masked_bce(served[term.members], p)
         else:
@@ -54,8 +59,8 @@ def losses(
                 x = networks.towers[kind](x.flatten(1, 2)).unflatten(1, x.shape[1:3])
             logits = networks.heads[kind](x)
             if kind == ADAPTER:
-                assert bent is not None
-                p = bent
+                assert calibrated is not None
+                p = calibrated
             p = p if term.label_scale is None else (term.label_scale * p).clamp(max=1.0)
             each = term.weight * masked_bce(logits, p)
             if kind in networks.towers:

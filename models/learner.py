@@ -12,21 +12,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from exfm.distillation import Distillation
+from exfm.learning import Training
 from models.batch import SliceTensors, shuffled
-from models.bending import Benders
+from models.calibrators import TeacherCalibrators
 from models.distillation import losses
 from models.embedding import EmbeddingTable
 from models.errors import LearningError
 from models.layers import Head
+from models.learner_slice import Inputs, inputs_of, learner_slice
 from models.members import FitReport, Member
 from models.network import Networks, NetworkSpec
 from models.normalizer import Normalizer
 from models.optimisers import Adam, compiled, repeatable
-from models.pairs import Pairs, Shares
-from models.prepared import Inputs, inputs_of, prepare
+from models.supervision_pairs import Shares, SupervisionPairs
 from models.threads import multiply_adds, threads_for
-from projects.distillation import Distillation
-from projects.learning import Training
 
 SCORING_ROWS = {"cpu": 4_096, "cuda": 65_536}  # what fits a core's caches is twice as fast there
 
@@ -54,19 +54,21 @@ class Learner:
         generator, rows = torch.Generator().manual_seed(training.seed), [rows for _, rows in self.spec.ids]
         self.table = EmbeddingTable(rows, self.spec.network.embedding, len(members), generator, device)
         self.normalizer = Normalizer(len(self.spec.numbers), device)
-        self.pairs = Pairs([one.teachers for one in self.specs], [one.distillation for one in members], device)
+        self.pairs = SupervisionPairs(
+            [one.teachers for one in self.specs], [one.distillation for one in members], device
+        )
         sizes = (self.pairs.heads, self.pairs.towers)
         self.networks = Networks(len(members), self.spec, training.seed, *sizes).to(device)
         self._forward = compiled(self.networks, training)
         self.adam = Adam(self.networks, training.learning_rate)
-        self.benders = Benders(self.pairs, self.specs, training.seed, device)
+        self.calibrators = TeacherCalibrators(self.pairs, self.specs, training.seed, device)
 
     @classmethod
     def create(cls, spec: NetworkSpec, training: Training, distillation: Distillation, device: str) -> "Learner":
         """An untrained learner of one member; the same seed begins with the same bits on every device."""
         return cls([Member(spec, distillation)], training, device)
 
-    def fit(self, piece: SliceTensors, order_seed: str, shares: Shares | None = None) -> FitReport:
+    def fit(self, tensors: SliceTensors, order_seed: str, shares: Shares | None = None) -> FitReport:
         """One pass over the rows with a known label, in an order that follows from ``order_seed``.
 
         Args:
@@ -77,23 +79,26 @@ class Learner:
                 Where others are, a member whose loss is not says so in the report (``FitReport.error``).
         """
         started = time.perf_counter()
-        ready = prepare(piece, self.specs, self.table, self.pairs)
+        ready = learner_slice(tensors, self.specs, self.table, self.pairs)
         labelled = tuple(ready.labels.isfinite().any(dim=2).sum(dim=1).tolist())  # (S,)
         if not any(labelled):
             return FitReport(0, 0, labelled, (None,) * len(labelled), time.perf_counter() - started)
         self.normalizer.update(ready.inputs.numbers[ready.known])
         self._begin_at_the_base_rate(ready.labels)
         share = None if shares is None else self.pairs.shares(shares).to(self.device)
-        self.benders.begin(piece, ready.taught)
+        self.calibrators.begin(tensors, ready.teacher_logits)
         total, steps = torch.zeros(len(self.specs), device=self.device), 0
         work = multiply_adds(self.networks, min(self.training.batch_size, len(ready.known)), ready.inputs.listed)
         with repeatable(self.training.deterministic), threads_for(work):
             for rows in shuffled(ready.known, self.training.batch_size, f"{self.training.seed}/{order_seed}"):
-                labels, taught = ready.labels[:, rows], None if ready.taught is None else ready.taught[:, rows]
-                bent = self.benders.step(rows, taught, labels)
-                total += self._step(ready.inputs.take(rows), labels, taught, bent, share)
+                labels, teacher_logits = (
+                    ready.labels[:, rows],
+                    None if ready.teacher_logits is None else ready.teacher_logits[:, rows],
+                )
+                calibrated = self.calibrators.step(rows, teacher_logits, labels)
+                total += self._step(ready.inputs.take(rows), labels, teacher_logits, calibrated, share)
                 steps += 1
-        self.benders.end(ready.taught, ready.labels)
+        self.calibrators.end(ready.teacher_logits, ready.labels)
         means = (total / steps).tolist()
         weights = torch.stack([parameter.detach().sum() for parameter in self.networks.parameters()]).sum()
         sound = [math.isfinite(mean) for mean in means]
@@ -112,11 +117,16 @@ class Learner:
             cast(Head, head).bias.copy_(logit[self.pairs.terms[kind].members])
 
     def _step(
-        self, inputs: Inputs, labels: Tensor, taught: Tensor | None, bent: Tensor | None, share: Tensor | None
+        self,
+        inputs: Inputs,
+        labels: Tensor,
+        teacher_logits: Tensor | None,
+        calibrated: Tensor | None,
+        share: Tensor | None,
     ) -> Tensor:
         touched = self.table.touch(inputs.rows, *(one.values for one in inputs.histories))
         hidden = self._hidden(inputs, [F.embedding(place, touched.values) for place in touched.places])
-        each = losses(self.networks, self.pairs, hidden.float(), labels, taught, bent, share)  # (S,)
+        each = losses(self.networks, self.pairs, hidden.float(), labels, teacher_logits, calibrated, share)  # (S,)
         self.adam.step(each.sum())
         self.table.update(touched, self.training.table_learning_rate)
         return each.detach()
@@ -131,16 +141,16 @@ class Learner:
         return hidden
 
     @torch.inference_mode()
-    def predict_all(self, piece: SliceTensors) -> Tensor:
+    def predict_all(self, tensors: SliceTensors) -> Tensor:
         """Logits of every member's serving heads, (S, N, T) float32; changes nothing."""
-        inputs = inputs_of(piece, self.spec, self.table)
+        inputs = inputs_of(tensors, self.spec, self.table)
         scored = [torch.empty(len(self.specs), 0, len(self.spec.tasks), device=self.device)]
-        for places in torch.arange(len(piece), device=self.device).split(SCORING_ROWS[self.device.partition(":")[0]]):
+        for places in torch.arange(len(tensors), device=self.device).split(SCORING_ROWS[self.device.partition(":")[0]]):
             part = inputs.take(places)
             looked_up = [self.table.lookup(rows) for rows in (part.rows, *(one.values for one in part.histories))]
             scored.append(self.networks.serving(self._hidden(part, looked_up).float()))
         return torch.cat(scored, dim=1)
 
-    def predict(self, piece: SliceTensors, member: int = 0) -> Tensor:
+    def predict(self, tensors: SliceTensors, member: int = 0) -> Tensor:
         """Logits of a member's serving heads, (N, T) float32; changes nothing."""
-        return self.predict_all(piece)[member]
+        return self.predict_all(tensors)[member]

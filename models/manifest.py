@@ -1,7 +1,7 @@
 """The manifest of a checkpoint: what it is, what it was made of, and how to build its network again.
 
 Belongs here: its fields, and JSON.
-Not here: weights (checkpoint.py), how versions are computed (exfm_assets/learning/).
+Not here: weights (checkpoint.py), how versions are computed (pipeline/registry/).
 """
 
 import json
@@ -9,9 +9,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from models.errors import CheckpointError, DamagedError
-from models.network import NetworkSpec
-from projects.distillation import (
+from exfm.distillation import (
     AuxiliaryHead,
     AuxiliaryTower,
     Distillation,
@@ -19,7 +17,9 @@ from projects.distillation import (
     Recalibration,
     StudentAdapter,
 )
-from projects.learning import Training
+from exfm.learning import Training
+from models.errors import CheckpointError, DamagedError
+from models.network import NetworkSpec
 
 FILE = "manifest.json"
 FORMAT = 1  # raised when an older exfm would misread what a manifest says; manifests without one are of format 1

@@ -1,6 +1,6 @@
 """Metrics of binary predictions, vectorised, in float64, from logits.
 
-Belongs here: numbers about scores and labels. Not here: which rows and which checkpoint (exfm_assets/learning/).
+Belongs here: numbers about scores and labels. Not here: which rows and which checkpoint (pipeline/evaluation/).
 A metric that is not defined (no rows, one class) is NaN, never a guess.
 """
 

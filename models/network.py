@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from exfm.networks import DLRM, FAMILIES, DCNv2, DeepFM, Network, TwoTower, Wukong
 from models import trunks
 from models.history import TargetAttention
 from models.jagged import Jagged
 from models.layers import MLP, Head
-from projects.networks import DLRM, FAMILIES, DCNv2, DeepFM, Network, TwoTower, Wukong
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.adam import adam
 
-from projects.learning import Training
+from exfm.learning import Training
 
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from projects.distillation import Recalibration
+from exfm.distillation import Recalibration
 
 
 class Recalibrator:

@@ -52,7 +52,7 @@ def learner_state(learner: Learner, member: int = 0) -> dict[str, Tensor]:
         if f"{name}.step" in moments:
             state[f"adam.{saved}.step"] = moments[f"{name}.step"]
             state |= {f"adam.{saved}.{m}": moments[f"{name}.{m}"][place] for m in ("exp_avg", "exp_avg_sq")}
-    for pair, each in zip(learner.benders.pairs, learner.benders.maps, strict=True):
+    for pair, each in zip(learner.calibrators.pairs, learner.calibrators.maps, strict=True):
         if pair.member == member:
             state |= {f"bent.{pair.teacher}.{name}": value for name, value in each.state().items()}
     return state
@@ -85,7 +85,7 @@ def load_states(learner: Learner, states: list[dict[str, Tensor]], where: str) -
                 )
             mine.copy_(state[name])
         _take_moments(learner, member, state, moments, where)
-        for pair, each in zip(learner.benders.pairs, learner.benders.maps, strict=True):
+        for pair, each in zip(learner.calibrators.pairs, learner.calibrators.maps, strict=True):
             prefix = f"bent.{pair.teacher}."
             if pair.member == member and not serving:
                 each.load({n.removeprefix(prefix): v for n, v in state.items() if n.startswith(prefix)})

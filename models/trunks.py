@@ -7,10 +7,10 @@ Every trunk maps fields (S, B, F, E) and numbers (S, B, D) to (S, B, T or 1, H).
 import torch
 from torch import Tensor, nn
 
+from exfm import networks
+from exfm.networks import Network, experts_of
 from models.interactions import CrossNet, GatedExperts, WukongLayer, pair_products, pooled_pairs
 from models.layers import MLP, Linear
-from projects import networks
-from projects.networks import Network, experts_of
 
 
 def layers_of(members: int, width: int, network: Network, tasks: int) -> nn.Module:

@@ -5,14 +5,14 @@ The log is not part of this project: ``EXFM_DATA`` names its folder.
 
 from datetime import UTC, datetime, timedelta
 
-from projects.distillation import AuxiliaryHead, Distillation, KnowledgeDistillation, LeadAware, StudentAdapter
-from projects.features import FeatureView
-from projects.histories import HistoryView
-from projects.learning import Student, Teacher, Training
-from projects.networks import DCNv2, Network
-from projects.predicted import PredictionView
-from projects.project import Project
-from projects.stream import Column, Stream, Task
+from exfm.distillation import AuxiliaryHead, Distillation, KnowledgeDistillation, LeadAware, StudentAdapter
+from exfm.feature_views import FeatureView
+from exfm.history_views import HistoryView
+from exfm.learning import Student, Teacher, Training
+from exfm.networks import DCNv2, Network
+from exfm.prediction_views import PredictionView
+from exfm.project import Project
+from exfm.stream import Column, Stream, Task
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 FIRST = datetime(2017, 10, 1, tzinfo=UTC)

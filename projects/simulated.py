@@ -2,15 +2,15 @@
 
 from datetime import UTC, datetime, timedelta
 
-from projects.distillation import AuxiliaryHead, KnowledgeDistillation, LeadAware, StudentAdapter
-from projects.features import FeatureView
-from projects.histories import HistoryView
-from projects.learning import Student, Teacher, Training
-from projects.networks import DCNv2
-from projects.predicted import PredictionView
-from projects.project import Project
-from projects.simulation import Simulation
-from projects.stream import Column, Stream, Task
+from exfm.distillation import AuxiliaryHead, KnowledgeDistillation, LeadAware, StudentAdapter
+from exfm.feature_views import FeatureView
+from exfm.history_views import HistoryView
+from exfm.learning import Student, Teacher, Training
+from exfm.networks import DCNv2
+from exfm.prediction_views import PredictionView
+from exfm.project import Project
+from exfm.simulation import Simulation
+from exfm.stream import Column, Stream, Task
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 FIRST = datetime(2026, 1, 1, tzinfo=UTC)

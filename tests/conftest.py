@@ -6,7 +6,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from exfm_assets.resources import Workspace
+from pipeline.workspace import Workspace
 from tests.graph.runs import run
 from tests.tiny import tiny_workspace
 

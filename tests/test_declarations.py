@@ -5,15 +5,15 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from projects.distillation import AuxiliaryHead, KnowledgeDistillation, LeadAware
-from projects.errors import DeclarationError
-from projects.features import FeatureView
-from projects.learning import Freshness, Student, Training
-from projects.load import load_project, load_state
-from projects.networks import DCNv2
-from projects.project import Project, digest
+from exfm.distillation import AuxiliaryHead, KnowledgeDistillation, LeadAware
+from exfm.errors import DeclarationError
+from exfm.feature_views import FeatureView
+from exfm.learning import Freshness, Student, Training
+from exfm.load import load_project, load_state
+from exfm.networks import DCNv2
+from exfm.project import Project, digest
+from exfm.stream import Column, Stream, Task
 from projects.simulated import PROJECT
-from projects.stream import Column, Stream, Task
 
 HOUR = timedelta(hours=1)
 FIRST = datetime(2026, 1, 1, tzinfo=UTC)
@@ -58,15 +58,15 @@ def test_the_serving_lag_is_the_first_slice_that_starts_when_labels_are_closed(w
 
 
 def test_labels_are_as_of_the_end_of_the_longest_window_or_of_the_known_log() -> None:
-    piece, now = stream().slice_at(0), FIRST + timedelta(days=400)
-    assert stream().closes(piece, now) == FIRST + 28 * HOUR
-    assert stream().closes(piece, FIRST + 5 * HOUR) == FIRST + 5 * HOUR
-    assert stream(known_until=FIRST + 6 * HOUR).closes(piece, now) == FIRST + 6 * HOUR
+    slice_, now = stream().slice_at(0), FIRST + timedelta(days=400)
+    assert stream().closes(slice_, now) == FIRST + 28 * HOUR
+    assert stream().closes(slice_, FIRST + 5 * HOUR) == FIRST + 5 * HOUR
+    assert stream(known_until=FIRST + 6 * HOUR).closes(slice_, now) == FIRST + 6 * HOUR
 
 
 def test_slices_stop_at_the_end_of_a_closed_log() -> None:
     closed = stream(until=FIRST + 8 * HOUR)
-    assert [piece.key for piece in closed.slices(FIRST - HOUR, FIRST + 99 * HOUR)] == [
+    assert [slice_.key for slice_ in closed.slices(FIRST - HOUR, FIRST + 99 * HOUR)] == [
         "2026-01-01-00:00",
         "2026-01-01-04:00",
     ]
@@ -206,7 +206,7 @@ def test_a_small_lead_must_have_helped(leads: list[float], gains: list[float], s
 
 def test_a_range_is_its_slices_or_a_sentence() -> None:
     declared = stream(until=FIRST + 24 * HOUR)
-    keys = [piece.key for piece in declared.slices_between("2026-01-01-04:00", "2026-01-01-12:00")]
+    keys = [slice_.key for slice_ in declared.slices_between("2026-01-01-04:00", "2026-01-01-12:00")]
     assert keys == ["2026-01-01-04:00", "2026-01-01-08:00", "2026-01-01-12:00"]
     assert len(declared.slices_between("2026-01-01-20:00", "2026-01-01-20:00")) == 1
     backwards = r"range: 2026-01-01-12:00\.\.\.2026-01-01-04:00 ends before it begins.*: write 2026-01-01-04:00\.\.\."

@@ -7,9 +7,9 @@ import dagster as dg
 import pytest
 import yaml
 
+from exfm.errors import DeclarationError
+from exfm.writing import StateError
 from exfm_assets.home import COMMITTED, dagster_home
-from projects.errors import DeclarationError
-from projects.writing import StateError
 
 NAMES = ("a b", "a: b", "a #b", "{a}", "a'b", 'a"b', "ü ☃ 😀", "100%", "a&b", "- !a", "a\\b", "$HOME @a")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from projects.state import ROOT
+from exfm.state import ROOT
 
 BIN = Path(sys.executable).parent
 README = (ROOT / "README.md").read_text()
@@ -95,7 +95,7 @@ def test_feast_lists_the_views(environment: dict[str, str]) -> None:
 
 
 def test_predictions_are_shown_by_one_command(environment: dict[str, str]) -> None:
-    command = (sys.executable, "-m", "exfm_assets.show_predictions")
+    command = (sys.executable, "-m", "pipeline.show_predictions")
     done = call(environment, *command)
     assert done.returncode == 0 and "click_probability" in done.stdout
     for wrong, sentence in (

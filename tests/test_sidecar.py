@@ -6,10 +6,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from exfm_assets.sidecar import FORMAT, read_sidecar, sidecar_of, write_stored
-from exfm_assets.tables import DataError, SliceTable
+from exfm.writing import StateError
+from pipeline.sidecar import FORMAT, read_sidecar, sidecar_of, write_stored
+from pipeline.tables import DataError, SliceTable
 from projects.simulated import STREAM
-from projects.writing import StateError
 from tests.graph.damage import flipped
 
 PIECE = STREAM.slice_at(0)
@@ -34,8 +34,8 @@ def test_bytes_that_changed_are_noticed_by_every_way_to_read(table: SliceTable) 
     path = table.path(PIECE)
     path.write_bytes(flipped(path.read_bytes()))
     assert not table.sound(PIECE)
-    ways = (table.read, table.scan, lambda pieces: table.rows(pieces[0]), lambda pieces: table.digest(pieces[0]))
-    for look in (*ways, table.check, lambda pieces: table.sound_path(pieces[0])):
+    ways = (table.read, table.scan, lambda slices: table.rows(slices[0]), lambda slices: table.digest(slices[0]))
+    for look in (*ways, table.check, lambda slices: table.sound_path(slices[0])):
         with pytest.raises(DataError, match="labels for slice 2026-01-01 again"):
             look([PIECE])
     table.write(PIECE, FRAME)

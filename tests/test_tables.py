@@ -9,10 +9,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from exfm_assets.tables import DataError, SliceTable, write_parquet
-from projects.aside import aside_of
+from exfm.atomic_write import unfinished_path
+from exfm.state import ROOT
+from pipeline.tables import DataError, SliceTable, write_parquet
 from projects.simulated import STREAM
-from projects.state import ROOT
 from tests.streams.test_reader import overwritten
 
 PIECE, NEXT = STREAM.slice_at(0), STREAM.slice_at(1)
@@ -61,8 +61,8 @@ def test_a_damaged_file_says_what_to_materialise_again(table: SliceTable, damage
 
 @pytest.mark.parametrize("where", ["pages", "footer"])
 def test_a_file_overwritten_inside_says_what_to_materialise_again(table: SliceTable, where: str) -> None:
-    for piece in (PIECE, NEXT):
-        table.write(piece, FRAME)
+    for slice_ in (PIECE, NEXT):
+        table.write(slice_, FRAME)
     path = table.path(NEXT)
     path.write_bytes(overwritten(path.read_bytes(), where))
     with pytest.raises(DataError, match=r"not a whole parquet file .*: materialise labels for slice 2026-01-02 again"):
@@ -123,8 +123,8 @@ import resource, sys
 from pathlib import Path
 import polars as pl
 import torch
-from exfm_assets.tables import DataError, write_parquet
-from projects.writing import StateError, refusal, write_text
+from pipeline.tables import DataError, write_parquet
+from exfm.writing import StateError, refusal, write_text
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
@@ -157,7 +157,7 @@ def test_what_the_system_refuses_is_said_whoever_writes(tmp_path: Path) -> None:
 
 def test_an_unfinished_file_is_not_found_by_a_reader(tmp_path: Path) -> None:
     write_parquet(FRAME, tmp_path / "a" / "part.parquet")
-    left = aside_of(tmp_path / "a" / "part.parquet")
+    left = unfinished_path(tmp_path / "a" / "part.parquet")
     left.write_bytes(b"half")
     assert pl.read_parquet(tmp_path / "**" / "*.parquet").height == 2
 

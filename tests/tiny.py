@@ -7,14 +7,14 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
-from exfm_assets.resources import Workspace
+from exfm.distillation import AuxiliaryHead, LeadAware, StudentAdapter
+from exfm.learning import Gate, Training
+from exfm.networks import DCNv2
+from exfm.project import Project
+from exfm.simulation import Simulation
+from exfm.state import State
+from pipeline.workspace import Workspace
 from projects import simulated
-from projects.distillation import AuxiliaryHead, LeadAware, StudentAdapter
-from projects.learning import Gate, Training
-from projects.networks import DCNv2
-from projects.project import Project
-from projects.simulation import Simulation
-from projects.state import State
 
 SLICES = 5
 

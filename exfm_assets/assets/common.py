@@ -10,10 +10,10 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
+from exfm.stream import Slice
 from exfm_assets import metadata_keys as keys
-from exfm_assets.provenance import Made
-from exfm_assets.tables import SliceTable
-from projects.stream import Slice
+from pipeline.provenance import Made
+from pipeline.tables import SliceTable
 
 Lineage = Mapping[str, Iterable[tuple[dg.AssetKey, str]]]
 
@@ -42,30 +42,30 @@ def combined(digests: Iterable[str]) -> dg.DataVersion:
 def report_slice(
     context: dg.AssetExecutionContext,
     asset_key: dg.AssetKey,
-    piece: Slice,
+    slice_: Slice,
     rows: int,
     digest: str,
     **more: object,
 ) -> None:
     """Metadata of one slice's materialisation; ``more`` keys may use ``_`` for the ``/`` of no namespace."""
     metadata = {keys.PARTITION_ROW_COUNT: rows, keys.DATA_VERSION: digest, **more}
-    context.add_asset_metadata(metadata, asset_key=asset_key, partition_key=piece.key)
+    context.add_asset_metadata(metadata, asset_key=asset_key, partition_key=slice_.key)
 
 
 def write_slice(
     context: dg.AssetExecutionContext,
     asset_key: dg.AssetKey,
     table: SliceTable,
-    piece: Slice,
+    slice_: Slice,
     frame: pl.DataFrame,
     made: Made,
     **more: object,
 ) -> str:
     """Write one slice and what it was made of, report it, and give its digest back."""
-    table.write(piece, frame, made.of, made.log)
-    digest = table.digest(piece)
-    report_slice(context, asset_key, piece, frame.height, digest, **more)
-    context.log.info(f"{asset_key.to_user_string()} {piece.key}: {frame.height:,} rows")
+    table.write(slice_, frame, made.of, made.log)
+    digest = table.digest(slice_)
+    report_slice(context, asset_key, slice_, frame.height, digest, **more)
+    context.log.info(f"{asset_key.to_user_string()} {slice_.key}: {frame.height:,} rows")
     return digest
 
 

@@ -11,23 +11,23 @@ from functools import partial
 import dagster as dg
 import polars as pl
 
+from exfm.feature_views import INTERACTIONS as COUNTS_INTERACTIONS
+from exfm.history_views import HistoryView
+from exfm.online import graph_loads, late_sentence, later_than_declared
+from exfm.project import Project, digest
+from exfm.stream import Slice
 from exfm_assets import metadata_keys as keys
 from exfm_assets.assets.common import Lineage, result, write_slice
 from exfm_assets.assets.stream import IMPRESSIONS, INTERACTIONS, OUTCOMES
 from exfm_assets.automation import catch_up, follow, on_change
 from exfm_assets.partitions import SINGLE_RUN, earlier, slice_partitions, slices_of, slices_within
-from exfm_assets.provenance import View, of_logged_inputs, of_online, of_view, since, slices_known
-from exfm_assets.resources import Workspace
-from exfm_assets.tables import naming_damage
-from exfm_assets.transforms.aggregates import aggregate
-from exfm_assets.transforms.histories import histories
-from exfm_assets.transforms.inputs import rows_of, with_calendar
-from exfm_assets.verify.kept import note_online
-from projects.features import INTERACTIONS as COUNTS_INTERACTIONS
-from projects.histories import HistoryView
-from projects.project import Project, digest
-from projects.serving import graph_loads, late_sentence, later_than_declared
-from projects.stream import Slice
+from pipeline.provenance import View, of_logged_inputs, of_online, of_view, since, slices_known
+from pipeline.tables import naming_damage
+from pipeline.transforms.aggregates import aggregate
+from pipeline.transforms.histories import histories
+from pipeline.transforms.inputs import rows_of, with_calendar
+from pipeline.verify.kept import note_online
+from pipeline.workspace import Workspace
 
 REGISTRY, ONLINE, LOGGED_INPUTS = (
     dg.AssetKey("feature_registry"),
@@ -107,28 +107,28 @@ def _views(project: Project) -> dg.AssetsDefinition:
     def feature_views(
         context: dg.AssetExecutionContext, work: dg.ResourceParam[Workspace]
     ) -> Iterator[dg.MaterializeResult]:
-        pieces = slices_of(work.project.stream, context.partition_keys)
+        slices = slices_of(work.project.stream, context.partition_keys)
         for view in work.project.feature_views:
             if view_key(view) not in context.selected_asset_keys:
                 continue
             digests: list[str] = []
             schema: dict[str, pl.DataType] = {}
-            for first in range(0, len(pieces), SLICES_AT_ONCE):
-                adjacent = pieces[first : first + SLICES_AT_ONCE]
-                made = {piece.key: of_view(work, view, piece) for piece in adjacent}
-                for piece, frame in _aggregated(work, view, adjacent):
+            for first in range(0, len(slices), SLICES_AT_ONCE):
+                adjacent = slices[first : first + SLICES_AT_ONCE]
+                made = {slice_.key: of_view(work, view, slice_) for slice_ in adjacent}
+                for slice_, frame in _aggregated(work, view, adjacent):
                     table = work.features(view.name)
-                    digests.append(write_slice(context, view_key(view), table, piece, frame, made[piece.key]))
+                    digests.append(write_slice(context, view_key(view), table, slice_, frame, made[slice_.key]))
                     schema = dict(frame.schema)
             yield result(view_key(view), digests, schema, _view_lineage(view))
 
     return feature_views
 
 
-def _aggregated(work: Workspace, view: View, pieces: list[Slice]) -> Iterator[tuple[Slice, pl.DataFrame]]:
+def _aggregated(work: Workspace, view: View, slices: list[Slice]) -> Iterator[tuple[Slice, pl.DataFrame]]:
     """The view's rows of adjacent slices, computed together (equal to one by one: a test holds that)."""
     stream = work.project.stream
-    start, end = pieces[0].start, pieces[-1].end
+    start, end = slices[0].start, slices[-1].end
     around = list(stream.slices(since(view, stream, start), end))
     shown, happened = (work.table(name).scan(around) for name in ("impressions", "outcomes"))
     # What a view does not count it does not read: it may be asked for before that is there.
@@ -137,9 +137,9 @@ def _aggregated(work: Workspace, view: View, pieces: list[Slice]) -> Iterator[tu
         rows = histories(view, stream, shown, happened, done, start, end)
     else:
         rows = aggregate(view, stream, shown, happened, done, start, end)
-    for piece in pieces:
-        stamped = pl.col("event_timestamp").is_between(piece.start, piece.end, closed="right")
-        yield piece, rows.filter(stamped)
+    for slice_ in slices:
+        stamped = pl.col("event_timestamp").is_between(slice_.start, slice_.end, closed="right")
+        yield slice_, rows.filter(stamped)
 
 
 def _registry(project: Project) -> dg.AssetsDefinition:
@@ -246,22 +246,22 @@ def _logged_inputs(project: Project) -> dg.AssetsDefinition:
         columns = work.project.logged_columns
         digests: list[str] = []
         schema: dict[str, pl.DataType] = {}
-        for piece in slices_of(stream, context.partition_keys):
-            made = of_logged_inputs(work, piece)
+        for slice_ in slices_of(stream, context.partition_keys):
+            made = of_logged_inputs(work, slice_)
             if columns.of_views:
-                impressions = rows_of(work.table("impressions").sound_path(piece))
+                impressions = rows_of(work.table("impressions").sound_path(slice_))
                 for view in joined:
-                    work.features(view.name).check(slices_known(view, stream, piece))
+                    work.features(view.name).check(slices_known(view, stream, slice_))
                 with naming_damage(*(partial(work.features(view.name).check_all, stream) for view in joined)):
                     frame = pl.DataFrame(read_inputs(work.store, impressions, "logged_inputs"))
             else:  # models that read columns of the log alone: there is nothing to join, and no service
-                frame = work.table("impressions").read([piece])
+                frame = work.table("impressions").read([slice_])
             frame = with_calendar(frame, stream).select(
                 "impression_id", "event_timestamp", *columns.ids, *columns.of_views
             )
             known = {f"known/{v.name}": _share_known(frame, v.name) for v in joined}
             table = work.table("logged_inputs")
-            digests.append(write_slice(context, LOGGED_INPUTS, table, piece, frame, made, **known))
+            digests.append(write_slice(context, LOGGED_INPUTS, table, slice_, frame, made, **known))
             schema = dict(frame.schema)
         return result(LOGGED_INPUTS, digests, schema, lineage)
 

@@ -10,22 +10,22 @@ from functools import partial
 import dagster as dg
 import polars as pl
 
+from exfm.prediction_views import PredictionView, known_after
+from exfm.project import Project, digest
+from exfm.stream import Slice
 from exfm_assets import metadata_keys as keys
 from exfm_assets.assets.common import Lineage, result, write_slice
 from exfm_assets.assets.features import LOGGED_INPUTS, REGISTRY
 from exfm_assets.assets.stream import IMPRESSIONS
 from exfm_assets.assets.teachers import PREDICTIONS, teacher_key
 from exfm_assets.automation import catch_up
-from exfm_assets.learning.predictions import sound_files
 from exfm_assets.partitions import SINGLE_RUN, earlier, slice_partitions, slices_of, slices_within
-from exfm_assets.provenance import of_logged_teacher_features, of_prediction_view, slices_known
-from exfm_assets.resources import Workspace
-from exfm_assets.tables import naming_damage
-from exfm_assets.transforms.inputs import rows_of
-from exfm_assets.transforms.predicted import bucket, needed, predicted
-from projects.predicted import PredictionView, known_after
-from projects.project import Project, digest
-from projects.stream import Slice
+from pipeline.provenance import of_logged_teacher_features, of_prediction_view, slices_known
+from pipeline.slices.predictions import sound_files
+from pipeline.tables import naming_damage
+from pipeline.transforms.inputs import rows_of
+from pipeline.transforms.predicted import bucket, needed, predicted
+from pipeline.workspace import Workspace
 
 LOGGED_TEACHER_FEATURES = dg.AssetKey("logged_teacher_features")
 
@@ -74,33 +74,33 @@ def _view(project: Project, view: PredictionView) -> dg.AssetsDefinition:
         ),
     )
     def teacher_features(context: dg.AssetExecutionContext, work: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
-        pieces = slices_of(stream, context.partition_keys)
+        slices = slices_of(stream, context.partition_keys)
         after = known_after(teacher, stream)
         buckets: dict[str, pl.DataFrame] = {}
         digests: list[str] = []
         schema: dict[str, pl.DataType] = {}
-        for piece in pieces:
-            leaks, made = 0, of_prediction_view(work, view, piece)
-            wanted = needed(view, stream, after, piece.end)
+        for slice_ in slices:
+            leaks, made = 0, of_prediction_view(work, view, slice_)
+            wanted = needed(view, stream, after, slice_.end)
             for earlier_piece in wanted:
                 if earlier_piece.key not in buckets:
                     buckets[earlier_piece.key], kept_out = _bucket(work, view, earlier_piece)
                     leaks += kept_out
             buckets = {one.key: buckets[one.key] for one in wanted}
-            frame = predicted(view, stream, after, buckets, piece.end)
+            frame = predicted(view, stream, after, buckets, slice_.end)
             noted = {keys.LEAKS: leaks, "slices known": len(wanted)}
             table = work.features(view.name)
-            digests.append(write_slice(context, predicted_key(view), table, piece, frame, made, **noted))
+            digests.append(write_slice(context, predicted_key(view), table, slice_, frame, made, **noted))
             schema = dict(frame.schema)
         return result(predicted_key(view), digests, schema, _lineage(project, view))
 
     return teacher_features
 
 
-def _bucket(work: Workspace, view: PredictionView, piece: Slice) -> tuple[pl.DataFrame, int]:
+def _bucket(work: Workspace, view: PredictionView, slice_: Slice) -> tuple[pl.DataFrame, int]:
     """A slice's newest predictions by entity; a slice that nobody scored adds none."""
-    impressions = work.table("impressions").read([piece])
-    files = sound_files(work, work.project.teacher(view.teacher), piece)
+    impressions = work.table("impressions").read([slice_])
+    files = sound_files(work, work.project.teacher(view.teacher), slice_)
     columns = ["impression_id", "trained_until", *(f"{task}_logit" for task in view.tasks)]
     if files:
         return bucket(view, impressions, pl.read_parquet(files[-1], columns=columns, glob=False))
@@ -144,16 +144,16 @@ def _logged(project: Project) -> dg.AssetsDefinition:
 
         digests: list[str] = []
         schema: dict[str, pl.DataType] = {}
-        for piece in slices_of(stream, context.partition_keys):
-            made = of_logged_teacher_features(work, piece)
-            impressions = rows_of(work.table("impressions").sound_path(piece))
+        for slice_ in slices_of(stream, context.partition_keys):
+            made = of_logged_teacher_features(work, slice_)
+            impressions = rows_of(work.table("impressions").sound_path(slice_))
             for view in joined:
-                work.features(view.name).check(slices_known(view, stream, piece))
+                work.features(view.name).check(slices_known(view, stream, slice_))
             with naming_damage(*(partial(work.features(view.name).check_all, stream) for view in joined)):
                 frame = pl.DataFrame(read_inputs(work.store, impressions, "logged_teacher_features"))
             frame = frame.select("impression_id", "event_timestamp", *columns.features)
             table = work.table("logged_teacher_features")
-            digests.append(write_slice(context, LOGGED_TEACHER_FEATURES, table, piece, frame, made))
+            digests.append(write_slice(context, LOGGED_TEACHER_FEATURES, table, slice_, frame, made))
             schema = dict(frame.schema)
         return result(LOGGED_TEACHER_FEATURES, digests, schema, lineage)
 

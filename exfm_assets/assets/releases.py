@@ -1,24 +1,24 @@
 """Assets of upkeep: a student's release behind its gate, and the drift report whose failed check retrains.
 
 Belongs here: specs, policies, calling gate, release and drift, reporting.
-Not here: what they compute (learning/releasing.py, learning/drift.py).
+Not here: what they compute (pipeline/releases/, pipeline/evaluation/).
 """
 
 from collections.abc import Iterator
 
 import dagster as dg
 
+from exfm.learning import Student
+from exfm.project import Project
+from exfm.stream import Stream
 from exfm_assets import metadata_keys as keys
 from exfm_assets.assets.students import DRIFT_REPORT, PROGRESS, student_key
 from exfm_assets.automation import follow, follow_once
-from exfm_assets.learning.drift import drift_rows, drift_table
-from exfm_assets.learning.releasing import current_release, gate_of
 from exfm_assets.partitions import SINGLE_RUN
-from exfm_assets.resources import Workspace
-from exfm_assets.sidecar import write_stored
-from projects.learning import Student
-from projects.project import Project
-from projects.stream import Stream
+from pipeline.evaluation.drift import drift_rows, drift_table
+from pipeline.releases.release import current_release, gate_of
+from pipeline.sidecar import write_stored
+from pipeline.workspace import Workspace
 
 GATES = dg.AssetKey("release_gates")
 
@@ -41,7 +41,7 @@ def _release(stream: Stream, student: Student) -> dg.AssetsDefinition:
         backfill_policy=SINGLE_RUN,
     )
     def release(context: dg.AssetExecutionContext, work: dg.ResourceParam[Workspace]) -> Iterator[dg.MaterializeResult]:
-        from exfm_assets.learning.publishing import mend_release, release_newest
+        from pipeline.releases.publishing import mend_release, release_newest
 
         gate = gate_of(work, student)
         context.log.info(f"{key.to_user_string()}: {gate.reason}")

@@ -5,14 +5,14 @@ Belongs here: when it is made and what its materialisation says. Not here: what 
 
 import dagster as dg
 
+from exfm.project import Project
 from exfm_assets import metadata_keys as keys
 from exfm_assets.assets.releases import GATES
 from exfm_assets.assets.students import DRIFT_REPORT
 from exfm_assets.automation import follow
-from exfm_assets.learning.summary import summary
 from exfm_assets.partitions import SINGLE_RUN
-from exfm_assets.resources import Workspace
-from projects.project import Project
+from pipeline.evaluation.summary import summary
+from pipeline.workspace import Workspace
 
 REPORT = dg.AssetKey("report")
 
@@ -32,7 +32,7 @@ def report_assets(project: Project) -> list[dg.AssetsDefinition]:
     )
     def report(context: dg.AssetExecutionContext, work: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
         """Teacher, student and control over all slices: tables and plots in one HTML file that needs nothing else."""
-        from exfm_assets.report.page import write_report
+        from pipeline.report.page import write_report
 
         path = write_report(work)
         rows = summary(work)

@@ -7,21 +7,21 @@ Not here: the contract and the simulator (streams/), the join (transforms/labels
 import dagster as dg
 import polars as pl
 
+from exfm.project import Project, digest
+from exfm.stream import Slice
 from exfm_assets import metadata_keys as keys
 from exfm_assets.assets.common import combined, report_slice, result, write_slice
 from exfm_assets.automation import catch_up, catch_up_when_labels_close
 from exfm_assets.partitions import SINGLE_RUN, earlier, slice_partitions, slices_of, slices_within
-from exfm_assets.provenance import Made, labels_see, of_labels, of_log_table, outcomes_digest, recognised_since
-from exfm_assets.resources import Workspace
-from exfm_assets.streams.accounts import Account, check_any, check_share
-from exfm_assets.streams.heard import check_heard
-from exfm_assets.streams.layout import find_files
-from exfm_assets.streams.reader import LogRead, read_log
-from exfm_assets.streams.simulator import simulate, write_log
-from exfm_assets.transforms.labels import find_orphans, join_labels
-from exfm_assets.transforms.quarantine import count_reasons
-from projects.project import Project, digest
-from projects.stream import Slice
+from pipeline.provenance import Made, labels_see, of_labels, of_log_table, outcomes_digest, recognised_since
+from pipeline.streams.accounts import Account, check_any, check_share
+from pipeline.streams.heard import check_heard
+from pipeline.streams.layout import find_files
+from pipeline.streams.reader import LogRead, read_log
+from pipeline.streams.simulator import simulate, write_log
+from pipeline.transforms.labels import find_orphans, join_labels
+from pipeline.transforms.quarantine import count_reasons
+from pipeline.workspace import Workspace
 
 SIMULATED_LOG = dg.AssetKey("simulated_log")
 IMPRESSIONS, OUTCOMES, INTERACTIONS = dg.AssetKey("impressions"), dg.AssetKey("outcomes"), dg.AssetKey("interactions")
@@ -55,12 +55,12 @@ def _simulated_log(project: Project) -> dg.AssetsDefinition:
         simulation = work.project.simulation
         assert simulation is not None
         digests = []
-        for piece in slices_of(work.project.stream, context.partition_keys):
-            simulated = simulate(simulation, work.project.stream, piece)
-            write_log(work.state.log, simulated, piece)
-            digests.append(digest(simulation, piece.key))
-            report_slice(context, SIMULATED_LOG, piece, simulated.impressions.height, digests[-1])
-            context.log.info(f"simulated_log {piece.key}: {simulated.impressions.height:,} impressions")
+        for slice_ in slices_of(work.project.stream, context.partition_keys):
+            simulated = simulate(simulation, work.project.stream, slice_)
+            write_log(work.state.log, simulated, slice_)
+            digests.append(digest(simulation, slice_.key))
+            report_slice(context, SIMULATED_LOG, slice_, simulated.impressions.height, digests[-1])
+            context.log.info(f"simulated_log {slice_.key}: {simulated.impressions.height:,} impressions")
         return dg.MaterializeResult(data_version=combined(digests))
 
     return simulated_log
@@ -90,10 +90,10 @@ def _log_table(project: Project, table: str) -> dg.AssetsDefinition:
         digests: list[str] = []
         schema: dict[str, pl.DataType] = {}
         account = Account(find_files(work.state.log, table), work.project.stream)
-        for piece in slices_of(work.project.stream, context.partition_keys):
-            made = of_log_table(work, table, piece)
-            read = read_log(work.state.log, work.project.stream, table, piece.start, piece.end, account.files)
-            digests.append(_write_read(context, work, account, piece, read, made))
+        for slice_ in slices_of(work.project.stream, context.partition_keys):
+            made = of_log_table(work, table, slice_)
+            read = read_log(work.state.log, work.project.stream, table, slice_.start, slice_.end, account.files)
+            digests.append(_write_read(context, work, account, slice_, read, made))
             schema = dict(read.frame.schema)
         return result(key, digests, schema, more=_settle(context, work, account))
 
@@ -116,13 +116,13 @@ def _settle(context: dg.AssetExecutionContext, work: Workspace, account: Account
 
 
 def _write_read(
-    context: dg.AssetExecutionContext, work: Workspace, account: Account, piece: Slice, read: LogRead, made: Made
+    context: dg.AssetExecutionContext, work: Workspace, account: Account, slice_: Slice, read: LogRead, made: Made
 ) -> str:
     account.add(read)
     table = account.files.table
-    work.quarantine(table).write(piece, read.quarantine)
+    work.quarantine(table).write(slice_, read.quarantine)
     metadata = {keys.ROWS_READ: read.rows_read, keys.QUARANTINED: count_reasons(read.quarantine)}
-    return write_slice(context, dg.AssetKey(table), work.table(table), piece, read.frame, made, **metadata)
+    return write_slice(context, dg.AssetKey(table), work.table(table), slice_, read.frame, made, **metadata)
 
 
 def _outcomes(project: Project) -> dg.AssetsDefinition:
@@ -143,10 +143,10 @@ def _outcomes(project: Project) -> dg.AssetsDefinition:
         digests: list[str] = []
         schema: dict[str, pl.DataType] = {}
         account = Account(find_files(work.state.log, "outcomes"), stream)
-        for piece in slices_of(stream, context.partition_keys):
-            made = of_log_table(work, "outcomes", piece)
-            read = read_log(work.state.log, stream, "outcomes", piece.start, piece.end, account.files)
-            around = stream.slices(recognised_since(stream, piece.start), piece.end)
+        for slice_ in slices_of(stream, context.partition_keys):
+            made = of_log_table(work, "outcomes", slice_)
+            read = read_log(work.state.log, stream, "outcomes", slice_.start, slice_.end, account.files)
+            around = stream.slices(recognised_since(stream, slice_.start), slice_.end)
             known = work.table("impressions").read(around, columns=["impression_id"])
             orphans = find_orphans(read.frame, known)
             kept = LogRead(
@@ -154,7 +154,7 @@ def _outcomes(project: Project) -> dg.AssetsDefinition:
                 quarantine=pl.concat([read.quarantine, orphans], how="diagonal"),
                 rows_read=read.rows_read,
             )
-            digests.append(_write_read(context, work, account, piece, kept, made))
+            digests.append(_write_read(context, work, account, slice_, kept, made))
             schema = dict(kept.frame.schema)
         return result(OUTCOMES, digests, schema, more=_settle(context, work, account))
 
@@ -188,22 +188,22 @@ def _labels(project: Project) -> dg.AssetsDefinition:
         digests: list[str] = []
         schema: dict[str, pl.DataType] = {}
         files = find_files(work.state.log, "outcomes")
-        pieces = slices_of(stream, context.partition_keys)
-        for piece in pieces:
-            as_of = stream.closes(piece, work.now())
-            seen = labels_see(work, piece, as_of)
-            tail = piece.end + stream.longest_window + stream.lateness
-            known = read_log(work.state.log, stream, "outcomes", piece.start, tail, files).frame
-            impressions = work.table("impressions").read([piece])
-            made = of_labels(work, piece, as_of, seen, outcomes_digest(known, impressions, as_of))
+        slices = slices_of(stream, context.partition_keys)
+        for slice_ in slices:
+            as_of = stream.closes(slice_, work.now())
+            seen = labels_see(work, slice_, as_of)
+            tail = slice_.end + stream.longest_window + stream.lateness
+            known = read_log(work.state.log, stream, "outcomes", slice_.start, tail, files).frame
+            impressions = work.table("impressions").read([slice_])
+            made = of_labels(work, slice_, as_of, seen, outcomes_digest(known, impressions, as_of))
             joined = join_labels(impressions, known, stream, as_of)
             rates = {f"rate/{task}": joined.frame[task].mean() or 0.0 for task in stream.task_names}
             open_ = {f"open/{task}": joined.frame[task].null_count() for task in stream.task_names}
             counts = {"late": joined.late, "early": joined.early, "duplicates": joined.duplicates}
             metadata = {"as_of": as_of.isoformat(), **counts, **rates, **open_}
-            digests.append(write_slice(context, LABELS, work.table("labels"), piece, joined.frame, made, **metadata))
+            digests.append(write_slice(context, LABELS, work.table("labels"), slice_, joined.frame, made, **metadata))
             schema = dict(joined.frame.schema)
-        check_heard(stream, work.table("labels"), work.table("outcomes"), work.quarantine("outcomes"), pieces)
+        check_heard(stream, work.table("labels"), work.table("outcomes"), work.quarantine("outcomes"), slices)
         return result(LABELS, digests, schema, lineage)
 
     return labels

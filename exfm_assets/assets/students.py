@@ -1,6 +1,6 @@
 """Assets of the students: one step for all of them, so that a slice is loaded and its predictions read once.
 
-Belongs here: specs, the call of the walk, what is reported. Not here: the walk (learning/studying.py), releases.
+Belongs here: specs, the call of the walk, what is reported. Not here: the walk (pipeline/training/), releases.
 
 A student that can't go on has its own slices missing, and its sentence in ``student_progress``, whose check fails the
 run at its end. The others, and what hangs on them, are made as if it were not there.
@@ -11,25 +11,25 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from exfm.learning import Student
+from exfm.project import Project
+from exfm.stream import Slice
 from exfm_assets import metadata_keys as keys
 from exfm_assets.assets.common import combined, report_slice, result, table_schema, write_slice
 from exfm_assets.assets.features import LOGGED_INPUTS, REGISTRY
-from exfm_assets.assets.plots import ne_plot
 from exfm_assets.assets.predicted import LOGGED_TEACHER_FEATURES
 from exfm_assets.assets.stream import LABELS
 from exfm_assets.assets.teachers import PREDICTIONS, teacher_key
 from exfm_assets.automation import judge_what_served, refresh_student, ride_along
-from exfm_assets.learning.lineage import declaration_digest
 from exfm_assets.partitions import SINGLE_RUN, earlier, slice_partitions, slices_of
-from exfm_assets.provenance import Made
-from exfm_assets.resources import Workspace
-from exfm_assets.tables import DataError
-from projects.learning import Student
-from projects.project import Project
-from projects.stream import Slice
+from pipeline.provenance import Made
+from pipeline.registry.lineage import declaration_digest
+from pipeline.report.plots import ne_plot
+from pipeline.tables import DataError
+from pipeline.workspace import Workspace
 
 if TYPE_CHECKING:
-    from exfm_assets.learning.studying import Studied
+    from pipeline.training.student_walk import StudentVisit
 
 DRIFT_REPORT, PROGRESS = dg.AssetKey("drift_report"), dg.AssetKey("student_progress")
 PARTS = ("student", "control", "evaluation")
@@ -120,30 +120,30 @@ def _students(project: Project) -> dg.AssetsDefinition:
         pool="gpu",
     )
     def walk(context: dg.AssetExecutionContext, work: dg.ResourceParam[Workspace]) -> Iterator[dg.MaterializeResult]:
-        from exfm_assets.learning.evaluation import SCHEMA
-        from exfm_assets.learning.served import Asked
-        from exfm_assets.learning.studying import walk_students
+        from pipeline.evaluation.slice_metrics import SCHEMA
+        from pipeline.training.student_run import StudentRequest
+        from pipeline.training.student_walk import walk_students
 
         selected = context.selected_asset_keys
-        pieces = slices_of(project.stream, context.partition_keys)
+        slices = slices_of(project.stream, context.partition_keys)
         parts = {one.name: frozenset(p for p in PARTS if student_key(one, p) in selected) for one in project.students}
-        asked = [Asked(one, parts[one.name]) for one in project.students if parts[one.name]]
+        asked = [StudentRequest(one, parts[one.name]) for one in project.students if parts[one.name]]
         versions: dict[dg.AssetKey, list[str]] = {key: [] for key in selected}
         failed: dict[str, tuple[str, str]] = {}
-        for visit in walk_students(work, asked, pieces, device=work.device) if asked else ():
+        for visit in walk_students(work, asked, slices, device=work.device) if asked else ():
             _report_visit(context, work, visit, versions)
             if visit.failed is not None:
-                failed[visit.student.name] = (visit.piece.key, visit.failed)
-                context.log.error(f"student/{visit.student.name} {visit.piece.key}: {visit.failed}")
+                failed[visit.student.name] = (visit.slice.key, visit.failed)
+                context.log.error(f"student/{visit.student.name} {visit.slice.key}: {visit.failed}")
             else:
-                context.log.info(f"student/{visit.student.name} {visit.piece.key}: {visit.seconds:.1f} s")
+                context.log.info(f"student/{visit.student.name} {visit.slice.key}: {visit.seconds:.1f} s")
         for key in sorted(selected - {PROGRESS}, key=_order):
             if key.path[1] not in failed:
                 metadata = {keys.COLUMN_SCHEMA: table_schema(SCHEMA)} if key.path[-1] == "evaluation" else {}
                 version = combined(versions[key] or ["none"])
                 yield dg.MaterializeResult(asset_key=key, metadata=metadata, data_version=version)
         if PROGRESS in selected:
-            yield _write_progress(context, work, pieces, failed)
+            yield _write_progress(context, work, slices, failed)
         elif failed:
             raise DataError("; ".join(f"student/{name} {at}: {why}" for name, (at, why) in failed.items()))
 
@@ -151,12 +151,12 @@ def _students(project: Project) -> dg.AssetsDefinition:
 
 
 def _report_visit(
-    context: dg.AssetExecutionContext, work: Workspace, visit: "Studied", versions: dict[dg.AssetKey, list[str]]
+    context: dg.AssetExecutionContext, work: Workspace, visit: "StudentVisit", versions: dict[dg.AssetKey, list[str]]
 ) -> None:
-    for part, advanced in (("student", visit.trained), ("control", visit.control)):
-        if advanced is None:
+    for part, trained in (("student", visit.trained), ("control", visit.control)):
+        if trained is None:
             continue
-        manifest, fit = advanced.manifest, advanced.fit
+        manifest, fit = trained.manifest, trained.fit
         metadata: dict[str, object] = {
             keys.CHECKPOINT: manifest.version,
             keys.TRAINED_UNTIL: manifest.trained_until or "never",
@@ -168,23 +168,23 @@ def _report_visit(
         if part == "student" and visit.supervision is not None:
             metadata |= {keys.COVERAGE: visit.supervision.coverage, keys.LEAKS: visit.supervision.leaks}
         key = student_key(visit.student, part)
-        report_slice(context, key, visit.piece, manifest.rows, manifest.version, **metadata)
+        report_slice(context, key, visit.slice, manifest.rows, manifest.version, **metadata)
         versions[key].append(manifest.version)
     if visit.evaluation is not None:
         _report_evaluation(context, work, visit, versions)
 
 
 def _write_progress(
-    context: dg.AssetExecutionContext, work: Workspace, pieces: Sequence[Slice], failed: Mapping[str, tuple[str, str]]
+    context: dg.AssetExecutionContext, work: Workspace, slices: Sequence[Slice], failed: Mapping[str, tuple[str, str]]
 ) -> dg.MaterializeResult:
-    from exfm_assets.learning.progress import progress_rows
+    from pipeline.training.student_progress import progress_rows
 
     digests, schema = [], {}
-    for piece in pieces:
-        rows = progress_rows(work, piece, {name: why for name, (at, why) in failed.items() if at <= piece.key})
+    for slice_ in slices:
+        rows = progress_rows(work, slice_, {name: why for name, (at, why) in failed.items() if at <= slice_.key})
         lacking = rows.filter(rows["reason"] != "").height
         table = work.table("student_progress")
-        digests.append(write_slice(context, PROGRESS, table, piece, rows, Made({}), failed=lacking))
+        digests.append(write_slice(context, PROGRESS, table, slice_, rows, Made({}), failed=lacking))
         schema = dict(rows.schema)
     return result(PROGRESS, digests, schema)
 
@@ -195,19 +195,19 @@ def _order(key: dg.AssetKey) -> int:
 
 
 def _report_evaluation(
-    context: dg.AssetExecutionContext, work: Workspace, visit: "Studied", versions: dict[dg.AssetKey, list[str]]
+    context: dg.AssetExecutionContext, work: Workspace, visit: "StudentVisit", versions: dict[dg.AssetKey, list[str]]
 ) -> None:
     assert visit.evaluation is not None
     key, table = student_key(visit.student, "evaluation"), work.evaluations(visit.student.name)
-    table.write(visit.piece, visit.evaluation)
+    table.write(visit.slice, visit.evaluation)
     metadata: dict[str, object] = {
         f"{metric}/{row['model']}": row[metric]
         for row in visit.evaluation.iter_rows(named=True)
         for metric in ("ne", "auc", "log_loss", "calibration")
         if row[metric] is not None and row[metric] == row[metric]
     }
-    if visit.piece.key == context.partition_keys[-1]:
+    if visit.slice.key == context.partition_keys[-1]:
         metadata[keys.NE_PLOT] = ne_plot(work, visit.student)
-    digest = table.digest(visit.piece)
-    report_slice(context, key, visit.piece, visit.evaluation.height, digest, **metadata)
+    digest = table.digest(visit.slice)
+    report_slice(context, key, visit.slice, visit.evaluation.height, digest, **metadata)
     versions[key].append(digest)

@@ -1,6 +1,6 @@
 """Studies: assets that replay the whole stream to answer a question; made by hand, not part of the daily run.
 
-Belongs here: when they are made and what they show. Not here: the replays (learning/freshness.py).
+Belongs here: when they are made and what they show. Not here: the replays (pipeline/studies/teacher_lag_study.py).
 """
 
 import base64
@@ -8,15 +8,15 @@ import base64
 import dagster as dg
 import polars as pl
 
+from exfm.project import Project
 from exfm_assets import metadata_keys as keys
 from exfm_assets.assets.features import LOGGED_INPUTS
-from exfm_assets.assets.plots import draw_lines
 from exfm_assets.assets.predicted import LOGGED_TEACHER_FEATURES
 from exfm_assets.assets.stream import LABELS
 from exfm_assets.partitions import SINGLE_RUN
-from exfm_assets.resources import Workspace
-from exfm_assets.sidecar import write_stored
-from projects.project import Project
+from pipeline.report.plots import draw_lines
+from pipeline.sidecar import write_stored
+from pipeline.workspace import Workspace
 
 FRESHNESS_COST = dg.AssetKey("freshness_cost")
 GROUP = "studies"
@@ -37,15 +37,15 @@ def study_assets(project: Project) -> list[dg.AssetsDefinition]:
     )
     def freshness_cost(context: dg.AssetExecutionContext, work: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
         """NE of each teacher and its students when the teacher's snapshot lags 1, 2, 4, 8, 16 slices behind."""
-        from exfm_assets.learning import freshness
+        from pipeline.studies import teacher_lag_study
 
         tables = []
-        for table in freshness.freshness_cost(work, work.device):
+        for table in teacher_lag_study.freshness_cost(work, work.device):
             tables.append(table)
             for row in table.iter_rows(named=True):
                 said = "{student}, lag {lag}: NE of teacher {ne_teacher:.4f}, of student {ne_student:.4f}"
                 context.log.info(said.format(**row))
-        rows = pl.concat(tables) if tables else pl.DataFrame(schema=freshness.SCHEMA)
+        rows = pl.concat(tables) if tables else pl.DataFrame(schema=teacher_lag_study.SCHEMA)
         path = work.state.reports / "freshness_cost.parquet"
         write_stored(rows, path)
         return dg.MaterializeResult(

@@ -1,6 +1,6 @@
 """Assets of the teachers: one step a teacher that scores each slice, then trains on it.
 
-Belongs here: specs, the call of the walk, what is reported. Not here: the walk (learning/teaching.py).
+Belongs here: specs, the call of the walk, what is reported. Not here: the walk (pipeline/training/teacher_walk.py).
 """
 
 from collections.abc import Iterator
@@ -8,17 +8,17 @@ from typing import Any
 
 import dagster as dg
 
+from exfm.learning import Teacher
+from exfm.project import Project
 from exfm_assets import metadata_keys as keys
 from exfm_assets.assets.common import Lineage, combined, report_slice, result
 from exfm_assets.assets.features import LOGGED_INPUTS, REGISTRY
 from exfm_assets.assets.stream import LABELS
 from exfm_assets.automation import catch_up
-from exfm_assets.learning.lineage import declaration_digest
-from exfm_assets.learning.predictions import prediction_schema
 from exfm_assets.partitions import SINGLE_RUN, earlier, slice_partitions, slices_of
-from exfm_assets.resources import Workspace
-from projects.learning import Teacher
-from projects.project import Project
+from pipeline.registry.lineage import declaration_digest
+from pipeline.slices.predictions import prediction_schema
+from pipeline.workspace import Workspace
 
 PREDICTIONS = "predictions"
 
@@ -83,7 +83,7 @@ def _teacher(project: Project, teacher: Teacher) -> dg.AssetsDefinition:
         pool="gpu",
     )
     def walk(context: dg.AssetExecutionContext, work: dg.ResourceParam[Workspace]) -> Iterator[dg.MaterializeResult]:
-        from exfm_assets.learning.teaching import walk_teacher
+        from pipeline.training.teacher_walk import walk_teacher
 
         checkpoint, predictions = teacher_key(teacher, "checkpoint"), teacher_key(teacher, PREDICTIONS)
         asked = context.selected_asset_keys
@@ -98,7 +98,7 @@ def _teacher(project: Project, teacher: Teacher) -> dg.AssetsDefinition:
             device=work.device,
         )
         for visit in visits:
-            said = [f"teacher/{teacher.name} {visit.piece.key}:"]
+            said = [f"teacher/{teacher.name} {visit.slice.key}:"]
             if visit.stored is not None:
                 stored = visit.stored
                 metadata: dict[str, object] = {
@@ -107,22 +107,22 @@ def _teacher(project: Project, teacher: Teacher) -> dg.AssetsDefinition:
                     keys.REUSED: stored.reused,
                 }
                 digest = stored.path.stem.partition("-")[2] if stored.path else "none"
-                report_slice(context, predictions, visit.piece, stored.rows, digest, **metadata)
+                report_slice(context, predictions, visit.slice, stored.rows, digest, **metadata)
                 versions[predictions].append(digest)
                 for name in stored.damaged:
                     context.log.warning(
-                        f"teacher/{teacher.name}/predictions {visit.piece.key}: {name} was not what had been written: "
+                        f"teacher/{teacher.name}/predictions {visit.slice.key}: {name} was not what had been written: "
                         "set aside, and the slice scored again"
                     )
                 said.append(
                     f"{stored.rows:,} scored by {stored.checkpoint}{' (stored already)' if stored.reused else ''},"
                 )
-            if visit.advanced is not None:
-                manifest, fit = visit.advanced.manifest, visit.advanced.fit
+            if visit.trained is not None:
+                manifest, fit = visit.trained.manifest, visit.trained.fit
                 metadata = {keys.CHECKPOINT: manifest.version, keys.TRAINED_UNTIL: manifest.trained_until or "never"}
                 if fit is not None:
                     metadata |= {keys.EXAMPLES_PER_SECOND: fit.examples_per_second, "loss": fit.loss}
-                report_slice(context, checkpoint, visit.piece, manifest.rows, manifest.version, **metadata)
+                report_slice(context, checkpoint, visit.slice, manifest.rows, manifest.version, **metadata)
                 versions[checkpoint].append(manifest.version)
                 said.append(
                     f"checkpoint {manifest.version}" if fit else f"checkpoint {manifest.version} (stored already)"

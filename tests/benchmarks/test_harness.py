@@ -15,9 +15,9 @@ from benchmarks.sampler import Sampler, classify, rooms
     ("stack", "room"),
     [
         (["feast.feature_store", "feature_repo.store", "exfm_assets.assets.features", "dagster._core"], "feast"),
-        (["torch.nn", "models.learner", "exfm_assets.learning.teaching", "dagster._core"], "training"),
-        (["polars.frame", "exfm_assets.tables", "exfm_assets.assets.stream", "dagster._core"], "i/o"),
-        (["polars.frame", "exfm_assets.transforms.labels", "exfm_assets.assets.stream"], "transforms"),
+        (["torch.nn", "models.learner", "pipeline.training.teacher_walk", "dagster._core"], "training"),
+        (["polars.frame", "pipeline.tables", "exfm_assets.assets.stream", "dagster._core"], "i/o"),
+        (["polars.frame", "pipeline.transforms.labels", "exfm_assets.assets.stream"], "transforms"),
         (["sqlalchemy.engine", "dagster._core.storage"], "dagster"),
         (["feast", "importlib._bootstrap", "exfm_assets.assets.features"], "imports"),
         (["feastful", "threading"], "other"),

@@ -8,9 +8,9 @@ import torch
 from benchmarks.quality import holm, one_seed, p_value, summary
 from benchmarks.quality_arms import METHODS, TEACHER, questions, with_teacher_features
 from benchmarks.quality_tables import markdown
-from exfm_assets.learning.desk import students_columns, teachers_columns
-from exfm_assets.learning.replay import Replay, teach
-from exfm_assets.learning.specs import member_of
+from pipeline.registry.specs import member_of
+from pipeline.slices.slice_inputs import students_columns, teachers_columns
+from pipeline.studies.replay import Replay, teach
 from tests.conftest import Ran
 
 

@@ -11,16 +11,16 @@ from benchmarks.harness import Measured
 from benchmarks.synthetic import Sizes, synthetic_slice
 from benchmarks.training import growth, ratio
 from benchmarks.training_arms import Arm, measure
-from projects.learning import Training
+from exfm.learning import Training
 
 SIZES = Sizes(rows=300, ids=2_000, numbers=0)
 
 
 def test_fuxictr_with_our_weights_gives_our_logits() -> None:
     fuxi = pytest.importorskip("benchmarks.fuxi")
-    piece = synthetic_slice(SIZES, "cpu")
+    slice_ = synthetic_slice(SIZES, "cpu")
     (learner,) = ALONE.learners(SMALL, SIZES, 1, Training(precision="fp32"), "cpu")
-    learner.fit(piece, "once")
+    learner.fit(slice_, "once")
     peer, state = fuxi.peer(SIZES, SMALL, 0), learner.networks.state_dict()
     with torch.no_grad():
         tables = learner.table.weight[:, 0].split([rows for _, rows in SIZES.id_columns])
@@ -31,8 +31,8 @@ def test_fuxictr_with_our_weights_gives_our_logits() -> None:
         for name, linear in zip([*ours, "serving.weight"], theirs, strict=True):
             linear.weight.copy_(state[name][0].reshape(linear.in_features, -1).T)
             linear.bias.copy_(state[name.replace("weight", "bias")].flatten())
-    probability = fuxi.scores(peer, fuxi.Resident(piece, 128, None))
-    logits = learner.predict(piece)[:, 0]
+    probability = fuxi.scores(peer, fuxi.Resident(slice_, 128, None))
+    logits = learner.predict(slice_)[:, 0]
     np.testing.assert_allclose(probability, logits.sigmoid().numpy(), rtol=1e-4)
 
 

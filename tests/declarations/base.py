@@ -8,13 +8,13 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any, cast
 
-from projects.features import FeatureView
-from projects.histories import HistoryView
-from projects.learning import Student, Teacher
-from projects.predicted import PredictionView
-from projects.project import Project
+from exfm.feature_views import FeatureView
+from exfm.history_views import HistoryView
+from exfm.learning import Student, Teacher
+from exfm.prediction_views import PredictionView
+from exfm.project import Project
+from exfm.stream import Column, Stream, Task
 from projects.simulated import PROJECT
-from projects.stream import Column, Stream, Task
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 AGES = timedelta(days=999_999_999)

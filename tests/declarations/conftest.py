@@ -2,7 +2,7 @@
 
 import pytest
 
-from projects import sizes
+from exfm import sizes
 
 MEMORY = 24 * 10**9
 

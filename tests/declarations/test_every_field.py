@@ -10,9 +10,9 @@ from typing import Any, Literal, Union, cast, get_args, get_origin, get_type_hin
 
 import pytest
 
-import projects
-from projects.declaring import Declaration
-from projects.distillation import (
+import exfm
+from exfm.declaration import Declaration
+from exfm.distillation import (
     AuxiliaryHead,
     AuxiliaryTower,
     KnowledgeDistillation,
@@ -20,15 +20,15 @@ from projects.distillation import (
     Recalibration,
     StudentAdapter,
 )  # fmt: skip
-from projects.errors import DeclarationError
-from projects.learning import Freshness, Gate, Training
-from projects.networks import DLRM, DCNv2, DeepFM, TwoTower, Wukong
-from projects.project import Columns, Drift, Retention, digest
+from exfm.errors import DeclarationError
+from exfm.learning import Freshness, Gate, Training
+from exfm.networks import DLRM, DCNv2, DeepFM, TwoTower, Wukong
+from exfm.project import Columns, Drift, Retention, digest
+from exfm.simulation import Simulation
+from exfm.sizes import Reads
+from exfm.state import State
+from exfm.stream import Slice
 from projects.simulated import PROJECT
-from projects.simulation import Simulation
-from projects.sizes import Reads
-from projects.state import State
-from projects.stream import Slice
 from tests.declarations.base import history, opinion, student, teacher, view
 
 RESULTS = {Slice, Columns, State, Reads}  # what the rooms make of declarations: nobody writes one
@@ -71,15 +71,15 @@ def all_fields() -> list[tuple[Declaration, Field[Any]]]:
 
 def test_every_dataclass_of_the_room_is_a_declaration_or_a_known_result() -> None:
     found = set()
-    for module in pkgutil.iter_modules(projects.__path__):
-        room = importlib.import_module(f"projects.{module.name}")
+    for module in pkgutil.iter_modules(exfm.__path__):
+        room = importlib.import_module(f"exfm.{module.name}")
         found |= {thing for thing in vars(room).values() if isinstance(thing, type) and is_dataclass(thing)}
-    assert found - RESULTS == {one for one in declarations() if one.__module__.startswith("projects.")}
+    assert found - RESULTS == {one for one in declarations() if one.__module__.startswith("exfm.")}
     assert len(found) > 20
 
 
 def test_every_declaration_has_a_sample() -> None:
-    public = {one for one in declarations() if one.__module__.startswith("projects.") and one.__name__[0] != "_"}
+    public = {one for one in declarations() if one.__module__.startswith("exfm.") and one.__name__[0] != "_"}
     assert {type(sample) for sample in SAMPLES} == public
 
 

@@ -11,19 +11,19 @@ import dagster as dg
 import numpy as np
 import pytest
 
+from exfm import names
+from exfm.distillation import AuxiliaryHead, LeadAware, Recalibration, StudentAdapter
+from exfm.learning import Freshness, Gate, Training
+from exfm.load import load_project
+from exfm.networks import DLRM, DCNv2, DeepFM, TwoTower, Wukong
+from exfm.project import Drift, Project, Retention
+from exfm.simulation import Simulation
+from exfm.state import State
+from exfm.stream import Column, Task
 from exfm_assets.definitions import build_defs
-from exfm_assets.resources import Workspace
 from feature_repo.project_views import objects_of
-from projects import names
-from projects.distillation import AuxiliaryHead, LeadAware, Recalibration, StudentAdapter
-from projects.learning import Freshness, Gate, Training
-from projects.load import load_project
-from projects.networks import DLRM, DCNv2, DeepFM, TwoTower, Wukong
-from projects.project import Drift, Project, Retention
+from pipeline.workspace import Workspace
 from projects.simulated import PROJECT
-from projects.simulation import Simulation
-from projects.state import State
-from projects.stream import Column, Task
 from tests.declarations.base import (
     DAY,
     FIRST,
@@ -119,7 +119,7 @@ ODD: dict[str, Callable[[], Project]] = {
     "a number of numpy": lambda: with_student(training=Training(learning_rate=np.float64(1e-3))),
     "no weight": lambda: with_student(distillation=AuxiliaryHead(weight=0.0)),
     "told all": lambda: with_student(
-        distillation=AuxiliaryHead(adapter=StudentAdapter(told=("surface", "staleness"))), lead=LeadAware(none_at=0)
+        distillation=AuxiliaryHead(adapter=StudentAdapter(context=("surface", "staleness"))), lead=LeadAware(none_at=0)
     ),
     "the smallest networks": lambda: project(
         teachers=(teacher(network=Wukong(embedding=1, hidden=(1,), layers=1, fields=1, rank=1, mixer=1)),),

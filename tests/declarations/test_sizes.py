@@ -5,13 +5,13 @@ from dataclasses import replace
 import pytest
 import torch
 
+from exfm import sizes
+from exfm.errors import DeclarationError
+from exfm.networks import DLRM, DCNv2, DeepFM, Network, TwoTower, Wukong
+from exfm.sizes import Reads, check_model, dense_weights
+from exfm.stream import Column
 from models.embedding import EmbeddingTable
 from models.network import Networks, NetworkSpec
-from projects import sizes
-from projects.errors import DeclarationError
-from projects.networks import DLRM, DCNv2, DeepFM, Network, TwoTower, Wukong
-from projects.sizes import Reads, check_model, dense_weights
-from projects.stream import Column
 from tests.declarations.base import project, stream, with_student
 
 FIELDS, NUMBERS, TASKS = 6, 30, 2

@@ -2,7 +2,7 @@
 
 import pytest
 
-from projects.errors import DeclarationError
+from exfm.errors import DeclarationError
 from tests.declarations.base import Wrong
 from tests.declarations.wrong import WRONG, became
 

@@ -7,7 +7,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 
-from projects.errors import DeclarationError
+from exfm.errors import DeclarationError
 from tests.declarations.base import Wrong
 from tests.declarations.wrong_names import NAMES, RESERVED, TWICE
 from tests.declarations.wrong_numbers import CLOCKS, NUMBERS

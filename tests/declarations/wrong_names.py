@@ -3,9 +3,9 @@
 Belongs here: cases, each with the field that its sentence must name. Not here: the test (test_wrong.py).
 """
 
-from projects import distillation as distil
+from exfm import distillation as distil
+from exfm.stream import Column, Task
 from projects.simulated import PROJECT
-from projects.stream import Column, Task
 from tests.declarations.base import (
     AGAIN,
     DAY,
@@ -116,7 +116,7 @@ TWICE: list[Wrong] = [
     ("PredictionView(user_opinion).tasks", lambda: opinion(tasks=("click", "click"))),
     ("PredictionView(user_opinion).entities", lambda: opinion(entities=("user_id", "user_id"))),
     ("PredictionView(user_opinion).windows", lambda: opinion(windows=(DAY, DAY))),
-    ("StudentAdapter.told", lambda: distil.StudentAdapter(told=("surface", "surface"))),
+    ("StudentAdapter.context", lambda: distil.StudentAdapter(context=("surface", "surface"))),
     ("Teacher(large).tasks", lambda: teacher(tasks=("click", "click"))),
     ("Teacher(large).inputs", lambda: with_teacher(inputs=AGAIN)),
     ("Student(feed_click).inputs", lambda: with_student(inputs=AGAIN)),

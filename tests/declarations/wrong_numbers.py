@@ -6,13 +6,13 @@ Belongs here: cases, each with the field that its sentence must name. Not here: 
 from datetime import UTC, datetime, timedelta, timezone
 from zoneinfo import ZoneInfo
 
-from projects import distillation as distil
-from projects.learning import Freshness, Gate, Training
-from projects.networks import DLRM, DCNv2, Wukong
-from projects.project import Drift, Retention
+from exfm import distillation as distil
+from exfm.learning import Freshness, Gate, Training
+from exfm.networks import DLRM, DCNv2, Wukong
+from exfm.project import Drift, Retention
+from exfm.simulation import Simulation
+from exfm.stream import Column, Task
 from projects.simulated import PROJECT
-from projects.simulation import Simulation
-from projects.stream import Column, Task
 from tests.declarations.base import (
     AGES,
     DAY,

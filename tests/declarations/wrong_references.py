@@ -3,13 +3,13 @@
 Belongs here: cases, each with the field that its sentence must name. Not here: the test (test_wrong.py).
 """
 
-from projects import distillation as distil
-from projects.learning import Gate, Training
-from projects.networks import DLRM, DCNv2, DeepFM, TwoTower, Wukong
-from projects.project import Drift, Retention
+from exfm import distillation as distil
+from exfm.learning import Gate, Training
+from exfm.networks import DLRM, DCNv2, DeepFM, TwoTower, Wukong
+from exfm.project import Drift, Retention
+from exfm.simulation import Simulation
+from exfm.stream import Column
 from projects.simulated import PROJECT
-from projects.simulation import Simulation
-from projects.stream import Column
 from tests.declarations.base import (
     DAY,
     FIRST,
@@ -72,7 +72,7 @@ REFERENCES: list[Wrong] = [
     ("PredictionView(more).teacher", lambda: with_opinion(teacher="small")),
     ("PredictionView(more).tasks", lambda: with_opinion(tasks=("buy",))),
     ("PredictionView(more).entities", lambda: with_opinion(entities=("name",))),
-    ("StudentAdapter.told", lambda: distil.StudentAdapter(told=("age",))),
+    ("StudentAdapter.context", lambda: distil.StudentAdapter(context=("age",))),
     ("Recalibration.kind", lambda: distil.Recalibration(kind="temperature")),
     ("Training.precision", lambda: Training(precision="fp16")),
     ("Training.cuda_graphs", lambda: Training(cuda_graphs=True)),

@@ -5,13 +5,13 @@ Belongs here: cases, each with the field that its sentence must name. Not here: 
 
 from datetime import date
 
-from projects import distillation as distil
-from projects.learning import Freshness, Gate, Student, Training
-from projects.networks import DCNv2, Wukong
-from projects.project import Drift, Retention
+from exfm import distillation as distil
+from exfm.learning import Freshness, Gate, Student, Training
+from exfm.networks import DCNv2, Wukong
+from exfm.project import Drift, Retention
+from exfm.simulation import Simulation
+from exfm.stream import Column, Task
 from projects.simulated import PROJECT
-from projects.simulation import Simulation
-from projects.stream import Column, Task
 from tests.declarations.base import DAY, HOUR, IDS, Wrong, history, opinion, project, stream, student, teacher, view
 
 TYPES: list[Wrong] = [
@@ -61,7 +61,7 @@ TYPES: list[Wrong] = [
     ("AuxiliaryHead.weight", lambda: distil.AuxiliaryHead(weight=True)),
     ("AuxiliaryHead.adapter", lambda: distil.AuxiliaryHead(adapter=distil.StudentAdapter)),  # type: ignore[arg-type]
     ("AuxiliaryHead.adapter", lambda: distil.AuxiliaryHead(adapter="platt")),  # type: ignore[arg-type]
-    ("StudentAdapter.told", lambda: distil.StudentAdapter(told="surface")),  # type: ignore[arg-type]
+    ("StudentAdapter.context", lambda: distil.StudentAdapter(context="surface")),  # type: ignore[arg-type]
     ("StudentAdapter.hidden", lambda: distil.StudentAdapter(hidden=8.0)),  # type: ignore[arg-type]
     ("AuxiliaryTower.hidden", lambda: distil.AuxiliaryTower(hidden=(32,))),  # type: ignore[arg-type]
     ("LeadAware.slices", lambda: distil.LeadAware(slices=6.0)),  # type: ignore[arg-type]

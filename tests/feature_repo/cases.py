@@ -40,7 +40,7 @@ class Case:
     cutoff: bool
     mode: str
     form: str
-    piece: int
+    slice_: int
 
 
 def micros(hour: float) -> int:

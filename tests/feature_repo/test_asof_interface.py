@@ -48,14 +48,14 @@ def test_pieces_are_the_answer(store: FeatureStore, tmp_path: Path, engine: str)
     store.config.offline_store.engine = engine
     asked = _asked(*range(10))
     job = store.get_historical_features(asked, FEATURES)
-    pieces = list(job.to_arrow_batches(3))
-    assert [piece.num_rows for piece in pieces] == [3, 3, 3, 1]
-    assert pa.concat_tables(pieces).equals(job.to_arrow())
+    slices = list(job.to_arrow_batches(3))
+    assert [slice_.num_rows for slice_ in slices] == [3, 3, 3, 1]
+    assert pa.concat_tables(slices).equals(job.to_arrow())
     assert job.to_parquet(tmp_path / "answer.parquet", rows=4) == 10
     assert pq.read_table(tmp_path / "answer.parquet").equals(job.to_arrow())
     assert job.to_polars()["clicks"].to_list() == [None, 10, 10, 30, 30, 30, 30, 30, 30, 30]
     empty = store.get_historical_features(asked.slice(0, 0), FEATURES)
-    assert [piece.schema for piece in empty.to_arrow_batches(3)] == [empty.to_arrow().schema]
+    assert [slice_.schema for slice_ in empty.to_arrow_batches(3)] == [empty.to_arrow().schema]
     with pytest.raises(RetrievalError, match="rows: 0"):
         next(job.to_arrow_batches(0))
 
@@ -64,8 +64,8 @@ def test_a_long_history_is_read_in_turns(store: FeatureStore, tmp_path: Path, mo
     monkeypatch.setattr(answering, "_TURN", 1)
     monkeypatch.setattr(answering, "_MANY", 0)
     read: list[int] = []
-    prepare = answering.prepare
-    monkeypatch.setattr(answering, "prepare", lambda *a, **k: read.append(len(a[1])) or prepare(*a, **k))
+    learner_slice = answering.learner_slice
+    monkeypatch.setattr(answering, "prepare", lambda *a, **k: read.append(len(a[1])) or learner_slice(*a, **k))
     assert store.get_historical_features(_asked(2, 4), FEATURES).to_arrow()["clicks"].to_pylist() == [10, 30]
     write_history([_row(1, 1, 10), _row(1, 7, 70)], tmp_path / "files")
     assert store.get_historical_features(_asked(2, 9), FEATURES).to_arrow()["clicks"].to_pylist() == [10, 70]
@@ -145,7 +145,7 @@ def test_on_demand_views(tmp_path: Path) -> None:
             _asked(2, 4), ["activity:clicks", "computed:twice"], full_feature_names=full
         )
         assert job.to_arrow()[name].to_pylist() == [20.0, 61.0]
-        assert [piece[name].to_pylist() for piece in job.to_arrow_batches(1)] == [[20.0], [61.0]]
+        assert [slice_[name].to_pylist() for slice_ in job.to_arrow_batches(1)] == [[20.0], [61.0]]
     without = store.get_historical_features(_asked(2).drop_columns("label"), ["computed:twice"])
     with pytest.raises(RetrievalError, match="no column 'label'.*'computed'"):
         without.to_arrow()

@@ -59,9 +59,9 @@ def _answer(store: FeatureStore, case: Case, given: object, monkeypatch: pytest.
         )
         if not case.mode.endswith("pieces"):
             return job.to_arrow()
-        pieces = list(job.to_arrow_batches(case.piece))
-    assert all(piece.num_rows <= case.piece for piece in pieces)
-    return pa.concat_tables(pieces)
+        slices = list(job.to_arrow_batches(case.slice))
+    assert all(slice_.num_rows <= case.slice for slice_ in slices)
+    return pa.concat_tables(slices)
 
 
 def _check(store: FeatureStore, folder: Path, rng: Random, monkeypatch: pytest.MonkeyPatch) -> Case:

@@ -120,9 +120,9 @@ def test_a_file_written_again_is_read_again(store: FeatureStore, tmp_path: Path)
     asked = ASKED.set_column(2, "event_timestamp", pa.array([at(5)], UTC_US))
     assert _ask(store, asked)["clicks"].to_pylist() == [1]
     path = tmp_path / "files" / "slice=1" / "part.parquet"
-    aside = path.with_name(".aside")
-    pq.write_table(pa.Table.from_pylist(_rows(4), schema=HISTORY), aside)
-    aside.replace(path)
+    unfinished = path.with_name(".aside")
+    pq.write_table(pa.Table.from_pylist(_rows(4), schema=HISTORY), unfinished)
+    unfinished.replace(path)
     assert _ask(store, asked)["clicks"].to_pylist() == [4]
 
 

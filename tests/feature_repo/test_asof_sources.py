@@ -13,7 +13,7 @@ from feast.infra.offline_stores.file_source import SavedDatasetFileStorage
 
 from feast_asof.errors import RetrievalError
 from feast_asof.files import list_files
-from feast_asof.places import place_of
+from feast_asof.locations import place_of
 from tests.feature_repo.worlds import HISTORY, HOUR, UTC_US, activity_view, at, make_store
 
 deltalake = pytest.importorskip("deltalake")

@@ -4,12 +4,12 @@ import re
 import subprocess
 import sys
 
-from projects.state import ROOT
+from exfm.state import ROOT
 
 PAGE = (ROOT / "docs" / "offline_store.md").read_text()
 ALONE = """
 import sys
-for name in ("torch", "dagster", "projects", "exfm_assets", "models", "feature_repo"):
+for name in ("torch", "dagster", "exfm", "projects", "pipeline", "exfm_assets", "models", "feature_repo"):
     sys.modules[name] = None  # whoever imports it fails
 """
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from projects.state import ROOT
+from exfm.state import ROOT
 
 CREATORS = """
 class FileDataSourceCreator:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from feast import RepoConfig
 
+from exfm.state import ROOT
 from feast_asof.store import AsofOfflineStore, AsofOfflineStoreConfig
-from projects.state import ROOT
 
 OPEN = """
 from feast import FeatureStore

@@ -13,19 +13,19 @@ import pyarrow.parquet as pq
 import pytest
 from feast import FeatureService, FeatureStore
 
+from exfm.distillation import AuxiliaryHead
+from exfm.errors import DeclarationError
+from exfm.feature_views import FeatureView
+from exfm.learning import Student, Teacher
+from exfm.load import load_project
+from exfm.networks import DCNv2
+from exfm.project import Project
+from exfm.state import ROOT, State
+from exfm.stream import Column, Stream, Task
 from feast_asof.errors import RetrievalError
 from feature_repo.guards import mask_leaks
 from feature_repo.project_views import check_roles, objects_of
 from feature_repo.store import apply, load_online, open_store, read_inputs, read_supervision
-from projects.distillation import AuxiliaryHead
-from projects.errors import DeclarationError
-from projects.features import FeatureView
-from projects.learning import Student, Teacher
-from projects.load import load_project
-from projects.networks import DCNv2
-from projects.project import Project
-from projects.state import ROOT, State
-from projects.stream import Column, Stream, Task
 from tests.feature_repo.worlds import HOUR, START, UTC_US, at
 
 DAY = timedelta(days=1)

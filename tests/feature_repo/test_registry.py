@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from feast import FeatureStore, FileSource
 
+from exfm.state import State
+from exfm.writing import StateError, alone
 from feature_repo.embedded import REGISTRY
 from feature_repo.registry import follow, make
 from feature_repo.store import apply, open_store
-from projects.state import State
-from projects.writing import StateError, alone
 from tests.tiny import tiny_project
 
 ODD = "a%20b?c=d#e:f g'h\"i;ü☃{1,2}&~$HOME"
@@ -115,7 +115,7 @@ def test_who_waits_says_for_what_and_the_dead_hold_nothing(tmp_path: Path, caplo
         def emit(self, record: logging.LogRecord) -> None:
             other.kill()  # its lock goes with it
 
-    logger = logging.getLogger("projects.writing")
+    logger = logging.getLogger("exfm.writing")
     logger.addHandler(watch := Waits())
     try:
         with alone(tmp_path / "lock", "applying"):

@@ -11,7 +11,7 @@ from pathlib import Path
 import dagster as dg
 
 from exfm_assets.main_job import EVERYDAY
-from exfm_assets.resources import Workspace
+from pipeline.workspace import Workspace
 from tests.graph.runs import FIRST, LAST, run
 
 MIDDLE, BEFORE_LAST = "slice=2026-01-03", "slice=2026-01-04"

@@ -10,13 +10,13 @@ import os
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from projects.distillation import AuxiliaryHead
-from projects.features import FeatureView
-from projects.learning import Freshness, Gate
-from projects.predicted import PredictionView
-from projects.project import Project
-from projects.simulation import Simulation
-from projects.stream import Task
+from exfm.distillation import AuxiliaryHead
+from exfm.feature_views import FeatureView
+from exfm.learning import Freshness, Gate
+from exfm.prediction_views import PredictionView
+from exfm.project import Project
+from exfm.simulation import Simulation
+from exfm.stream import Task
 from tests.tiny import tiny_project
 
 SLICE = timedelta(minutes=int(os.environ.get("EXFM_LIVE_MINUTES", "1")))

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import dagster as dg
 
-from projects.state import ROOT
+from exfm.state import ROOT
 
 BIN = Path(sys.executable).parent
 

@@ -13,7 +13,7 @@ import polars as pl
 from exfm_assets.definitions import build_defs
 from exfm_assets.main_job import EVERYDAY
 from exfm_assets.progress import sentence
-from exfm_assets.resources import Workspace
+from pipeline.workspace import Workspace
 
 AUDIT = ("created_timestamp", "run_id")  # of predictions: when and by which run, not what
 FIRST, LAST = "2026-01-01", "2026-01-05"

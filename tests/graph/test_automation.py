@@ -14,8 +14,8 @@ from dagster._core.events import AssetMaterializationPlannedData, DagsterEvent
 from dagster._core.test_utils import create_run_for_test
 
 from exfm_assets.definitions import build_defs
-from exfm_assets.resources import Workspace
-from exfm_assets.tables import write_parquet
+from pipeline.tables import write_parquet
+from pipeline.workspace import Workspace
 from tests.graph.runs import FIRST, LAST, run
 from tests.tiny import SLICES, tiny_project, tiny_workspace
 

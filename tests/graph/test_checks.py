@@ -9,16 +9,16 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from exfm_assets.resources import Workspace
-from exfm_assets.sidecar import write_stored
-from exfm_assets.verify import learned, predicted, stored
-from exfm_assets.verify.findings import Finding
-from projects.stream import Slice
+from exfm.stream import Slice
+from pipeline.sidecar import write_stored
+from pipeline.verify import learned, predicted, stored
+from pipeline.verify.findings import Finding
+from pipeline.workspace import Workspace
 from tests.conftest import Ran
 from tests.graph.runs import LAST, failed_checks, run
 from tests.tiny import tiny_workspace
 
-Look = Callable[[Workspace, list[Slice]], Finding]
+CheckFn = Callable[[Workspace, list[Slice]], Finding]
 
 
 @pytest.fixture
@@ -68,11 +68,11 @@ def spoil_drift(work: Workspace) -> None:
     write_stored(pl.read_parquet(path).with_columns(drifted=pl.lit(True), reason=pl.lit("planted")), path)
 
 
-def teacher_look(look: Callable[..., Look]) -> Callable[[Workspace], Look]:
+def teacher_look(look: Callable[..., CheckFn]) -> Callable[[Workspace], CheckFn]:
     return lambda work: look(work.project.teachers[0])
 
 
-FAULTS: list[tuple[Callable[[Workspace], Look], Callable[[Workspace], None], str]] = [
+FAULTS: list[tuple[Callable[[Workspace], CheckFn], Callable[[Workspace], None], str]] = [
     (
         lambda w: stored.contract("impressions"),
         spoil("impressions", lambda f: pl.concat([f, f.head(1)])),
@@ -132,12 +132,12 @@ FAULTS: list[tuple[Callable[[Workspace], Look], Callable[[Workspace], None], str
 
 @pytest.mark.parametrize(("look_of", "fault", "sentence"), FAULTS, ids=[f"{n}-{f[2]}" for n, f in enumerate(FAULTS)])
 def test_a_planted_fault_is_found(
-    copy: Workspace, look_of: Callable[[Workspace], Look], fault: Callable[[Workspace], None], sentence: str
+    copy: Workspace, look_of: Callable[[Workspace], CheckFn], fault: Callable[[Workspace], None], sentence: str
 ) -> None:
-    look, pieces = look_of(copy), list(copy.project.stream.slices(copy.project.stream.first_slice, last(copy).end))
-    assert look(copy, pieces).passed
+    look, slices = look_of(copy), list(copy.project.stream.slices(copy.project.stream.first_slice, last(copy).end))
+    assert look(copy, slices).passed
     fault(copy)
-    found = look(copy, pieces)
+    found = look(copy, slices)
     assert not found.passed
     assert sentence in found.said
 
@@ -159,17 +159,17 @@ def test_a_blocking_check_stops_what_is_below(tmp_path: Path, monkeypatch: pytes
 
 
 def test_a_leak_that_was_stored_is_masked_when_read(copy: Workspace) -> None:
-    from exfm_assets.learning.predictions import read_supervision_of
     from feature_repo.store import apply
+    from pipeline.slices.predictions import read_supervision_of
 
     apply(copy.project, copy.state)  # sources are absolute paths: a moved state is applied anew
-    piece, teacher = last(copy), copy.project.teachers[0]
-    clean = read_supervision_of(copy, teacher, piece, ["feed_click_supervision"])
+    slice_, teacher = last(copy), copy.project.teachers[0]
+    clean = read_supervision_of(copy, teacher, slice_, ["feed_click_supervision"])
     assert clean.leaks == 0 and clean.coverage == 1.0
-    half = copy.table("impressions").read([piece])["event_timestamp"].median()
+    half = copy.table("impressions").read([slice_])["event_timestamp"].median()
     spoil_predictions(lambda frame: frame.with_columns(trained_until=pl.lit(half).cast(pl.Datetime("us", "UTC"))))(copy)
-    read = read_supervision_of(copy, teacher, piece, ["feed_click_supervision"])
-    impressions = copy.table("impressions").read([piece])
+    read = read_supervision_of(copy, teacher, slice_, ["feed_click_supervision"])
+    impressions = copy.table("impressions").read([slice_])
     seen = (impressions["event_timestamp"] <= half).to_numpy()
     assert read.leaks == seen.sum() > 0
     place = teacher.tasks.index("click")

@@ -8,10 +8,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from exfm_assets.resources import Workspace
-from exfm_assets.sidecar import sidecar_of, write_stored
-from exfm_assets.verify import current
 from feature_repo.store import apply
+from pipeline.sidecar import sidecar_of, write_stored
+from pipeline.verify import current
+from pipeline.workspace import Workspace
 from tests.conftest import Ran
 from tests.graph.runs import FIRST, LAST, failed_checks, left_by, run
 from tests.tiny import tiny_project, tiny_workspace
@@ -103,21 +103,21 @@ def test_a_changed_teacher_is_named_with_what_it_scored(copy: Workspace, tmp_pat
 
 
 def test_labels_are_out_of_date_once_windows_that_were_open_have_closed(copy: Workspace) -> None:
-    piece = copy.project.stream.slice_of(LAST)
+    slice_ = copy.project.stream.slice_of(LAST)
     live = replace(copy.project, stream=replace(copy.project.stream, until=None))
-    early = Workspace(live, copy.state, now=lambda: piece.end + timedelta(minutes=1))
+    early = Workspace(live, copy.state, now=lambda: slice_.end + timedelta(minutes=1))
     assert run(early, LAST, LAST, 'key:"labels"').success
-    assert current.stale(replace(early, now=lambda: piece.end + timedelta(minutes=9)), ["labels"]) == []
-    (said,) = current.stale(replace(early, now=lambda: piece.end + timedelta(days=9)), ["labels"])
+    assert current.stale(replace(early, now=lambda: slice_.end + timedelta(minutes=9)), ["labels"]) == []
+    (said,) = current.stale(replace(early, now=lambda: slice_.end + timedelta(days=9)), ["labels"])
     assert str(said) == (
         f"labels {LAST}: made while windows were open that have closed since: materialise labels for it again"
     )
 
 
 def test_a_release_whose_checkpoint_was_trained_again_is_named(copy: Workspace) -> None:
-    table, piece = copy.table("labels"), copy.project.stream.slice_of(LAST)
-    labels = table.read([piece])
-    table.write(piece, labels.with_columns(click=1 - labels["click"]))
+    table, slice_ = copy.table("labels"), copy.project.stream.slice_of(LAST)
+    labels = table.read([slice_])
+    table.write(slice_, labels.with_columns(click=1 - labels["click"]))
     assert run(copy, LAST, LAST, 'key:"student/feed_click/checkpoint" or key:"student/feed_click/control"').success
     (said,) = current.stale(copy, ["student/feed_click/release"])
     assert "is served, and its slice 2026-01-05 was trained again since" in str(said)
@@ -143,15 +143,15 @@ def test_a_state_of_the_version_before_is_read_and_gets_sidecars_when_it_is_made
 def test_a_writer_stopped_before_the_sidecar_leaves_a_slice_that_is_read_and_made_again(
     copy: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    table, piece = copy.table("labels"), copy.project.stream.slice_of(LAST)
-    labels = table.read([piece])
+    table, slice_ = copy.table("labels"), copy.project.stream.slice_of(LAST)
+    labels = table.read([slice_])
 
     def stopped(*arguments: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr("exfm_assets.sidecar.write_sidecar", stopped)
-        write_stored(labels.with_columns(click=1 - labels["click"]), table.path(piece))
-    assert not table.read([piece]).equals(labels)
+        patched.setattr("pipeline.sidecar.write_sidecar", stopped)
+        write_stored(labels.with_columns(click=1 - labels["click"]), table.path(slice_))
+    assert not table.read([slice_]).equals(labels)
     assert run(copy, LAST, LAST, 'key:"labels"').success
-    assert table.read([piece]).equals(labels) and sidecar_of(table.path(piece)).is_file()
+    assert table.read([slice_]).equals(labels) and sidecar_of(table.path(slice_)).is_file()

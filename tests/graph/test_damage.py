@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from exfm_assets.resources import Workspace
-from exfm_assets.verify.current import lines_of
 from feature_repo import opening, store
+from pipeline.verify.current import lines_of
+from pipeline.workspace import Workspace
 from tests.conftest import Ran
 from tests.graph.damage import DAMAGES, FILES, Step, spoil, step, ways_out
 from tests.graph.runs import FIRST, LAST, left_by

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import dagster as dg
 
+from exfm.learning import Student
+from exfm.load import load_project
 from exfm_assets.definitions import build_defs
-from exfm_assets.resources import Workspace
+from pipeline.workspace import Workspace
 from projects import simulated
-from projects.learning import Student
-from projects.load import load_project
 
 HEAVY = ("torch", "feast", "matplotlib", "pandas")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from projects.state import ROOT
+from exfm.state import ROOT
 from tests.conftest import Ran
 from tests.graph.runs import left_by
 from tests.tiny import tiny_workspace

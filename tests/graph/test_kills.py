@@ -14,7 +14,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from exfm_assets.resources import Workspace
+from pipeline.workspace import Workspace
 from tests.conftest import Ran
 from tests.graph.processes import (
     environment,

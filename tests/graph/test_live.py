@@ -13,12 +13,12 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from exfm.state import State
+from exfm.stream import Slice
 from exfm_assets.assets.students import PROGRESS
 from exfm_assets.definitions import build_defs
-from exfm_assets.learning.releasing import current_release
-from exfm_assets.resources import Workspace
-from projects.state import State
-from projects.stream import Slice
+from pipeline.releases.release import current_release
+from pipeline.workspace import Workspace
 from tests.graph.live import SLICE, live_project
 from tests.graph.processes import environment, instance_of, kill_session, members, ui, wait_until, with_signal
 from tests.graph.test_kills import free_port
@@ -40,8 +40,8 @@ def asked_for(work: Workspace, runs: list[dg.DagsterRun]) -> Counter[tuple[str, 
         last = run.tags.get("dagster/asset_partition_range_end", first)
         if first is None or last is None:
             continue
-        for piece in work.project.stream.slices_between(first, last):
-            counted.update((key.to_user_string(), piece.key) for key in sliced & (run.asset_selection or set()))
+        for slice_ in work.project.stream.slices_between(first, last):
+            counted.update((key.to_user_string(), slice_.key) for key in sliced & (run.asset_selection or set()))
     return counted
 
 

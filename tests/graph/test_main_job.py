@@ -9,18 +9,18 @@ import dagster as dg
 import polars as pl
 import pytest
 
+from exfm.distillation import KnowledgeDistillation, LeadAware
 from exfm_assets import metadata_keys as keys
-from exfm_assets.learning.desk import students_columns
-from exfm_assets.learning.evaluation import served_index
-from exfm_assets.learning.freshness import freshness_cost
-from exfm_assets.learning.releasing import current_release
-from exfm_assets.learning.replay import Replay, Taught, study, teach
-from exfm_assets.learning.shelf import Shelf
-from exfm_assets.learning.specs import member_of
 from models.checkpoint import load_checkpoint
 from models.manifest import load_manifest
 from models.metrics import normalised_entropy
-from projects.distillation import KnowledgeDistillation, LeadAware
+from pipeline.evaluation.slice_metrics import served_index
+from pipeline.registry.checkpoint_store import CheckpointStore
+from pipeline.registry.specs import member_of
+from pipeline.releases.release import current_release
+from pipeline.slices.slice_inputs import students_columns
+from pipeline.studies.replay import Replay, Taught, study, teach
+from pipeline.studies.teacher_lag_study import freshness_cost
 from tests.conftest import Ran
 from tests.graph.runs import FIRST, LAST, failed_checks, left_by, run, sentences
 from tests.tiny import SLICES, tiny_project, tiny_workspace
@@ -39,8 +39,8 @@ def test_a_teacher_scores_each_slice_with_the_checkpoint_of_the_slice_before(ran
     stream, teacher = ran.work.project.stream, ran.work.project.teachers[0]
     assert not list((ran.work.state.predictions(teacher.name) / stream.slice_at(0).folder).glob("*"))
     for index in range(1, SLICES):
-        piece, before = stream.slice_at(index), stream.slice_at(index - 1)
-        (file,) = (ran.work.state.predictions(teacher.name) / piece.folder).glob("*.parquet")
+        slice_, before = stream.slice_at(index), stream.slice_at(index - 1)
+        (file,) = (ran.work.state.predictions(teacher.name) / slice_.folder).glob("*.parquet")
         stored, manifest = (
             pl.read_parquet(file),
             load_manifest(ran.work.state.checkpoints("teacher/large") / before.folder),
@@ -49,15 +49,15 @@ def test_a_teacher_scores_each_slice_with_the_checkpoint_of_the_slice_before(ran
         newest_seen = ran.work.table("impressions").read([before])["event_timestamp"].max()
         assert stored["trained_until"].unique().to_list() == [newest_seen]
         assert (stored["trained_until"] < stored["event_timestamp"]).all()
-        assert stored["impression_id"].equals(ran.work.table("impressions").read([piece])["impression_id"])
+        assert stored["impression_id"].equals(ran.work.table("impressions").read([slice_])["impression_id"])
 
 
 def test_students_name_the_teacher_checkpoint_that_supervised_them(ran: Ran) -> None:
     stream = ran.work.project.stream
     for index in range(SLICES):
-        piece = stream.slice_at(index)
-        student = load_manifest(ran.work.state.checkpoints("student/feed_click") / piece.folder)
-        control = load_manifest(ran.work.state.checkpoints("control/feed_click") / piece.folder)
+        slice_ = stream.slice_at(index)
+        student = load_manifest(ran.work.state.checkpoints("student/feed_click") / slice_.folder)
+        control = load_manifest(ran.work.state.checkpoints("control/feed_click") / slice_.folder)
         folder = ran.work.state.checkpoints("teacher/large")
         taught_by = [load_manifest(folder / stream.slice_at(index - 1).folder).version] if index else []
         assert student.teacher_checkpoints == taught_by
@@ -90,7 +90,7 @@ def test_a_release_serves_without_what_only_distillation_needs(ran: Ran) -> None
         assert release is not None and release.slice == LAST
         learner, manifest = load_checkpoint(ran.work.state.release(student.name) / release.version)
         assert manifest.version == release.version
-        assert not learner.networks.heads and not learner.benders.maps
+        assert not learner.networks.heads and not learner.calibrators.maps
 
 
 def test_metadata_say_rows_schema_lineage_and_versions(ran: Ran) -> None:
@@ -209,8 +209,8 @@ def test_a_lead_aware_student_needs_its_control_and_records_leads_of_earlier_sli
 ) -> None:
     student = ran.work.project.student("feed_convert")
     assert student.lead is not None
-    shelf = Shelf.of(ran.work, student)
-    measured = [shelf.manifest(ran.work.project.stream.slice_at(index)).metrics for index in range(SLICES)]
+    checkpoints = CheckpointStore.of(ran.work, student)
+    measured = [checkpoints.manifest(ran.work.project.stream.slice_at(index)).metrics for index in range(SLICES)]
     leads: list[float] = []
     gains: list[float] = []
     for metrics in measured:
@@ -223,7 +223,7 @@ def test_a_lead_aware_student_needs_its_control_and_records_leads_of_earlier_sli
     assert any((metrics["share/large"] or 0) > 0 for metrics in measured)
     replay, last = Replay.of(ran.work, "cpu", students_columns(ran.work.project)), SLICES - 1
     labels = replay.labels(last, student.surface, student.task)
-    before = [Shelf.of(ran.work, student, control=control) for control in (False, True)]
+    before = [CheckpointStore.of(ran.work, student, control=control) for control in (False, True)]
     mine, base = (
         normalised_entropy(one.load(ran.work.project.stream.slice_at(last - 1), "cpu")[0]
                            .predict(replay.tensors(last, student.surface))[:, 0].numpy(), labels)

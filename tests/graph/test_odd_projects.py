@@ -7,10 +7,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from projects.features import FeatureView
-from projects.histories import HistoryView
-from projects.project import Project
-from projects.stream import Column
+from exfm.feature_views import FeatureView
+from exfm.history_views import HistoryView
+from exfm.project import Project
+from exfm.stream import Column
 from tests.graph.runs import failed_checks, run
 from tests.tiny import tiny_project, tiny_workspace
 

@@ -5,9 +5,9 @@ from datetime import timedelta
 import numpy as np
 import polars as pl
 
-from projects.features import FeatureView
-from projects.histories import HistoryView
-from projects.predicted import PredictionView
+from exfm.feature_views import FeatureView
+from exfm.history_views import HistoryView
+from exfm.prediction_views import PredictionView
 from tests.conftest import Ran
 
 View = FeatureView | HistoryView | PredictionView

@@ -11,7 +11,7 @@ import dagster as dg
 import pytest
 
 from exfm_assets.definitions import build_defs
-from exfm_assets.tables import SliceTable
+from pipeline.tables import SliceTable
 from projects.simulated import PROJECT
 from tests.conftest import Ran
 from tests.graph.runs import LAST, run, sentences
@@ -34,10 +34,10 @@ def recording(monkeypatch: pytest.MonkeyPatch) -> Iterator[set[str]]:
     read: set[str] = set()
     path = SliceTable.path
 
-    def noted(self: SliceTable, piece: Any) -> Path:
+    def noted(self: SliceTable, slice_: Any) -> Path:
         if (name := asset_of(self)) is not None:
             read.add(name)
-        return path(self, piece)
+        return path(self, slice_)
 
     with monkeypatch.context() as patched:
         patched.setattr(SliceTable, "path", noted)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from projects.distillation import AuxiliaryHead
-from projects.project import Project, Retention
+from exfm.distillation import AuxiliaryHead
+from exfm.project import Project, Retention
 from tests.graph.runs import FIRST, LAST, left_by, run, sentences
 from tests.tiny import tiny_project, tiny_workspace
 

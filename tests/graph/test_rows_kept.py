@@ -6,8 +6,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from exfm_assets.resources import Workspace
-from exfm_assets.verify.stored import TIMES, rows_kept
+from pipeline.verify.stored import TIMES, rows_kept
+from pipeline.workspace import Workspace
 from tests.conftest import Ran
 from tests.graph.runs import LAST, failed_checks, run
 from tests.tiny import tiny_workspace
@@ -39,7 +39,7 @@ def test_times_of_another_unit_can_be_run(copy: Workspace, unit: str) -> None:
 
 
 def test_a_lost_row_is_found(copy: Workspace) -> None:
-    piece, table = copy.project.stream.slice_of(LAST), copy.table("impressions")
-    assert rows_kept("impressions")(copy, [piece]).passed
-    table.write(piece, table.read([piece]).tail(-1))
-    assert "rows in the log" in rows_kept("impressions")(copy, [piece]).said
+    slice_, table = copy.project.stream.slice_of(LAST), copy.table("impressions")
+    assert rows_kept("impressions")(copy, [slice_]).passed
+    table.write(slice_, table.read([slice_]).tail(-1))
+    assert "rows in the log" in rows_kept("impressions")(copy, [slice_]).said

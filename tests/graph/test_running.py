@@ -11,8 +11,8 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from exfm.state import ROOT
 from exfm_assets.running import RunLocks, end_dead_runs, holders_of
-from projects.state import ROOT
 
 BIN = Path(sys.executable).parent
 HOLDER = """

@@ -8,11 +8,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from exfm_assets.learning.releasing import gate_of
-from exfm_assets.learning.summary import summary
-from projects.distillation import KnowledgeDistillation
-from projects.learning import Gate
-from projects.project import Project
+from exfm.distillation import KnowledgeDistillation
+from exfm.learning import Gate
+from exfm.project import Project
+from pipeline.evaluation.summary import summary
+from pipeline.releases.release import gate_of
 from tests.conftest import Ran
 from tests.graph.runs import FIRST, LAST, run
 from tests.tiny import tiny_project, tiny_workspace

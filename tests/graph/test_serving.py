@@ -7,14 +7,14 @@ from typing import cast
 
 import pytest
 
+from exfm.errors import DeclarationError
+from exfm.feature_views import FeatureView
+from exfm.history_views import HistoryView
+from exfm.online import late_sentence, later_than_declared
+from exfm.project import Project
+from exfm.state import State
 from exfm_assets import metadata_keys as keys
-from exfm_assets.resources import Workspace
-from projects.errors import DeclarationError
-from projects.features import FeatureView
-from projects.histories import HistoryView
-from projects.project import Project
-from projects.serving import late_sentence, later_than_declared
-from projects.state import State
+from pipeline.workspace import Workspace
 from tests.graph.runs import run
 from tests.tiny import tiny_project
 
@@ -69,11 +69,11 @@ def test_a_load_in_time_is_not_late(tmp_path: Path) -> None:
 def test_lateness_is_what_the_delay_does_not_cover(delay: int, after: int, late: int) -> None:
     project = _live(delay * MINUTE)
     view, stream = project.feature_views[0], project.stream
-    piece = stream.slice_at(3)
-    found = later_than_declared(view, stream, piece, piece.end + after * MINUTE)
+    slice_ = stream.slice_at(3)
+    found = later_than_declared(view, stream, slice_, slice_.end + after * MINUTE)
     assert found == late * MINUTE
     closed = replace(stream, until=stream.slice_at(9).end)  # a replayed log's clock is not ours
-    assert later_than_declared(view, closed, piece, piece.end + after * MINUTE) == timedelta(0)
+    assert later_than_declared(view, closed, slice_, slice_.end + after * MINUTE) == timedelta(0)
     sentence = late_sentence(view, stream, found)
     assert sentence.startswith("FeatureView(item_activity).delay: ")
     assert f"delay=timedelta(minutes={max(delay, after)})" in sentence or "seconds=" in sentence

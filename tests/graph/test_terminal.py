@@ -9,9 +9,9 @@ import polars as pl
 import pytest
 from rich.console import Console
 
-from exfm_assets.learning.summary import summary
 from exfm_assets.progress import Progress
-from exfm_assets.report.terminal import COLUMNS, HEADERS, print_table
+from pipeline.evaluation.summary import summary
+from pipeline.report.terminal import COLUMNS, HEADERS, print_table
 from tests.conftest import Ran
 from tests.graph.processes import environment, main_job
 from tests.graph.runs import FIRST, LAST, run
@@ -82,11 +82,11 @@ def test_a_blocking_check_says_its_name_and_its_sentence(ran: Ran, tmp_path: Pat
     shutil.copytree(ran.work.state.folder, tmp_path / "tiny")
     work = tiny_workspace(tmp_path)
     (folder,) = work.state.table("logged_inputs").glob(f"slice={LAST}")
-    table, piece = work.table("logged_inputs"), work.project.stream.slice_of(LAST)
+    table, slice_ = work.table("logged_inputs"), work.project.stream.slice_of(LAST)
     instance = dg.DagsterInstance.ephemeral()
-    planted = table.read([piece]).head(10)
+    planted = table.read([slice_]).head(10)
     shutil.rmtree(folder)
-    table.write(piece, planted)
+    table.write(slice_, planted)
     checks = dg.AssetSelection.checks_for_assets(dg.AssetKey("logged_inputs"))
     result = run(work, LAST, LAST, select=checks, instance=instance)
     said = said_by(instance, result.run_id)

@@ -7,10 +7,10 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from exfm_assets.learning.releasing import current_release
-from exfm_assets.resources import Workspace
-from projects.learning import Student, Training
-from projects.project import Retention
+from exfm.learning import Student, Training
+from exfm.project import Retention
+from pipeline.releases.release import current_release
+from pipeline.workspace import Workspace
 from tests.graph.runs import FIRST, LAST, run, sentences
 from tests.tiny import tiny_project, tiny_workspace
 

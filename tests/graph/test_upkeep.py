@@ -9,13 +9,13 @@ import numpy as np
 import polars as pl
 import pytest
 
-from exfm_assets.learning.drift import judge_drift
-from exfm_assets.learning.evaluation import SCHEMA, Judged, evaluation_rows
-from exfm_assets.learning.releasing import current_release, evaluations_of, judge_gate
-from exfm_assets.learning.summary import summary
+from exfm.learning import Gate
+from exfm.project import Drift
 from models.metrics import normalised_entropy
-from projects.learning import Gate
-from projects.project import Drift
+from pipeline.evaluation.drift import judge_drift
+from pipeline.evaluation.slice_metrics import SCHEMA, Judged, evaluation_rows
+from pipeline.evaluation.summary import summary
+from pipeline.releases.release import current_release, evaluations_of, judge_gate
 from projects.simulated import PROJECT, STREAM
 from tests.conftest import Ran
 from tests.graph.runs import FIRST, LAST, run

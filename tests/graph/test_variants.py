@@ -12,17 +12,17 @@ import numpy as np
 import polars as pl
 import pytest
 
-from exfm_assets.resources import Workspace
-from exfm_assets.streams.simulator import simulate, write_log
+from exfm.distillation import AuxiliaryHead
+from exfm.history_views import HistoryView
+from exfm.learning import Student, Teacher
+from exfm.project import Project
+from exfm.state import State
+from exfm.stream import Column
 from models.learner import Learner
 from models.manifest import load_manifest
 from models.members import FitReport
-from projects.distillation import AuxiliaryHead
-from projects.histories import HistoryView
-from projects.learning import Student, Teacher
-from projects.project import Project
-from projects.state import State
-from projects.stream import Column
+from pipeline.streams.simulator import simulate, write_log
+from pipeline.workspace import Workspace
 from tests.conftest import Ran
 from tests.graph.runs import FIRST, LAST, failed_checks, left_by, run
 from tests.tiny import tiny_project, tiny_workspace
@@ -105,16 +105,16 @@ VARIANTS = [lagging, two_teachers, labels_only, teachers_only, all_surfaces, wor
 def test_other_declarations_run_and_pass_their_checks(variant: Callable[[Project], Project], tmp_path: Path) -> None:
     work = tiny_workspace(tmp_path, variant(tiny_project()))
     stream = work.project.stream
-    pieces = list(stream.slices(stream.first_slice, stream.until or stream.first_slice))
-    result = run(work, pieces[0].key, pieces[-1].key)
+    slices = list(stream.slices(stream.first_slice, stream.until or stream.first_slice))
+    result = run(work, slices[0].key, slices[-1].key)
     assert result.success
     assert failed_checks(result) == []
     for teacher in work.project.teachers:
-        for index, piece in enumerate(pieces):
-            files = list((work.state.predictions(teacher.name) / piece.folder).glob("*.parquet"))
+        for index, slice_ in enumerate(slices):
+            files = list((work.state.predictions(teacher.name) / slice_.folder).glob("*.parquet"))
             assert len(files) == (1 if teacher.scorer_of(index) >= 0 else 0)
             for file in files:
-                scorer = work.state.checkpoints(f"teacher/{teacher.name}") / pieces[teacher.scorer_of(index)].folder
+                scorer = work.state.checkpoints(f"teacher/{teacher.name}") / slices[teacher.scorer_of(index)].folder
                 assert pl.read_parquet(file)["checkpoint"].unique().to_list() == [load_manifest(scorer).version]
 
 
@@ -137,9 +137,9 @@ def test_members_too_large_for_one_pass_learn_the_same_in_several(
     everybody = " or ".join(f"group:student_{student.name}" for student in work.project.students)
     assert run(work, select=everybody).success
     assert passes and set(passes) == {1}
-    pieces = list(work.project.stream.slices(work.project.stream.first_slice, work.project.stream.until))
+    slices = list(work.project.stream.slices(work.project.stream.first_slice, work.project.stream.until))
     for student in work.project.students:
-        mine, theirs = (one.evaluations(student.name).read(pieces[1:]) for one in (work, ran.work))
+        mine, theirs = (one.evaluations(student.name).read(slices[1:]) for one in (work, ran.work))
         np.testing.assert_allclose(mine["ne"].to_numpy(), theirs["ne"].to_numpy(), rtol=1e-4)
 
 
@@ -161,10 +161,10 @@ def test_a_day_without_impressions_is_passed_over(ran: Ran, tmp_path: Path) -> N
     assert result.success
     assert failed_checks(result) == ["impressions:not_empty"]
     stream = work.project.stream
-    chain = [load_manifest(work.state.checkpoints("teacher/large") / stream.slice_at(n).folder) for n in range(5)]
-    assert [one.rows > 0 for one in chain] == [True, True, False, True, True]
-    assert chain[2].trained_until == chain[1].trained_until
-    assert chain[3].parent == chain[2].version
+    model = [load_manifest(work.state.checkpoints("teacher/large") / stream.slice_at(n).folder) for n in range(5)]
+    assert [one.rows > 0 for one in model] == [True, True, False, True, True]
+    assert model[2].trained_until == model[1].trained_until
+    assert model[3].parent == model[2].version
 
 
 def test_a_day_without_outcomes_has_one_class_and_is_passed_over(ran: Ran, tmp_path: Path) -> None:
@@ -235,9 +235,9 @@ def test_two_processes_at_once_leave_what_one_leaves(ran: Ran, tmp_path: Path, r
     """The same slices written twice are the same bytes, and are put in place in one step."""
     work = tiny_workspace(tmp_path)
     for index in range(5):  # both read the whole log; who is first does not matter
-        piece = work.project.stream.slice_at(index)
+        slice_ = work.project.stream.slice_at(index)
         assert work.project.simulation is not None
-        write_log(work.state.log, simulate(work.project.simulation, work.project.stream, piece), piece)
+        write_log(work.state.log, simulate(work.project.simulation, work.project.stream, slice_), slice_)
     assert run(work, FIRST, LAST, select='key:"impressions" or key:"feature_registry"').success
     spawn = multiprocessing.get_context("spawn")
     processes = [spawn.Process(target=both, args=(tmp_path, *one)) for one in ranges]

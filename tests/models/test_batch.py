@@ -9,7 +9,7 @@ import torch
 from models.batch import pick
 from models.errors import LearningError
 from models.hashing import NULL_HASH, stable_hash
-from tests.models.worlds import piece
+from tests.models.worlds import slice_tensors
 
 
 def test_hashes_are_what_every_machine_and_version_computes() -> None:
@@ -54,13 +54,13 @@ def test_float_ids_are_refused() -> None:
 
 def test_a_shape_that_does_not_fit_is_refused_by_name() -> None:
     with pytest.raises(LearningError, match=r"SliceTensors.numbers: \(3, 1\) torch.float32 .* pass \(300, 1\)"):
-        replace(piece(), numbers=torch.zeros(3, 1))
+        replace(slice_tensors(), numbers=torch.zeros(3, 1))
     with pytest.raises(LearningError, match=r"SliceTensors.ids: .* torch.int32"):
-        replace(piece(), ids=piece().ids.int())
+        replace(slice_tensors(), ids=slice_tensors().ids.int())
 
 
 def test_rows_and_columns_are_taken_alike_from_all_tensors() -> None:
-    whole = piece(tasks=("click", "buy"))
+    whole = slice_tensors(tasks=("click", "buy"))
     part = whole.take(torch.tensor([7, 2]))
     assert torch.equal(part.ids, whole.ids[[7, 2]])
     assert torch.equal(part.teachers["large"].nan_to_num(9), whole.teachers["large"][[7, 2]].nan_to_num(9))

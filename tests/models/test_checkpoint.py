@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 import torch
 
+from exfm.distillation import AuxiliaryHead, Distillation, KnowledgeDistillation, StudentAdapter
 from models import checkpoint
 from models.checkpoint import drop_weights, load_checkpoint, save_checkpoint, save_serving
 from models.errors import CheckpointError, DamagedError
 from models.learner import Learner
 from models.manifest import load_manifest
 from models.state import learner_state
-from projects.distillation import AuxiliaryHead, Distillation, KnowledgeDistillation, StudentAdapter
-from tests.models.worlds import learner, piece
+from tests.models.worlds import learner, slice_tensors
 
 ADAPTED = AuxiliaryHead(weight=4.0, gradient_scale=0.5, adapter=StudentAdapter())
 FIELDS: dict[str, Any] = {
@@ -34,7 +34,7 @@ FIELDS: dict[str, Any] = {
 
 def saved(folder: Path, distillation: Distillation = ADAPTED) -> Learner:
     mine = learner(distillation)
-    mine.fit(piece(), "a")
+    mine.fit(slice_tensors(), "a")
     save_checkpoint(folder, mine, **FIELDS)
     return mine
 
@@ -47,7 +47,7 @@ def test_what_was_saved_comes_back_and_goes_on_bit_for_bit(tmp_path: Path, disti
     assert {name: getattr(manifest, name) for name in FIELDS} == FIELDS
     assert load_manifest(tmp_path / "c") == manifest
     for one in (mine, back):
-        one.fit(piece(seed=2), "b")
+        one.fit(slice_tensors(seed=2), "b")
     theirs = learner_state(back)
     assert all(torch.equal(tensor, theirs[name]) for name, tensor in learner_state(mine).items())
 
@@ -56,14 +56,14 @@ def test_an_untrained_network_is_a_checkpoint_too(tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "c", learner(), **{**FIELDS, "trained_until": None})
     back, manifest = load_checkpoint(tmp_path / "c")
     assert manifest.trained_until is None
-    assert torch.equal(back.predict(piece()), learner().predict(piece()))
+    assert torch.equal(back.predict(slice_tensors()), learner().predict(slice_tensors()))
 
 
 def test_a_release_scores_alike_and_holds_only_what_serves(tmp_path: Path) -> None:
     mine = saved(tmp_path / "c")
     save_serving(tmp_path / "r", mine, load_manifest(tmp_path / "c"))
     served, manifest = load_checkpoint(tmp_path / "r")
-    assert torch.equal(served.predict(piece(seed=3)), mine.predict(piece(seed=3)))
+    assert torch.equal(served.predict(slice_tensors(seed=3)), mine.predict(slice_tensors(seed=3)))
     assert (manifest.distillation, manifest.spec.teachers, manifest.version) == (None, (), FIELDS["version"])
 
 
@@ -145,8 +145,8 @@ def test_checkpoints_of_earlier_versions_score_as_they_did_and_go_on(folder: str
     back, manifest = load_checkpoint(KEPT / folder, declaration="abc")
     assert {name: getattr(manifest, name) for name in FIELDS} == FIELDS
     logits = json.loads((KEPT / "logits.json").read_text(encoding="utf-8"))
-    assert back.predict(piece(rows=8, seed=5))[:, 0].tolist() == pytest.approx(logits, abs=1e-5)
-    assert back.fit(piece(seed=2), "b").error is None
+    assert back.predict(slice_tensors(rows=8, seed=5))[:, 0].tolist() == pytest.approx(logits, abs=1e-5)
+    assert back.fit(slice_tensors(seed=2), "b").error is None
 
 
 def changed(folder: Path, change: Any) -> None:

@@ -6,14 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from models.batch import SliceTensors
-from models.errors import CheckpointError, LearningError
-from models.jagged import Jagged
-from models.learner import Learner
-from models.members import LARGEST_BLOCK, Member, abreast
-from models.metrics import normalised_entropy
-from models.state import learner_state, load_states, serving_state, steps_of
-from projects.distillation import (
+from exfm.distillation import (
     AuxiliaryHead,
     AuxiliaryTower,
     Distillation,
@@ -21,14 +14,21 @@ from projects.distillation import (
     Recalibration,
     StudentAdapter,
 )
-from projects.networks import DLRM, DCNv2, DeepFM, Network, TwoTower, Wukong
-from tests.models.worlds import TRAINING, learner, piece, spec
+from exfm.networks import DLRM, DCNv2, DeepFM, Network, TwoTower, Wukong
+from models.batch import SliceTensors
+from models.errors import CheckpointError, LearningError
+from models.jagged import Jagged
+from models.learner import Learner
+from models.members import LARGEST_BLOCK, Member, abreast
+from models.metrics import normalised_entropy
+from models.state import learner_state, load_states, serving_state, steps_of
+from tests.models.worlds import TRAINING, learner, slice_tensors, spec
 
 EVERY: tuple[Distillation, ...] = (
     None,
     KnowledgeDistillation(weight=2.0),
     AuxiliaryHead(weight=4.0, gradient_scale=0.5),
-    AuxiliaryHead(weight=4.0, adapter=StudentAdapter(told=("staleness",))),
+    AuxiliaryHead(weight=4.0, adapter=StudentAdapter(context=("staleness",))),
     AuxiliaryHead(weight=1.0, adapter=Recalibration(kind="isotonic")),
     AuxiliaryTower(weight=4.0, hidden=6),
     AuxiliaryTower(weight=4.0, hidden=7),
@@ -81,31 +81,33 @@ def test_beside_others_a_member_is_what_it_is_alone(network: Network) -> None:
     alone = [Learner([one], TRAINING, "cpu") for one in members]
     shares = [{"large": 0.5 + place / 20} for place in range(len(members))]
     for seed in (1, 2):
-        shared = with_history(piece(seed=seed), seed)
+        shared = with_history(slice_tensors(seed=seed), seed)
         report = together.fit(shared, str(seed), shares)
         for place, one in enumerate(alone):
             assert one.fit(shared, str(seed), [shares[place]]).of(0).loss == pytest.approx(
                 report.losses[place], rel=1e-6
             )
-    scores = together.predict_all(with_history(piece(seed=3)))
+    scores = together.predict_all(with_history(slice_tensors(seed=3)))
     for place, one in enumerate(alone):
         mine, theirs = learner_state(together, place), learner_state(one)
         assert mine.keys() == theirs.keys()
         for name, tensor in mine.items():
             torch.testing.assert_close(tensor, theirs[name], rtol=1e-3, atol=1e-5, msg=name)
-        torch.testing.assert_close(scores[place], one.predict(with_history(piece(seed=3))), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(
+            scores[place], one.predict(with_history(slice_tensors(seed=3))), rtol=1e-4, atol=1e-5
+        )
 
 
 def test_members_part_and_meet_again() -> None:
     members = [member(one) for one in EVERY[:4]]
     straight, first = (Learner(members, TRAINING, "cpu") for _ in range(2))
     for one in (straight, first):
-        one.fit(with_history(piece(seed=1)), "a")
+        one.fit(with_history(slice_tensors(seed=1)), "a")
     states = [learner_state(first, place) for place in (2, 0)]
     fewer = Learner([members[2], members[0]], TRAINING, "cpu")
     load_states(fewer, states, "here")
     for one in (straight, fewer):
-        one.fit(with_history(piece(seed=2)), "b")
+        one.fit(with_history(slice_tensors(seed=2)), "b")
     for mine, place in ((0, 2), (1, 0)):
         theirs = learner_state(straight, place)
         for name, tensor in learner_state(fewer, mine).items():
@@ -113,7 +115,7 @@ def test_members_part_and_meet_again() -> None:
 
 
 def test_members_of_other_tasks_learn_their_own_labels() -> None:
-    both = piece(tasks=("click", "buy"))
+    both = slice_tensors(tasks=("click", "buy"))
     together = Learner([Member(spec(tasks=(task,))) for task in ("click", "buy")], TRAINING, "cpu")
     report = together.fit(both, "a")
     for place, task in enumerate(("click", "buy")):
@@ -126,9 +128,9 @@ def test_members_of_other_shapes_or_steps_are_refused() -> None:
     with pytest.raises(LearningError, match="differ in their inputs or network"):
         Learner([member(None), member(None, FAMILIES[3])], TRAINING, "cpu")
     ahead, behind = (Learner([member(None)], TRAINING, "cpu") for _ in range(2))
-    ahead.fit(with_history(piece()), "a")
-    ahead.fit(with_history(piece()), "b")
-    behind.fit(with_history(piece()), "a")
+    ahead.fit(with_history(slice_tensors()), "a")
+    ahead.fit(with_history(slice_tensors()), "b")
+    behind.fit(with_history(slice_tensors()), "a")
     states = [learner_state(ahead), learner_state(behind)]
     assert steps_of(states[0]) == 2 * steps_of(states[1]) > 0
     with pytest.raises(CheckpointError, match="other numbers of steps"):
@@ -138,7 +140,7 @@ def test_members_of_other_shapes_or_steps_are_refused() -> None:
 def test_a_share_of_nothing_is_the_control() -> None:
     taught = [member(one) for one in EVERY[1:]]
     together = Learner([member(None), *taught], TRAINING, "cpu")
-    together.fit(with_history(piece()), "a", [{}, *[{"large": 0.0}] * len(taught)])
+    together.fit(with_history(slice_tensors()), "a", [{}, *[{"large": 0.0}] * len(taught)])
     control = serving_state(together, 0)
     for place in range(1, len(taught) + 1):
         mine = serving_state(together, place)
@@ -172,7 +174,7 @@ def test_every_family_learns_a_planted_signal_and_resumes(network: Network) -> N
 
 def test_two_towers_are_an_inner_product_of_their_own_sides() -> None:
     mine = Learner([member(None, FAMILIES[5])], TRAINING, "cpu")
-    mine.fit(with_history(piece()), "a")
+    mine.fit(with_history(slice_tensors()), "a")
     trunk = mine.networks.trunk
     fields, numbers = torch.randn(1, 9, 3, 4), torch.randn(1, 9, 1)
     request, item = trunk.sides(fields, numbers)
@@ -190,9 +192,9 @@ def test_two_towers_are_an_inner_product_of_their_own_sides() -> None:
 
 def test_a_missing_history_or_teacher_is_named() -> None:
     with pytest.raises(LearningError, match="history 'past' is missing"):
-        Learner([member(None)], TRAINING, "cpu").fit(piece(), "a")
+        Learner([member(None)], TRAINING, "cpu").fit(slice_tensors(), "a")
     with pytest.raises(LearningError, match="no logits of teacher 'large'"):
-        Learner([member(EVERY[1])], TRAINING, "cpu").fit(replace(with_history(piece()), teachers={}), "a")
+        Learner([member(EVERY[1])], TRAINING, "cpu").fit(replace(with_history(slice_tensors()), teachers={}), "a")
 
 
 @pytest.mark.parametrize(
@@ -203,8 +205,8 @@ def test_compiled_and_deterministic_networks_learn_alike(change: dict[str, bool]
         pytest.skip("torch.compile on a CPU needs a C++ compiler")
     plain, other = learner(), learner(training=replace(TRAINING, **change))  # type: ignore[arg-type]
     for one in (plain, other):
-        one.fit(piece(), "a")
-    torch.testing.assert_close(other.predict(piece()), plain.predict(piece()), rtol=1e-4, atol=1e-5)
+        one.fit(slice_tensors(), "a")
+    torch.testing.assert_close(other.predict(slice_tensors()), plain.predict(slice_tensors()), rtol=1e-4, atol=1e-5)
 
 
 def test_cuda_graphs_are_asked_of_the_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -218,13 +220,13 @@ def test_cuda_graphs_are_asked_of_the_compiler(monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize("network", FAMILIES, ids=lambda n: type(n).__name__)
 def test_an_empty_slice_one_class_and_ids_never_seen_each_have_a_clear_outcome(network: Network) -> None:
     mine = Learner([member(EVERY[2], network), member(None, network)], TRAINING, "cpu")
-    empty = with_history(piece(0))
+    empty = with_history(slice_tensors(0))
     assert mine.fit(empty, "a").steps == 0
     assert mine.predict_all(empty).shape == (2, 0, 1)
-    alike = with_history(piece())
+    alike = with_history(slice_tensors())
     report = mine.fit(replace(alike, labels=torch.zeros_like(alike.labels)), "b")
     assert all(loss is not None for loss in report.losses)
-    new = with_history(piece(seed=9))
+    new = with_history(slice_tensors(seed=9))
     scores = mine.predict_all(replace(new, ids=new.ids + 12345))
     assert scores.isfinite().all()
     assert (scores.sigmoid() < 0.5).all()  # a slice of one class has taught that class
@@ -237,7 +239,7 @@ def test_a_member_whose_loss_is_no_number_is_named_and_touches_no_other() -> Non
     load_states(alone, [learner_state(together, 1)], "alone")
     with torch.no_grad():
         together.networks.serving.weight[0] = torch.nan
-    slice_ = with_history(piece())
+    slice_ = with_history(slice_tensors())
     report = together.fit(slice_, "s")
     alone.fit(slice_, "s")
     assert "mean loss is nan" in (report.of(0).error or "") and report.of(1).error is None

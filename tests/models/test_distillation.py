@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from exfm.distillation import AuxiliaryHead, AuxiliaryTower, Distillation, KnowledgeDistillation, StudentAdapter
 from models.adapters import Adapter, FittedAdapter, adapter_loss
 from models.distillation import losses, masked_bce, scale_gradient
 from models.network import Networks
-from models.pairs import Pairs
-from projects.distillation import AuxiliaryHead, AuxiliaryTower, Distillation, KnowledgeDistillation, StudentAdapter
+from models.supervision_pairs import SupervisionPairs
 from tests.models.worlds import spec
 
 ADAPTED = AuxiliaryHead(weight=3.0, gradient_scale=0.5, adapter=StudentAdapter(weight=2.0))
@@ -32,19 +32,23 @@ def mean_h(logits: Tensor, targets: Tensor) -> float:
     return sum(known) / len(known) if known else 0.0
 
 
-def world(*members: Distillation) -> tuple[Networks, Pairs, Tensor]:
+def world(*members: Distillation) -> tuple[Networks, SupervisionPairs, Tensor]:
     """Networks of some members, one teacher each, on a batch of five rows."""
     specs = [spec(one) for one in members]
-    pairs = Pairs([one.teachers for one in specs], members, "cpu")
+    pairs = SupervisionPairs([one.teachers for one in specs], members, "cpu")
     networks = Networks(len(members), specs[0], 0, pairs.heads, pairs.towers)
     hidden = torch.randn(5, 1, 8, generator=torch.Generator().manual_seed(1)).repeat(len(members), 1, 1, 1)
     return networks, pairs, hidden.requires_grad_()
 
 
-def loss_of(declared: Distillation, teacher: Tensor | None = TEACHER, bent: Tensor | None = None) -> tuple[float, Any]:
+def loss_of(
+    declared: Distillation, teacher: Tensor | None = TEACHER, calibrated: Tensor | None = None
+) -> tuple[float, Any]:
     networks, pairs, hidden = world(declared)
     taught = None if teacher is None else teacher.unsqueeze(0)
-    found = losses(networks, pairs, hidden, LABELS.unsqueeze(0), taught, None if bent is None else bent.unsqueeze(0))
+    found = losses(
+        networks, pairs, hidden, LABELS.unsqueeze(0), taught, None if calibrated is None else calibrated.unsqueeze(0)
+    )
     return found.item(), (networks, hidden)
 
 
@@ -86,11 +90,11 @@ def test_auxiliary_head_scales_and_caps_the_teachers_label(alpha: float) -> None
 
 
 def test_a_bent_prediction_teaches_its_own_head() -> None:
-    bent = torch.tensor([[0.7], [0.2], [0.9], [torch.nan], [0.4]])
-    found, (networks, hidden) = loss_of(ADAPTED, bent=bent)
+    calibrated = torch.tensor([[0.7], [0.2], [0.9], [torch.nan], [0.4]])
+    found, (networks, hidden) = loss_of(ADAPTED, calibrated=calibrated)
     by_hand = mean_h(networks.serving(hidden)[0], LABELS)
     by_hand += 3 * mean_h(head(networks, "auxiliary", hidden), TEACHER.sigmoid())
-    by_hand += 2 * mean_h(head(networks, "adapter", hidden), bent)
+    by_hand += 2 * mean_h(head(networks, "adapter", hidden), calibrated)
     assert found == pytest.approx(by_hand, rel=1e-6)
 
 
@@ -117,7 +121,7 @@ def test_members_losses_are_those_of_each_alone_and_shares_weigh_the_teachers_pa
 
 
 def test_each_of_several_teachers_has_its_own_head() -> None:
-    pairs = Pairs([("large", "other")], [AuxiliaryHead(weight=3.0)], "cpu")
+    pairs = SupervisionPairs([("large", "other")], [AuxiliaryHead(weight=3.0)], "cpu")
     networks = Networks(1, replace(spec(), teachers=("large", "other")), 0, pairs.heads, pairs.towers)
     hidden = torch.randn(1, 5, 1, 8, generator=torch.Generator().manual_seed(1))
     taught = torch.stack([TEACHER, TEACHER - 1])
@@ -132,30 +136,30 @@ def test_the_adapter_begins_as_the_teacher_and_learns_from_labels_alone() -> Non
     adapter = Adapter(StudentAdapter(), seed=0)
     with torch.no_grad():
         adapter.outer.weight.normal_()
-    bent = adapter(TEACHER.nan_to_num(0.0)).detach()
+    calibrated = adapter(TEACHER.nan_to_num(0.0)).detach()
     fresh = torch.where(TEACHER.isfinite(), LABELS, torch.nan)
-    assert adapter_loss(adapter, TEACHER, LABELS).item() == pytest.approx(mean_h(bent, fresh), rel=1e-6)
+    assert adapter_loss(adapter, TEACHER, LABELS).item() == pytest.approx(mean_h(calibrated, fresh), rel=1e-6)
 
 
 def test_no_gradient_goes_through_what_was_bent() -> None:
-    bent = torch.full((5, 1), 0.3, requires_grad=True)
+    calibrated = torch.full((5, 1), 0.3, requires_grad=True)
     networks, pairs, hidden = world(ADAPTED)
     fitted = FittedAdapter(StudentAdapter(), 0, "cpu")
     losses(networks, pairs, hidden, LABELS[None], TEACHER[None], fitted.step(TEACHER, LABELS, None)[None]).backward()
     assert not fitted.step(TEACHER, LABELS, None).requires_grad
-    assert bent.grad is None
+    assert calibrated.grad is None
 
 
 def test_an_adapter_is_told_staleness_and_surface() -> None:
-    adapter = Adapter(StudentAdapter(told=("staleness", "surface")), seed=0)
-    told = adapter.told_of(torch.tensor([0.0, torch.nan, 19.1]), torch.tensor([3, -1, 16]))
-    assert told.shape == (3, 17)
-    assert told[:, 0].tolist() == pytest.approx([0.0, 0.0, 1.0], abs=1e-3)  # log(1 + hours) / 3
-    assert told[:, 1:].argmax(dim=1).tolist() == [3, 15, 0]
+    adapter = Adapter(StudentAdapter(context=("staleness", "surface")), seed=0)
+    context = adapter.context_of(torch.tensor([0.0, torch.nan, 19.1]), torch.tensor([3, -1, 16]))
+    assert context.shape == (3, 17)
+    assert context[:, 0].tolist() == pytest.approx([0.0, 0.0, 1.0], abs=1e-3)  # log(1 + hours) / 3
+    assert context[:, 1:].argmax(dim=1).tolist() == [3, 15, 0]
     with torch.no_grad():
         adapter.outer.weight.fill_(1.0)
     logits = torch.zeros(3, 1)
-    assert len(set(adapter(logits, told).flatten().tolist())) == 3
+    assert len(set(adapter(logits, context).flatten().tolist())) == 3
 
 
 def gradients(beta: float, labels: Tensor, declared: AuxiliaryHead) -> tuple[Tensor, dict[str, Tensor | None]]:
@@ -189,8 +193,8 @@ def test_no_gradient_of_the_teacher_reaches_the_serving_head(declared: Distillat
     grads = []
     for one in (declared, None):
         networks, pairs, hidden = world(one)
-        taught, bent = (TEACHER[None], TEACHER.sigmoid()[None]) if one is not None else (None, None)
-        losses(networks, pairs, hidden, LABELS[None], taught, bent).sum().backward()
+        taught, calibrated = (TEACHER[None], TEACHER.sigmoid()[None]) if one is not None else (None, None)
+        losses(networks, pairs, hidden, LABELS[None], taught, calibrated).sum().backward()
         grads.append(networks.serving.weight.grad)
     assert grads[0] is not None and grads[1] is not None
     assert torch.equal(grads[0], grads[1])

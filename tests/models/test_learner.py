@@ -6,15 +6,15 @@ from dataclasses import replace
 import pytest
 import torch
 
+from exfm.distillation import AuxiliaryHead, Distillation, KnowledgeDistillation, StudentAdapter
+from exfm.learning import Training
+from exfm.networks import DCNv2
 from models.batch import SliceTensors
 from models.errors import LearningError
 from models.learner import Learner
 from models.metrics import normalised_entropy
 from models.state import learner_state, load_states, serving_state
-from projects.distillation import AuxiliaryHead, Distillation, KnowledgeDistillation, StudentAdapter
-from projects.learning import Training
-from projects.networks import DCNv2
-from tests.models.worlds import TRAINING, learner, piece
+from tests.models.worlds import TRAINING, learner, slice_tensors
 
 EVERY = (
     None,
@@ -42,39 +42,39 @@ def test_a_student_and_its_control_begin_with_the_same_bits(distillation: Distil
 
 def test_what_serves_holds_nothing_of_distillation() -> None:
     taught = learner(EVERY[3])
-    taught.fit(piece(), "a")
+    taught.fit(slice_tensors(), "a")
     assert not [n for n in serving_state(taught) if any(w in n for w in ("heads", "adapter", "adam", "accumulator"))]
 
 
 @pytest.mark.parametrize("distillation", EVERY, ids=ids)
 def test_resuming_is_as_if_it_never_stopped(distillation: Distillation) -> None:
     straight = learner(distillation)
-    straight.fit(piece(seed=1), "a")
+    straight.fit(slice_tensors(seed=1), "a")
     stopped = learner(distillation)
     load_states(stopped, [{name: tensor.clone() for name, tensor in learner_state(straight).items()}], "here")
     assert same(straight, stopped)
-    assert straight.fit(piece(seed=2), "b").loss == stopped.fit(piece(seed=2), "b").loss
+    assert straight.fit(slice_tensors(seed=2), "b").loss == stopped.fit(slice_tensors(seed=2), "b").loss
     assert same(straight, stopped)
 
 
 def test_the_same_seeds_give_the_same_bits_whatever_was_drawn_before() -> None:
     one = learner(EVERY[3])
-    one.fit(piece(), "a")
+    one.fit(slice_tensors(), "a")
     torch.manual_seed(99)
     torch.rand(5)
     other = learner(EVERY[3])
-    other.fit(piece(), "a")
+    other.fit(slice_tensors(), "a")
     assert same(one, other)
     third = learner(EVERY[3])
-    third.fit(piece(), "another order")
+    third.fit(slice_tensors(), "another order")
     assert not same(one, third)
 
 
 def test_scoring_changes_nothing_and_reads_no_label() -> None:
     mine = learner(EVERY[2])
-    mine.fit(piece(), "a")
+    mine.fit(slice_tensors(), "a")
     before = {name: tensor.clone() for name, tensor in learner_state(mine).items()}
-    new = piece(seed=5)
+    new = slice_tensors(seed=5)
     numbers = new.numbers.clone()
     scores = mine.predict(new)
     assert scores.shape == (300, 1)
@@ -87,14 +87,14 @@ def test_scoring_changes_nothing_and_reads_no_label() -> None:
 
 
 def test_fitting_leaves_the_slice_as_it_was() -> None:
-    mine, shared = learner(EVERY[2]), piece()
+    mine, shared = learner(EVERY[2]), slice_tensors()
     before = {name: getattr(shared, name).clone() for name in ("ids", "numbers", "labels")}
     mine.fit(shared, "a")
     assert all(torch.equal(getattr(shared, n).nan_to_num(9), t.nan_to_num(9)) for n, t in before.items())
 
 
 def test_columns_are_found_by_name() -> None:
-    plain = piece()
+    plain = slice_tensors()
     turned = SliceTensors(
         plain.ids.flip(1), plain.numbers, plain.labels, ("item", "user"), ("count",), ("click",), plain.teachers
     )
@@ -106,11 +106,11 @@ def test_columns_are_found_by_name() -> None:
 @pytest.mark.parametrize("rows", [0, 5])
 def test_without_a_known_label_no_step_is_taken(rows: int) -> None:
     mine, untouched = learner(EVERY[3]), learner(EVERY[3])
-    empty = piece(rows)
+    empty = slice_tensors(rows)
     report = mine.fit(replace(empty, labels=torch.full_like(empty.labels, torch.nan)), "a")
     assert (report.steps, report.rows, report.loss) == (0, 0, None)
     assert same(mine, untouched)
-    assert mine.predict(piece(0)).shape == (0, 1)
+    assert mine.predict(slice_tensors(0)).shape == (0, 1)
 
 
 def test_a_loss_that_is_not_finite_is_refused() -> None:
@@ -118,12 +118,12 @@ def test_a_loss_that_is_not_finite_is_refused() -> None:
     with torch.no_grad():
         mine.networks.serving.weight.fill_(torch.nan)
     with pytest.raises(LearningError, match="losses are .nan."):
-        mine.fit(piece(), "a")
+        mine.fit(slice_tensors(), "a")
 
 
 def test_every_head_begins_at_the_base_rate_once() -> None:
     still = replace(TRAINING, learning_rate=1e-12, table_learning_rate=1e-12)
-    mine, first, later = learner(EVERY[3], training=still), piece(seed=1), piece(seed=2)
+    mine, first, later = learner(EVERY[3], training=still), slice_tensors(seed=1), slice_tensors(seed=2)
     mine.fit(first, "a")
     expected = torch.logit(first.labels.nanmean()).item()
     mine.fit(later, "b")
@@ -148,7 +148,7 @@ def test_a_planted_signal_is_learnt_and_scored_on_new_rows() -> None:
 
 
 def test_a_teacher_of_several_tasks_with_experts_resumes_and_scores_each() -> None:
-    both = piece(tasks=("click", "buy"))
+    both = slice_tensors(tasks=("click", "buy"))
     teacher = learner(
         tasks=("click", "buy"), network=DCNv2(embedding=4, experts=3, hidden=(8, 4), cross=2, cross_rank=2)
     )
@@ -163,17 +163,17 @@ def test_bf16_stays_near_fp32() -> None:
     full = learner()
     half = learner(training=replace(TRAINING, precision="bf16"))
     for mine in (full, half):
-        mine.fit(piece(), "a")
-    assert not torch.equal(full.predict(piece()), half.predict(piece()))
-    torch.testing.assert_close(half.predict(piece()), full.predict(piece()), atol=0.05, rtol=0)
+        mine.fit(slice_tensors(), "a")
+    assert not torch.equal(full.predict(slice_tensors()), half.predict(slice_tensors()))
+    torch.testing.assert_close(half.predict(slice_tensors()), full.predict(slice_tensors()), atol=0.05, rtol=0)
 
 
 @pytest.mark.parametrize(("distillation", "golden"), list(zip(EVERY, GOLDEN, strict=True)), ids=ids)
 def test_losses_are_those_of_the_last_refactor(distillation: Distillation, golden: float) -> None:
     """A change that must not alter numbers alters none: mean loss of a pass with fixed seeds."""
-    assert learner(distillation).fit(piece(), "golden").loss == pytest.approx(golden, abs=2e-4)
+    assert learner(distillation).fit(slice_tensors(), "golden").loss == pytest.approx(golden, abs=2e-4)
 
 
 def test_a_student_whose_teacher_left_no_logits_at_all_is_refused() -> None:
     with pytest.raises(LearningError, match="has no logits of teacher"):
-        learner(KnowledgeDistillation()).fit(replace(piece(), teachers={}), "a")
+        learner(KnowledgeDistillation()).fit(replace(slice_tensors(), teachers={}), "a")

@@ -8,6 +8,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 from torch.nn import functional
 
+from exfm.distillation import Recalibration
 from models.embedding import EmbeddingTable
 from models.history import TargetAttention
 from models.interactions import CrossNet, GatedExperts, WukongLayer, pair_products, pooled_pairs
@@ -15,7 +16,6 @@ from models.jagged import Jagged
 from models.layers import MLP, LayerNorm
 from models.normalizer import Normalizer
 from models.recalibration import Recalibrator, isotonic
-from projects.distillation import Recalibration
 
 
 def table(members: int = 1) -> EmbeddingTable:

@@ -11,11 +11,11 @@ import torch
 from torch import nn
 
 import models.learner
+from exfm.state import ROOT
 from models.errors import LearningError
 from models.optimisers import MOMENTS, Adam
 from models.threads import SMALL, SPIN, bound_spin, multiply_adds, threads_for
-from projects.state import ROOT
-from tests.models.worlds import TRAINING, learner, piece
+from tests.models.worlds import TRAINING, learner, slice_tensors
 
 
 @pytest.fixture
@@ -61,12 +61,12 @@ def test_small_steps_take_one_thread_and_large_ones_all(monkeypatch: pytest.Monk
         models.learner.Learner, "_step", lambda *given: (seen.append(torch.get_num_threads()), step(*given))[1]
     )
     small = learner(training=TRAINING)
-    small.fit(piece(rows=300), "0")
+    small.fit(slice_tensors(rows=300), "0")
     assert set(seen) == {1}
     assert torch.get_num_threads() == 2
     seen.clear()
     monkeypatch.setattr("models.threads.SMALL", 0)
-    learner(training=TRAINING).fit(piece(rows=300), "0")
+    learner(training=TRAINING).fit(slice_tensors(rows=300), "0")
     assert set(seen) == {2}
 
 
@@ -97,9 +97,9 @@ def test_work_counts_every_product() -> None:
 @pytest.mark.usefixtures("two_threads")
 def test_one_thread_or_two_give_a_small_network_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
     one, two = learner(training=TRAINING), learner(training=TRAINING)
-    one.fit(piece(rows=600), "0")
+    one.fit(slice_tensors(rows=600), "0")
     monkeypatch.setattr("models.threads.SMALL", 0)
-    two.fit(piece(rows=600), "0")
+    two.fit(slice_tensors(rows=600), "0")
     for mine, other in zip(one.networks.parameters(), two.networks.parameters(), strict=True):
         assert torch.equal(mine, other)
     assert torch.equal(one.table.weight, two.table.weight)

@@ -2,12 +2,12 @@
 
 import torch
 
+from exfm.distillation import Distillation
+from exfm.learning import Training
+from exfm.networks import DCNv2
 from models.batch import SliceTensors
 from models.learner import Learner
 from models.network import NetworkSpec
-from projects.distillation import Distillation
-from projects.learning import Training
-from projects.networks import DCNv2
 
 TRAINING = Training(batch_size=64, seed=3)
 
@@ -27,7 +27,7 @@ def learner(distillation: Distillation = None, training: Training = TRAINING, **
     return Learner.create(spec(distillation, **changes), training, distillation, "cpu")
 
 
-def piece(rows: int = 300, seed: int = 0, tasks: tuple[str, ...] = ("click",)) -> SliceTensors:
+def slice_tensors(rows: int = 300, seed: int = 0, tasks: tuple[str, ...] = ("click",)) -> SliceTensors:
     """A slice with some unknown labels, missing numbers and rows that the teacher left out."""
     draws = torch.Generator().manual_seed(seed)
 

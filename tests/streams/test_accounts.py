@@ -9,14 +9,14 @@ import dagster as dg
 import polars as pl
 import pytest
 
+from exfm.errors import DeclarationError
+from exfm.project import Project, digest
+from exfm.state import State
+from exfm.stream import Task
 from exfm_assets import metadata_keys as keys
-from exfm_assets.resources import Workspace
-from exfm_assets.streams.accounts import Account
-from exfm_assets.streams.layout import find_files
-from projects.errors import DeclarationError
-from projects.project import Project, digest
-from projects.state import State
-from projects.stream import Task
+from pipeline.streams.accounts import Account
+from pipeline.streams.layout import find_files
+from pipeline.workspace import Workspace
 from tests.graph.runs import run
 from tests.tiny import tiny_project
 
@@ -152,8 +152,8 @@ def test_a_task_named_otherwise_stops_the_run_and_names_the_names(tmp_path: Path
     assert not success
     assert "outcomes: 225 rows read, 0 kept, 225 quarantined (unknown task 225: 'clicks')" in stopped
     assert "Stream.quarantine_limit (50%)" in stopped and "quarantine/outcomes" in stopped
-    pieces = work.project.stream.all_slices or []
-    assert sum(map(work.quarantine("outcomes").rows, pieces)) == 225
+    slices = work.project.stream.all_slices or []
+    assert sum(map(work.quarantine("outcomes").rows, slices)) == 225
     assert not work.table("labels").stored(work.project.stream)
 
 

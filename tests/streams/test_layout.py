@@ -8,13 +8,13 @@ from typing import Literal
 import polars as pl
 import pytest
 
-from exfm_assets.resources import Workspace
-from exfm_assets.streams.layout import find_files
-from exfm_assets.streams.reader import read_log
-from exfm_assets.tables import DataError
-from exfm_assets.verify.stored import rows_kept
+from exfm.state import State
+from pipeline.streams.layout import find_files
+from pipeline.streams.reader import read_log
+from pipeline.tables import DataError
+from pipeline.verify.stored import rows_kept
+from pipeline.workspace import Workspace
 from projects.simulated import STREAM
-from projects.state import State
 from tests.streams.test_reader import DAY, START, impressions
 from tests.tiny import tiny_project
 
@@ -118,13 +118,13 @@ def test_rows_are_counted_as_they_are_read(tmp_path: Path, unit: Literal["ms", "
             within = pl.col("event_timestamp").is_between(first, end, closed="left")
             held += part.filter((filed & within) | ~filed.fill_null(False)).height if day < date(2026, 1, 4) else 0
     counted = refused = 0
-    for piece in stream.slices(first, end):
-        got = read_log(tmp_path, stream, "impressions", piece.start, piece.end)
-        work.table("impressions").write(piece, got.frame)
-        work.quarantine("impressions").write(piece, got.quarantine)
-        found = rows_kept("impressions")(work, [piece])
+    for slice_ in stream.slices(first, end):
+        got = read_log(tmp_path, stream, "impressions", slice_.start, slice_.end)
+        work.table("impressions").write(slice_, got.frame)
+        work.quarantine("impressions").write(slice_, got.quarantine)
+        found = rows_kept("impressions")(work, [slice_])
         assert found.passed and found.numbers["rows"] == got.rows_read, found.said
-        work.table("impressions").write(piece, got.frame.tail(-1))
-        assert rows_kept("impressions")(work, [piece]).passed == got.frame.is_empty()
+        work.table("impressions").write(slice_, got.frame.tail(-1))
+        assert rows_kept("impressions")(work, [slice_]).passed == got.frame.is_empty()
         counted, refused = counted + got.rows_read, refused + got.quarantine.height
     assert counted == held and refused > 5

@@ -8,10 +8,10 @@ import numpy as np
 import polars as pl
 import pytest
 
-from exfm_assets.streams.reader import LOOK_BACK, read_log
-from exfm_assets.tables import DataError
-from exfm_assets.transforms.quarantine import count_reasons
-from projects.load import load_project
+from exfm.load import load_project
+from pipeline.streams.reader import LOOK_BACK, read_log
+from pipeline.tables import DataError
+from pipeline.transforms.quarantine import count_reasons
 from projects.simulated import STREAM
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

@@ -7,7 +7,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from exfm_assets.streams.seen import seen_of
+from pipeline.streams.seen import seen_of
 from tests.streams.test_reader import START, impressions, write
 
 HOUR = timedelta(hours=1)

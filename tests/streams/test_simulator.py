@@ -7,12 +7,12 @@ import numpy as np
 import polars as pl
 import pytest
 
-from exfm_assets.streams.reader import read_log
-from exfm_assets.streams.simulator import SimulatedSlice, simulate, world_of, write_log
-from exfm_assets.streams.world import World
-from exfm_assets.transforms.labels import find_orphans, join_labels
+from exfm.simulation import Simulation
+from pipeline.streams.reader import read_log
+from pipeline.streams.simulator import SimulatedSlice, simulate, world_of, write_log
+from pipeline.streams.world import World
+from pipeline.transforms.labels import find_orphans, join_labels
 from projects.simulated import STREAM
-from projects.simulation import Simulation
 
 SMALL = Simulation(impressions_per_day=20_000, users=2_000, items=300, new_users_per_day=100, new_items_per_day=40)
 
@@ -39,10 +39,10 @@ def test_writing_again_changes_no_byte(tmp_path: Path) -> None:
 
 
 def test_rates_are_as_declared_and_outcomes_follow_the_truth(tmp_path: Path) -> None:
-    piece, simulated = STREAM.slice_at(3), drawn()
-    write_log(tmp_path, simulated, piece)
-    outcomes = read_log(tmp_path, STREAM, "outcomes", piece.start, piece.end + 2 * STREAM.longest_window).frame
-    joined = join_labels(simulated.impressions, outcomes, STREAM, piece.end + 2 * STREAM.longest_window)
+    slice_, simulated = STREAM.slice_at(3), drawn()
+    write_log(tmp_path, simulated, slice_)
+    outcomes = read_log(tmp_path, STREAM, "outcomes", slice_.start, slice_.end + 2 * STREAM.longest_window).frame
+    joined = join_labels(simulated.impressions, outcomes, STREAM, slice_.end + 2 * STREAM.longest_window)
     rates = World(SMALL, STREAM).rates()
     assert rates.max() == pytest.approx(0.30, abs=0.01) and rates.min() == pytest.approx(0.03, abs=0.005)
     for place, surface in enumerate(STREAM.surfaces):
@@ -55,9 +55,9 @@ def test_rates_are_as_declared_and_outcomes_follow_the_truth(tmp_path: Path) -> 
 
 
 def test_late_repeated_and_orphaned_outcomes_are_there_in_their_shares(tmp_path: Path) -> None:
-    piece, often = STREAM.slice_at(3), replace(SMALL, late_share=0.1, duplicate_share=0.2, orphan_share=0.05)
+    slice_, often = STREAM.slice_at(3), replace(SMALL, late_share=0.1, duplicate_share=0.2, orphan_share=0.05)
     simulated = drawn(3, often)
-    joined = join_labels(simulated.impressions, simulated.outcomes, STREAM, piece.end + 3 * STREAM.longest_window)
+    joined = join_labels(simulated.impressions, simulated.outcomes, STREAM, slice_.end + 3 * STREAM.longest_window)
     hits = sum(joined.frame[task].sum() for task in STREAM.task_names)
     assert joined.late == pytest.approx(0.1 * hits, rel=0.02)
     # A repeated outcome may fall past its window, and then is late instead.

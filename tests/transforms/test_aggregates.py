@@ -8,8 +8,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from exfm_assets.transforms.aggregates import aggregate, needed_since
-from projects.features import FeatureView, window_name
+from exfm.feature_views import FeatureView, window_name
+from pipeline.transforms.aggregates import aggregate, needed_since
 from projects.simulated import STREAM
 
 HOUR = timedelta(hours=1)

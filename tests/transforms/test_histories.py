@@ -7,9 +7,9 @@ from typing import Any
 import polars as pl
 import pytest
 
-from exfm_assets.transforms.histories import histories, history_needed_since
-from projects.errors import DeclarationError
-from projects.histories import HistoryView
+from exfm.errors import DeclarationError
+from exfm.history_views import HistoryView
+from pipeline.transforms.histories import histories, history_needed_since
 from projects.simulated import STREAM
 
 HOUR = timedelta(hours=1)
@@ -93,10 +93,10 @@ def test_at_every_stamp_the_newest_row_is_the_brute_force_list(source: str, seed
 
 def test_a_range_is_its_slices_one_by_one_from_what_they_need() -> None:
     declared, frames = view(source="click", length=2), world(9)
-    pieces = [(START + n * 6 * HOUR, START + (n + 1) * 6 * HOUR) for n in range(8)]
-    whole = histories(declared, STREAM, *(frame.lazy() for frame in frames), START, pieces[-1][1])
+    slices = [(START + n * 6 * HOUR, START + (n + 1) * 6 * HOUR) for n in range(8)]
+    whole = histories(declared, STREAM, *(frame.lazy() for frame in frames), START, slices[-1][1])
     parts = []
-    for start, end in pieces:
+    for start, end in slices:
         since = history_needed_since(declared, STREAM, start)
         shown, done, met = frames
         parts.append(

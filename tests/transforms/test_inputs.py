@@ -7,9 +7,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from exfm_assets.transforms.inputs import hashed_histories, hashed_ids, rows_of, slice_tensors
+from exfm.project import Columns
 from models.hashing import NULL_HASH, stable_hash
-from projects.project import Columns
+from pipeline.transforms.inputs import hashed_histories, hashed_ids, rows_of, slice_tensors
 from projects.simulated import STREAM
 
 LARGE = 2**53 + 1  # the first integer that a double can't hold

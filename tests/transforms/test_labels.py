@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from exfm_assets.transforms.labels import find_orphans, join_labels
+from pipeline.transforms.labels import find_orphans, join_labels
 from projects.simulated import STREAM
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

@@ -7,9 +7,9 @@ from typing import Any
 import polars as pl
 import pytest
 
-from exfm_assets.transforms.predicted import bucket, empty, needed, predicted
-from projects.errors import DeclarationError
-from projects.predicted import PredictionView, known_after
+from exfm.errors import DeclarationError
+from exfm.prediction_views import PredictionView, known_after
+from pipeline.transforms.predicted import bucket, empty, needed, predicted
 from projects.simulated import PROJECT, STREAM
 from tests.tiny import tiny_project
 
@@ -84,8 +84,8 @@ def test_at_every_stamp_the_newest_row_is_what_was_known(seed: int, after: timed
     written = 0
     for day in range(14):
         stamp = START + (day + 1) * DAY
-        pieces = needed(declared, STREAM, after, stamp)
-        empties = {piece.key: buckets.get(piece.key, bucket(declared, *frames([]))[0]) for piece in pieces}
+        slices = needed(declared, STREAM, after, stamp)
+        empties = {slice_.key: buckets.get(slice_.key, bucket(declared, *frames([]))[0]) for slice_ in slices}
         rows = predicted(declared, STREAM, after, empties, stamp)
         assert rows.schema == empty(declared, STREAM).schema
         written += rows.height

@@ -1,0 +1,1 @@
+"""What can be said: the vocabulary of declarations."""

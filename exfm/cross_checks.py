@@ -1,0 +1,148 @@
+"""What must fit between a project's parts: names, references, clocks, sizes.
+
+Belongs here: rules that need more than one part. Not here: a part's own rules (each part checks itself).
+"""
+
+from typing import TYPE_CHECKING
+
+from exfm import names
+from exfm.clocks import MOST_SLICES, check_reach
+from exfm.errors import DeclarationError, at_most, choose_from, unique
+from exfm.history_views import HistoryView
+from exfm.learning import Student, Teacher
+from exfm.networks import DCNv2, TwoTower
+from exfm.online import check_served
+from exfm.prediction_views import known_after
+from exfm.sizes import Reads, check_model, check_simulation
+from exfm.stream import DAY
+
+if TYPE_CHECKING:
+    from exfm.project import Columns, Project
+
+
+def check_fit(project: "Project") -> None:
+    """Refuse a project whose parts don't fit.
+
+    Raises:
+        DeclarationError: for the first that does not.
+    """
+    _check_names(project)
+    _check_stream(project)
+    for view in project.feature_views:
+        view.check(project.stream)
+    for predicted in project.prediction_views:
+        predicted.check(project.stream, project.teachers)
+    for teacher in project.teachers:
+        _check_teacher(project, teacher)
+    for student in project.students:
+        _check_student(project, student)
+
+
+def _check_names(project: "Project") -> None:
+    unique("Project.feature_views", (view.name for view in project.feature_views))
+    unique("Project.teachers", (teacher.name for teacher in project.teachers))
+    unique("Project.students", (student.name for student in project.students))
+    unique("Project.prediction_views", (view.name for view in project.all_views))
+    if project.name in names.FOLDERS:
+        raise DeclarationError(f"Project.name: {project.name!r} is a folder of Dagster's in the state: use another")
+    names.feast_objects(
+        (column.name for column in project.stream.id_columns),
+        ((type(view).__name__, view.name) for view in project.all_views),
+        (teacher.name for teacher in project.teachers),
+        (student.name for student in project.students),
+    )
+
+
+def _check_stream(project: "Project") -> None:
+    stream = project.stream
+    check_reach("Stream.lateness", stream.lateness, stream)
+    if project.simulation is not None:
+        days = 1.0 if stream.until is None else (stream.until - stream.first_slice) / DAY
+        check_simulation(project.simulation, days, stream.slice_length / DAY, len(stream.tasks))
+    for task in stream.tasks:
+        check_reach(f"Task({task.name}).window", task.window, stream)
+
+
+def _check_teacher(project: "Project", teacher: Teacher) -> None:
+    where = f"Teacher({teacher.name})"
+    for task in teacher.tasks:
+        choose_from(f"{where}.tasks", task, project.stream.task_names, what="task")
+    for field_name in ("lag", "publish_every"):
+        at_most(f"{where}.{field_name}", getattr(teacher, field_name), MOST_SLICES)
+    for name in _check_model(project, teacher, len(teacher.tasks)).of_teachers:
+        raise DeclarationError(
+            f"{where}.inputs: {name.partition('__')[0]!r} is made of a teacher's predictions, so it is there only "
+            "after teachers have scored: drop it, students alone can read it"
+        )
+
+
+def _check_student(project: "Project", student: Student) -> None:
+    where = f"Student({student.name})"
+    choose_from(f"{where}.task", student.task, project.stream.task_names, what="task")
+    if student.surface is not None:
+        choose_from(f"{where}.surface", student.surface, project.stream.surfaces, what="surface")
+    for teacher in student.teachers:
+        choose_from(f"{where}.teacher", teacher, (t.name for t in project.teachers), what="teacher")
+        tasks = project.teacher(teacher).tasks
+        if student.task not in tasks:
+            raise DeclarationError(
+                f"{where}.teacher: {teacher!r} does not predict {student.task!r}: add it to its tasks {tasks}"
+            )
+        _check_in_time(project, student, project.teacher(teacher))
+    columns = _check_model(project, student, 1)
+    for name in dict.fromkeys(name.partition("__")[0] for name in columns.of_views):
+        check_served(f"{where}.inputs", project.view(name), project.stream)
+
+
+def _check_model(project: "Project", model: Teacher | Student, tasks: int) -> "Columns":
+    """Refuse inputs that the network can't read, and sizes that the machine can't hold."""
+    where = f"{type(model).__name__}({model.name})"
+    columns = project.columns_of(model.inputs, where=f"{where}.inputs")
+    _check_network(project, where, model, columns)
+    rows = {column.name: column.rows for column in project.stream.id_columns}
+    lists = [project.view(name.partition("__")[0]) for name in columns.histories]
+    check_model(
+        where,
+        model.network,
+        model.training.batch_size,
+        Reads(
+            rows=tuple(rows[name] for name in columns.ids),
+            numbers=len(columns.features),
+            tasks=tasks,
+            lengths=tuple(view.length for view in lists if isinstance(view, HistoryView)),
+        ),
+        model.distillation if isinstance(model, Student) else None,
+    )
+    return columns
+
+
+def _check_network(project: "Project", where: str, model: Teacher | Student, columns: "Columns") -> None:
+    """Refuse a network that its inputs leave without an input, or make larger by what should make it smaller."""
+    network, item = model.network, project.stream.item.name
+    if isinstance(network, TwoTower):
+        of_items = {view.name for view in project.all_views if view.entities == (item,)}
+        others = [name for name in columns.features if name.partition("__")[0] not in of_items]
+        if item not in columns.ids:
+            raise DeclarationError(f"{where}.inputs: {model.inputs} leave a TwoTower's item side empty: add {item!r}")
+        if not (len(columns.ids) > 1 or columns.histories or others):
+            raise DeclarationError(
+                f"{where}.inputs: {model.inputs} leave a TwoTower's request side empty: "
+                f"add {project.stream.user.name!r}"
+            )
+    rank = network.cross_rank if isinstance(network, DCNv2) else None
+    width = (len(columns.ids) + len(columns.histories)) * network.embedding + len(columns.features)
+    if rank is not None and rank >= width / 2:
+        raise DeclarationError(
+            f"{where}.network: cross_rank={rank} saves nothing at width {width}: use one below half of it"
+        )
+
+
+def _check_in_time(project: "Project", student: Student, teacher: Teacher) -> None:
+    """A student that waited for its teacher would be staler than its control, and served later."""
+    after, window = known_after(teacher, project.stream), project.stream.task(student.task).window
+    if after > window:
+        lag = -(-(after - window) // project.stream.slice_length) + teacher.lag
+        raise DeclarationError(
+            f"Student({student.name}).teacher: predictions of {teacher.name!r} are there {after} after a slice's "
+            f"end, later than labels of {student.task!r} ({window}): use lag={lag}, or a teacher of shorter tasks"
+        )

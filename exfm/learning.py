@@ -1,0 +1,182 @@
+"""Teachers and students: what is learned from what, how it is trained, when it is released.
+
+Belongs here: models, training, gates. Not here: networks (networks.py), distillation (distillation.py), how any of it
+is computed (models/), when (exfm_assets/).
+"""
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from exfm.clocks import MOST_SLICES
+from exfm.declaration import ADDED, Declaration
+from exfm.distillation import Distillation, LeadAware
+from exfm.errors import DeclarationError, above_zero, at_least, at_most, choose_from, not_empty, unique
+from exfm.networks import Network, student_network
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training(Declaration):
+    """One pass over each slice, in seeded random order.
+
+    Args:
+        batch_size: rows a step.
+        learning_rate: Adam's, for everything but the embedding table.
+        table_learning_rate: row-wise Adagrad's, for the embedding table.
+        seed: of initialisation and order; a control uses its student's.
+        precision: ``auto`` (bf16 autocast on a GPU, fp32 elsewhere), ``bf16`` or ``fp32``.
+        compile: ``torch.compile`` for the dense part; pays off on a GPU with large networks.
+        cuda_graphs: the compiled part is also recorded and replayed as CUDA graphs, for networks so small that a GPU
+            waits for launches; a CPU has no launches to save, and ignores it.
+        deterministic: the same bits in every run on a GPU too, at some speed; a CPU always gives them.
+    """
+
+    batch_size: int = 512
+    learning_rate: float = 2e-3
+    table_learning_rate: float = 0.1
+    seed: int = 0
+    precision: str = "auto"
+    compile: bool = False
+    cuda_graphs: bool = False
+    deterministic: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least("Training.batch_size", self.batch_size, 1)
+        at_least("Training.seed", self.seed, 0)
+        choose_from("Training.precision", self.precision, ("auto", "bf16", "fp32"), what="precision")
+        if self.cuda_graphs and not self.compile:
+            raise DeclarationError("Training.cuda_graphs: True replays what was compiled: set compile=True, or drop it")
+        for name in ("learning_rate", "table_learning_rate"):
+            above_zero(f"Training.{name}", getattr(self, name))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Teacher(Declaration):
+    """A large network over all surfaces that scores each impression once.
+
+    Args:
+        tasks: the stream's tasks that it predicts.
+        inputs: columns of the log, feature views, or single ``view:feature`` references.
+        lag: slice t is scored by the checkpoint that trained last on t - lag (at least 1: it never saw t).
+        publish_every: only every so many slices a new checkpoint is published to the scorer.
+    """
+
+    name: str
+    tasks: tuple[str, ...]
+    inputs: tuple[str, ...]
+    network: Network
+    training: Training = Training()
+    lag: int = 1
+    publish_every: int = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        not_empty(f"Teacher({self.name}).tasks", self.tasks, what="task")
+        not_empty(f"Teacher({self.name}).inputs", self.inputs, what="input")
+        unique(f"Teacher({self.name}).tasks", self.tasks)
+        at_least(f"Teacher({self.name}).lag", self.lag, 1)
+        at_least(f"Teacher({self.name}).publish_every", self.publish_every, 1)
+
+    @property
+    def view(self) -> str:
+        """Name of the Feast view that keeps its predictions."""
+        return f"teacher_{self.name}"
+
+    def scorer_of(self, index: int) -> int:
+        """Place of the slice whose checkpoint scores slice ``index``; negative: the untrained network."""
+        newest = index - self.lag
+        return (newest + 1) // self.publish_every * self.publish_every - 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gate(Declaration):
+    """When a checkpoint may serve, and when one may be released.
+
+    Args:
+        slices: the last evaluated slices that the gate looks at; with fewer, nothing is released.
+        tolerance: over them the student must not be worse than its labels-only control by more than this (relative
+            NE), nor worse than a constant (an NE of 1), however bad the control is.
+        rows: labelled rows, over all slices, that a checkpoint must have learnt from before it serves. One that learnt
+            from fewer is served to nobody, so it is not judged either.
+    """
+
+    slices: int = 3
+    tolerance: float = 0.0
+    rows: int = field(default=1000, metadata=ADDED)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least("Gate.slices", self.slices, 1)
+        at_most("Gate.slices", self.slices, MOST_SLICES)
+        at_least("Gate.rows", self.rows, 0)
+        if self.tolerance <= -1:
+            raise DeclarationError(f"Gate.tolerance: {self.tolerance!r} asks for an NE below 0: use one above -1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Freshness(Declaration):
+    """Age of the release at which the machine refreshes it (``warn``) and at which the promise is broken (``fail``)."""
+
+    warn: timedelta = timedelta(days=1)
+    fail: timedelta = timedelta(days=2)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.warn < timedelta(minutes=1):
+            raise DeclarationError(f"Freshness.warn: {self.warn} is too short to be looked at: use a minute or more")
+        if self.warn >= self.fail:
+            raise DeclarationError(f"Freshness.warn: {self.warn} is not before fail={self.fail}: use a shorter one")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Student(Declaration):
+    """A small served network for one surface and one task, with its labels-only control twin.
+
+    Args:
+        surface: one value of the stream's surface column, or ``None`` for all.
+        task: the stream's task that it serves.
+        inputs: as a teacher's; never a teacher's predictions (those are supervision).
+        teacher: whose predictions supervise it, one name or several; ``None`` only with ``distillation=None``.
+        distillation: how they do; ``None`` learns from labels alone. Each of several teachers has its own term.
+        lead: distil as much as the teacher's measured lead deserves; ``None`` always distils whole.
+    """
+
+    name: str
+    surface: int | str | None
+    task: str
+    inputs: tuple[str, ...]
+    network: Network
+    teacher: str | tuple[str, ...] | None = None
+    distillation: Distillation = None
+    lead: LeadAware | None = None
+    training: Training = Training()
+    gate: Gate = Gate()
+    freshness: Freshness = Freshness()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        not_empty(f"Student({self.name}).inputs", self.inputs, what="input")
+        if self.teacher is not None:
+            not_empty(f"Student({self.name}).teacher", self.teachers, what="teacher")
+            if self.distillation is None:
+                raise DeclarationError(
+                    f"Student({self.name}).distillation: None learns nothing from teacher {self.teacher!r}: "
+                    "declare one, for example AuxiliaryHead(), or drop the teacher"
+                )
+        if self.distillation is not None and not self.teachers:
+            raise DeclarationError(
+                f"Student({self.name}).teacher: None can't supervise {type(self.distillation).__name__}: name a teacher"
+            )
+        if self.lead is not None and self.distillation is None:
+            raise DeclarationError(
+                f"Student({self.name}).lead: {self.lead} has no distillation to weigh: declare one, or drop it"
+            )
+        unique(f"Student({self.name}).teacher", self.teachers)
+        student_network(f"Student({self.name}).network", self.network)
+
+    @property
+    def teachers(self) -> tuple[str, ...]:
+        """The names of its teachers."""
+        if self.teacher is None:
+            return ()
+        return (self.teacher,) if isinstance(self.teacher, str) else self.teacher

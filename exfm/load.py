@@ -1,0 +1,127 @@
+"""Which project runs: ``EXFM_PROJECT`` is a name, ``module:NAME``, or a file of Python that defines ``PROJECT``.
+
+Belongs here: finding the declaration and its state from the environment. Not here: what it says.
+
+A name is that of an entry point in the group ``exfm.projects``: those that come with exfm, and those of any installed
+package. Nobody edits a folder of ours to add one.
+"""
+
+import importlib
+import importlib.util
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import ModuleType
+
+from exfm.errors import DeclarationError
+from exfm.project import Project
+from exfm.state import State, state_root
+
+DEFAULT, GROUP, ATTRIBUTE = "simulated", "exfm.projects", "PROJECT"
+
+
+def project_name() -> str:
+    """The chosen project: ``EXFM_PROJECT``, or ``simulated``; a file as a whole path, the same from any folder."""
+    chosen = os.environ.get("EXFM_PROJECT", "").strip() or DEFAULT
+    file, attribute = _as_file(chosen)
+    return chosen if file is None else f"{Path(file).expanduser().resolve()}:{attribute}"
+
+
+def load_project(name: str | None = None) -> Project:
+    """Import the declaration of a project.
+
+    Args:
+        name: as ``EXFM_PROJECT``, which is asked if none is given.
+
+    Raises:
+        DeclarationError: if there is none of that name, or if what it declares does not fit.
+    """
+    chosen = name or project_name()
+    file, attribute = _as_file(chosen)
+    if file is not None:
+        found = _attribute(chosen, lambda: _module_of(Path(file)), attribute)
+    elif ":" in chosen:
+        module, _, attribute = chosen.partition(":")
+        found = _attribute(chosen, lambda: importlib.import_module(module), attribute)
+    else:
+        known = {point.name: point for point in entry_points(group=GROUP)}
+        if chosen not in known:
+            raise DeclarationError(
+                f"EXFM_PROJECT: {chosen!r} is not a project: use one of {sorted(known)}, "
+                "or name your own as module:PROJECT or path/to/file.py"
+            )
+        point = known[chosen]
+        found = _attribute(chosen, lambda: importlib.import_module(point.module), point.attr)
+    if not isinstance(found, Project):
+        raise DeclarationError(f"EXFM_PROJECT: {chosen!r} is a {type(found).__name__}, not a Project: name one")
+    return found
+
+
+def _as_file(chosen: str) -> tuple[str | None, str]:
+    """File and attribute of ``path.py`` or ``path.py:NAME``; no file in anything else."""
+    path, colon, attribute = chosen.rpartition(":")
+    if colon and path.endswith(".py"):
+        return path, attribute
+    return (chosen if chosen.endswith(".py") else None), ATTRIBUTE
+
+
+def _module_of(file: Path) -> ModuleType:
+    """A module made of a file; what lies beside it can be imported by it, as by a script."""
+    path = file.expanduser().resolve()
+    name = f"exfm_project_{path.stem}"
+    loaded = sys.modules.get(name)
+    if loaded is not None and loaded.__file__ == str(path):
+        return loaded
+    if not path.is_file():
+        raise FileNotFoundError("there is no such file")
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None
+    if str(path.parent) not in sys.path:
+        sys.path.append(str(path.parent))
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _attribute(chosen: str, module: Callable[[], ModuleType], attribute: str) -> object:
+    try:
+        return getattr(module(), attribute)
+    except DeclarationError:
+        raise
+    except Exception as error:
+        said = str(error).splitlines()[0] if str(error) else "no message"
+        frames = traceback.extract_tb(error.__traceback__)
+        last = frames[-1] if frames else None
+        theirs = last is not None and not last.filename.startswith("<frozen") and last.filename != __file__
+        where = f", {Path(last.filename).name} line {last.lineno}" if last is not None and theirs else ""
+        raise DeclarationError(
+            f"EXFM_PROJECT: {chosen!r} can't be loaded ({type(error).__name__}: {said}{where}): "
+            "name module:PROJECT or path/to/file.py"
+        ) from error
+
+
+def load_state(project: Project) -> State:
+    """The project's paths; its log is ``EXFM_DATA``, or simulated inside the state folder.
+
+    Raises:
+        DeclarationError: if the project reads a real log and ``EXFM_DATA`` does not name its folder.
+    """
+    folder = state_root() / project.name
+    if project.simulation is not None:
+        return State(folder=folder, log=folder / "log")
+    named = os.environ.get("EXFM_DATA", "").strip()
+    if not named:
+        raise DeclarationError(
+            f"EXFM_DATA: not set, and project {project.name!r} reads a real log: set it to the log's folder"
+        )
+    log = Path(named).expanduser().resolve()
+    if not log.is_dir():
+        raise DeclarationError(f"EXFM_DATA: {named!r} is not a folder: set it to the folder that holds impressions/")
+    return State(folder=folder, log=log)

@@ -1,0 +1,87 @@
+"""Names that are taken: columns of our tables, Feast's objects, folders of the state.
+
+Belongs here: what a declared name, or one made of it, must not be again. Not here: what a name looks like (errors.py).
+"""
+
+from collections.abc import Iterable
+
+from exfm.errors import DeclarationError
+
+# Columns that tables add to the log's: a column or a task of the same name would be read in their place.
+COLUMNS = (
+    "impression_id",
+    "event_timestamp",
+    "created_timestamp",
+    "outcome_timestamp",
+    "task",
+    "closed_at",
+    "reason",
+    "trained_until",
+    "checkpoint",
+    "run_id",
+)
+COUNTS = ("impressions", "interactions")  # what a view can count beside tasks
+SERVICES = ("logged_inputs", "logged_teacher_features")
+FOLDERS = ("dagster", "dagster_home")  # beside the projects' own in the state
+
+
+class Names:
+    """Names in one room, each with what it names."""
+
+    def __init__(self) -> None:
+        self._taken: dict[str, str] = {}
+
+    def take(self, field: str, name: str, what: str) -> None:
+        """Give a name away.
+
+        Raises:
+            DeclarationError: if it is taken.
+        """
+        if name in self._taken:
+            raise DeclarationError(
+                f"{field}: {name!r}, the name of {what}, is also that of {self._taken[name]}: rename one of them"
+            )
+        self._taken[name] = what
+
+
+def columns_and_tasks(columns: Iterable[str], tasks: Iterable[str]) -> None:
+    """Refuse columns and tasks that share a name with each other, or with a column of our tables.
+
+    Raises:
+        DeclarationError: naming the column or the task.
+    """
+    names = Names()
+    for reserved in COLUMNS:
+        names.take("", reserved, "a column that the tables add")
+    for column in columns:
+        names.take(f"Column({column}).name", column, "a column of the log")
+    for task in tasks:
+        if task in COUNTS:
+            raise DeclarationError(f"Task({task}).name: {task!r} is what views count beside tasks: rename the task")
+        names.take(f"Task({task}).name", task, "a task")
+
+
+def feast_objects(
+    columns: Iterable[str], views: Iterable[tuple[str, str]], teachers: Iterable[str], students: Iterable[str]
+) -> tuple[str, ...]:
+    """Refuse what Feast would hold under one name twice; the names are given back.
+
+    Args:
+        columns: each may be an entity.
+        views: kind and name of each feature, history or prediction view.
+
+    Raises:
+        DeclarationError: naming the declaration from which the later name is made.
+    """
+    names, found = Names(), []
+    wanted = [("", "impression_id", "the impression"), *(("", name, "the service of all inputs") for name in SERVICES)]
+    wanted += [(f"Column({name}).name", name, "a column of the log") for name in columns]
+    wanted += [(f"{kind}({name}).name", name, "a view") for kind, name in views]
+    wanted += [(f"Teacher({one}).name", f"teacher_{one}", f"the view of teacher {one!r}") for one in teachers]
+    for one in students:
+        for what in ("inputs", "supervision"):
+            wanted.append((f"Student({one}).name", f"{one}_{what}", f"the service of student {one!r}'s {what}"))
+    for field, name, what in wanted:
+        names.take(field, name, what)
+        found.append(name)
+    return tuple(found)

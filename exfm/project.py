@@ -1,0 +1,223 @@
+"""A project: everything that one stream's users own, declared once.
+
+Belongs here: the whole, its inputs as columns, digests. Not here: what must fit between its parts (cross_checks.py),
+loading one by name (load.py).
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import Field, dataclass, fields, is_dataclass
+from datetime import timedelta
+from difflib import get_close_matches
+
+from exfm.clocks import MOST_SLICES
+from exfm.cross_checks import check_fit
+from exfm.declaration import Declaration
+from exfm.errors import DeclarationError, at_least, at_most, unique
+from exfm.feature_views import FeatureView
+from exfm.history_views import HistoryView
+from exfm.learning import Student, Teacher
+from exfm.prediction_views import PredictionView
+from exfm.simulation import Simulation
+from exfm.stream import Stream
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drift(Declaration):
+    """When the drift report asks for retraining.
+
+    Args:
+        slices: how many of the newest evaluated slices are looked at; the reference is the same number before them.
+        ne_rise: relative rise of a served student's NE over the reference.
+        calibration_error: distance of mean prediction over mean label from 1.
+    """
+
+    slices: int = 3
+    ne_rise: float = 0.05
+    calibration_error: float = 0.25
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least("Drift.slices", self.slices, 1)
+        at_most("Drift.slices", self.slices, MOST_SLICES)
+        at_least("Drift.ne_rise", self.ne_rise, 0)
+        at_least("Drift.calibration_error", self.calibration_error, 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Retention(Declaration):
+    """Which checkpoints keep their weights: the last ones, those released, those that stored predictions name."""
+
+    last: int = 3
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least("Retention.last", self.last, 1)
+        at_most("Retention.last", self.last, MOST_SLICES)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Columns:
+    """Inputs by kind: categorical ids; numeric features and lists of ids as ``<view>__<feature>``.
+
+    ``of_teachers`` are those features that are made of a teacher's predictions.
+    """
+
+    ids: tuple[str, ...]
+    features: tuple[str, ...]
+    histories: tuple[str, ...] = ()
+    of_teachers: tuple[str, ...] = ()
+
+    @property
+    def of_views(self) -> tuple[str, ...]:
+        """All that comes from feature views."""
+        return self.features + self.histories
+
+
+@dataclass(frozen=True, kw_only=True)
+class Project(Declaration):
+    """A stream, the features kept of it, the teachers and the students that learn from it.
+
+    Raises:
+        DeclarationError: for the first part that does not fit, in one sentence with the mend.
+    """
+
+    name: str
+    stream: Stream
+    feature_views: tuple[FeatureView | HistoryView, ...]
+    teachers: tuple[Teacher, ...]
+    students: tuple[Student, ...]
+    prediction_views: tuple[PredictionView, ...] = ()
+    simulation: Simulation | None = None
+    drift: Drift = Drift()
+    retention: Retention = Retention()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_fit(self)
+
+    @property
+    def all_views(self) -> tuple[FeatureView | HistoryView | PredictionView, ...]:
+        """Every view that can be an input."""
+        return (*self.feature_views, *self.prediction_views)
+
+    def teacher(self, name: str) -> Teacher:
+        return next(teacher for teacher in self.teachers if teacher.name == name)
+
+    def student(self, name: str) -> Student:
+        return next(student for student in self.students if student.name == name)
+
+    def view(self, name: str) -> FeatureView | HistoryView | PredictionView:
+        return next(view for view in self.all_views if view.name == name)
+
+    def listed_by(self, history: str) -> str:
+        """The id column whose ids a history's column lists."""
+        view = self.view(history.partition("__")[0])
+        assert isinstance(view, HistoryView)
+        return view.of
+
+    @staticmethod
+    def _unknown_input(
+        where: str, name: str, ids: Iterable[str], views: Mapping[str, FeatureView | HistoryView | PredictionView]
+    ) -> str:
+        """What an input could have been: of a view that is there, its features; else columns and views."""
+        view, colon, feature = name.partition(":")
+        if colon and view in views:
+            near = get_close_matches(feature, views[view].features, n=1)
+            meant = f" (did you mean {near[0]!r}?)" if near else ""
+            known = ", ".join(views[view].features)
+            return f"{where}: {name!r}: {view!r} has no feature {feature!r}{meant}: use one of {known}"
+        near = get_close_matches(view, [*ids, *views], n=1)
+        meant = f" (did you mean {near[0]!r}?)" if near else ""
+        known = ", ".join([*sorted(ids), *views])
+        return f"{where}: {name!r} is not a column or a feature{meant}: use one of {known}, or view:feature"
+
+    def columns_of(self, inputs: Iterable[str], *, where: str) -> Columns:
+        """The columns of ``logged_inputs`` that a list of inputs names.
+
+        A feature's column is ``<view>__<feature>``, as Feast's full feature names are.
+
+        Raises:
+            DeclarationError: if an input is neither a column of the log, a feature view nor a ``view:feature``.
+        """
+        ids = {column.name for column in self.stream.id_columns}
+        views = {view.name: view for view in self.all_views}
+        chosen_ids: list[str] = []
+        chosen_features: list[str] = []
+        chosen_histories: list[str] = []
+        for name in inputs:
+            view_name, colon, feature = name.partition(":")
+            if name in ids:
+                chosen_ids.append(name)
+            elif view_name in views and (not colon or feature in views[view_name].features):
+                view = views[view_name]
+                names = [f"{view_name}__{name}" for name in ((feature,) if feature else view.features)]
+                (chosen_histories if isinstance(view, HistoryView) else chosen_features).extend(names)
+            else:
+                raise DeclarationError(self._unknown_input(where, name, ids, views))
+        unique(where, chosen_ids + chosen_features + chosen_histories)
+        for history in chosen_histories:
+            if (of := self.listed_by(history)) not in chosen_ids:
+                raise DeclarationError(
+                    f"{where}: history {history.partition('__')[0]!r} lists {of!r}, which is not an input, so there is "
+                    f"no target to attend with: add {of!r}"
+                )
+        predicted = {view.name for view in self.prediction_views}
+        return Columns(
+            ids=tuple(chosen_ids),
+            features=tuple(chosen_features),
+            histories=tuple(chosen_histories),
+            of_teachers=tuple(name for name in chosen_features if name.partition("__")[0] in predicted),
+        )
+
+    @property
+    def logged_columns(self) -> Columns:
+        """Every input of any teacher or student, and the surface, but for those made of a teacher's predictions.
+
+        What ``logged_inputs`` holds, in a fixed order: teachers read it, so their predictions can't be in it.
+        """
+        models: list[Teacher | Student] = [*self.teachers, *self.students]
+        used = [self.columns_of(model.inputs, where=model.name) for model in models]
+        # A student's rows are found by their surface, whether or not it is an input.
+        ids = {self.stream.surface.name, *(name for columns in used for name in columns.ids)}
+        features = {name for columns in used for name in columns.features}
+        histories = {name for columns in used for name in columns.histories}
+        every = tuple(f"{view.name}__{feature}" for view in self.feature_views for feature in view.features)
+        return Columns(
+            ids=tuple(column.name for column in self.stream.id_columns if column.name in ids),
+            features=tuple(name for name in every if name in features),
+            histories=tuple(name for name in every if name in histories),
+        )
+
+    @property
+    def teacher_feature_columns(self) -> Columns:
+        """Every input of any student that is made of a teacher's predictions: ``logged_teacher_features``."""
+        used = {name for student in self.students for name in self.columns_of(student.inputs, where="").of_teachers}
+        every = (f"{view.name}__{feature}" for view in self.prediction_views for feature in view.features)
+        kept = tuple(name for name in every if name in used)
+        return Columns(ids=(), features=kept, of_teachers=kept)
+
+
+def digest(*parts: object) -> str:
+    """Twelve hex digits that name declarations by content: the same on every machine, other when a field changes."""
+    canonical = json.dumps([_plain(part) for part in parts], sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+
+def _as_before(part: object, field: Field[object]) -> bool:
+    """Is a field that was added later at its default? Then all that was declared before it keeps its digest."""
+    return bool(field.metadata.get("added")) and getattr(part, field.name) == field.default
+
+
+def _plain(part: object) -> object:
+    if is_dataclass(part) and not isinstance(part, type):
+        named = {f.name: _plain(getattr(part, f.name)) for f in fields(part) if f.init and not _as_before(part, f)}
+        return {"type": type(part).__name__, **named}
+    if isinstance(part, dict):
+        return {str(key): _plain(value) for key, value in part.items()}
+    if isinstance(part, list | tuple):
+        return [_plain(value) for value in part]
+    if isinstance(part, timedelta):
+        return part.total_seconds()
+    return part if isinstance(part, str | int | float | bool | type(None)) else str(part)

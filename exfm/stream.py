@@ -1,0 +1,248 @@
+"""The stream: the log's columns, surfaces and tasks, and how time is cut into slices.
+
+Belongs here: what a log is, and the arithmetic of slices and attribution windows.
+Not here: reading it (pipeline/streams/), where it lies on disk (exfm/state.py).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from exfm.declaration import ADDED, Declaration
+from exfm.errors import DeclarationError, at_least, choose_from, not_empty, not_negative, positive, unique
+from exfm.names import columns_and_tasks
+
+DAY = timedelta(days=1)
+_LENGTHS = (
+    *(timedelta(minutes=minutes) for minutes in range(1, 60) if 60 % minutes == 0),
+    *(timedelta(hours=hours) for hours in range(1, 25) if 24 % hours == 0),
+)
+MOST_SLICES = 1_000_000  # of a closed log: Dagster lists them
+CALENDAR = ("hour_of_day", "day_of_week")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column(Declaration):
+    """A categorical column of the log.
+
+    Args:
+        rows: embedding rows that its ids share; more distinct ids than that collide.
+        dtype: ``int`` (Int64) or ``str`` (String).
+    """
+
+    name: str
+    rows: int
+    dtype: type[int] | type[str] = int
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least(f"Column({self.name}).rows", self.rows, 2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task(Declaration):
+    """What is predicted: did an outcome of this name come within ``window`` after the impression (its end included)?"""
+
+    name: str
+    window: timedelta
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        positive(f"Task({self.name}).window", self.window)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slice:
+    """A half-open piece of the stream, [start, end), named by ``key`` (also its Dagster partition key)."""
+
+    key: str
+    start: datetime
+    end: datetime
+
+    @property
+    def folder(self) -> str:
+        """The slice's hive folder: ``slice=`` and the key without colons."""
+        return f"slice={self.key.replace(':', '')}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stream(Declaration):
+    """A log of impressions, outcomes and interactions, cut into slices.
+
+    Args:
+        first_slice: start of the first slice, UTC, on a multiple of ``slice_length`` since midnight.
+        slice_length: a day, or hours that divide a day, or minutes that divide an hour.
+        until: end of a closed log (the end of its last slice); ``None`` for one that still grows.
+        known_until: outcomes after it are not in the log, so a window that closes later stays open. ``None``: complete.
+        lateness: how long after its window an outcome is still recognised (and counted as late), not an orphan.
+        user, item, surface: columns of the impressions with these roles.
+        surfaces: every value of the surface column; a row with another one is quarantined.
+        context: further categorical columns of the impressions.
+        calendar: any of ``hour_of_day``, ``day_of_week``, derived from ``event_timestamp``.
+        tasks: what is predicted.
+        quarantine_limit: share of a table's rows, in (0, 1], of which a run may quarantine more only by stopping.
+    """
+
+    first_slice: datetime
+    slice_length: timedelta
+    user: Column
+    item: Column
+    surface: Column
+    surfaces: tuple[int | str, ...]
+    tasks: tuple[Task, ...]
+    until: datetime | None = None
+    known_until: datetime | None = None
+    lateness: timedelta = timedelta(0)
+    context: tuple[Column, ...] = ()
+    calendar: tuple[str, ...] = ()
+    quarantine_limit: float = field(default=0.5, metadata=ADDED)
+    _by_name: dict[str, Task] = field(init=False, repr=False, compare=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check_slices()
+        not_empty("Stream.tasks", self.tasks, what="task")
+        not_empty("Stream.surfaces", self.surfaces, what="surface")
+        unique("Stream.tasks", (task.name for task in self.tasks))
+        for value in self.surfaces:
+            if not isinstance(value, self.surface.dtype):
+                raise DeclarationError(
+                    f"Stream.surfaces: {value!r} is not of the surface column's type {self.surface.dtype.__name__}: "
+                    "write it as one, or change Column.dtype"
+                )
+        unique("Stream.surfaces", self.surfaces)
+        unique("Stream.calendar", self.calendar)
+        for derived in self.calendar:
+            choose_from("Stream.calendar", derived, CALENDAR, what="calendar column")
+        unique("Stream.context", (column.name for column in self.id_columns))
+        columns_and_tasks((column.name for column in self.id_columns), self.task_names)
+        not_negative("Stream.lateness", self.lateness)
+        if not 0 < self.quarantine_limit <= 1:
+            raise DeclarationError(
+                f"Stream.quarantine_limit: {self.quarantine_limit!r} is not a share of rows: use one in (0, 1]"
+            )
+        self._by_name.update({task.name: task for task in self.tasks})
+
+    def _check_slices(self) -> None:
+        length = self.slice_length
+        positive("Stream.slice_length", length)
+        if length not in _LENGTHS:
+            raise DeclarationError(
+                f"Stream.slice_length: {length} does not divide a day evenly: "
+                "use a day, 1/2/3/4/6/8/12 hours, or 1/2/3/4/5/6/10/12/15/20/30 minutes"
+            )
+        midnight = self.first_slice.replace(hour=0, minute=0, second=0, microsecond=0)
+        if (self.first_slice - midnight) % length:
+            raise DeclarationError(
+                f"Stream.first_slice: {self.first_slice} is not on a multiple of {length} since midnight: "
+                f"use {midnight + (self.first_slice - midnight) // length * length}"
+            )
+        if self.until is not None and (self.until <= self.first_slice or (self.until - self.first_slice) % length):
+            raise DeclarationError(
+                f"Stream.until: {self.until} is not the end of a slice: use first_slice plus a multiple of {length}"
+            )
+        if self.until is not None and (slices := (self.until - self.first_slice) // length) > MOST_SLICES:
+            raise DeclarationError(
+                f"Stream.until: {self.until} makes {slices:,} slices of {length}, more than {MOST_SLICES:,}: "
+                "use longer slices, or an earlier end"
+            )
+        if self.known_until is not None and self.known_until <= self.first_slice:
+            raise DeclarationError(
+                f"Stream.known_until: {self.known_until} is before the first outcome can be: use one after first_slice"
+            )
+
+    @property
+    def id_columns(self) -> tuple[Column, ...]:
+        """Every categorical column, calendar ones included, in a fixed order."""
+        calendar = (Column(name=name, rows=32) for name in self.calendar)
+        return (self.user, self.item, self.surface, *self.context, *calendar)
+
+    @property
+    def task_names(self) -> tuple[str, ...]:
+        return tuple(task.name for task in self.tasks)
+
+    @property
+    def longest_window(self) -> timedelta:
+        return max(task.window for task in self.tasks)
+
+    def task(self, name: str) -> Task:
+        return self._by_name[name]
+
+    @property
+    def key_format(self) -> str:
+        return "%Y-%m-%d" if self.slice_length == DAY else "%Y-%m-%d-%H:%M"
+
+    @property
+    def cron(self) -> str:
+        """The cron schedule whose ticks are the slices' starts."""
+        minutes = self.slice_length // timedelta(minutes=1)
+        if minutes >= 24 * 60:
+            return "0 0 * * *"
+        return f"0 */{minutes // 60} * * *" if minutes >= 60 else f"*/{minutes} * * * *"
+
+    def slice_at(self, index: int) -> Slice:
+        """The slice at a place in the stream, 0 being the first; negative places lie before the stream."""
+        start = self.first_slice + index * self.slice_length
+        return Slice(key=start.strftime(self.key_format), start=start, end=start + self.slice_length)
+
+    def slice_of(self, key: str) -> Slice:
+        """The slice that a key names.
+
+        Raises:
+            DeclarationError: if the key is not the start of a slice of this stream.
+        """
+        try:
+            start = datetime.strptime(key, self.key_format).replace(tzinfo=UTC)
+        except ValueError:
+            start = self.first_slice - self.slice_length
+        found = self.slice_at(self.index_at(start))
+        if found.key != key or start < self.first_slice or (self.until is not None and start >= self.until):
+            ends = f" and before {self.until:{self.key_format}}" if self.until else ""
+            raise DeclarationError(
+                f"slice: {key!r} is not a slice of this stream: "
+                f"use a key like {self.slice_at(0).key}, not earlier{ends}"
+            )
+        return found
+
+    def index_at(self, moment: datetime) -> int:
+        """The place of the slice that holds ``moment``; negative before the stream."""
+        return (moment - self.first_slice) // self.slice_length
+
+    def slices(self, start: datetime, end: datetime) -> Iterator[Slice]:
+        """The slices of the stream that meet [start, end), oldest first."""
+        index = max(self.index_at(start), 0)
+        last = end if self.until is None else min(end, self.until)
+        while (slice_ := self.slice_at(index)).start < last:
+            yield slice_
+            index += 1
+
+    @property
+    def all_slices(self) -> list[Slice] | None:
+        """Every slice of a closed log, oldest first; ``None`` while it grows."""
+        return None if self.until is None else list(self.slices(self.first_slice, self.until))
+
+    def slices_between(self, first: str, last: str) -> list[Slice]:
+        """The slices from one key to another, both included, oldest first.
+
+        Raises:
+            DeclarationError: if a key names no slice, or the last is before the first.
+        """
+        start, end = self.slice_of(first), self.slice_of(last)
+        if end.start < start.start:
+            raise DeclarationError(
+                f"range: {first}...{last} ends before it begins, so it holds no slice: write {last}...{first}"
+            )
+        return list(self.slices(start.start, end.end))
+
+    def closes(self, slice_: Slice, now: datetime) -> datetime:
+        """``as_of`` of a slice's labels: when its last window closes, or how far the log is known if that is sooner."""
+        known = now if self.known_until is None else min(self.known_until, now)
+        return min(slice_.end + self.longest_window, known)
+
+    def serving_lag(self, window: timedelta) -> int:
+        """Slices between the one that a checkpoint trained on last and the first that it can serve.
+
+        A label closes ``window`` after its impression, so a checkpoint that trained on slice s exists from
+        ``end(s) + window`` and serves slice t only if ``start(t)`` is not earlier.
+        """
+        return 1 - (-window // self.slice_length)  # 1 + ceil(window / length)

@@ -1,1 +1,0 @@
-"""Walking the slices: what is loaded, scored, learned, evaluated and released, in which order."""

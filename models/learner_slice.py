@@ -1,0 +1,90 @@
+"""A slice as one learner's loop reads it: its columns, rows of its table, its members' labels and teachers.
+
+Belongs here: what is done once a slice so that it is not done every step. Not here: the loop (learner.py).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from models.batch import SliceTensors, pick
+from models.embedding import EmbeddingTable
+from models.errors import LearningError
+from models.jagged import Jagged
+from models.network import NetworkSpec
+from models.supervision_pairs import SupervisionPairs
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What networks read of N rows: (N, F) rows of the table, (N, D) numbers, histories as rows of the table."""
+
+    rows: Tensor
+    numbers: Tensor
+    histories: tuple[Jagged, ...]
+
+    @property
+    def listed(self) -> float:
+        """How many ids a row's histories list together, in the mean."""
+        return sum(one.values.numel() for one in self.histories) / max(len(self.rows), 1)
+
+    def take(self, places: Tensor) -> "Inputs":
+        return Inputs(self.rows[places], self.numbers[places], tuple(one.take(places) for one in self.histories))
+
+
+@dataclass(frozen=True)
+class LearnerSlice:
+    """A slice for S members with P pairs.
+
+    Args:
+        labels: (S, N, T), NaN where not known.
+        teacher_logits: (P, N, T) teachers' logits, ``None`` without pairs.
+        known: (M,) rows with a known label of any task of the stream: the same whoever learns beside whom.
+    """
+
+    inputs: Inputs
+    labels: Tensor
+    teacher_logits: Tensor | None
+    known: Tensor
+
+
+def inputs_of(tensors: SliceTensors, spec: NetworkSpec, table: EmbeddingTable) -> Inputs:
+    """A slice's inputs by name.
+
+    Raises:
+        LearningError: if the slice lacks a column or a history.
+    """
+    histories = []
+    for name, of in spec.histories:
+        if name not in tensors.histories:
+            raise LearningError(f"slice: history {name!r} is missing: log it, or drop it from the inputs")
+        lists = tensors.histories[name]
+        histories.append(Jagged(table.rows_in(spec.id_names.index(of), lists.values), lists.offsets))
+    return Inputs(
+        table.rows_of(pick(tensors.ids, tensors.id_names, spec.id_names, "id")),
+        pick(tensors.numbers, tensors.number_names, spec.numbers, "number"),
+        tuple(histories),
+    )
+
+
+def learner_slice(
+    tensors: SliceTensors, specs: Sequence[NetworkSpec], table: EmbeddingTable, pairs: SupervisionPairs
+) -> LearnerSlice:
+    """All that a fit reads of a slice.
+
+    Raises:
+        LearningError: if the slice lacks a column, a history or a teacher.
+    """
+    labels = torch.stack([pick(tensors.labels, tensors.task_names, one.tasks, "task") for one in specs])
+    for pair in pairs.all:
+        if pair.teacher not in tensors.teachers:
+            raise LearningError(f"fit: the slice has no logits of teacher {pair.teacher!r}: pass them, NaN if none")
+    teacher_logits = [
+        pick(tensors.teachers[pair.teacher], tensors.task_names, specs[pair.member].tasks, "task") for pair in pairs.all
+    ]
+    known = tensors.labels.isfinite().any(dim=1).nonzero().squeeze(1)
+    return LearnerSlice(
+        inputs_of(tensors, specs[0], table), labels, torch.stack(teacher_logits) if teacher_logits else None, known
+    )

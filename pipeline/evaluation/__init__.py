@@ -1,0 +1,1 @@
+"""How well what served has predicted: metrics by slice, summary, drift, gate."""

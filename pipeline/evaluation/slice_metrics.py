@@ -1,0 +1,100 @@
+"""What served when, and how well: a slice's metrics for student, control, teacher and the best possible.
+
+Belongs here: which checkpoint would have been serving, and the rows of the evaluation table.
+Not here: metrics (models/metrics.py), training (student_walk.py).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from exfm.learning import Student
+from exfm.stream import Slice, Stream
+from models.manifest import Manifest
+from models.metrics import evaluate
+
+MODELS = ("student", "control", "teacher", "best")
+METRICS = ("ne", "auc", "log_loss", "calibration")
+SCHEMA: Mapping[str, pl.DataType] = {
+    "student": pl.String(),
+    "slice": pl.String(),
+    "slice_start": pl.Datetime("us", "UTC"),
+    "model": pl.String(),
+    "checkpoint": pl.String(),
+    "trained_until": pl.Datetime("us", "UTC"),
+    "rows": pl.Int64(),
+    "positives": pl.Int64(),
+    **dict.fromkeys(METRICS, pl.Float64()),
+    "evaluation": pl.String(),
+}
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One model's scores of a slice's rows: logits (N,), and where they come from."""
+
+    model: str
+    logits: np.ndarray
+    checkpoint: str | None
+    trained_until: datetime | None
+
+    @classmethod
+    def by(cls, model: str, logits: np.ndarray, manifest: Manifest) -> "Judged":
+        until = datetime.fromisoformat(manifest.trained_until) if manifest.trained_until else None
+        return cls(model, logits, manifest.version, until)
+
+
+def served_index(stream: Stream, student: Student, index: int) -> int:
+    """The last slice of the checkpoint that would have been serving when slice ``index`` began; below 0: none."""
+    return index - stream.serving_lag(stream.task(student.task).window)
+
+
+def evaluation_rows(
+    student: Student, slice_: Slice, labels: np.ndarray, judged: list[Judged], evaluation: str
+) -> pl.DataFrame:
+    """One row a model, over the rows whose label is known and that every model scored.
+
+    All models are judged on the same rows, or their differences would not be theirs.
+
+    Args:
+        labels: (N,) float32, NaN where not known.
+        judged: models with logits (N,), NaN where a row has no score.
+        evaluation: what this evaluation is made of, as a digest.
+    """
+    both = np.isfinite(labels)
+    for one in judged:
+        both &= np.isfinite(one.logits)
+    known = labels[both]
+    rows = []
+    for one in judged:
+        metrics = evaluate(one.logits[both], known)
+        about = {
+            "student": student.name,
+            "slice": slice_.key,
+            "slice_start": slice_.start,
+            "model": one.model,
+            "checkpoint": one.checkpoint,
+            "trained_until": one.trained_until,
+            "rows": int(known.size),
+            "positives": int(known.sum()),
+            "evaluation": evaluation,
+        }
+        rows.append({**about, **{name: metrics[name] for name in METRICS}})
+    return pl.DataFrame(rows, schema=dict(SCHEMA))
+
+
+def true_logits(log: Path, impressions: pl.DataFrame, slice_: Slice, task: str) -> np.ndarray | None:
+    """The simulator's true logits in the order of ``impressions``; ``None`` for a real log."""
+    days = {f"day={slice_.start:%Y-%m-%d}"}
+    files = [path for day in sorted(days) for path in sorted((log / "truth" / day).glob("*.parquet"))]
+    if not files:
+        return None
+    truth = pl.read_parquet(files, glob=False)
+    matched = impressions.select("impression_id").join(truth, on="impression_id", how="left", maintain_order="left")
+    probability = matched[task].cast(pl.Float64).fill_null(float("nan")).to_numpy()
+    logits: np.ndarray = np.log(probability) - np.log1p(-probability)
+    return logits

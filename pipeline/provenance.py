@@ -1,0 +1,181 @@
+"""What each stored table is made of: the slices, files and declarations behind it, as digests.
+
+Belongs here: one function a table, called by who writes it and by who asks later whether it still holds.
+Not here: sidecars (sidecar.py), comparing (verify/current.py), checkpoints (registry/lineage.py).
+
+What it was made of is written down before it is read, so a change in between shows as one.
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+import polars as pl
+
+from exfm.feature_views import FeatureView
+from exfm.history_views import HistoryView
+from exfm.prediction_views import PredictionView, known_after
+from exfm.project import digest
+from exfm.stream import Slice, Stream
+from pipeline.sidecar import LogFile, Sidecar
+from pipeline.slices.predictions import scored_by
+from pipeline.streams.contract import schema_of
+from pipeline.streams.reader import read_log
+from pipeline.streams.seen import Seen, digest_of, seen_of
+from pipeline.tables import SliceTable
+from pipeline.transforms.aggregates import needed_since
+from pipeline.transforms.histories import history_needed_since
+from pipeline.transforms.predicted import needed
+from pipeline.workspace import Workspace
+
+DECLARATION, AS_OF, LOG = "declaration", "as_of", "log/"
+View = FeatureView | HistoryView
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a slice of a table is made of.
+
+    Args:
+        of: upstream -> digest of what was read of it. ``log/<table>`` is a table of the log; ``declaration`` what is
+            declared of the table itself; ``as_of`` when labels were closed.
+        log: the files of the log that were looked at.
+    """
+
+    of: Mapping[str, str]
+    log: Mapping[str, Mapping[str, LogFile]] = field(default_factory=dict)
+
+
+def recognised_since(stream: Stream, start: datetime) -> datetime:
+    """An outcome at ``start`` may belong to an impression as old as this; of an older one it is an orphan."""
+    return max(start - stream.longest_window - stream.lateness, stream.first_slice)
+
+
+def since(view: View, stream: Stream, start: datetime) -> datetime:
+    """How far back the log must reach for rows of a view stamped after ``start``."""
+    if isinstance(view, HistoryView):
+        return history_needed_since(view, stream, start)
+    return needed_since(view, stream, start)
+
+
+def slices_known(view: View | PredictionView, stream: Stream, slice_: Slice) -> list[Slice]:
+    """The slices of a view whose rows may still hold for an impression of a slice."""
+    return list(stream.slices(max(slice_.start - view.ttl, stream.first_slice), slice_.end))
+
+
+def of_log_table(work: Workspace, table: str, slice_: Slice, before: Sidecar | None = None) -> Made:
+    """A table of the log; of outcomes also the impressions that make them no orphans."""
+    stream = work.project.stream
+    read = _log(work, table, slice_.start, slice_.end, before)
+    of = {DECLARATION: _contract(stream, table), **read.of}
+    if table == "outcomes":
+        around = stream.slices(recognised_since(stream, slice_.start), slice_.end)
+        of["impressions"] = _slices(work.table("impressions"), around)
+    return Made(of, read.log)
+
+
+def labels_see(work: Workspace, slice_: Slice, as_of: datetime, before: Sidecar | None = None) -> Seen:
+    """The files of the log in which outcomes of a slice's impressions may be, as known at ``as_of``."""
+    known = before.log.get("outcomes") if before is not None else None
+    return seen_of(work.state.log, "outcomes", slice_.start, as_of + timedelta(microseconds=1), known)
+
+
+def of_labels(work: Workspace, slice_: Slice, as_of: datetime, seen: Seen, outcomes: str) -> Made:
+    """Labels as they were known at ``as_of``.
+
+    Args:
+        outcomes: digest of the outcomes of the slice's impressions. Files reach beyond a slice's windows, so a new one
+            need not change its labels.
+    """
+    of = {DECLARATION: digest(work.project.stream.tasks), AS_OF: as_of.isoformat(), LOG + "outcomes": outcomes}
+    return Made({**of, "impressions": _slices(work.table("impressions"), [slice_])}, {"outcomes": seen.files})
+
+
+def of_labels_now(work: Workspace, slice_: Slice, as_of: datetime, before: Sidecar) -> Made:
+    """The same for labels that are stored; the log is read only where its files are others than they were."""
+    seen, then = labels_see(work, slice_, as_of, before), before.log.get("outcomes", {})
+    if seen.digest == digest_of(then) or not work.table("impressions").sound(slice_):
+        return of_labels(work, slice_, as_of, seen, before.made_of.get(LOG + "outcomes", ""))
+    read = read_log(work.state.log, work.project.stream, "outcomes", slice_.start, as_of + timedelta(microseconds=1))
+    impressions = work.table("impressions").read([slice_], columns=["impression_id"])
+    return of_labels(work, slice_, as_of, seen, outcomes_digest(read.frame, impressions, as_of))
+
+
+def outcomes_digest(outcomes: pl.DataFrame, impressions: pl.DataFrame, as_of: datetime) -> str:
+    """A digest of the outcomes of some impressions that were known at ``as_of``."""
+    known = outcomes.filter(pl.col("outcome_timestamp") <= as_of).join(impressions, on="impression_id", how="semi")
+    rows = known.select("impression_id", "task", "outcome_timestamp").sort(pl.all())
+    return hashlib.sha256(rows.write_csv().encode()).hexdigest()[:12]
+
+
+def of_view(work: Workspace, view: View, slice_: Slice) -> Made:
+    """A view of activity or histories."""
+    around = list(work.project.stream.slices(since(view, work.project.stream, slice_.start), slice_.end))
+    tables = ("impressions", "outcomes", "interactions")
+    return Made({DECLARATION: digest(view), **{name: _slices(work.table(name), around) for name in tables}})
+
+
+def of_prediction_view(work: Workspace, view: PredictionView, slice_: Slice) -> Made:
+    """A view of a teacher's earlier predictions."""
+    stream, teacher = work.project.stream, work.project.teacher(view.teacher)
+    wanted = needed(view, stream, known_after(teacher, stream), slice_.end)
+    predictions = digest([[one.key, scored_by(work, teacher, one)] for one in wanted])
+    return Made(
+        {
+            DECLARATION: digest(view, teacher.lag),
+            "impressions": _slices(work.table("impressions"), wanted),
+            f"teacher/{teacher.name}/predictions": predictions,
+        }
+    )
+
+
+def of_logged_inputs(work: Workspace, slice_: Slice) -> Made:
+    """The impressions, and every view that Feast joins to them, as far back as its values hold."""
+    columns = work.project.logged_columns
+    declared = digest(list(columns.ids), list(columns.of_views))
+    return _joined(work, slice_, declared, columns.of_views, work.project.feature_views)
+
+
+def of_logged_teacher_features(work: Workspace, slice_: Slice) -> Made:
+    """The same of the views of earlier predictions."""
+    columns = work.project.teacher_feature_columns
+    return _joined(work, slice_, digest(list(columns.features)), columns.features, work.project.prediction_views)
+
+
+def _joined(
+    work: Workspace, slice_: Slice, declared: str, columns: Iterable[str], views: Iterable[View | PredictionView]
+) -> Made:
+    read = {name.partition("__")[0] for name in columns}
+    of = {DECLARATION: declared, "impressions": _slices(work.table("impressions"), [slice_])}
+    for view in views:
+        if view.name in read:
+            known = slices_known(view, work.project.stream, slice_)
+            of[f"features/{view.name}"] = _slices(work.features(view.name), known)
+    return Made(of)
+
+
+def _log(work: Workspace, table: str, start: datetime, end: datetime, before: Sidecar | None) -> Made:
+    name = f"{LOG}{table}"
+    seen = seen_of(work.state.log, table, start, end, before.log.get(table) if before is not None else None)
+    return Made({name: seen.digest}, {table: seen.files})
+
+
+def _contract(stream: Stream, table: str) -> str:
+    columns = {name: str(dtype) for name, dtype in schema_of(stream, table).items()}
+    return digest(columns, list(stream.task_names if table == "outcomes" else stream.surfaces))
+
+
+def _slices(table: SliceTable, slices: Iterable[Slice]) -> str:
+    """A digest of slices as they are stored; one that is not there counts as such."""
+    return digest([[slice_.key, table.noted(slice_)] for slice_ in slices])
+
+
+def of_online(work: Workspace) -> dict[str, str]:
+    """The online store: of each view that is served, the slices whose values still hold at its newest."""
+    stream, of = work.project.stream, {}
+    for view in work.project.all_views:
+        table = work.features(view.name)
+        if view.online and (newest := table.newest(stream)) is not None:
+            of[f"features/{view.name}"] = _slices(table, slices_known(view, stream, newest))
+    return of

@@ -1,0 +1,1 @@
+"""Checkpoints: what they are made of, where they lie, which are kept."""

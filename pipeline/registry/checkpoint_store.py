@@ -1,0 +1,134 @@
+"""The shelf of one model's checkpoints: one folder a slice, found by the slice, never by file time.
+
+Belongs here: which checkpoint trained on which slice, continuing from one, keeping and dropping.
+Not here: a checkpoint's files (models/checkpoint.py), what it is made of (lineage.py).
+"""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from exfm.learning import Student, Teacher
+from exfm.stream import Slice
+from models.checkpoint import WEIGHTS, drop_weights, load_checkpoint
+from models.errors import CheckpointError, DamagedError
+from models.learner import Learner
+from models.manifest import Manifest, load_manifest
+from pipeline.registry.lineage import declaration_digest
+from pipeline.sidecar import sha256_of
+from pipeline.tables import DataError
+from pipeline.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class CheckpointStore:
+    """Checkpoints of a teacher, a student or a control.
+
+    Args:
+        name: ``teacher/<name>``, ``student/<name>`` or ``control/<name>``.
+        declaration: what they must have been trained under; others are refused.
+    """
+
+    work: Workspace
+    name: str
+    declaration: str
+
+    @classmethod
+    def of(cls, work: Workspace, model: Teacher | Student, *, control: bool = False) -> "CheckpointStore":
+        kind = "teacher" if isinstance(model, Teacher) else "control" if control else "student"
+        return cls(work, f"{kind}/{model.name}", declaration_digest(work.project, model, control=control))
+
+    def folder(self, slice_: Slice) -> Path:
+        return self.work.state.checkpoints(self.name) / slice_.folder
+
+    def has(self, slice_: Slice) -> bool:
+        """Was the slice trained on? Its folder stays; that its files are whole is seen when they are read."""
+        return self.folder(slice_).is_dir()
+
+    def has_weights(self, slice_: Slice) -> bool:
+        """Is the checkpoint there with its weights, not dropped by retention?"""
+        return self.has(slice_) and (self.folder(slice_) / WEIGHTS).is_file()
+
+    def manifest(self, slice_: Slice) -> Manifest:
+        """What the checkpoint that trained last on a slice says of itself.
+
+        Raises:
+            DataError: if there is none, or it is damaged.
+            CheckpointError: if it was trained under another declaration.
+        """
+        if not self.has(slice_):
+            raise DataError(
+                f"{self.name}: no checkpoint trained on slice {slice_.key}: "
+                f"materialise {self.asset} for it and the slices before it first"
+            )
+        with self._worded(slice_):
+            return load_manifest(self.folder(slice_), declaration=self.declaration)
+
+    def version_at(self, slice_: Slice) -> str | None:
+        """The version that is stored for a slice, under whatever declaration; ``None`` if none can be read."""
+        stored = self._stored(slice_)
+        return None if stored is None else stored.version
+
+    def rows_at(self, slice_: Slice) -> int:
+        """Labelled rows of the slice that its checkpoint learnt from; 0 if none is stored or it can't be read."""
+        stored = self._stored(slice_)
+        return 0 if stored is None else stored.rows
+
+    def _stored(self, slice_: Slice) -> Manifest | None:
+        try:
+            return load_manifest(self.folder(slice_)) if self.has(slice_) else None
+        except CheckpointError:
+            return None
+
+    def holds(self, slice_: Slice, version: str) -> bool:
+        """Is this very version stored whole for the slice? One of another declaration, or a damaged one, is not."""
+        manifest = self._stored(slice_)
+        if manifest is None:
+            return False
+        weights = self.folder(slice_) / WEIGHTS
+        if not weights.is_file() and self._is_newest(slice_):
+            return False  # retention never drops those: they were lost
+        return manifest.version == version and (not weights.is_file() or sha256_of(weights) == manifest.weights)
+
+    def _is_newest(self, slice_: Slice) -> bool:
+        stream = self.work.project.stream
+        there = {path.name for path in self.work.state.checkpoints(self.name).glob("slice=*")}
+        return not any(later.folder in there for later in stream.slices(slice_.end, self.work.now()))
+
+    def load(self, slice_: Slice, device: str) -> tuple[Learner, Manifest]:
+        """The checkpoint that trained last on a slice.
+
+        Raises:
+            DataError, CheckpointError: as ``manifest`` does, and if its weights were dropped.
+        """
+        self.manifest(slice_)
+        with self._worded(slice_):
+            return load_checkpoint(self.folder(slice_), device=device, declaration=self.declaration)
+
+    @contextmanager
+    def _worded(self, slice_: Slice) -> Iterator[None]:
+        """What is damaged is said with the asset that makes it again."""
+        try:
+            yield
+        except DamagedError as damaged:
+            said = str(damaged).removesuffix(": train it again")
+            raise DataError(f"{said}: materialise {self.asset} for slice {slice_.key} again") from damaged
+
+    @property
+    def asset(self) -> str:
+        """The asset that makes these checkpoints."""
+        kind, _, name = self.name.partition("/")
+        return f"student/{name}/control" if kind == "control" else f"{kind}/{name}/checkpoint"
+
+    def drop_older(self, than: Slice, kept: Iterable[str]) -> None:
+        """Drop the weights of checkpoints of slices before one, but for some versions; manifests stay."""
+        versions = set(kept)
+        stream = self.work.project.stream
+        for path in sorted(self.work.state.checkpoints(self.name).glob("slice=*/weights.safetensors")):
+            try:
+                manifest = load_manifest(path.parent)
+            except DamagedError:
+                continue  # whose weights they are can't be told: they stay until it is made again
+            if stream.slice_of(manifest.slice).start < than.start and manifest.version not in versions:
+                drop_weights(path.parent)

@@ -1,0 +1,74 @@
+"""A model's chain of checkpoints: each continues the one of the slice before.
+
+Belongs here: one model's versions, and its learner alone (to score, to judge).
+Not here: training (joint_training.py), the order of work on a slice (training/), the learner itself (models/).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from exfm.learning import Training
+from exfm.stream import Slice
+from models.learner import Learner
+from models.manifest import Manifest
+from models.members import Member
+from pipeline.registry.checkpoint_store import CheckpointStore
+from pipeline.registry.lineage import lineage_version
+
+UNTRAINED = -1
+
+
+@dataclass
+class IncrementalModel:
+    """One model over the slices, holding the learner that was asked for last.
+
+    Args:
+        checkpoints: where its checkpoints are.
+        member, training: what a learner is built from.
+        device: ``cpu`` or ``cuda``.
+    """
+
+    checkpoints: CheckpointStore
+    member: Member
+    training: Training
+    device: str
+    _learner: Learner | None = field(default=None, init=False)
+    _index: int = field(default=UNTRAINED, init=False)
+
+    def learner_at(self, index: int) -> Learner:
+        """The learner that trained last on slice ``index``; ``UNTRAINED``: a fresh one.
+
+        Raises:
+            DataError: if that checkpoint does not exist.
+            CheckpointError: if it can't be read.
+        """
+        if self._learner is None or self._index != index:
+            if index == UNTRAINED:
+                self._learner = Learner([self.member], self.training, self.device)
+            else:
+                self._learner, _ = self.checkpoints.load(self._slice(index), self.device)
+            self._index = index
+        return self._learner
+
+    def take(self, index: int) -> Learner:
+        """The same, to train it: a failed fit must not leave a half-trained learner behind for the next slice."""
+        learner = self.learner_at(index)
+        self._learner = None
+        return learner
+
+    def keep(self, learner: Learner, index: int) -> None:
+        """Hold a learner that trained last on slice ``index``."""
+        self._learner, self._index = learner, index
+
+    def _slice(self, index: int) -> Slice:
+        return self.checkpoints.work.project.stream.slice_at(index)
+
+    def parent(self, index: int) -> Manifest | None:
+        """The manifest that slice ``index`` continues; ``None`` for the stream's first slice."""
+        return None if index == 0 else self.checkpoints.manifest(self._slice(index - 1))
+
+    def version(self, index: int, data: Mapping[str, str]) -> str:
+        """What the checkpoint of slice ``index`` is called, made of this data."""
+        parent = self.parent(index)
+        before = parent.version if parent is not None else None
+        return lineage_version(self.checkpoints.declaration, before, data, self._slice(index).key)

@@ -1,0 +1,66 @@
+"""What a checkpoint is made of: its declaration, its parent, its data. The digest of that is its version.
+
+Belongs here: versions. Not here: weights (models/checkpoint.py), Dagster's own data versions (assets/common.py).
+
+The same lineage gives the same bits on the same machine, so a checkpoint whose version is already stored is not
+trained again: a run that was killed, or is asked for twice, goes on where it was.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from exfm.learning import Freshness, Gate, Student, Teacher
+from exfm.project import Project, digest
+from exfm.stream import Slice
+from pipeline.slices.predictions import scored_by
+from pipeline.tables import SliceTable
+from pipeline.workspace import Workspace
+
+# Raise it when the same declaration and data would now give other weights.
+LEARNING_VERSION = "3"
+
+
+def declaration_digest(project: Project, model: Teacher | Student, *, control: bool = False) -> str:
+    """What the model's weights depend on, of all that is declared.
+
+    Gates, freshness and the end of a closed log are left out: they change what is done with weights, not weights.
+    """
+    stream = project.stream
+    if isinstance(model, Student):
+        model = replace(model, gate=Gate(), freshness=Freshness())
+        if control:
+            model = replace(model, distillation=None, teacher=None, lead=None)
+    columns = project.columns_of(model.inputs, where=model.name)
+    views = [project.view(name) for name in dict.fromkeys(name.partition("__")[0] for name in columns.of_views)]
+    slicing = [stream.first_slice, stream.slice_length, stream.surface, list(stream.surfaces), stream.tasks]
+    return digest(LEARNING_VERSION, model, control, views, stream.id_columns, *slicing)
+
+
+def lineage_version(declaration: str, parent: str | None, data: Mapping[str, str], slice_key: str) -> str:
+    """A checkpoint's version: twelve hex digits of everything that it came from."""
+    return digest(LEARNING_VERSION, declaration, parent, dict(sorted(data.items())), slice_key)
+
+
+def data_of(
+    work: Workspace,
+    slice_: Slice,
+    student: Student,
+    *,
+    supervised: bool,
+    digest_of: Callable[[SliceTable, Slice], str | None] = SliceTable.digest,
+) -> dict[str, str]:
+    """Digests of all that a student reads of a slice.
+
+    Args:
+        digest_of: a table's slice -> its digest; one that has none is left out.
+    """
+    tables = ["logged_inputs", "labels"]
+    if work.project.columns_of(student.inputs, where=student.name).of_teachers:
+        tables.append("logged_teacher_features")
+    digests = {table: digest_of(work.table(table), slice_) for table in tables}
+    data = {table: found for table, found in digests.items() if found is not None}
+    for name in student.teachers if supervised else ():
+        # The newest file's name says which checkpoint scored which inputs: the same scores, the same digest.
+        scored = scored_by(work, work.project.teacher(name), slice_)
+        data[f"predictions/{name}"] = digest([scored] if scored is not None else [])
+    return data

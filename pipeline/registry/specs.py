@@ -1,0 +1,33 @@
+"""From a declared teacher or student to the network that a learner builds.
+
+Belongs here: columns, item side, teachers. Not here: the network itself (models/network.py).
+"""
+
+from exfm.learning import Student, Teacher
+from exfm.networks import TwoTower
+from exfm.project import Project
+from models.members import Member
+from models.network import NetworkSpec
+
+
+def member_of(project: Project, model: Teacher | Student, *, control: bool = False) -> Member:
+    """What a learner trains: a teacher, a student, or a student's labels-only control."""
+    stream = project.stream
+    columns = project.columns_of(model.inputs, where=model.name)
+    rows = {column.name: column.rows for column in stream.id_columns}
+    item = stream.item.name
+    towers = isinstance(model.network, TwoTower)
+    of_items = [view.name for view in project.all_views if view.entities == (item,)]
+    taught = isinstance(model, Student) and model.distillation is not None and not control
+    spec = NetworkSpec(
+        ids=tuple((name, rows[name]) for name in columns.ids),
+        numbers=columns.features,
+        tasks=model.tasks if isinstance(model, Teacher) else (model.task,),
+        network=model.network,
+        histories=tuple((name, project.listed_by(name)) for name in columns.histories),
+        item_ids=tuple(name for name in columns.ids if towers and name == item),
+        item_numbers=tuple(n for n in columns.features if towers and n.partition("__")[0] in of_items),
+        teachers=model.teachers if isinstance(model, Student) and taught else (),
+        surface=stream.surface.name,
+    )
+    return Member(spec, model.distillation if isinstance(model, Student) and taught else None)

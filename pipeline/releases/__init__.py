@@ -1,0 +1,1 @@
+"""What is served: publishing a checkpoint, and mending what was published."""

@@ -1,0 +1,102 @@
+"""Publishing a checkpoint's serving part, and mending what is served.
+
+Belongs here: the files of a release. Not here: the gate before it (release.py), a checkpoint's files (models/).
+"""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from exfm.atomic_write import atomic_write
+from exfm.learning import Student
+from exfm.stream import Slice
+from models.checkpoint import SERVING, save_serving
+from models.errors import CheckpointError
+from models.manifest import FILE, Manifest, load_manifest
+from pipeline.registry.checkpoint_store import CheckpointStore
+from pipeline.releases.release import CURRENT, Released, current_release, released_versions
+from pipeline.sidecar import sha256_of
+from pipeline.tables import DataError
+from pipeline.workspace import Workspace
+
+
+def release_newest(work: Workspace, student: Student, device: str) -> Released:
+    """Publish the student's newest checkpoint; if that is what is served already, nothing changes.
+
+    Raises:
+        DataError: if the student has no checkpoint, or it is damaged.
+    """
+    checkpoints, stream = CheckpointStore.of(work, student), work.project.stream
+    folders = {path.name for path in work.state.checkpoints(checkpoints.name).glob("slice=*")}
+    slices = [slice_ for slice_ in stream.slices(stream.first_slice, work.now()) if slice_.folder in folders]
+    if not slices:
+        raise DataError(
+            f"student/{student.name}: no checkpoint to release: materialise student/{student.name}/checkpoint"
+        )
+    served, newest = current_release(work, student), checkpoints.manifest(slices[-1])
+    if served is not None and served.version == newest.version and release_fault(work, student) is None:
+        return served
+    return _publish(work, student, slices[-1], device)
+
+
+def release_fault(work: Workspace, student: Student) -> str | None:
+    """What is wrong with the files of what is served, in a few words; ``None`` if nothing is, or nothing is served."""
+    folder, served = work.state.release(student.name), current_release(work, student)
+    if served is None:
+        there = (folder / CURRENT).exists() or released_versions(work, student)
+        return f"releases/{student.name}/{CURRENT} is missing or damaged" if there else None
+    fault = _fault_of(folder / served.version)
+    return f"releases/{student.name}/{served.version}/{fault}" if fault is not None else None
+
+
+def mend_release(work: Workspace, student: Student, device: str) -> str | None:
+    """Make the files of what is served whole again, from its checkpoint or from what was released before.
+
+    Returns:
+        what was wrong and what is served now, in a sentence; ``None`` if all is well.
+    """
+    if (fault := release_fault(work, student)) is None:
+        return None
+    served = current_release(work, student)
+    if served is not None and (slice_ := _piece_of(work, student, served)) is not None:
+        _publish(work, student, slice_, device)
+        return f"{fault}: {served.version} was published again from its checkpoint"
+    folder = work.state.release(student.name)
+    whole = [version for version in released_versions(work, student) if _fault_of(folder / version) is None]
+    if not whole:
+        return f"{fault}, and no earlier release is whole: nothing can be served until its gate passes"
+    newest = max(whole, key=lambda version: ((folder / version / FILE).stat().st_mtime_ns, version))
+    _name(work, student, load_manifest(folder / newest))
+    return f"{fault}: {newest}, the newest release that is whole, is served"
+
+
+def _fault_of(folder: Path) -> str | None:
+    """What is wrong with a release's folder."""
+    try:
+        manifest = load_manifest(folder)
+    except CheckpointError:
+        return f"{FILE} is missing or damaged"
+    path = folder / SERVING
+    if not path.is_file():
+        return f"{SERVING} is missing"
+    return None if sha256_of(path) == manifest.weights else f"{SERVING} is damaged"
+
+
+def _piece_of(work: Workspace, student: Student, served: Released) -> Slice | None:
+    """The slice whose stored checkpoint is the released one, if it has its weights."""
+    checkpoints, slice_ = CheckpointStore.of(work, student), work.project.stream.slice_of(served.slice)
+    return slice_ if checkpoints.holds(slice_, served.version) and checkpoints.has_weights(slice_) else None
+
+
+def _publish(work: Workspace, student: Student, slice_: Slice, device: str) -> Released:
+    """Write the serving part of a slice's checkpoint, then name it as what is served."""
+    learner, manifest = CheckpointStore.of(work, student).load(slice_, device)
+    save_serving(work.state.release(student.name) / manifest.version, learner, manifest)
+    return _name(work, student, manifest)
+
+
+def _name(work: Workspace, student: Student, manifest: Manifest) -> Released:
+    released = Released(manifest.version, manifest.slice, manifest.trained_until, work.now().isoformat())
+    with atomic_write(work.state.release(student.name) / CURRENT) as file:
+        file.write(json.dumps(asdict(released), indent=1).encode())
+    return released

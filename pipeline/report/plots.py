@@ -1,0 +1,88 @@
+"""Plots, as PNG in Markdown: what Dagster shows in an asset's metadata and the HTML report embeds.
+
+Belongs here: drawing. Not here: what is drawn (evaluation/).
+"""
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import dagster as dg
+import polars as pl
+
+from exfm.learning import Student
+from pipeline.releases.release import evaluations_of
+from pipeline.workspace import Workspace
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLOURS = {"student": "#d62728", "control": "#7f7f7f", "teacher": "#1f77b4", "best": "#2ca02c"}
+LABELS = {
+    "student": "student",
+    "control": "control (labels only)",
+    "teacher": "teacher (stored)",
+    "best": "best possible",
+}
+
+
+def ne_plot(work: Workspace, student: Student) -> dg.MarkdownMetadataValue:
+    """NE of student, control, teacher and the best possible over the slices so far."""
+    png = draw_over_slices(evaluations_of(work, student), "ne", f"{student.name}: normalised entropy, lower is better")
+    return dg.MetadataValue.md(f"![NE over slices](data:image/png;base64,{base64.b64encode(png).decode()})")
+
+
+def draw_over_slices(
+    evaluations: pl.DataFrame, metric: str, title: str, *, models: Sequence[str] = tuple(COLOURS)
+) -> bytes:
+    """A metric of each model over the slices: PNG bytes.
+
+    Drawn on matplotlib's object interface: pyplot keeps global state, and costs a second to import.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 3.2), dpi=90, layout="constrained")
+    axes = figure.subplots()
+    for model in models:
+        points = evaluations.filter(pl.col("model") == model, pl.col(metric).is_finite()).sort("slice_start")
+        if points.height:
+            axes.plot(
+                points["slice_start"].to_list(), points[metric].to_list(), marker="o", markersize=3, linewidth=1.5,
+                color=COLOURS[model], label=LABELS[model],
+            )  # fmt: skip
+    _dress(axes, title)
+    figure.autofmt_xdate()
+    return _png(figure)
+
+
+def draw_lines(x: Sequence[int], lines: Mapping[str, Sequence[float]], title: str, label: str) -> bytes:
+    """A line a model over a few values of something: PNG bytes."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5, 3), dpi=90, layout="constrained")
+    axes = figure.subplots()
+    for model, values in lines.items():
+        axes.plot(x, values, marker="o", markersize=4, linewidth=1.5, color=COLOURS[model], label=LABELS[model])
+    _dress(axes, title)
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(list(x), [str(value) for value in x])
+    axes.set_xlabel(label, fontsize=8)
+    return _png(figure)
+
+
+def _dress(axes: "Axes", title: str) -> None:
+    axes.set_title(title, fontsize=10)
+    axes.grid(alpha=0.3)
+    if axes.lines:
+        axes.legend(fontsize=8, frameon=False)
+    axes.tick_params(labelsize=8)
+
+
+def _png(figure: "Figure") -> bytes:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    buffer = io.BytesIO()
+    FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": None})
+    return buffer.getvalue()

@@ -1,0 +1,134 @@
+"""Sidecars: the small file beside each stored parquet file that says what it holds and what it was made of.
+
+Belongs here: writing and reading them, and telling whether a file still is what was written.
+Not here: what each table is made of (provenance.py), what is out of date (verify/current.py).
+
+A file without a readable sidecar is taken as it is: an older version wrote it, or a writer was stopped between the
+two. It gets one when it is made again. The old one goes before its file is replaced, so none speaks of another file.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+import polars as pl
+
+from exfm.atomic_write import atomic_write
+
+FORMAT = 1
+Identity = tuple[int, int, int, int]  # of a file's bytes: inode, size, when they changed, when anything of it changed
+LogFile = tuple[int, int, str | None]  # of a file of the log: size, mtime_ns, digest (None: no row of it was wanted)
+
+
+@dataclass(frozen=True)
+class Sidecar:
+    """What a stored file was when it was written.
+
+    Args:
+        sha256: of its bytes, in hex.
+        size: in bytes.
+        made_of: what was read for it -> digest of that.
+        log: by table of the log, the files that were looked at, so that unchanged ones need not be read again.
+    """
+
+    sha256: str
+    size: int
+    rows: int
+    made_of: Mapping[str, str] = field(default_factory=dict)
+    log: Mapping[str, Mapping[str, LogFile]] = field(default_factory=dict)
+
+
+def sidecar_of(path: Path) -> Path:
+    """Where a file's sidecar lies; its name ends in nothing that a reader globs."""
+    return path.with_suffix(".json")
+
+
+def write_stored(
+    frame: pl.DataFrame,
+    path: Path,
+    made_of: Mapping[str, str] | None = None,
+    log: Mapping[str, Mapping[str, LogFile]] | None = None,
+) -> None:
+    """Write a frame so that ``path`` holds either what it held before or all of the frame, then its sidecar."""
+    with atomic_write(path) as file:
+        frame.write_parquet(file, compression="zstd", statistics=True)
+        sidecar_of(path).unlink(missing_ok=True)
+    write_sidecar(path, frame.height, made_of, log)
+
+
+def write_sidecar(
+    path: Path,
+    rows: int,
+    made_of: Mapping[str, str] | None = None,
+    log: Mapping[str, Mapping[str, LogFile]] | None = None,
+) -> None:
+    """Say of a file as it is now what it holds and what it was made of."""
+    written = Sidecar(sha256_of(path), path.stat().st_size, rows, made_of or {}, log or {})
+    with atomic_write(sidecar_of(path)) as file:
+        file.write(json.dumps({"format": FORMAT, **asdict(written)}, indent=1).encode())
+
+
+def read_sidecar(path: Path) -> Sidecar | None:
+    """The sidecar of a stored file; ``None`` if there is none, or none that this version can read."""
+    beside = sidecar_of(path)
+    try:
+        return _parsed(beside, _identity(beside.stat()))
+    except FileNotFoundError:
+        return None
+
+
+def as_written(path: Path) -> bool:
+    """Does a file hold what its sidecar says? One without a sidecar is taken as it is, if all of it can be read."""
+    for _ in range(3):
+        noted = read_sidecar(path)
+        if noted is None:
+            return _readable(path, _identity(path.stat()))
+        if path.stat().st_size == noted.size and sha256_of(path) == noted.sha256:
+            return True
+        if read_sidecar(path) == noted:
+            return False
+    return False  # it is being replaced faster than it can be read
+
+
+def sha256_of(path: Path) -> str:
+    """The sha256 of a file's bytes, read once a process for as long as the file stays the same."""
+    return _hashed(path, _identity(path.stat()))
+
+
+def _identity(found: os.stat_result) -> Identity:
+    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+@lru_cache(maxsize=50_000)
+def _hashed(path: Path, identity: Identity) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@lru_cache(maxsize=50_000)
+def _readable(path: Path, identity: Identity) -> bool:
+    try:
+        pl.read_parquet(path, hive_partitioning=False)
+    except (pl.exceptions.PolarsError, OSError):
+        return False
+    return True
+
+
+@lru_cache(maxsize=50_000)
+def _parsed(path: Path, identity: Identity) -> Sidecar | None:
+    try:
+        plain = json.loads(path.read_text(encoding="utf-8"))
+        if plain["format"] != FORMAT:
+            return None
+        log = {
+            table: {name: (int(size), int(changed), digest) for name, (size, changed, digest) in files.items()}
+            for table, files in plain["log"].items()
+        }
+        made_of = {str(name): str(digest) for name, digest in plain["made_of"].items()}
+        return Sidecar(str(plain["sha256"]), int(plain["size"]), int(plain["rows"]), made_of, log)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None

@@ -1,0 +1,1 @@
+"""A slice as models read it: inputs, labels, teacher predictions."""

@@ -1,0 +1,1 @@
+"""Reading a log, and simulating one."""

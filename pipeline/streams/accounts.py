@@ -1,0 +1,181 @@
+"""The account of a run over one table of the log: what was read, kept, refused, and what lies outside the stream.
+
+Belongs here: counting, the one sentence that says it, and when so little came that the run must stop.
+Not here: reading (reader.py), the stored tables that tell whether anything ever came (assets/stream.py).
+"""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, time, timedelta
+
+import polars as pl
+
+from exfm.stream import Stream
+from pipeline.streams.contract import TIME
+from pipeline.streams.layout import LogFiles
+from pipeline.streams.reader import LogRead, rows_of_file, times_of_file
+from pipeline.tables import DataError
+from pipeline.transforms.quarantine import ORPHAN, count_reasons
+
+LEAST_JUDGED = 100  # rows read from which on the refused share says something
+FEW = 10  # rows from which on it says something that all were refused, while more may come
+COUNTED_FILES = 1_000  # outside the stream; of more, the number of files is said, not of rows
+
+
+@dataclass
+class Account:
+    """Counts over the slices of a run.
+
+    Args:
+        young: refused orphans so early in the stream that their impressions may be older than it.
+    """
+
+    files: LogFiles
+    stream: Stream
+    read: int = 0
+    kept: int = 0
+    young: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+    names: Counter[str] = field(default_factory=Counter)
+
+    def add(self, read: LogRead) -> None:
+        """Count a slice."""
+        self.read += read.rows_read
+        self.kept += read.frame.height
+        self.reasons.update(count_reasons(read.quarantine))
+        self.names.update(unknown_names(read.quarantine))
+        if self.files.table == "outcomes":
+            grown = self.stream.first_slice + self.stream.longest_window + self.stream.lateness
+            orphan = pl.col("reason").str.starts_with(ORPHAN)
+            self.young += read.quarantine.filter(orphan, pl.col(TIME["outcomes"]) < grown).height
+
+    @property
+    def quarantined(self) -> int:
+        return sum(self.reasons.values())
+
+    @property
+    def judged(self) -> int:
+        """Rows that the share of refused ones is of."""
+        return self.read - self.young
+
+    def sentence(self) -> tuple[str, bool]:
+        """All of it in one sentence, and whether any of it needs a person's eye."""
+        said = f"{self.files.table}: {self.read:,} rows read, {self.kept:,} kept, {self.quarantined:,} quarantined"
+        if self.reasons:
+            said += f" ({self._why()})"
+        outside = self.outside()
+        unread = self._unread()
+        eye = bool(self.reasons or outside or unread or not self.kept)
+        return "; ".join(part for part in (said, outside, unread) if part), eye
+
+    def _why(self) -> str:
+        listed = ", ".join(f"{reason} {count:,}" for reason, count in self.reasons.most_common())
+        if self.names:
+            listed += ": " + ", ".join(f"{name!r}" for name, _ in self.names.most_common(5))
+        misfiled = self.reasons.get("outside its day folder", 0)
+        return listed + (": a folder's day is the UTC day of its rows, not a local one" if misfiled else "")
+
+    def _unread(self) -> str:
+        others = self.files.unread
+        return f"{len(others):,} files are not read, for they don't end in .parquet: {others[0]}" if others else ""
+
+    def outside(self) -> str:
+        """What the log holds before the stream's first slice or after its last, counted from the files' footers."""
+        until = self._until()
+        before = datetime.combine(self.stream.first_slice.date(), time(), UTC)
+        paths = [
+            path
+            for day, listed in self.files.days.items()
+            for path in listed
+            if (moment := datetime.combine(day, time(), UTC)) < before or (until is not None and moment >= until)
+        ]
+        count = self._on_the_edges(until) if len(paths) <= COUNTED_FILES else 0
+        if len(paths) <= COUNTED_FILES:
+            count += sum(rows_of_file(self.files, path) for path in paths)
+            said = f"{count:,} rows" if count else ""
+        else:
+            said = f"{len(paths):,} files"
+        if not said:
+            return ""
+        ends = f" .. until {_day(self.stream.until)}" if self.stream.until else ""
+        return (
+            f"{said} of the log lie outside the stream (first_slice {_day(self.stream.first_slice)}{ends}): "
+            "move Stream.first_slice or until to take them in"
+        )
+
+    def _until(self) -> datetime | None:
+        """When the last row ends that the stream can use: labels read outcomes after the last slice."""
+        if self.stream.until is None or self.files.table != "outcomes":
+            return self.stream.until
+        return self.stream.until + self.stream.longest_window + self.stream.lateness
+
+    def _on_the_edges(self, until: datetime | None) -> int:
+        """Rows outside the stream in folders of days that are partly inside."""
+        first, count = self.stream.first_slice, 0
+        for edge in {first.date(), (until - timedelta(microseconds=1)).date() if until else first.date()}:
+            start = datetime.combine(edge, time(), UTC)
+            cut = start < first or (until is not None and until < start + timedelta(days=1))
+            for path in self.files.days.get(edge, ()) if cut else ():
+                at = times_of_file(self.files, path)
+                inside = (at >= first) & (at < until) if until else at >= first
+                count += int((~inside & (at.dt.date() == edge)).sum())
+        return count
+
+
+def unknown_names(quarantine: pl.DataFrame) -> dict[str, int]:
+    """Names of tasks that outcomes were refused for, most frequent first."""
+    unknown = quarantine.filter(pl.col("reason").str.starts_with("unknown task"))
+    if unknown.is_empty():
+        return {}
+    return dict(unknown.group_by("task").len().sort(["len", "task"], descending=[True, False]).iter_rows())
+
+
+def check_share(account: Account) -> None:
+    """Stop a run of whose rows too many were refused.
+
+    Raises:
+        DataError: if more than ``Stream.quarantine_limit`` of at least ``LEAST_JUDGED`` rows were quarantined.
+    """
+    limit, refused = account.stream.quarantine_limit, account.quarantined - account.young
+    if account.judged >= LEAST_JUDGED and refused > limit * account.judged:
+        said, _ = account.sentence()
+        raise DataError(
+            f"{said}: more than Stream.quarantine_limit ({limit:.0%}) allows: mend the log or the declaration, or "
+            f"raise the limit; the rows are in quarantine/{account.files.table}"
+        )
+
+
+def check_any(account: Account, *, complete: bool) -> None:
+    """Stop a run of a table of which no slice that is stored has a row.
+
+    A live stream that pauses, or has not begun, is no fault, nor is one whose impressions have no outcome yet.
+
+    Args:
+        complete: whether every slice of a closed stream is stored, so that nothing more can come.
+
+    Raises:
+        DataError: if rows were read and all refused, or none can come.
+    """
+    refused, begun = account.quarantined - account.young, account.files.table == "impressions"
+    if refused and (complete or refused >= FEW):
+        why = "every row was refused: mend the log or the declaration"
+    elif not account.files.days and (complete or begun):
+        why = f"{account.files.folder} holds no parquet file: write day=YYYY-MM-DD/*.parquet there, or set EXFM_DATA"
+    elif not any(account.files.between(account.stream.first_slice, _last(account))) and (complete or begun):
+        days = list(account.files.days)
+        why = f"its files are of {days[0]} .. {days[-1]}, none of the stream: move Stream.first_slice or until"
+    elif complete:
+        why = "no slice of the stream has one: write the log, or move Stream.first_slice and until"
+    else:
+        return
+    raise DataError(f"{account.sentence()[0]}, and no slice that is stored has a row: {why}")
+
+
+def _last(account: Account) -> datetime:
+    """The end of the days in which files can lie."""
+    newest = datetime.combine(max(account.files.days, default=date.min), time(), UTC) + timedelta(days=1)
+    return newest if account.stream.until is None else min(newest, account.stream.until)
+
+
+def _day(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d}" if moment.time() == time() else f"{moment:%Y-%m-%dT%H:%M}"

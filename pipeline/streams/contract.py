@@ -1,0 +1,120 @@
+"""The contract of the canonical log: tables, columns, types, and which rows break it.
+
+Belongs here: what a log must be. Not here: finding and reading its files (reader.py).
+"""
+
+from datetime import datetime
+
+import polars as pl
+
+from exfm.stream import Column, Stream
+from pipeline.tables import DataError
+
+UTC = pl.Datetime("us", "UTC")
+TIME = {"impressions": "event_timestamp", "outcomes": "outcome_timestamp", "interactions": "event_timestamp"}
+Rule = tuple[pl.Expr, pl.Expr]
+LARGEST = 2**63 - 1  # of an Int64
+
+
+def _dtype(column: Column) -> pl.DataType:
+    return pl.Int64() if column.dtype is int else pl.String()
+
+
+def schema_of(stream: Stream, table: str) -> dict[str, pl.DataType]:
+    """The columns of a table of the log that the project reads, in order."""
+    roles = {column.name: _dtype(column) for column in (stream.user, stream.item)}
+    if table == "interactions":
+        return {"event_timestamp": UTC, **roles}
+    if table == "outcomes":
+        return {"impression_id": pl.Int64(), "task": pl.String(), "outcome_timestamp": UTC}
+    columns = (stream.user, stream.item, stream.surface, *stream.context)
+    return {"impression_id": pl.Int64(), "event_timestamp": UTC, **{c.name: _dtype(c) for c in columns}}
+
+
+def keys_of(stream: Stream, table: str) -> list[str]:
+    """Columns without which a row means nothing; also the order in which rows are stored, after their time."""
+    if table == "impressions":
+        return ["impression_id", stream.user.name, stream.item.name, stream.surface.name]
+    return ["impression_id", "task"] if table == "outcomes" else [stream.user.name, stream.item.name]
+
+
+def cast_to(frame: pl.LazyFrame, expected: dict[str, pl.DataType], table: str, file: str) -> pl.LazyFrame:
+    """The contract's columns in the contract's types.
+
+    Integers of any width and timestamps of any unit or zone are converted; nothing else is.
+
+    Raises:
+        DataError: for a missing column, another type, timestamps that do not say their zone, or too large an integer.
+    """
+    found = frame.collect_schema()
+    for name, dtype in expected.items():
+        if name not in found:
+            raise DataError(f"{table}.{name}: no such column in {file}: write it as {dtype}")
+        have = found[name]
+        if isinstance(have, pl.Datetime) and dtype == UTC:
+            if have.time_zone is None:
+                raise DataError(f"{table}.{name} is naive ({have}) in {file}: write it as timestamp[us, UTC]")
+        elif not (have == dtype or (have.is_integer() and dtype.is_integer())):
+            raise DataError(f"{table}.{name} is {have} in {file}: write it as {dtype}")
+        if have == pl.UInt64:
+            _refuse_too_large(frame, f"{table}.{name}", name, file)
+    converted = [
+        pl.col(name).dt.convert_time_zone("UTC").dt.cast_time_unit("us") if dtype == UTC else pl.col(name).cast(dtype)
+        for name, dtype in expected.items()
+    ]
+    return frame.select(converted)
+
+
+def _refuse_too_large(frame: pl.LazyFrame, field: str, name: str, file: str) -> None:
+    """Hashed ids are often 64 bits without a sign; a cast would stop at the first that has its highest bit set."""
+    largest = frame.select(pl.col(name).max()).collect().item()
+    if largest is not None and largest > LARGEST:
+        raise DataError(
+            f"{field} holds {largest} in {file}, too large for Int64: write it as Int64, the same bits with a sign"
+        )
+
+
+def rules(stream: Stream, table: str) -> list[Rule]:
+    """What makes a row of a table unusable, most basic first. Rows carry ``_day``, their folder's day.
+
+    A repeated id is one that a sound row before it, in the frame's order, has already: a broken row repeats nothing.
+    """
+    checks = sound_rules(stream, table)
+    if table == "impressions":
+        sound = ~pl.any_horizontal(broken.fill_null(False) for broken, _ in checks)
+        repeated = sound & (sound.cum_sum().over("impression_id") > 1)
+        checks.append((repeated, pl.format("repeated impression_id: {}", pl.col("impression_id"))))
+    return checks
+
+
+def sound_rules(stream: Stream, table: str) -> list[Rule]:
+    """Those rules that a row breaks by itself, whatever other rows there are."""
+    time, names = TIME[table], keys_of(stream, table)
+    checks: list[Rule] = [(pl.col(name).is_null(), pl.lit(f"null {name}")) for name in (time, *names)]
+    misfiled = pl.format(
+        "outside its day folder: {} in day={}", pl.col(time).dt.to_string("iso:strict"), pl.col("_day")
+    )
+    checks.append((pl.col(time).dt.date() != pl.col("_day"), misfiled))
+    if table == "impressions":
+        surface = stream.surface.name
+        known = pl.Series(stream.surfaces, dtype=_dtype(stream.surface))
+        unknown = pl.format("unknown surface: {}", pl.col(surface).cast(pl.String))
+        checks.append((~pl.col(surface).is_in(known.implode()), unknown))
+    if table == "outcomes":
+        tasks = pl.Series(stream.task_names, dtype=pl.String)
+        checks.append((~pl.col("task").is_in(tasks.implode()), pl.format("unknown task: {}", pl.col("task"))))
+    return checks
+
+
+def in_window(table: str, start: datetime, end: datetime, since: datetime) -> pl.Expr:
+    """Rows that a read of [start, end) must account for.
+
+    By their own time; those without one, or in a wrong day's folder, by the start of their folder's day (of the first
+    day: by the stream's start, ``since``), so that adjacent windows account for every row of the log exactly once.
+    """
+    time = pl.col(TIME[table])
+    midnight = pl.col("_day").cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
+    folder = pl.when(pl.col("_day") == since.date()).then(pl.lit(since, UTC)).otherwise(midnight)
+    misfiled = (time.dt.date() != pl.col("_day")) | time.is_null()
+    counted_at = pl.when(misfiled).then(folder).otherwise(time)
+    return (counted_at >= start) & (counted_at < end)

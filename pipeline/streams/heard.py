@@ -1,0 +1,76 @@
+"""Whether every declared task is heard of: one that no label is positive for teaches nobody, and says so.
+
+Belongs here: looking through stored labels for a positive one, and the names that the log has instead.
+Not here: joining labels (transforms/labels.py).
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import polars as pl
+
+from exfm.stream import Slice, Stream
+from pipeline.streams.accounts import unknown_names
+from pipeline.tables import DataError, SliceTable
+
+# Closed labels without a positive one from which on a task is unheard of: where nothing more can come, or the log has
+# outcomes of other names, and where it may just be rare.
+LEAST_SURE, LEAST_RARE = 100, 10_000
+
+
+def check_heard(
+    stream: Stream, labels: SliceTable, outcomes: SliceTable, refused: SliceTable, made: Sequence[Slice]
+) -> None:
+    """Stop if a declared task has no positive label in any stored slice, of enough.
+
+    Slices are looked through from the newest, and no further than to the first positive label of each task.
+
+    Args:
+        outcomes: of this stream.
+        refused: the outcomes' quarantine.
+        made: the slices that this run made; looked through first.
+
+    Raises:
+        DataError: naming the task, and the names that the log's outcomes have.
+    """
+    stored = labels.stored(stream)
+    others = [slice_ for slice_ in reversed(stored) if slice_ not in set(made)]
+    silent = {task: 0 for task in stream.task_names}
+    for slice_ in [*made, *others]:
+        counts = labels.read([slice_], columns=list(silent)).select(
+            *(pl.col(task).count().alias(f"known/{task}") for task in silent),
+            *(pl.col(task).sum().alias(f"positive/{task}") for task in silent),
+        )
+        found = counts.row(0, named=True)
+        silent = {
+            task: known + found[f"known/{task}"] for task, known in silent.items() if not found[f"positive/{task}"]
+        }
+        if not silent:
+            return
+    if max(silent.values()) < LEAST_SURE:
+        return
+    names = _refused_names(refused, stored)
+    complete = stored == stream.all_slices
+    for task, known in silent.items():
+        if known >= (LEAST_SURE if complete or names else LEAST_RARE):
+            why = _why(task, names, outcomes, stored)
+            raise DataError(f"task {task!r}: none of {known:,} closed labels is positive: {why}")
+
+
+def _refused_names(refused: SliceTable, slices: Sequence[Slice]) -> Counter[str]:
+    names: Counter[str] = Counter()
+    for slice_ in slices:
+        if refused.has(slice_):
+            names.update(unknown_names(refused.read([slice_])))
+    return names
+
+
+def _why(task: str, names: Counter[str], outcomes: SliceTable, slices: Sequence[Slice]) -> str:
+    mine = [slice_ for slice_ in slices if outcomes.has(slice_)]
+    came = sum(int((outcomes.read([slice_], columns=["task"])["task"] == task).sum()) for slice_ in mine)
+    if came:
+        return f"its {came:,} outcomes came after their window (or before their impression): check Task.window"
+    if names:
+        listed = ", ".join(f"{name!r} ({count:,})" for name, count in names.most_common(5))
+        return f"the log has outcomes of other names, {listed}: write Task.name as the log does"
+    return "the log has no outcome of this name: write them into outcomes.task, or take the task out of Stream.tasks"

@@ -1,0 +1,229 @@
+"""Sliced parquet tables: one folder a slice, one file in it, replaced in one step.
+
+Belongs here: writing so that nobody sees half, reading so that a damaged file says what to do.
+Not here: what a table holds (streams/contract.py), where it lies (exfm/state.py).
+"""
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import polars as pl
+
+from exfm.atomic_write import atomic_write
+from exfm.stream import Slice, Stream
+from exfm.writing import StateError
+from pipeline.sidecar import LogFile, as_written, read_sidecar, sha256_of, write_stored
+
+PART = "part.parquet"
+UNREADABLE = (pl.exceptions.ComputeError, pl.exceptions.InvalidOperationError)  # what a damaged footer or page raises
+
+
+class DataError(ValueError):
+    """Data that can't be used: one sentence that names the table, the file or slice, and the mend."""
+
+
+@contextmanager
+def naming_damage(*looks: Callable[[], object]) -> Iterator[None]:
+    """For a reader that is not ours: where it fails, look whether it is for a damaged file of ours, and say which.
+
+    Args:
+        looks: each raises a DataError if it finds one.
+    """
+    try:
+        yield
+    except DataError:
+        raise
+    except Exception:
+        for look in looks:
+            look()
+        raise
+
+
+def write_parquet(frame: pl.DataFrame, path: Path) -> None:
+    """Write a frame so that ``path`` holds either what it held before or all of the frame.
+
+    Raises:
+        DataError: if the system refuses to write (no room, read-only, no permission).
+    """
+    try:
+        with atomic_write(path) as file:
+            frame.write_parquet(file, compression="zstd", statistics=True)
+    except StateError as error:
+        raise DataError(str(error)) from error
+
+
+@dataclass(frozen=True)
+class SliceTable:
+    """A table cut into slices, ``<folder>/slice=<key>/part.parquet``.
+
+    Args:
+        name: how messages call it, and the asset that makes it.
+        asset: the asset that makes it, where that is called otherwise.
+    """
+
+    folder: Path
+    name: str
+    asset: str | None = None
+
+    def path(self, slice_: Slice) -> Path:
+        return self.folder / slice_.folder / PART
+
+    def has(self, slice_: Slice) -> bool:
+        return self.path(slice_).is_file()
+
+    def sound(self, slice_: Slice) -> bool:
+        """Is the slice there, as it was written?"""
+        return self.has(slice_) and is_whole(self.path(slice_)) and as_written(self.path(slice_))
+
+    def check(self, slices: Iterable[Slice]) -> None:
+        """Look at the slices that are there, for readers that are not ours.
+
+        Raises:
+            DataError: if one of them is not what was written.
+        """
+        for slice_ in slices:
+            if self.has(slice_):
+                self._check(slice_)
+
+    def check_all(self, stream: Stream) -> None:
+        """The same of every slice that is there."""
+        self.check(self.stored(stream))
+
+    def sound_path(self, slice_: Slice) -> Path:
+        """The slice's file, for readers that are not ours.
+
+        Raises:
+            DataError: if it is missing or is not what was written.
+        """
+        self._check(slice_)
+        return self.path(slice_)
+
+    def write(
+        self,
+        slice_: Slice,
+        frame: pl.DataFrame,
+        made_of: Mapping[str, str] | None = None,
+        log: Mapping[str, Mapping[str, LogFile]] | None = None,
+    ) -> None:
+        """Write a slice, and beside it what it was made of (sidecar.py)."""
+        try:
+            write_stored(frame, self.path(slice_), made_of, log)
+        except StateError as error:
+            raise DataError(str(error)) from error
+
+    def stored(self, stream: Stream) -> list[Slice]:
+        """The slices that are there, oldest first."""
+        folders = {path.parent.name for path in self.folder.glob(f"slice=*/{PART}")}
+        return [slice_ for slice_ in stream.slices(stream.first_slice, datetime.now(UTC)) if slice_.folder in folders]
+
+    def newest(self, stream: Stream) -> Slice | None:
+        """The newest slice that is there."""
+        stored = self.stored(stream)
+        return stored[-1] if stored else None
+
+    def scan(self, slices: Iterable[Slice]) -> pl.LazyFrame:
+        """The slices one after the other, read when collected.
+
+        Raises:
+            DataError: if a slice is missing, its file is not what was written, or slices differ in their columns.
+                Damage inside the pages of a file without a sidecar shows only when they are read: ``read`` words it,
+                here it is an error of polars.
+        """
+        listed = list(slices)
+        if not listed:
+            raise DataError(f"{self.name}: no slice was asked for: name at least one")
+        first, *others = listed
+        columns = self._schema(first)
+        for slice_ in others:
+            self._check_same(first, columns, slice_, self._schema(slice_))
+        return pl.concat([pl.scan_parquet(self.path(slice_), hive_partitioning=False, glob=False) for slice_ in listed])
+
+    def read(self, slices: Iterable[Slice], columns: Sequence[str] | None = None) -> pl.DataFrame:
+        """The slices one after the other.
+
+        Raises:
+            DataError: if a slice is missing, its file is not whole, or it lacks a column or has others than the rest.
+        """
+        listed = list(slices)
+        found = self.scan(listed).collect_schema()
+        for column in columns or ():
+            if column not in found:
+                where = f"no such column in slice {listed[0].key}"
+                raise DataError(f"{self.name}.{column}: {where}: materialise {self._maker} for it again")
+        return pl.concat([self._collect(slice_, columns) for slice_ in listed])
+
+    def _collect(self, slice_: Slice, columns: Sequence[str] | None) -> pl.DataFrame:
+        frame = pl.scan_parquet(self.path(slice_), hive_partitioning=False, glob=False)
+        try:
+            return (frame if columns is None else frame.select(columns)).collect()
+        except UNREADABLE as error:
+            raise self._damaged(slice_) from error
+
+    def rows(self, slice_: Slice) -> int:
+        """How many rows a slice has, from the file's footer."""
+        count: int = self.scan([slice_]).select(pl.len()).collect().item()
+        return count
+
+    def digest(self, slice_: Slice) -> str:
+        """Twelve hex digits of the file's content."""
+        self._check(slice_)
+        return sha256_of(self.path(slice_))[:12]
+
+    def noted(self, slice_: Slice) -> str | None:
+        """The same by the file's sidecar, without reading the file; ``None`` if the slice is not there."""
+        if not self.has(slice_):
+            return None
+        beside = read_sidecar(self.path(slice_))
+        return (beside.sha256 if beside is not None else sha256_of(self.path(slice_)))[:12]
+
+    def _check(self, slice_: Slice) -> None:
+        path = self.path(slice_)
+        if not path.is_file():
+            raise DataError(f"{self.name} has no slice {slice_.key}: materialise {self._maker} for it first")
+        if not is_whole(path) or not as_written(path):
+            raise self._damaged(slice_)
+
+    def _schema(self, slice_: Slice) -> dict[str, pl.DataType]:
+        self._check(slice_)
+        try:
+            return dict(pl.scan_parquet(self.path(slice_), hive_partitioning=False, glob=False).collect_schema())
+        except UNREADABLE as error:
+            raise self._damaged(slice_) from error
+
+    def _check_same(
+        self, first: Slice, columns: dict[str, pl.DataType], other: Slice, others: dict[str, pl.DataType]
+    ) -> None:
+        if list(columns.items()) == list(others.items()):
+            return
+        differing = sorted({name for name, _ in columns.items() ^ others.items()})
+        raise DataError(
+            f"{self.name}: slice {other.key} has other columns than slice {first.key} "
+            f"({', '.join(differing) or 'their order'}): materialise {self._maker} for both again"
+        )
+
+    def _damaged(self, slice_: Slice) -> DataError:
+        path = self.path(slice_)
+        return DataError(
+            f"{self.name}: {path.parent.name}/{path.name} is not a whole parquet file (cut short or overwritten): "
+            f"materialise {self._maker} for slice {slice_.key} again"
+        )
+
+    @property
+    def _maker(self) -> str:
+        return self.asset or self.name
+
+
+def is_whole(path: Path) -> bool:
+    """Does the file begin and end as a parquet file does, with a footer that fits into it?"""
+    size = path.stat().st_size
+    if size < 12:
+        return False
+    with path.open("rb") as file:
+        head = file.read(4)
+        file.seek(-8, os.SEEK_END)
+        footer, tail = int.from_bytes(file.read(4), "little"), file.read(4)
+    return head == tail == b"PAR1" and footer <= size - 12

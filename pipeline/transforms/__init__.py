@@ -1,0 +1,1 @@
+"""From log rows to features, labels and tensors: functions of frames, with no files."""

@@ -1,0 +1,116 @@
+"""Histories: the last ids that an entity met, as rows that change when the past does.
+
+Belongs here: gathering the lists over half-open windows. Not here: which slices are read (assets/features.py).
+"""
+
+from datetime import datetime, timedelta
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+
+from exfm.feature_views import IMPRESSIONS, INTERACTIONS
+from exfm.history_views import LAST, HistoryView
+from exfm.stream import Stream
+
+_MICROSECOND = timedelta(microseconds=1)
+
+
+def history_needed_since(view: HistoryView, stream: Stream, start: datetime) -> datetime:
+    """How far back impressions, outcomes and interactions must reach for rows stamped after ``start``.
+
+    A window reaches back by its length, and an outcome in it may be of an impression one attribution window older.
+    """
+    counted = view.source in stream.task_names
+    return start - view.window - (stream.task(view.source).window if counted else timedelta(0))
+
+
+def histories(
+    view: HistoryView,
+    stream: Stream,
+    impressions: pl.LazyFrame,
+    outcomes: pl.LazyFrame,
+    interactions: pl.LazyFrame,
+    start: datetime,
+    end: datetime,
+) -> pl.DataFrame:
+    """Rows of a view stamped in (start, end], one for each entity and stamp at which its list may have changed.
+
+    A row stamped s lists the newest ``length`` events in [s - window, s): an event at s itself is not in it, so a row
+    may be given to an impression at s. Events at one moment are ordered by the listed id. When all has left the window,
+    an empty list says so.
+
+    Args:
+        impressions, outcomes, interactions: as in ``aggregates.aggregate``, since ``history_needed_since``.
+
+    Returns:
+        entity, ``event_timestamp`` (s), ``created_timestamp`` (s + delay), ``last`` (list of ids, newest at its end);
+        by stamp, then entity.
+    """
+    events = _events(view, stream, impressions, outcomes, interactions)
+    known = pl.col("at") < end, pl.col(view.entity).is_not_null(), pl.col(view.of).is_not_null()
+    met = events.filter(*known).sort(view.entity, "at", view.of).collect()
+    # In units of `every` since the epoch, an event enters at the first stamp after it and leaves one window later.
+    every, window = view.every // _MICROSECOND, view.window // view.every
+    enters = met["at"].dt.epoch("us").to_numpy() // every + 1
+    entity = met[view.entity].rle_id().to_numpy().astype(np.int64)
+    first, last = _stamp(start, every) + 1, _stamp(end, every)
+    changed = np.concatenate([_keyed(entity, enters), _keyed(entity, enters + window)])
+    changed = np.unique(changed)
+    of, stamp = np.divmod(changed, _SPAN)
+    inside = (stamp >= first) & (stamp <= last)
+    of, stamp = of[inside], stamp[inside]
+    entered = _keyed(entity, enters)  # sorted: met is by entity, then time
+    stop = np.searchsorted(entered, _keyed(of, stamp), side="right")
+    gone = np.searchsorted(entered, _keyed(of, stamp - window), side="right")
+    begin = np.maximum(gone, stop - view.length)
+    places = np.flatnonzero(np.diff(entity, prepend=-1))  # the first row of each entity
+    moment = pl.Series("event_timestamp", stamp * every, pl.Int64).cast(pl.Datetime("us", "UTC"))
+    rows = pl.DataFrame(
+        [
+            met[view.entity].gather(places[of]).alias(view.entity),
+            moment,
+            (moment + view.delay).alias("created_timestamp"),
+            _lists(met[view.of], begin, stop),
+        ]
+    )
+    return rows.sort("event_timestamp", view.entity)
+
+
+_SPAN = np.int64(2**40)  # more stamps of a microsecond's width than fit are not declared: an hour's are 2^32 years
+
+
+def _keyed(entity: np.ndarray, stamp: np.ndarray) -> np.ndarray:
+    keyed: np.ndarray = entity * _SPAN + stamp
+    return keyed
+
+
+def _stamp(moment: datetime, every: int) -> int:
+    return int(moment.timestamp() * 1_000_000) // every
+
+
+def _lists(values: pl.Series, begin: np.ndarray, stop: np.ndarray) -> pl.Series:
+    """Lists of values[begin:stop], one a row."""
+    lengths = stop - begin
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    within = np.arange(offsets[-1]) - np.repeat(offsets[:-1], lengths) + np.repeat(begin, lengths)
+    flat = values.gather(within).to_arrow()
+    lists = pa.LargeListArray.from_arrays(pa.array(offsets, pa.int64()), flat)
+    return pl.Series(LAST, pl.from_arrow(lists))
+
+
+def _events(
+    view: HistoryView, stream: Stream, impressions: pl.LazyFrame, outcomes: pl.LazyFrame, interactions: pl.LazyFrame
+) -> pl.LazyFrame:
+    """The listed events: entity, the listed id, and ``at``, when they count from."""
+    columns = [view.entity, view.of]
+    if view.source == IMPRESSIONS:
+        return impressions.select(*columns, at="event_timestamp")
+    if view.source == INTERACTIONS:
+        return interactions.select(*columns, at="event_timestamp")
+    age = pl.col("outcome_timestamp") - pl.col("event_timestamp")
+    inside = (age >= timedelta(0)) & (age <= stream.task(view.source).window)
+    shown = impressions.select("impression_id", "event_timestamp", *columns)
+    happened = outcomes.filter(pl.col("task") == view.source).join(shown, on="impression_id").filter(inside)
+    first = happened.group_by("impression_id", *columns).agg(at=pl.col("outcome_timestamp").min())
+    return first.select(*columns, "at")

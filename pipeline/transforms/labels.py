@@ -1,0 +1,82 @@
+"""Labels: outcomes joined to impressions inside each task's attribution window.
+
+Belongs here: the join, and what is counted apart. Not here: reading or writing slices (assets/stream.py).
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import polars as pl
+
+from exfm.stream import Stream
+from pipeline.transforms.quarantine import ORPHAN
+
+
+@dataclass(frozen=True)
+class LabelJoin:
+    """Labels, and the outcomes of these impressions that made none.
+
+    Args:
+        frame: one row an impression, in its order.
+        late: outcomes after their task's window.
+        early: outcomes before their impression.
+        duplicates: further outcomes of the same impression and task inside the window.
+    """
+
+    frame: pl.DataFrame
+    late: int
+    early: int
+    duplicates: int
+
+
+def join_labels(impressions: pl.DataFrame, outcomes: pl.DataFrame, stream: Stream, as_of: datetime) -> LabelJoin:
+    """One nullable label a task for each impression.
+
+    1 if an outcome of the task came within its window (the end included), 0 if the window closed without one, null
+    while it is open at ``as_of``: also where an outcome came already, or open windows would show positives alone.
+
+    Args:
+        impressions: ``impression_id``, ``event_timestamp``; one row each.
+        outcomes: ``impression_id``, ``task``, ``outcome_timestamp``; may be late, repeated, or of other impressions.
+        as_of: what is known; outcomes after it do not exist yet.
+
+    Returns:
+        ``impression_id``, ``event_timestamp``, one Int8 column a task, ``closed_at`` (the end of the last window).
+    """
+    windows = pl.DataFrame(
+        {"task": stream.task_names, "window": [task.window for task in stream.tasks]},
+        schema={"task": pl.String, "window": pl.Duration("us")},
+    )
+    known = (
+        outcomes.filter(pl.col("outcome_timestamp") <= as_of)
+        .join(impressions.select("impression_id", "event_timestamp"), on="impression_id")
+        .join(windows, on="task")
+        .with_columns(age=pl.col("outcome_timestamp") - pl.col("event_timestamp"))
+    )
+    inside = known.filter(pl.col("age") >= timedelta(0), pl.col("age") <= pl.col("window"))
+    distinct = inside.unique(["impression_id", "task"])
+    labels = impressions.select("impression_id", "event_timestamp")
+    for task in stream.tasks:
+        hit = distinct.filter(pl.col("task") == task.name).select("impression_id", pl.lit(1, pl.Int8).alias(task.name))
+        closed = pl.col("event_timestamp") + task.window <= as_of
+        labels = labels.join(hit, on="impression_id", how="left", maintain_order="left").with_columns(
+            pl.when(closed).then(pl.col(task.name).fill_null(0)).otherwise(None).cast(pl.Int8).alias(task.name)
+        )
+    return LabelJoin(
+        frame=labels.with_columns(closed_at=pl.col("event_timestamp") + stream.longest_window),
+        late=known.filter(pl.col("age") > pl.col("window")).height,
+        early=known.filter(pl.col("age") < timedelta(0)).height,
+        duplicates=inside.height - distinct.height,
+    )
+
+
+def find_orphans(outcomes: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
+    """Outcomes whose impression is not among those known, with the reason.
+
+    Args:
+        known: ``impression_id`` of every impression that an outcome may still belong to.
+    """
+    orphans = outcomes.join(
+        known.select("impression_id").unique(), on="impression_id", how="anti", maintain_order="left"
+    )
+    return orphans.with_columns(reason=pl.lit(f"{ORPHAN}: no impression of this id within the attribution window"))

@@ -1,0 +1,199 @@
+"""Predictions, checkpoints, evaluations and releases against what they were made of.
+
+Belongs here: reading manifests as plain JSON and comparing. Not here: tables and the words of a finding (current.py).
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import polars as pl
+
+from exfm.learning import Student, Teacher
+from exfm.project import digest
+from exfm.stream import Slice, Stream
+from pipeline.registry.lineage import data_of, declaration_digest
+from pipeline.releases.release import current_release
+from pipeline.sidecar import as_written
+from pipeline.slices.predictions import files_of, scored_slices, sound
+from pipeline.tables import SliceTable, is_whole
+from pipeline.workspace import Workspace
+
+Fault = tuple[Slice | None, str]  # a slice (None: the asset has none), and why what is stored of it is out of date
+DAMAGED = "damaged or missing, not what was written"
+TEACHER_PARTS = ("predictions", "checkpoint")
+STUDENT_PARTS = ("control", "checkpoint", "evaluation", "release")
+OTHER_DECLARATION = "made under another declaration"
+
+
+def looks_of(work: Workspace) -> dict[str, Callable[[], Iterator[Fault]]]:
+    """Asset -> the look at what is stored of it, upstream first."""
+    looks: dict[str, Callable[[], Iterator[Fault]]] = {}
+    for teacher in work.project.teachers:
+        looks[f"teacher/{teacher.name}/predictions"] = lambda of=teacher: _predictions(work, of)  # type: ignore[misc]
+        looks[f"teacher/{teacher.name}/checkpoint"] = lambda of=teacher: _checkpoints(work, of)  # type: ignore[misc]
+    for student in work.project.students:
+        name = f"student/{student.name}"
+        looks[f"{name}/control"] = lambda of=student: _checkpoints(work, of, control=True)  # type: ignore[misc]
+        looks[f"{name}/checkpoint"] = lambda of=student: _checkpoints(work, of)  # type: ignore[misc]
+        looks[f"{name}/evaluation"] = lambda of=student: _evaluations(work, of)  # type: ignore[misc]
+        looks[f"{name}/release"] = lambda of=student: _release(work, of)  # type: ignore[misc]
+    return looks
+
+
+def manifests_of(work: Workspace, model: str) -> dict[Slice, dict[str, Any] | None]:
+    """The manifests of a model's checkpoints by slice, oldest first; ``None`` for one that can't be read."""
+    stream, folder = work.project.stream, work.state.checkpoints(model)
+    there = {path.name for path in folder.glob("slice=*") if path.is_dir()}
+    slices = [slice_ for slice_ in stream.slices(stream.first_slice, work.now()) if slice_.folder in there]
+    return {slice_: read_manifest(work, model, slice_) for slice_ in slices}
+
+
+def read_manifest(work: Workspace, model: str, slice_: Slice) -> dict[str, Any] | None:
+    """A checkpoint's manifest as plain JSON; ``None`` if it is missing or damaged."""
+    path = work.state.checkpoints(model) / slice_.folder / "manifest.json"
+    try:
+        plain = json.loads(path.read_text(encoding="utf-8"))
+        return {**plain} if {"version", "declaration", "parent", "weights"} <= set(plain) else None
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _checkpoints(work: Workspace, model: Teacher | Student, *, control: bool = False) -> Iterator[Fault]:
+    kind = "teacher" if isinstance(model, Teacher) else "control" if control else "student"
+    declared = declaration_digest(work.project, model, control=control)
+    manifests, stream = manifests_of(work, f"{kind}/{model.name}"), work.project.stream
+    for slice_, manifest in manifests.items():
+        before = stream.slice_at(stream.index_at(slice_.start) - 1)
+        if manifest is None:
+            yield slice_, "its manifest.json is missing or damaged"
+        elif manifest["declaration"] != declared:
+            yield slice_, OTHER_DECLARATION
+        elif manifest["parent"] is not None and before not in manifests:
+            yield before, "missing, although a later checkpoint continues it"
+        elif manifest["parent"] != _version(manifests.get(before)):
+            yield slice_, "it continues another checkpoint than is stored now"
+        elif differ := _differing(manifest.get("data_versions"), _data(work, model, kind, slice_)):
+            yield slice_, f"made of other {', '.join(differ)} than are stored now"
+        elif slice_ == list(manifests)[-1]:
+            weights = work.state.checkpoints(f"{kind}/{model.name}") / slice_.folder / "weights.safetensors"
+            if not weights.is_file():
+                yield slice_, "its weights are missing, and the next slice continues them"
+
+
+def _data(work: Workspace, model: Teacher | Student, kind: str, slice_: Slice) -> dict[str, str]:
+    """What a checkpoint of the slice would be made of now, by sidecars."""
+    if isinstance(model, Teacher):
+        noted = {name: work.table(name).noted(slice_) for name in ("logged_inputs", "labels")}
+        return {name: found for name, found in noted.items() if found is not None}
+    taught = kind == "student" and bool(model.teachers)
+    data = data_of(work, slice_, model, supervised=taught, digest_of=SliceTable.noted)
+    index = work.project.stream.index_at(slice_.start)
+    if taught and model.lead is not None and index > 0:
+        control = _version(read_manifest(work, f"control/{model.name}", work.project.stream.slice_at(index - 1)))
+        data |= {"control": control} if control is not None else {}
+    return data
+
+
+def _differing(then: Mapping[str, str] | None, now: Mapping[str, str]) -> list[str]:
+    """What changed; what is no longer stored, or was not written down, is not known to have."""
+    if then is None:
+        return []
+    return [name for name in sorted(now) if name not in then or then[name] != now[name]]
+
+
+def _version(manifest: dict[str, Any] | None) -> str | None:
+    return None if manifest is None else str(manifest["version"])
+
+
+def _predictions(work: Workspace, teacher: Teacher) -> Iterator[Fault]:
+    stream, declared = work.project.stream, declaration_digest(work.project, teacher)
+    manifests = manifests_of(work, f"teacher/{teacher.name}")
+    for slice_ in scored_slices(work, teacher):
+        by = teacher.scorer_of(stream.index_at(slice_.start))
+        manifest = manifests.get(stream.slice_at(by))
+        newest = files_of(work, teacher, slice_)[-1]
+        checkpoint, _, inputs = newest.stem.partition("-")[2].partition("-")
+        if not is_whole(newest):
+            yield slice_, DAMAGED
+        elif manifest is None or checkpoint != manifest["version"]:
+            yield slice_, "scored by another checkpoint than is stored now"
+        elif manifest["declaration"] != declared:
+            yield slice_, "scored by a checkpoint of another declaration"
+        elif work.table("logged_inputs").noted(slice_) not in (inputs, None):
+            yield slice_, "made of other logged_inputs than are stored now"
+
+
+def _evaluations(work: Workspace, student: Student) -> Iterator[Fault]:
+    from pipeline.evaluation.slice_metrics import served_index
+
+    stream, table = work.project.stream, work.evaluations(student.name)
+    both = {kind: manifests_of(work, f"{kind}/{student.name}") for kind in ("student", "control")}
+    trained = sorted(stream.index_at(slice_.start) for slice_ in both["student"].keys() & both["control"].keys())
+    for slice_ in stream.slices(stream.first_slice, work.now()):
+        if not table.path(slice_).parent.is_dir():
+            continue
+        if not table.has(slice_) or not is_whole(table.path(slice_)):
+            yield slice_, DAMAGED
+            continue
+        serving = served_index(stream, student, stream.index_at(slice_.start))
+        at = max((index for index in trained if index <= serving), default=None)
+        if at is not None and not _had_learnt(student, both, stream, at):
+            at = None  # it served nobody
+        versions = {} if at is None else {kind: _version(held[stream.slice_at(at)]) for kind, held in both.items()}
+        data = data_of(work, slice_, student, supervised=True, digest_of=SliceTable.noted)
+        if not as_written(table.path(slice_)):
+            yield slice_, DAMAGED
+        elif (_judged(table, slice_) != digest(student.name, versions, data)).any():
+            yield slice_, "of other checkpoints, labels or predictions than are stored now"
+
+
+def _had_learnt(
+    student: Student, both: Mapping[str, Mapping[Slice, dict[str, Any] | None]], stream: Stream, index: int
+) -> bool:
+    """Had student and control learnt from ``Gate.rows`` labelled rows, by their manifests up to a slice?"""
+    slices = [stream.slice_at(place) for place in range(index + 1)]
+    learnt = [sum((held.get(slice_) or {}).get("rows", 0) for slice_ in slices) for held in both.values()]
+    return bool(min(learnt) >= student.gate.rows)
+
+
+def _judged(table: SliceTable, slice_: Slice) -> pl.Series:
+    return table.read([slice_], columns=["evaluation"])["evaluation"]
+
+
+def _release(work: Workspace, student: Student) -> Iterator[Fault]:
+    from pipeline.releases.publishing import release_fault
+
+    if (fault := release_fault(work, student)) is not None:
+        yield None, fault
+    elif (served := current_release(work, student)) is not None:
+        stored = read_manifest(work, f"student/{student.name}", work.project.stream.slice_of(served.slice))
+        if stored is not None and stored["version"] != served.version:
+            yield None, f"{served.version} is served, and its slice {served.slice} was trained again since"
+
+
+def weights_damaged(work: Workspace) -> Iterator[tuple[str, Slice]]:
+    """Checkpoints whose weights are there and are not what was written."""
+    from pipeline.registry.checkpoint_store import CheckpointStore
+
+    project = work.project
+    stores = [CheckpointStore.of(work, teacher) for teacher in project.teachers]
+    stores += [
+        CheckpointStore.of(work, student, control=control) for student in project.students for control in (False, True)
+    ]
+    for checkpoints in stores:
+        for slice_, manifest in manifests_of(work, checkpoints.name).items():
+            if (
+                manifest is not None
+                and checkpoints.has_weights(slice_)
+                and not checkpoints.holds(slice_, manifest["version"])
+            ):
+                yield checkpoints.asset, slice_
+
+
+def predictions_damaged(work: Workspace) -> Iterator[tuple[str, Slice]]:
+    """Slices with a prediction file that is not what was written."""
+    for teacher in work.project.teachers:
+        for slice_ in scored_slices(work, teacher):
+            if not all(sound(path) for path in files_of(work, teacher, slice_)):
+                yield f"teacher/{teacher.name}/predictions", slice_

@@ -1,0 +1,164 @@
+"""Looks at the stream's and the features' stored tables: contracts, and that no row was lost.
+
+Belongs here: what is read back and compared. Not here: when, and what a failure stops (checks.py).
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC as UTC_ZONE
+from datetime import datetime
+from datetime import time as time_of_day
+
+import duckdb
+import polars as pl
+
+from exfm.feature_views import FeatureView
+from exfm.history_views import LAST, HistoryView
+from exfm.prediction_views import PredictionView
+from exfm.stream import Slice, Stream
+from pipeline.streams.contract import schema_of
+from pipeline.streams.layout import LogFiles, find_files
+from pipeline.transforms.inputs import literal
+from pipeline.verify.findings import Finding, all_hold
+from pipeline.workspace import Workspace
+
+CheckFn = Callable[[Workspace, list[Slice]], Finding]
+UTC = pl.Datetime("us", "UTC")
+TIMES = {"impressions": "event_timestamp", "outcomes": "outcome_timestamp", "interactions": "event_timestamp"}
+
+
+def expected_schema(stream: Stream, table: str) -> dict[str, pl.DataType]:
+    """The contract's columns of a stored table of the stream."""
+    if table == "labels":
+        tasks = dict.fromkeys(stream.task_names, pl.Int8())
+        return {"impression_id": pl.Int64(), "event_timestamp": UTC, **tasks, "closed_at": UTC}
+    return dict(schema_of(stream, table))
+
+
+def contract(table: str) -> CheckFn:
+    """Schema, null keys, repeated keys and times outside the slice."""
+
+    def look(work: Workspace, slices: list[Slice]) -> Finding:
+        expected = expected_schema(work.project.stream, table)
+        key = ["impression_id"] if table in ("impressions", "labels") else []
+        time = TIMES.get(table, "event_timestamp")
+        faults, rows = [], 0
+        for slice_ in slices:
+            frame = work.table(table).read([slice_])
+            rows += frame.height
+            faults += [f"{table} {slice_.key}: {fault}" for fault in _faults(frame, expected, key)]
+            if table != "labels" and not frame[time].is_between(slice_.start, slice_.end, closed="left").all():
+                faults.append(f"{table} {slice_.key}: {time} outside the slice")
+        return all_hold(faults, f"{rows:,} rows as the contract says", rows=rows)
+
+    return look
+
+
+def feature_contract(view: FeatureView | HistoryView | PredictionView) -> CheckFn:
+    """A view's schema, one row a key and stamp, and stamps in (start, end]."""
+    key = [*view.entities, "event_timestamp"]
+
+    def look(work: Workspace, slices: list[Slice]) -> Finding:
+        values = _values(view, work.project.stream)
+        types = {
+            column.name: pl.Int64() if column.dtype is int else pl.String() for column in work.project.stream.id_columns
+        }
+        entities = {entity: types[entity] for entity in view.entities}
+        expected = {**entities, "event_timestamp": UTC, "created_timestamp": UTC, **values}
+        faults, rows = [], 0
+        for slice_ in slices:
+            frame = work.features(view.name).read([slice_])
+            rows += frame.height
+            faults += [f"{view.name} {slice_.key}: {fault}" for fault in _faults(frame, expected, key)]
+            if not frame["event_timestamp"].is_between(slice_.start, slice_.end, closed="right").all():
+                faults.append(f"{view.name} {slice_.key}: stamped outside the slice")
+            if frame.height and not (frame["created_timestamp"] >= frame["event_timestamp"]).all():
+                faults.append(f"{view.name} {slice_.key}: created before the end of its window")
+        return all_hold(faults, f"{rows:,} rows as declared", rows=rows)
+
+    return look
+
+
+def _values(view: FeatureView | HistoryView | PredictionView, stream: Stream) -> dict[str, pl.DataType]:
+    if isinstance(view, HistoryView):
+        listed = next(column for column in stream.id_columns if column.name == view.of)
+        return {LAST: pl.List(pl.String() if listed.dtype is str else pl.Int64())}
+    counts = dict.fromkeys(view.count_features, pl.Int64())
+    numbers = view.number_features if isinstance(view, PredictionView) else view.rate_features
+    return {**counts, **dict.fromkeys(numbers, pl.Float32())}
+
+
+def _faults(frame: pl.DataFrame, expected: Mapping[str, pl.DataType], key: list[str]) -> Iterator[str]:
+    found = dict(frame.schema)
+    if found != dict(expected):
+        yield f"columns are {found}, not {expected}"
+        return
+    for name in key:
+        if frame[name].null_count():
+            yield f"{frame[name].null_count()} null {name}"
+    if key and frame.select(pl.struct(key).n_unique()).item() != frame.height:
+        yield f"repeated {', '.join(key)}"
+
+
+def same_rows(table: str) -> CheckFn:
+    """The same impressions, each once, in the same order."""
+
+    def look(work: Workspace, slices: list[Slice]) -> Finding:
+        faults, rows = [], 0
+        for slice_ in slices:
+            impressions = work.table("impressions").read([slice_], columns=["impression_id"])
+            ours = work.table(table).read([slice_], columns=["impression_id"])
+            rows += ours.height
+            if not ours.equals(impressions):
+                faults.append(f"{table} {slice_.key}: {ours.height} rows are not the {impressions.height} impressions")
+        return all_hold(faults, f"{rows:,} rows, one an impression", rows=rows)
+
+    return look
+
+
+def not_empty(work: Workspace, slices: list[Slice]) -> Finding:
+    """A slice without impressions: the stream paused, or its files are missing."""
+    empty = [slice_.key for slice_ in slices if not work.table("impressions").rows(slice_)]
+    faults = [f"impressions {key}: no rows, so the log lacks its files or the stream paused" for key in empty]
+    return all_hold(faults, f"{len(slices)} slices have impressions", slices=len(slices))
+
+
+def rows_kept(table: str) -> CheckFn:
+    """Counts the log's rows of these slices anew, by Arrow, and compares with what was stored and quarantined."""
+
+    def look(work: Workspace, slices: list[Slice]) -> Finding:
+        faults, rows = [], 0
+        files = find_files(work.state.log, table)
+        for slice_ in slices:
+            stored, quarantined = work.table(table).rows(slice_), work.quarantine(table).rows(slice_)
+            counted = _in_log(work, files, slice_)
+            rows += counted
+            if counted != stored + quarantined:
+                faults.append(
+                    f"{table} {slice_.key}: {counted} rows in the log, {stored} stored, {quarantined} quarantined"
+                )
+        return all_hold(faults, f"{rows:,} rows, none lost", rows=rows)
+
+    return look
+
+
+def _in_log(work: Workspace, files: LogFiles, slice_: Slice) -> int:
+    """Rows of the log that the slice must account for, file by file, for files may differ in their types.
+
+    By their time; without one, or in a wrong day's folder, by where that day begins in the stream.
+    """
+    time, count = TIMES[files.table], 0
+    query = (
+        f"SELECT CAST({time} AS TIMESTAMPTZ) AS moment, "
+        "CASE WHEN CAST(moment AS DATE) = $day THEN moment ELSE $begins END AS counted "
+        "FROM read_parquet($file, hive_partitioning=false)"
+    )
+    with duckdb.connect() as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        for day, path in files.between(slice_.start, slice_.end):
+            begins = max(datetime.combine(day, time_of_day(), UTC_ZONE), work.project.stream.first_slice)
+            asked = {"file": literal(path), "day": day, "begins": begins, "start": slice_.start, "end": slice_.end}
+            found = connection.execute(
+                f"SELECT count(*) FROM ({query}) WHERE counted >= $start AND counted < $end", asked
+            ).fetchone()
+            count += int(found[0]) if found else 0
+    return count
