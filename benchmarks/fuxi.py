@@ -1,6 +1,6 @@
 """The peer of the training benchmark: FuxiCTR's own layers and training step around the same DCNv2.
 
-Belongs here: what FuxiCTR needs to be told. Not here: anything timed (training_arms.py).
+Belongs here: how FuxiCTR is configured. Not here: anything timed (training_arms.py).
 """
 
 import tempfile
@@ -42,7 +42,7 @@ class Peer(BaseModel):  # type: ignore[misc]
 def peer(sizes: Sizes, network: DCNv2, seed: int) -> Peer:
     """An untrained model of these columns."""
     torch.manual_seed(seed)
-    folder = tempfile.gettempdir()  # where it would save; it is not asked to
+    folder = tempfile.gettempdir()  # where it would save, which it never does here
     features = FeatureMap("synthetic", folder)
     for name, rows in sizes.id_columns:
         features.features[name] = {"type": "categorical", "source": "", "vocab_size": rows}
@@ -54,8 +54,8 @@ class Resident:
     """Shuffled batches of a slice that lies in memory: FuxiCTR is spared its own loader's time."""
 
     def __init__(self, slice_: SliceTensors, batch_size: int, seed: int | None) -> None:
-        # A column lies in one piece, so that a batch is one gather a column.
-        self._columns = {name: slice_.ids[:, place].contiguous() for place, name in enumerate(slice_.id_names)}
+        # A column is contiguous, so that a batch is one gather a column.
+        self._columns = {name: slice_.ids[:, index].contiguous() for index, name in enumerate(slice_.id_names)}
         self._columns["click"] = slice_.labels[:, 0].contiguous()
         self._rows, self._batch, self._seed = len(slice_), batch_size, seed
 

@@ -107,8 +107,8 @@ class Company:
         """One for each pass over the rows, as the graph's students are put together."""
         ids, names = sizes.id_columns, sizes.task_names[:tasks]
         spec = NetworkSpec(ids=ids, numbers=sizes.number_names, tasks=names, network=network)
-        taught = Member(replace(spec, teachers=("large",)), AuxiliaryHead(weight=4.0))
-        members = [*[Member(spec)] * self.control, *[taught] * self.students]
+        student = Member(replace(spec, teachers=("large",)), AuxiliaryHead(weight=4.0))
+        members = [*[Member(spec)] * self.control, *[student] * self.students]
         return [Learner(part, training, device) for part in abreast(members, spec, training.batch_size, device)]
 
 
@@ -117,7 +117,7 @@ ALONE = Company()
 
 def seconds_of(learners: list[Learner], slice_: SliceTensors, order_seed: str) -> float:
     """Of all passes over the rows."""
-    return sum(one.fit(slice_, order_seed).seconds for one in learners)
+    return sum(learner.fit(slice_, order_seed).seconds for learner in learners)
 
 
 def measure(
@@ -130,13 +130,13 @@ def measure(
         torch.cuda.reset_peak_memory_stats()
     seconds_of(learners, slice_.take(torch.arange(min(len(slice_), 4 * training.batch_size), device=device)), "warm")
     rate = len(slice_) / statistics.median(seconds_of(learners, slice_, str(n)) for n in range(3))
-    learner, members = learners[0], sum(len(one.specs) for one in learners)
+    learner, members = learners[0], sum(len(learner.specs) for learner in learners)
     batch = learner.table.rows_of(slice_.ids[: training.batch_size])
     touched = len(torch.unique(batch)) / batch.numel()
     precision = "bf16" if learner.bf16 else "fp32"
     return Measured(
         what, precision, training.batch_size, members, rate,
-        rate * sum(bytes_per_row(one, touched) for one in learners) / limits["copy"],
+        rate * sum(bytes_per_row(learner, touched) for learner in learners) / limits["copy"],
         rate * sum(map(flops_per_row, learners)) / limits[precision],
         torch.cuda.max_memory_allocated() / 1e9 if device.startswith("cuda") else float("nan"),
     )  # fmt: skip
@@ -186,19 +186,19 @@ def main() -> None:
     parser.add_argument("--compile", action="store_true", help="compile the dense part")
     parser.add_argument("--cuda-graphs", action="store_true", help="and replay it as CUDA graphs")
     parser.add_argument("--json", type=Path, help="also write the measurements to this file")
-    asked = parser.parse_args()
+    options = parser.parse_args()
     device = "cuda" if cuda else "cpu"
     name = torch.cuda.get_device_name() if cuda else f"CPU, {torch.get_num_threads()} threads"
-    print(f"{name}, torch {torch.__version__}, {asked.rows:,} rows x 20 ids, table of {asked.ids:,} rows")
+    print(f"{name}, torch {torch.__version__}, {options.rows:,} rows x 20 ids, table of {options.ids:,} rows")
     print(f"{'':32} {'':5} {'batch':>8} {'members':>8} {'rows/s':>14} {'memory':>7} {'matrix':>7} {'peak GB':>8}")
     done = []
-    fixed = Training(compile=asked.compile or asked.cuda_graphs, cuda_graphs=asked.cuda_graphs)
-    for one in everything(Sizes(rows=asked.rows, ids=asked.ids), device, asked.batches, asked.members, fixed):
-        print(f"{one.what:32} {one.precision:5} {one.batch:8,} {one.members:8} {one.rows_per_second:14,.0f} "
-              f"{one.memory_share:7.1%} {one.matrix_share:7.1%} {one.peak_gb:8.1f}", flush=True)  # fmt: skip
-        done.append(one)
-    if asked.json is not None:
-        asked.json.write_text(json.dumps([asdict(one) for one in done], indent=1), encoding="utf-8")
+    fixed = Training(compile=options.compile or options.cuda_graphs, cuda_graphs=options.cuda_graphs)
+    for row in everything(Sizes(rows=options.rows, ids=options.ids), device, options.batches, options.members, fixed):
+        print(f"{row.what:32} {row.precision:5} {row.batch:8,} {row.members:8} {row.rows_per_second:14,.0f} "
+              f"{row.memory_share:7.1%} {row.matrix_share:7.1%} {row.peak_gb:8.1f}", flush=True)  # fmt: skip
+        done.append(row)
+    if options.json is not None:
+        options.json.write_text(json.dumps([asdict(row) for row in done], indent=1), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from pathlib import Path
 from rich.console import Console
 
 from benchmarks.harness import Measured, Numbers, interleave, publish
-from benchmarks.sampled_job import ASKED
+from benchmarks.sampled_job import RETRIEVALS
 from benchmarks.sampler import rooms
 from exfm.load import load_project
 from exfm.state import ROOT
@@ -32,7 +32,7 @@ def run_once(state: Path, slices: str) -> Numbers:
     """
     environment = {name: value for name, value in os.environ.items() if name != "DAGSTER_HOME"}
     environment["EXFM_STATE"] = str(state)
-    asked = subprocess.run(
+    home = subprocess.run(
         [sys.executable, "-m", "exfm_assets.home"],
         env=environment,
         cwd=ROOT,
@@ -40,7 +40,7 @@ def run_once(state: Path, slices: str) -> Numbers:
         text=True,
         check=True,
     )
-    environment["DAGSTER_HOME"] = asked.stdout.strip()
+    environment["DAGSTER_HOME"] = home.stdout.strip()
     command = [sys.executable, "-m", "benchmarks.sampled_job", slices]
     done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -80,7 +80,7 @@ def main() -> None:
 
 def retrieval(measured: Measured, total: float) -> str:
     """What share of the run the two historical retrievals take, through Feast's public API."""
-    inputs, supervision = (measured.median("first run", name) for name in ASKED)
+    inputs, supervision = (measured.median("first run", name) for name in RETRIEVALS)
     seconds = inputs + supervision
     return f"logged inputs {inputs / total:.1%} and supervision {supervision / total:.1%} of it ({seconds:.1f} s)"
 

@@ -8,12 +8,12 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
-import numpy as np
 import polars as pl
-import torch
 from rich.console import Console
 
+from exfm.columns import ScoreColumns
 from exfm.distillation import (
     AuxiliaryHead,
     AuxiliaryTower,
@@ -25,14 +25,16 @@ from exfm.distillation import (
 )
 from exfm.learning import Student, Teacher
 from exfm.load import load_project, load_state
+from exfm.names import LOGGED_TEACHER_FEATURES
 from exfm.networks import DCNv2
 from exfm.prediction_views import PredictionView, known_after
-from exfm.project import Columns, Project
-from exfm.state import ROOT
-from models.batch import SliceTensors
-from pipeline.studies.replay import Replay, Scores
-from pipeline.transforms.inputs import numbers
-from pipeline.transforms.predicted import bucket, empty, needed, predicted
+from exfm.project import Project
+from exfm.state import ROOT, State
+from feature_repo.store import apply, read_inputs
+from pipeline.slices.supervision import no_supervision
+from pipeline.studies.replay import Predictions, Replay
+from pipeline.transforms.inputs import rows_of
+from pipeline.transforms.predicted import bucket, needed, predicted
 from pipeline.workspace import Workspace
 
 TEACHER = "teacher"
@@ -74,12 +76,12 @@ class Question:
 
 def questions(project: Project) -> Iterator[Question]:
     """Each surface and task that a distilled student serves: fewer or the same inputs, one channel or both."""
-    asked: dict[tuple[object, str], Student] = {}
+    students: dict[tuple[object, str], Student] = {}
     for student in project.students:
-        if student.distillation is not None:
-            asked.setdefault((student.surface, student.task), student)
+        if student.is_taught:
+            students.setdefault((student.surface, student.task), student)
     second = tuple(view.name for view in project.prediction_views)
-    for student in asked.values():
+    for student in students.values():
         teacher = project.teacher(student.teachers[0])
         fewer = tuple(name for name in student.inputs if name not in second)
         views = {view.name for view in project.all_views if not view.online}
@@ -120,64 +122,61 @@ def stage(console: Console) -> Workspace:
     return work
 
 
-def with_teacher_features(replay: Replay, scores: Mapping[str, Scores]) -> Replay:
-    """The same slices with the project's prediction views, made of these scores as the graph makes them.
+def with_teacher_features(replay: Replay, predictions: Mapping[str, Predictions], folder: Path) -> Replay:
+    """The same slices with the project's prediction views, made of these predictions as the graph makes them.
+
+    Rows of the views are written to a state of their own and joined by Feast, like those of the graph.
 
     Args:
-        scores: of each teacher that a view names.
+        predictions: of each teacher that a view names.
+        folder: an empty one, for that state.
     """
-    work, views = replay.work, replay.work.project.prediction_views
-    shown = [work.table("impressions").read([slice_]) for slice_ in replay.slices]
-    rows = {
-        view.name: _view_rows(replay, view, work.project.teacher(view.teacher), scores[view.teacher], shown)
-        for view in views
+    work = replay.work
+    project = only_prediction_views(work.project)
+    other = Workspace(project, State(folder=folder, log=work.state.log), work.now)
+    for view in project.prediction_views:
+        _write_view(replay, other, view, project.teacher(view.teacher), predictions[view.teacher])
+    apply(project, other.state)
+    columns = project.teacher_feature_columns.features
+    features = {
+        slice_: pl.DataFrame(
+            read_inputs(other.store, rows_of(work.table("impressions").sound_path(slice_)), LOGGED_TEACHER_FEATURES)
+        ).select("impression_id", *columns)
+        for slice_ in replay.slices
     }
-    columns = Columns(ids=(), features=tuple(f"{view.name}__{name}" for view in views for name in view.features))
-    extended = []
-    for place in range(len(replay)):
-        joined = replay.frame(place).select("impression_id", "event_timestamp")
-        for view in views:
-            joined = _joined(joined, shown[place], view, rows[view.name])
-        extended.append((_extended(replay.tensors(place), columns, numbers(joined, columns)), replay.frame(place)))
-    featured = Replay(work, replay.slices, replay.device, replay.columns)
-    featured.__dict__["_read"] = extended
-    return featured
-
-
-def _view_rows(
-    replay: Replay, view: PredictionView, teacher: Teacher, scores: Scores, shown: list[pl.DataFrame]
-) -> pl.DataFrame:
-    stream, tasks = replay.work.project.stream, replay.tensors(0).task_names
-    after = known_after(teacher, stream)
-    buckets, frames = {}, [empty(view, stream)]
-    for place, slice_ in enumerate(replay.slices):
-        scored = scores[place]
-        logits = scored if scored is not None else np.zeros((0, len(tasks)), dtype=np.float32)
-        ids = replay.frame(place)["impression_id"][: len(logits)]
-        seen = replay.frame(max(place - teacher.lag, 0))["event_timestamp"].max()
-        said = pl.DataFrame({"impression_id": ids}).with_columns(
-            pl.lit(seen, pl.Datetime("us", "UTC")).alias("trained_until"),
-            *(pl.Series(f"{task}_logit", logits[:, tasks.index(task)]) for task in view.tasks),
+    extended = [
+        replace(
+            inputs,
+            columns=replace(inputs.columns, features=inputs.columns.features + columns, of_teachers=columns),
+            teacher_features=features.__getitem__,
         )
-        buckets[slice_.key], _ = bucket(view, shown[place], said)
-        wanted = {one.key for one in needed(view, stream, after, slice_.end)}
-        frames.append(predicted(view, stream, after, {key: buckets[key] for key in wanted}, slice_.end))
-    return pl.concat(frames)
+        for inputs in replay.inputs
+    ]
+    return Replay(work, replay.device, extended)
 
 
-def _joined(joined: pl.DataFrame, shown: pl.DataFrame, view: PredictionView, rows: pl.DataFrame) -> pl.DataFrame:
-    """As Feast joins a view: the newest row of the key at or before the impression, not older than the ttl."""
-    keys = list(view.entities)
-    asked = joined.join(shown.select("impression_id", *keys), on="impression_id", how="left", maintain_order="left")
-    newest = rows.drop("created_timestamp").sort("event_timestamp")
-    asked = asked.with_row_index("row").sort("event_timestamp")
-    found = asked.join_asof(newest, on="event_timestamp", by=keys, tolerance=view.ttl, check_sortedness=False).sort(
-        "row"
-    )
-    return joined.hstack(found.select(pl.col(name).alias(f"{view.name}__{name}") for name in view.features))
+def only_prediction_views(project: Project) -> Project:
+    """The project with one student that reads all teacher features, for Feast to have a service of them."""
+    names = tuple(view.name for view in project.prediction_views)
+    first = next(iter(questions(project))).student
+    return replace(project, students=(replace(first, inputs=(*first.inputs, *names)),))
 
 
-def _extended(tensors: SliceTensors, columns: Columns, values: np.ndarray) -> SliceTensors:
-    more = torch.from_numpy(np.ascontiguousarray(values)).to(tensors.numbers.device)
-    names = tensors.number_names + columns.features
-    return replace(tensors, numbers=torch.cat([tensors.numbers, more], dim=1), number_names=names)
+def _write_view(
+    replay: Replay, work: Workspace, view: PredictionView, teacher: Teacher, predictions: Predictions
+) -> None:
+    stream, table = work.project.stream, replay.work.table("impressions")
+    after = known_after(teacher, stream)
+    buckets = {}
+    for inputs in replay.resident:
+        slice_ = inputs.slice
+        frame = inputs.frame.select("impression_id")
+        scored = predictions.by_slice.get(slice_.index, no_supervision(teacher.tasks, 0))
+        newest = frame.head(len(scored.logits)).with_columns(
+            pl.lit(predictions.trained_until.get(slice_.index), pl.Datetime("us", "UTC")).alias("trained_until"),
+            *(pl.Series(ScoreColumns(task).logit, scored.logits[:, teacher.tasks.index(task)]) for task in view.tasks),
+        )
+        buckets[slice_.key], _ = bucket(view, table.read([slice_]), newest)
+        wanted = {known.key for known in needed(view, stream, after, slice_.end)}
+        rows = predicted(view, stream, after, {key: buckets[key] for key in wanted}, slice_.end)
+        work.features(view.name).write(slice_, rows)

@@ -43,12 +43,12 @@ def markdown(rows: pl.DataFrame) -> Iterator[str]:
         part = rows.filter(inputs=inputs, second=second)
         if part.is_empty():
             continue
-        asked = part.select("surface", "task").unique(maintain_order=True).rows()
+        questions = part.select("surface", "task").unique(maintain_order=True).rows()
         yield f"\n**{title[0].upper()}{title[1:]}**\n"
-        yield "| | " + " | ".join(f"{task}, {surface}" for surface, task in asked) + " |"
-        yield "|---|" + "---|" * len(asked)
+        yield "| | " + " | ".join(f"{task}, {surface}" for surface, task in questions) + " |"
+        yield "|---|" + "---|" * len(questions)
         for model in part["model"].unique(maintain_order=True):
-            cells = [part.filter(surface=s, task=t, model=model).row(0, named=True) for s, t in asked]
+            cells = [part.filter(surface=s, task=t, model=model).row(0, named=True) for s, t in questions]
             yield f"| {model} | " + " | ".join(_cell(row) for row in cells) + " |"
 
 

@@ -57,30 +57,31 @@ def run(folder: Path, shape: str, arm: str, runs: Runs, limit: float) -> None:
     lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
     if done.returncode or not lines:
         raise RuntimeError(f"{arm} on {shape}: {done.stderr.strip()[-2000:]}")
-    found: dict[str, Any] = json.loads(lines[-1])
-    later = found["seconds"][1:] or found["seconds"]
+    result: dict[str, Any] = json.loads(lines[-1])
+    later = result["seconds"][1:] or result["seconds"]
     runs.seconds.append(statistics.median(later))
-    runs.peak_mb.append(found["peak_mb"])
-    runs.check = found["check"]
+    runs.peak_mb.append(result["peak_mb"])
+    runs.check = result["check"]
 
 
 def same(checks: list[dict[str, float] | None]) -> bool:
     """Are the checksums those of the same answer, but for the order in which floats were added?"""
     held = [check for check in checks if check is not None]
     return all(
-        one.keys() == held[0].keys() and all(abs(one[k] - held[0][k]) <= 1e-9 * abs(held[0][k]) + 1e-3 for k in one)
-        for one in held
+        check.keys() == held[0].keys()
+        and all(abs(check[k] - held[0][k]) <= 1e-9 * abs(held[0][k]) + 1e-3 for k in check)
+        for check in held
     )
 
 
 def question(folder: Path, shape: str, rows: int, options: argparse.Namespace, console: Console) -> dict[str, Runs]:
-    place = files_of(folder, SHAPES[shape], rows)
+    data_folder = files_of(folder, SHAPES[shape], rows)
     measured = {arm: Runs() for arm in ARMS}
     for number in range(options.rounds):
         for arm, runs in measured.items():
             if not runs.over:
                 with console.status(f"{rows:,} rows, {shape}: round {number + 1} of {options.rounds}, {NAMES[arm]}"):
-                    run(place, shape, arm, runs, options.limit)
+                    run(data_folder, shape, arm, runs, options.limit)
     if not same([runs.check for runs in measured.values()]):
         raise RuntimeError(f"{rows:,} rows, {shape}: the answers differ: { {a: r.check for a, r in measured.items()} }")
     return measured

@@ -77,14 +77,14 @@ def store_of(folder: Path, shape: Shape, offline: dict[str, Any]) -> tuple[Any, 
     from feast.data_format import ParquetFormat
     from feast.types import Float32, Int64
 
-    place = Path(tempfile.mkdtemp(prefix="exfm-bench-"))
+    repo_folder = Path(tempfile.mkdtemp(prefix="exfm-bench-"))
     config = RepoConfig(
         project="bench",
-        registry={"registry_type": "sql", "path": f"sqlite:///{place}/registry.db"},
-        online_store={"type": "sqlite", "path": f"{place}/online.db"},
+        registry={"registry_type": "sql", "path": f"sqlite:///{repo_folder}/registry.db"},
+        online_store={"type": "sqlite", "path": f"{repo_folder}/online.db"},
         offline_store=offline,
         entity_key_serialization_version=3,
-        repo_path=place,
+        repo_path=repo_folder,
     )
     objects: list[Any] = []
     for view in shape.views:
@@ -121,12 +121,12 @@ def checksum(answer: pa.Table, shape: Shape) -> dict[str, float]:
     """Per feature: how many values there are, and a sum that tells which impression has which."""
     order = pc.sort_indices(answer["impression_id"])
     weights = pc.add(pc.bit_wise_and(answer["impression_id"].take(order), 1023), 1)
-    found: dict[str, float] = {}
+    sums: dict[str, float] = {}
     for name in (name for view in shape.views for name in view.features):
         values = answer[name].take(order).cast(pa.float64())
-        found[f"{name} values"] = answer.num_rows - values.null_count
-        found[f"{name} sum"] = round(pc.sum(pc.multiply(values, weights)).as_py() or 0.0, 3)
-    return found
+        sums[f"{name} values"] = answer.num_rows - values.null_count
+        sums[f"{name} sum"] = round(pc.sum(pc.multiply(values, weights)).as_py() or 0.0, 3)
+    return sums
 
 
 def main(folder: Path, shape: Shape, arm: str, repeats: int) -> None:

@@ -65,17 +65,17 @@ def files_of(folder: Path, shape: Shape, rows: int, *, in_order: bool = False) -
         rows: of impressions.
         in_order: in order of time and of their ids, as a log comes; otherwise shuffled.
     """
-    place = folder / f"{shape.rows_per_ad}-{rows}{'-in-order' if in_order else ''}"
-    if (place / "made").exists():
-        return place
+    data_folder = folder / f"{shape.rows_per_ad}-{rows}{'-in-order' if in_order else ''}"
+    if (data_folder / "made").exists():
+        return data_folder
     rng = np.random.default_rng(0)
     stamps = _START + np.arange(DAYS) * _DAY
-    _write_history(place / "user", "user_id", _USERS, stamps, ("user", 4), rng)
+    _write_history(data_folder / "user", "user_id", _USERS, stamps, ("user", 4), rng)
     stamps = _START + np.arange(shape.rows_per_ad) * (DAYS * _DAY // shape.rows_per_ad)
-    _write_history(place / "ad", "ad_id", shape.ads, stamps, ("ad", 4), rng)
-    _write_impressions(place, rows, shape.ads, rng, in_order=in_order)
-    (place / "made").touch()
-    return place
+    _write_history(data_folder / "ad", "ad_id", shape.ads, stamps, ("ad", 4), rng)
+    _write_impressions(data_folder, rows, shape.ads, rng, in_order=in_order)
+    (data_folder / "made").touch()
+    return data_folder
 
 
 def _write_history(
@@ -108,17 +108,17 @@ def _write_day(
     pq.write_table(pa.table(columns), path, row_group_size=1 << 18)
 
 
-def _write_impressions(place: Path, rows: int, ads: int, rng: np.random.Generator, *, in_order: bool) -> None:
+def _write_impressions(folder: Path, rows: int, ads: int, rng: np.random.Generator, *, in_order: bool) -> None:
     counts = np.full(DAYS, rows // DAYS) + (np.arange(DAYS) < rows % DAYS)
     days = _days(counts, ads, rng) if in_order else [_shuffled(list(_days(counts, ads, rng)), rng)]
-    with pq.ParquetWriter(place / "entities.parquet", _IMPRESSIONS) as writer:
+    with pq.ParquetWriter(folder / "entities.parquet", _IMPRESSIONS) as writer:
         for table in days:
             writer.write_table(table, row_group_size=1 << 20)
     first = 0
     for day, count in enumerate(counts):  # predictions are made as the log comes, in both cases
         stamps = np.sort(np.random.default_rng(day).integers(0, _DAY, count)) + _START + day * _DAY
         _write_day(
-            place / "teacher", day, "impression_id", np.arange(first, first + count), stamps, ("teacher", 2), rng
+            folder / "teacher", day, "impression_id", np.arange(first, first + count), stamps, ("teacher", 2), rng
         )
         first += int(count)
 

@@ -76,8 +76,8 @@ def _in_process(folder: Path, options: argparse.Namespace) -> dict[str, float]:
     lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
     if done.returncode or not lines:
         raise RuntimeError(done.stderr.strip()[-2000:])
-    found: dict[str, float] = json.loads(lines[-1])
-    return found
+    result: dict[str, float] = json.loads(lines[-1])
+    return result
 
 
 def _publish(console: Console, rounds: dict[int, list[dict[str, float]]], options: argparse.Namespace) -> None:

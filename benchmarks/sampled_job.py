@@ -12,7 +12,7 @@ from typing import Any
 from benchmarks.harness import Numbers
 from benchmarks.sampler import Sampler
 
-ASKED = ("read_inputs", "read_supervision")
+RETRIEVALS = ("read_inputs", "read_supervision")
 
 
 def timed(name: str, seconds: Numbers) -> None:
@@ -33,10 +33,10 @@ def timed(name: str, seconds: Numbers) -> None:
 
 def main(slices: str) -> None:
     started = time.perf_counter()
-    asked = dict.fromkeys(ASKED, 0.0)
+    retrieval_seconds = dict.fromkeys(RETRIEVALS, 0.0)
     with Sampler() as sampler:
-        for name in asked:
-            timed(name, asked)
+        for name in retrieval_seconds:
+            timed(name, retrieval_seconds)
         from dagster._cli import create_dagster_cli
 
         from exfm_assets.main_job import EVERYDAY
@@ -53,7 +53,7 @@ def main(slices: str) -> None:
         ]
         create_dagster_cli()(arguments, standalone_mode=False)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps({**sampler.seconds, **asked, "total": time.perf_counter() - started, "peak_mb": peak}))
+    print(json.dumps({**sampler.seconds, **retrieval_seconds, "total": time.perf_counter() - started, "peak_mb": peak}))
 
 
 if __name__ == "__main__":

@@ -33,13 +33,13 @@ def rooms() -> tuple[str, ...]:
 
 def classify(modules: Iterator[str]) -> str:
     """The room of a stack, given its modules from the innermost frame outwards."""
-    found = None
+    result = None
     for module in modules:
         if module.startswith("importlib._bootstrap"):
             return IMPORTS
-        if found is None:
-            found = next((room for room, names in RULES if any(_within(module, name) for name in names)), None)
-    return found or "other"
+        if result is None:
+            result = next((room for room, names in RULES if any(_within(module, name) for name in names)), None)
+    return result or "other"
 
 
 def _within(module: str, package: str) -> bool:

@@ -37,11 +37,11 @@ class Sizes:
 
     @staticmethod
     def _columns(ids: int) -> tuple[tuple[str, int], ...]:
-        return tuple((f"c{place}", max(ids >> (place + 1), 16)) for place in range(COLUMNS))
+        return tuple((f"c{index}", max(ids >> (index + 1), 16)) for index in range(COLUMNS))
 
     @property
     def number_names(self) -> tuple[str, ...]:
-        return tuple(f"n{place}" for place in range(self.numbers))
+        return tuple(f"n{index}" for index in range(self.numbers))
 
     @property
     def task_names(self) -> tuple[str, ...]:

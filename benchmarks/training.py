@@ -75,15 +75,15 @@ def growth() -> dict[str, dict[str, Arm]]:
 
 def run(arm: Arm, seed: int, environment: Mapping[str, str] | None = None) -> Numbers:
     """One arm in a fresh process; a peer runs with OpenMP as it comes."""
-    asked = json.dumps({**asdict(arm), "seed": seed})
-    command = [sys.executable, "-m", "benchmarks.training_arms", asked]
+    arguments = json.dumps({**asdict(arm), "seed": seed})
+    command = [sys.executable, "-m", "benchmarks.training_arms", arguments]
     placed = environment or (AS_IT_COMES if arm.who == "fuxictr" else {})
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env={**os.environ, **placed})
     lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
     if done.returncode or not lines:
-        raise RuntimeError(f"{asked}: {done.stderr.strip()[-2000:]}")
-    found: dict[str, object] = json.loads(lines[-1])
-    return {name: float(value) for name, value in found.items() if isinstance(value, int | float)}
+        raise RuntimeError(f"{arguments}: {done.stderr.strip()[-2000:]}")
+    result: dict[str, object] = json.loads(lines[-1])
+    return {name: float(value) for name, value in result.items() if isinstance(value, int | float)}
 
 
 @contextmanager
@@ -93,9 +93,9 @@ def busy(loops: int) -> Iterator[None]:
     try:
         yield
     finally:
-        for one in others:
-            one.kill()
-            one.wait()
+        for process in others:
+            process.kill()
+            process.wait()
 
 
 def show_busy(console: Console, title: str, arm: Arm, rounds: int) -> dict[str, list[Numbers]]:
@@ -124,14 +124,14 @@ def taken_in_turn(arms: Mapping[str, Arm], rounds: int, console: Console) -> Mea
 def ratio(measured: Measured, arm: str, base: str) -> float:
     """Median over rounds of how many times faster ``arm`` was than ``base`` in the same round."""
     pairs = zip(measured.rounds[arm], measured.rounds[base], strict=True)
-    return statistics.median(one["rows_per_second"] / other["rows_per_second"] for one, other in pairs)
+    return statistics.median(numbers["rows_per_second"] / reference["rows_per_second"] for numbers, reference in pairs)
 
 
 def show_against(console: Console, network: str, measured: Measured) -> None:
     console.print(f"\n{network}: {'':18} {'rows/s':>10} {'ratio':>6} {'of products':>11} {'AUC':>7} "
                   f"{'AUC - peer':>16} {'peak MB':>8}")  # fmt: skip
     for arm, rounds in measured.rounds.items():
-        apart = [one["auc"] - other["auc"] for one, other in zip(rounds, measured.rounds[PEER], strict=True)]
+        apart = [numbers["auc"] - peer["auc"] for numbers, peer in zip(rounds, measured.rounds[PEER], strict=True)]
         spread = statistics.stdev(apart) if len(apart) > 1 else float("nan")
         console.print(
             f"  {arm:24} {measured.median(arm, 'rows_per_second'):10,.0f} {ratio(measured, arm, PEER):6.2f} "
@@ -157,26 +157,26 @@ def main() -> None:
     parser.add_argument("--only", default="", help="tables whose title contains this: student, large, rows, ids, ...")
     parser.add_argument("--rows", type=int, default=500_000)
     parser.add_argument("--out", type=Path, default=ROOT / "data" / "benchmarks" / "training.json")
-    asked = parser.parse_args()
+    options = parser.parse_args()
     console = Console(highlight=False, soft_wrap=True)
     console.print(f"{machine()['cpu']}, {os.cpu_count()} cores; 20 columns of ids, batches of 4,096 where not said")
     kept: dict[str, dict[str, list[Numbers]]] = {}
-    for network in (one for one in ("student", "large") if asked.only in one):
-        measured = taken_in_turn(against(network, asked.rows, asked.rows // 5), asked.rounds, console)
+    for network in (name for name in ("student", "large") if options.only in name):
+        measured = taken_in_turn(against(network, options.rows, options.rows // 5), options.rounds, console)
         kept[network] = measured.rounds
         show_against(console, network, measured)
-    for title, arms in growth().items() if asked.growth_rounds else ():
-        if asked.only not in title:
+    for title, arms in growth().items() if options.growth_rounds else ():
+        if options.only not in title:
             continue
-        measured = taken_in_turn(arms, asked.growth_rounds, console)
+        measured = taken_in_turn(arms, options.growth_rounds, console)
         kept[title] = measured.rounds
         show_growth(console, title, measured)
-    for title, arm in BUSY.items() if asked.growth_rounds else ():
-        if asked.only in f"beside others, {title}":
-            kept[f"beside others, {title}"] = show_busy(console, title, arm, asked.growth_rounds)
-    asked.out.parent.mkdir(parents=True, exist_ok=True)
-    asked.out.write_text(json.dumps({"machine": machine(), "tables": kept}, indent=1), encoding="utf-8")
-    console.print(f"\nall rounds: {asked.out.relative_to(ROOT) if asked.out.is_relative_to(ROOT) else asked.out}")
+    for title, arm in BUSY.items() if options.growth_rounds else ():
+        if options.only in f"beside others, {title}":
+            kept[f"beside others, {title}"] = show_busy(console, title, arm, options.growth_rounds)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(json.dumps({"machine": machine(), "tables": kept}, indent=1), encoding="utf-8")
+    console.print(f"\nall rounds: {options.out.relative_to(ROOT) if options.out.is_relative_to(ROOT) else options.out}")
 
 
 if __name__ == "__main__":

@@ -63,11 +63,11 @@ def measure(arm: Arm) -> dict[str, float]:
     del everything
     dtype = torch.bfloat16 if arm.precision == "bf16" else torch.float32
     before = matrix_rate("cpu", dtype, arm.batch)
-    found = (_of_fuxictr if arm.who == "fuxictr" else _of_exfm)(arm, sizes, train, test)
+    result = (_of_fuxictr if arm.who == "fuxictr" else _of_exfm)(arm, sizes, train, test)
     limit = statistics.mean([before, matrix_rate("cpu", dtype, arm.batch)])
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    share = found["rows_per_second"] * found.pop("flops", float("nan")) / limit
-    return {**found, "share": share, "limit_gflops": limit / 1e9, "peak_mb": peak}
+    share = result["rows_per_second"] * result.pop("flops", float("nan")) / limit
+    return {**result, "share": share, "limit_gflops": limit / 1e9, "peak_mb": peak}
 
 
 def _of_exfm(arm: Arm, sizes: Sizes, train: SliceTensors, test: SliceTensors) -> dict[str, float]:
@@ -113,5 +113,5 @@ def _auc(logits: np.ndarray, test: SliceTensors) -> float:
 
 
 if __name__ == "__main__":
-    asked = Arm(**json.loads(sys.argv[1]))
-    print(json.dumps({**asdict(asked), **measure(asked)}))
+    arm = Arm(**json.loads(sys.argv[1]))
+    print(json.dumps({**asdict(arm), **measure(arm)}))

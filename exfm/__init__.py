@@ -1,1 +1,60 @@
-"""What can be said: the vocabulary of declarations."""
+"""The vocabulary of declarations: ``from exfm import AuxiliaryHead, DCNv2, Student``.
+
+Belongs here: the public names. Importing them is fast: nothing of torch, Feast, Dagster or polars comes along.
+"""
+
+from exfm.distillation import (
+    AuxiliaryHead,
+    AuxiliaryTower,
+    Distillation,
+    KnowledgeDistillation,
+    LeadAware,
+    Recalibration,
+    StudentAdapter,
+)
+from exfm.errors import DeclarationError
+from exfm.feature_views import FeatureView
+from exfm.history_views import HistoryView
+from exfm.learning import Freshness, Gate, Student, Teacher, Training
+from exfm.load import load_project, load_state
+from exfm.networks import DLRM, DCNv2, DeepFM, Network, TwoTower, Wukong
+from exfm.prediction_views import PredictionView
+from exfm.project import Drift, Project, Retention
+from exfm.simulation import Simulation
+from exfm.state import State
+from exfm.stream import Column, Stream, Task
+
+__all__ = [
+    "DLRM",
+    "AuxiliaryHead",
+    "AuxiliaryTower",
+    "Column",
+    "DCNv2",
+    "DeclarationError",
+    "DeepFM",
+    "Distillation",
+    "Drift",
+    "FeatureView",
+    "Freshness",
+    "Gate",
+    "HistoryView",
+    "KnowledgeDistillation",
+    "LeadAware",
+    "Network",
+    "PredictionView",
+    "Project",
+    "Recalibration",
+    "Retention",
+    "Simulation",
+    "State",
+    "Stream",
+    "Student",
+    "StudentAdapter",
+    "Task",
+    "Teacher",
+    "Training",
+    "TwoTower",
+    "Wukong",
+    "load_project",
+    "load_state",
+]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from exfm import names
 from exfm.clocks import MOST_SLICES, check_reach
+from exfm.columns import FeatureColumn, views_of
 from exfm.errors import DeclarationError, at_most, choose_from, unique
 from exfm.history_views import HistoryView
 from exfm.learning import Student, Teacher
@@ -17,7 +18,8 @@ from exfm.sizes import Reads, check_model, check_simulation
 from exfm.stream import DAY
 
 if TYPE_CHECKING:
-    from exfm.project import Columns, Project
+    from exfm.columns import Columns
+    from exfm.project import Project
 
 
 def check_fit(project: "Project") -> None:
@@ -71,7 +73,7 @@ def _check_teacher(project: "Project", teacher: Teacher) -> None:
         at_most(f"{where}.{field_name}", getattr(teacher, field_name), MOST_SLICES)
     for name in _check_model(project, teacher, len(teacher.tasks)).of_teachers:
         raise DeclarationError(
-            f"{where}.inputs: {name.partition('__')[0]!r} is made of a teacher's predictions, so it is there only "
+            f"{where}.inputs: {FeatureColumn.of(name).view!r} is made of a teacher's predictions, so it is there only "
             "after teachers have scored: drop it, students alone can read it"
         )
 
@@ -90,7 +92,7 @@ def _check_student(project: "Project", student: Student) -> None:
             )
         _check_in_time(project, student, project.teacher(teacher))
     columns = _check_model(project, student, 1)
-    for name in dict.fromkeys(name.partition("__")[0] for name in columns.of_views):
+    for name in views_of(columns.of_views):
         check_served(f"{where}.inputs", project.view(name), project.stream)
 
 
@@ -100,7 +102,7 @@ def _check_model(project: "Project", model: Teacher | Student, tasks: int) -> "C
     columns = project.columns_of(model.inputs, where=f"{where}.inputs")
     _check_network(project, where, model, columns)
     rows = {column.name: column.rows for column in project.stream.id_columns}
-    lists = [project.view(name.partition("__")[0]) for name in columns.histories]
+    lists = [project.view(FeatureColumn.of(name).view) for name in columns.histories]
     check_model(
         where,
         model.network,
@@ -121,7 +123,7 @@ def _check_network(project: "Project", where: str, model: Teacher | Student, col
     network, item = model.network, project.stream.item.name
     if isinstance(network, TwoTower):
         of_items = {view.name for view in project.all_views if view.entities == (item,)}
-        others = [name for name in columns.features if name.partition("__")[0] not in of_items]
+        others = [name for name in columns.features if FeatureColumn.of(name).view not in of_items]
         if item not in columns.ids:
             raise DeclarationError(f"{where}.inputs: {model.inputs} leave a TwoTower's item side empty: add {item!r}")
         if not (len(columns.ids) > 1 or columns.histories or others):

@@ -1,26 +1,61 @@
 """What every declaration keeps to: only fields that exist, each of its declared type, finite, in UTC, within bounds.
 
-Belongs here: the rule that runs over all fields of all declarations, found by introspection.
+Belongs here: the rules that run over all fields of all declarations, their canonical form and its digest.
 Not here: what one part asks beyond that (each part checks itself), the words of single checks (errors.py).
+
+Types are checked, and values written and read, by pydantic; the sentence about a wrong one is ours.
 """
 
+import hashlib
+import json
 import math
+from collections.abc import Mapping
 from dataclasses import MISSING, Field, fields
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import (
+    Any,
+    ClassVar,
+    Literal,
+    TypeVar,
+    Union,
+    cast,
+    dataclass_transform,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
+
+import pydantic.dataclasses
+from pydantic import (
+    ConfigDict,
+    SerializerFunctionWrapHandler,
+    TypeAdapter,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from exfm.errors import DeclarationError, identifier, shown
 
-ADDED = {"added": True}  # metadata of a field that came later: at its default it leaves a digest as it was
 LARGEST_FLOAT = 3.4e38  # of 32 bits, in which models compute
 EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 LONGEST = timedelta(days=36_525)  # a hundred years: further back no clock of Arrow, pandas and Feast agrees
+# Unknown keys are dropped where a value is read back: a later exfm may say more. Calls refuse them, see _Named.
+_CONFIG = ConfigDict(strict=True, extra="ignore", ser_json_timedelta="float")
+T = TypeVar("T")
+
+
+@dataclass_transform(kw_only_default=True, frozen_default=True)
+def declaration(kind: type[T]) -> type[T]:
+    """A frozen dataclass, given by keywords, whose fields are checked by pydantic (strictly: no value is converted)."""
+    made: Any = pydantic.dataclasses.dataclass(frozen=True, kw_only=True, config=_CONFIG)(kind)
+    return cast(type[T], made)
 
 
 class _Named(type):
-    """Calls of a declaration: a field that does not exist, or is not given, is said in a sentence."""
+    """Calls of a declaration: a field that does not exist, is not given, or is of another type is a sentence."""
 
     def __call__(cls, *args: Any, **given: Any) -> Any:
         known = {field.name: field for field in fields(cls) if field.init}  # type: ignore[arg-type]
@@ -34,35 +69,99 @@ class _Named(type):
         for name, field in known.items():
             if name not in given and field.default is MISSING and field.default_factory is MISSING:
                 raise DeclarationError(f"{cls.__name__}.{name}: is not given: declare one")
-        return super().__call__(**given)
+        try:
+            return super().__call__(**given)
+        except ValidationError as wrong:
+            raise _sentence(cls, given, wrong) from None
 
 
 def _call(name: str, known: dict[str, Field[Any]]) -> str:
     return f"{name}({next(iter(known), 'field')}=...)"
 
 
+def _sentence(declared: type, given: Mapping[str, Any], wrong: ValidationError) -> DeclarationError:
+    """The first thing that is wrong: what a declaration's own rule said, or a value of the wrong type."""
+    first = wrong.errors(include_url=False)[0]
+    own = first.get("ctx", {}).get("error")
+    if isinstance(own, DeclarationError):
+        return own
+    name = str(first["loc"][0])
+    where = declared.__name__ if name == "name" else _called(declared, given.get("name"))
+    return DeclarationError(f"{where}.{name}: {_mismatch(given[name], kinds(declared)[name])}")
+
+
+def _called(declared: type, name: object) -> str:
+    """How messages call a declaration: ``FeatureView(user_activity)``, or ``Training``."""
+    return f"{declared.__name__}({name})" if isinstance(name, str) else declared.__name__
+
+
+@declaration
 class Declaration(metaclass=_Named):
     """Base of all declarations. A subclass with rules of its own calls ``super().__post_init__()`` first.
+
+    Attributes:
+        code_version: raised in a part when the same fields of it now mean something else, so that what was made of it
+            is made again; nothing else is. A default that changes is such a change.
 
     Raises:
         DeclarationError: for the first field that breaks the rule.
     """
 
+    code_version: ClassVar[int] = 1
+
     def __post_init__(self) -> None:
-        for name, kind in kinds(type(self)).items():
+        for name in kinds(type(self)):
             value = getattr(self, name)
             where = f"{self._where if name != 'name' else type(self).__name__}.{name}"
-            if not fits(value, kind):
-                raise DeclarationError(f"{where}: {_mismatch(value, kind)}")
             _within_bounds(where, value)
             if name == "name":
                 identifier(where, value)
 
     @property
     def _where(self) -> str:
-        """How messages call it: ``FeatureView(user_activity)``, or ``Training``."""
-        name = getattr(self, "name", None)
-        return f"{type(self).__name__}({name})" if name is not None else type(self).__name__
+        return _called(type(self), getattr(self, "name", None))
+
+    @model_serializer(mode="wrap")
+    def _written(self, fields_of: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """The fields beside the kind, by which a value is read back as what it was."""
+        version = {"code_version": self.code_version} if self.code_version != 1 else {}
+        return {"type": type(self).__name__, **version, **fields_of(self)}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read(cls, plain: Any) -> Any:
+        if isinstance(plain, dict) and plain.get("type") != cls.__name__:
+            raise ValueError(f"is not a {cls.__name__}")
+        return plain
+
+
+@cache
+def adapter(kind: Any) -> TypeAdapter[Any]:
+    """Writes and reads values of a type: a declaration, a union of some, or a record that holds them."""
+    return TypeAdapter(kind)
+
+
+def digest(*parts: object) -> str:
+    """Twelve hex digits that name values by content: the same on every machine, other when something changes.
+
+    A declaration's canonical form leaves out fields at their default, so a field that comes later changes no digest of
+    what was declared before it, and has the ``code_version`` of each part, so that a change of meaning does.
+    """
+    canonical = json.dumps([canonical_form(part) for part in parts], sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+
+def canonical_form(part: object) -> Any:
+    """A value as JSON has it; of declarations, only what is not at its default."""
+    if isinstance(part, Declaration):
+        return adapter(type(part)).dump_python(part, mode="json", exclude_defaults=True)
+    if isinstance(part, Mapping):
+        return {str(key): canonical_form(value) for key, value in part.items()}
+    if isinstance(part, list | tuple):
+        return [canonical_form(value) for value in part]
+    if isinstance(part, timedelta):
+        return part.total_seconds()
+    return part if isinstance(part, str | int | float | bool | type(None)) else str(part)
 
 
 @cache
@@ -72,29 +171,13 @@ def kinds(declared: type) -> dict[str, Any]:
     return {field.name: hints[field.name] for field in fields(declared) if field.init}
 
 
-def fits(value: object, kind: Any) -> bool:
-    """Is a value of a type, as type checkers see it, but that a bool is no number?"""
-    origin, args = get_origin(kind), get_args(kind)
-    if origin in (Union, UnionType):
-        return any(fits(value, one) for one in args)
-    if origin is tuple:
-        return isinstance(value, tuple) and all(fits(one, args[0]) for one in value)
-    if origin is Literal:
-        return isinstance(value, str) and value in args
-    if origin is type:
-        return value is args[0]
-    if kind in (int, float):
-        return isinstance(value, (int, kind)) and not isinstance(value, bool)
-    return isinstance(value, kind)
-
-
-def _said(kind: Any) -> str:
+def _worded(kind: Any) -> str:
     """A type as a person says it."""
     origin, args = get_origin(kind), get_args(kind)
     if origin in (Union, UnionType):
-        return " or ".join(_said(one) for one in args)
+        return " or ".join(_worded(option) for option in args)
     if origin is tuple:
-        return f"a tuple of {_said(args[0])}"
+        return f"a tuple of {_worded(args[0])}"
     if origin is Literal:
         return " or ".join(map(repr, args))
     if origin is type:
@@ -104,29 +187,37 @@ def _said(kind: Any) -> str:
 
 
 def _mismatch(value: object, kind: Any) -> str:
-    """What a value of the wrong type is, and the mend."""
-    tuples = [one for one in (kind, *get_args(kind)) if get_origin(one) is tuple]
-    mend = f"write {_said(kind)}"
-    if isinstance(value, type) and fits_class(value, kind):
-        mend = f"write {value.__name__}(...), not the class"
+    """What a value of the wrong type is, and what to write."""
+    tuples = [option for option in (kind, *get_args(kind)) if get_origin(option) is tuple]
+    remedy = f"write {_worded(kind)}"
+    if isinstance(value, type) and _is_class_of(value, kind):
+        remedy = f"write {value.__name__}(...), not the class"
     elif tuples and isinstance(value, list | set | frozenset):
-        mend = "write a tuple, (..., ...)"
-    elif tuples and fits((value,), tuples[0]):
-        mend = f"write ({shown(value)},)"
-    return f"{shown(value)} is not {_said(kind)}: {mend}"
+        remedy = "write a tuple, (..., ...)"
+    elif tuples and _fits((value,), tuples[0]):
+        remedy = f"write ({shown(value)},)"
+    return f"{shown(value)} is not {_worded(kind)}: {remedy}"
 
 
-def fits_class(value: type, kind: Any) -> bool:
+def _fits(value: object, kind: Any) -> bool:
+    try:
+        adapter(kind).validate_python(value, strict=True)
+    except ValidationError:
+        return False
+    return True
+
+
+def _is_class_of(value: type, kind: Any) -> bool:
     """Would an instance of a class be of the type?"""
     options = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
-    return any(isinstance(one, type) and issubclass(value, one) for one in options if get_origin(one) is None)
+    return any(isinstance(option, type) and issubclass(value, option) for option in options)
 
 
 def _within_bounds(where: str, value: object) -> None:
     """Refuse numbers, moments and durations that no later step could compute with."""
     if isinstance(value, tuple):
-        for one in value:
-            _within_bounds(where, one)
+        for item in value:
+            _within_bounds(where, item)
     elif isinstance(value, float):
         if not math.isfinite(value):
             raise DeclarationError(f"{where}: {value!r} is not finite: use a number")

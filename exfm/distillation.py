@@ -5,18 +5,17 @@ Belongs here: the parts and their knobs. Not here: the losses (models/distillati
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from statistics import fmean, stdev
 
 from exfm.clocks import MOST_SLICES
-from exfm.declaration import Declaration
+from exfm.declaration import Declaration, declaration
 from exfm.errors import DeclarationError, above_zero, at_least, at_most, choose_from, unique
 
 STALENESS, SURFACE = "staleness", "surface"
 FEWEST_GAINS = 4  # with fewer, a standard error says nothing
 
 
-@dataclass(frozen=True, kw_only=True)
+@declaration
 class KnowledgeDistillation(Declaration):
     """Plain KD on the served head: h(y_S, y) + weight * h(y_S, p)."""
 
@@ -27,7 +26,7 @@ class KnowledgeDistillation(Declaration):
         at_least("KnowledgeDistillation.weight", self.weight, 0)
 
 
-@dataclass(frozen=True, kw_only=True)
+@declaration
 class StudentAdapter(Declaration):
     """A small MLP g on the teacher's logit, fitted to fresh labels; a second head learns from SG(g(p)).
 
@@ -47,13 +46,13 @@ class StudentAdapter(Declaration):
         super().__post_init__()
         at_least("StudentAdapter.hidden", self.hidden, 1)
         at_least("StudentAdapter.weight", self.weight, 0)
-        unique("StudentAdapter.told", self.context)
+        unique("StudentAdapter.context", self.context)
         for name in self.context:
-            choose_from("StudentAdapter.told", name, (STALENESS, SURFACE), what="thing to tell")
+            choose_from("StudentAdapter.context", name, (STALENESS, SURFACE), what="thing to tell")
         above_zero("StudentAdapter.learning_rate", self.learning_rate)
 
 
-@dataclass(frozen=True, kw_only=True)
+@declaration
 class Recalibration(Declaration):
     """The teacher's probability recalibrated on the slices before this one; a second head learns from it.
 
@@ -76,7 +75,7 @@ class Recalibration(Declaration):
         above_zero("Recalibration.half_life", self.half_life)
 
 
-@dataclass(frozen=True, kw_only=True)
+@declaration
 class AuxiliaryHead(Declaration):
     """h(y_S, y) + weight * h(y_D, min(label_scale * p, 1)); its gradient into the backbone is times ``gradient_scale``.
 
@@ -99,7 +98,7 @@ class AuxiliaryHead(Declaration):
         above_zero("AuxiliaryHead.label_scale", self.label_scale)
 
 
-@dataclass(frozen=True, kw_only=True)
+@declaration
 class AuxiliaryTower(Declaration):
     """A layer and a head of its own that learn labels and teacher: h(y_S, y) + h(y_T, y) + weight * h(y_T, p).
 
@@ -122,7 +121,7 @@ class AuxiliaryTower(Declaration):
         at_least("AuxiliaryTower.hidden", self.hidden, 1)
 
 
-@dataclass(frozen=True, kw_only=True)
+@declaration
 class LeadAware(Declaration):
     """Distil as much as the teacher's measured lead deserves, down to nothing.
 

@@ -3,11 +3,10 @@
 Belongs here: what is aggregated, over which windows, how often. Not here: how (pipeline/transforms/aggregates.py).
 """
 
-from dataclasses import dataclass, field
 from datetime import timedelta
 
 from exfm.clocks import check_clock, check_delay, check_every, check_reach
-from exfm.declaration import ADDED, Declaration
+from exfm.declaration import Declaration, declaration
 from exfm.errors import DeclarationError, at_least, choose_from, not_empty, share, unique
 from exfm.stream import Stream
 
@@ -46,7 +45,7 @@ def check_pushed(where: str, pushed: bool, online: bool) -> None:
         raise DeclarationError(f"{where}.pushed: True pushes into an online store: set online=True, or drop it")
 
 
-@dataclass(frozen=True, kw_only=True)
+@declaration
 class FeatureView(Declaration):
     """Counts and rates of an entity's past, over several half-open windows that end at the row's ``event_timestamp``.
 
@@ -78,7 +77,7 @@ class FeatureView(Declaration):
     prior_weight: float = 10.0
     delay: timedelta = timedelta(0)
     online: bool = True
-    pushed: bool = field(default=False, metadata=ADDED)
+    pushed: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()

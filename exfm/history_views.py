@@ -3,11 +3,10 @@
 Belongs here: whose history, of what, how long. Not here: how it is gathered (pipeline/transforms/histories.py).
 """
 
-from dataclasses import dataclass, field
 from datetime import timedelta
 
 from exfm.clocks import check_clock, check_delay, check_every, check_reach
-from exfm.declaration import ADDED, Declaration
+from exfm.declaration import Declaration, declaration
 from exfm.errors import DeclarationError, at_least, choose_from
 from exfm.feature_views import IMPRESSIONS, INTERACTIONS, check_keys, check_pushed
 from exfm.stream import Stream
@@ -15,7 +14,7 @@ from exfm.stream import Stream
 LAST = "last"
 
 
-@dataclass(frozen=True, kw_only=True)
+@declaration
 class HistoryView(Declaration):
     """The last ids of a column that an entity met before a moment: one feature, ``last``, the newest at its end.
 
@@ -40,7 +39,7 @@ class HistoryView(Declaration):
     length: int = 20
     delay: timedelta = timedelta(0)
     online: bool = True
-    pushed: bool = field(default=False, metadata=ADDED)
+    pushed: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()

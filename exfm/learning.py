@@ -4,17 +4,16 @@ Belongs here: models, training, gates. Not here: networks (networks.py), distill
 is computed (models/), when (exfm_assets/).
 """
 
-from dataclasses import dataclass, field
 from datetime import timedelta
 
 from exfm.clocks import MOST_SLICES
-from exfm.declaration import ADDED, Declaration
+from exfm.declaration import Declaration, declaration
 from exfm.distillation import Distillation, LeadAware
 from exfm.errors import DeclarationError, above_zero, at_least, at_most, choose_from, not_empty, unique
 from exfm.networks import Network, student_network
 
 
-@dataclass(frozen=True, kw_only=True)
+@declaration
 class Training(Declaration):
     """One pass over each slice, in seeded random order.
 
@@ -50,7 +49,7 @@ class Training(Declaration):
             above_zero(f"Training.{name}", getattr(self, name))
 
 
-@dataclass(frozen=True, kw_only=True)
+@declaration
 class Teacher(Declaration):
     """A large network over all surfaces that scores each impression once.
 
@@ -88,7 +87,7 @@ class Teacher(Declaration):
         return (newest + 1) // self.publish_every * self.publish_every - 1
 
 
-@dataclass(frozen=True, kw_only=True)
+@declaration
 class Gate(Declaration):
     """When a checkpoint may serve, and when one may be released.
 
@@ -102,7 +101,7 @@ class Gate(Declaration):
 
     slices: int = 3
     tolerance: float = 0.0
-    rows: int = field(default=1000, metadata=ADDED)
+    rows: int = 1000
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -113,7 +112,7 @@ class Gate(Declaration):
             raise DeclarationError(f"Gate.tolerance: {self.tolerance!r} asks for an NE below 0: use one above -1")
 
 
-@dataclass(frozen=True, kw_only=True)
+@declaration
 class Freshness(Declaration):
     """Age of the release at which the machine refreshes it (``warn``) and at which the promise is broken (``fail``)."""
 
@@ -128,7 +127,7 @@ class Freshness(Declaration):
             raise DeclarationError(f"Freshness.warn: {self.warn} is not before fail={self.fail}: use a shorter one")
 
 
-@dataclass(frozen=True, kw_only=True)
+@declaration
 class Student(Declaration):
     """A small served network for one surface and one task, with its labels-only control twin.
 
@@ -175,8 +174,13 @@ class Student(Declaration):
         student_network(f"Student({self.name}).network", self.network)
 
     @property
+    def is_taught(self) -> bool:
+        """Does it learn from teachers, or from labels alone? Asked here and nowhere else."""
+        return self.distillation is not None
+
+    @property
     def teachers(self) -> tuple[str, ...]:
-        """The names of its teachers."""
+        """The names of its teachers; none where it learns from labels alone."""
         if self.teacher is None:
             return ()
         return (self.teacher,) if isinstance(self.teacher, str) else self.teacher

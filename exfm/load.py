@@ -21,6 +21,7 @@ from exfm.project import Project
 from exfm.state import State, state_root
 
 DEFAULT, GROUP, ATTRIBUTE = "simulated", "exfm.projects", "PROJECT"
+PATH = "EXFM_PROJECT_PATH"  # the folder in which the command was given; its children work in another
 
 
 def project_name() -> str:
@@ -45,6 +46,7 @@ def load_project(name: str | None = None) -> Project:
         found = _attribute(chosen, lambda: _module_of(Path(file)), attribute)
     elif ":" in chosen:
         module, _, attribute = chosen.partition(":")
+        _look_in(os.environ.get(PATH, "").strip() or ".")
         found = _attribute(chosen, lambda: importlib.import_module(module), attribute)
     else:
         known = {point.name: point for point in entry_points(group=GROUP)}
@@ -58,6 +60,13 @@ def load_project(name: str | None = None) -> Project:
     if not isinstance(found, Project):
         raise DeclarationError(f"EXFM_PROJECT: {chosen!r} is a {type(found).__name__}, not a Project: name one")
     return found
+
+
+def _look_in(folder: str) -> None:
+    """Let modules be imported from a folder; after all others, so that it hides none of them."""
+    path = str(Path(folder).resolve())
+    if path not in sys.path:
+        sys.path.append(path)
 
 
 def _as_file(chosen: str) -> tuple[str | None, str]:
@@ -79,8 +88,7 @@ def _module_of(file: Path) -> ModuleType:
         raise FileNotFoundError("there is no such file")
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None and spec.loader is not None
-    if str(path.parent) not in sys.path:
-        sys.path.append(str(path.parent))
+    _look_in(str(path.parent))
     module = sys.modules[name] = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
@@ -105,6 +113,15 @@ def _attribute(chosen: str, module: Callable[[], ModuleType], attribute: str) ->
             f"EXFM_PROJECT: {chosen!r} can't be loaded ({type(error).__name__}: {said}{where}): "
             "name module:PROJECT or path/to/file.py"
         ) from error
+
+
+def for_children() -> dict[str, str]:
+    """What this process was told, in words that hold in any folder: for a child that works in another one."""
+    variables = {"EXFM_PROJECT": project_name(), "EXFM_STATE": str(state_root())}
+    variables[PATH] = os.environ.get(PATH, "").strip() or str(Path.cwd())
+    if log := os.environ.get("EXFM_DATA", "").strip():
+        variables["EXFM_DATA"] = str(Path(log).expanduser().resolve())
+    return variables
 
 
 def load_state(project: Project) -> State:

@@ -21,7 +21,8 @@ COLUMNS = (
     "run_id",
 )
 COUNTS = ("impressions", "interactions")  # what a view can count beside tasks
-SERVICES = ("logged_inputs", "logged_teacher_features")
+LOGGED_INPUTS, LOGGED_TEACHER_FEATURES = "logged_inputs", "logged_teacher_features"  # services of all inputs
+SERVICES = (LOGGED_INPUTS, LOGGED_TEACHER_FEATURES)
 FOLDERS = ("dagster", "dagster_home")  # beside the projects' own in the state
 
 
@@ -79,9 +80,19 @@ def feast_objects(
     wanted += [(f"{kind}({name}).name", name, "a view") for kind, name in views]
     wanted += [(f"Teacher({one}).name", f"teacher_{one}", f"the view of teacher {one!r}") for one in teachers]
     for one in students:
-        for what in ("inputs", "supervision"):
-            wanted.append((f"Student({one}).name", f"{one}_{what}", f"the service of student {one!r}'s {what}"))
+        for what, service in (("inputs", inputs_service(one)), ("supervision", supervision_service(one))):
+            wanted.append((f"Student({one}).name", service, f"the service of student {one!r}'s {what}"))
     for field, name, what in wanted:
         names.take(field, name, what)
         found.append(name)
     return tuple(found)
+
+
+def inputs_service(student: str) -> str:
+    """The Feast service of a student's inputs (clock: the impression)."""
+    return f"{student}_inputs"
+
+
+def supervision_service(student: str) -> str:
+    """The Feast service of its teachers' predictions (clock: the run's ``as_of``)."""
+    return f"{student}_supervision"

@@ -1,18 +1,20 @@
 """Networks: which function a teacher or a student is, and how wide.
 
-Belongs here: families and their sizes. Not here: their maths (models/), what they read (a model's ``inputs``).
+Belongs here: families, their sizes, how many weights those are. Not here: their maths (models/), what they read (a
+model's ``inputs``).
 Naming a history among the inputs gives any of them target attention over it (DIN).
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from itertools import pairwise
 
-from exfm.declaration import Declaration
+from exfm.declaration import Declaration, declaration
 from exfm.errors import DeclarationError, at_least, at_most, not_empty
 
 MOST_LAYERS = 1_000  # each is a module of its own
 
 
-@dataclass(frozen=True, kw_only=True)
+@declaration
 class _Network(Declaration):
     """What all families have.
 
@@ -35,8 +37,45 @@ class _Network(Declaration):
         for field in ("embedding", "attention"):
             at_least(f"{name}.{field}", getattr(self, field), 1)
 
+    @property
+    def gated_experts(self) -> int:
+        """Gated experts; 1 for a family without."""
+        return 1
 
-@dataclass(frozen=True, kw_only=True)
+    @property
+    def output_width(self) -> int:
+        """H, the width of the backbone's output."""
+        return self.hidden[-1]
+
+    def dense_weights(self, fields: int, numbers: int, tasks: int) -> int:
+        """Weights beside the embedding table.
+
+        Args:
+            fields: embeddings and attended histories.
+            numbers: D of the number columns.
+            tasks: T.
+        """
+        raise NotImplementedError
+
+    def row_width(self, fields: int, numbers: int) -> int:
+        """Floats that one row of a batch takes: its inputs, and what the layers make of them."""
+        return self._input_width(fields, numbers) + self.gated_experts * sum(self.hidden)
+
+    def _input_width(self, fields: int, numbers: int) -> int:
+        return fields * self.embedding + numbers
+
+    def _layers(self, width: int, tasks: int) -> int:
+        """Weights of the layers above the interactions, with the gates of experts."""
+        experts = self.gated_experts
+        return experts * mlp_weights((width, *self.hidden)) + (width * tasks * experts if experts > 1 else 0)
+
+
+def mlp_weights(widths: Sequence[int]) -> int:
+    """Weights of layers between these widths, but for their biases."""
+    return sum(before * after for before, after in pairwise(widths))
+
+
+@declaration
 class DCNv2(_Network):
     """Crosses of all inputs, then layers or gated experts (arXiv 2008.13535): final ranking, and teachers.
 
@@ -58,8 +97,20 @@ class DCNv2(_Network):
         if self.cross_rank is not None:
             at_least("DCNv2.cross_rank", self.cross_rank, 1)
 
+    @property
+    def gated_experts(self) -> int:
+        return self.experts
 
-@dataclass(frozen=True, kw_only=True)
+    def dense_weights(self, fields: int, numbers: int, tasks: int) -> int:
+        width = self._input_width(fields, numbers)
+        cross = width * width if self.cross_rank is None else 2 * width * self.cross_rank
+        return self.cross * cross + self._layers(width, tasks)
+
+    def row_width(self, fields: int, numbers: int) -> int:
+        return super().row_width(fields, numbers) + self.cross * self._input_width(fields, numbers)
+
+
+@declaration
 class Wukong(_Network):
     """Stacked factorisation machines (arXiv 2403.02545): a teacher that grows by ``layers`` and ``fields``.
 
@@ -83,18 +134,49 @@ class Wukong(_Network):
             at_least(f"Wukong.{field}", getattr(self, field), 1)
         at_most("Wukong.layers", self.layers, MOST_LAYERS)
 
+    @property
+    def gated_experts(self) -> int:
+        return self.experts
 
-@dataclass(frozen=True, kw_only=True)
+    def dense_weights(self, fields: int, numbers: int, tasks: int) -> int:
+        out, dense = self.fields, numbers * self.fields * self.embedding
+        before = fields + (out if numbers else 0)
+        later = (self.layers - 1) * self._layer(2 * out)
+        return dense + self._layer(before) + later + self._layers(2 * out * self.embedding, tasks)
+
+    def row_width(self, fields: int, numbers: int) -> int:
+        out = 2 * self.fields
+        projected = (fields + (self.layers - 1) * out) * self.rank
+        return super().row_width(fields, numbers) + projected + self.layers * (self.mixer + out * self.embedding)
+
+    def _layer(self, before: int) -> int:
+        mixed = before * self.rank * self.mixer + self.mixer * self.fields * self.embedding
+        return mixed + before * (self.rank + 3 * self.fields)
+
+
+@declaration
 class DLRM(_Network):
     """Dot products of all pairs of embeddings, beside a layer over the numbers (arXiv 1906.00091): early ranking."""
 
+    def dense_weights(self, fields: int, numbers: int, tasks: int) -> int:
+        count, bottom = fields + (1 if numbers else 0), self.embedding if numbers else 0
+        pairs = count * (count - 1) // 2
+        return numbers * bottom + mlp_weights((pairs + fields * self.embedding + bottom, *self.hidden))
 
-@dataclass(frozen=True, kw_only=True)
+
+@declaration
 class DeepFM(_Network):
     """A factorisation machine beside layers, over the same embeddings (arXiv 1703.04247): early ranking."""
 
+    @property
+    def output_width(self) -> int:
+        return self.hidden[-1] + self.embedding
 
-@dataclass(frozen=True, kw_only=True)
+    def dense_weights(self, fields: int, numbers: int, tasks: int) -> int:
+        return mlp_weights((self._input_width(fields, numbers), *self.hidden))
+
+
+@declaration
 class TwoTower(_Network):
     """The inner product of a tower over the item and one over all else: retrieval.
 
@@ -103,14 +185,12 @@ class TwoTower(_Network):
 
     hidden: tuple[int, ...] = (64, 32)
 
+    def dense_weights(self, fields: int, numbers: int, tasks: int) -> int:
+        # Both first layers share the width.
+        return mlp_weights((self._input_width(fields, numbers), *self.hidden)) + mlp_weights(self.hidden)
+
 
 Network = DCNv2 | Wukong | DLRM | DeepFM | TwoTower
-FAMILIES: dict[str, type[Network]] = {family.__name__: family for family in (DCNv2, Wukong, DLRM, DeepFM, TwoTower)}
-
-
-def experts_of(network: Network) -> int:
-    """Gated experts; 1 for a family without."""
-    return network.experts if isinstance(network, DCNv2 | Wukong) else 1
 
 
 def student_network(where: str, network: Network) -> None:
@@ -119,5 +199,5 @@ def student_network(where: str, network: Network) -> None:
     Raises:
         DeclarationError: for gated experts.
     """
-    if experts_of(network) > 1:
-        raise DeclarationError(f"{where}: experts={experts_of(network)} is for teachers: use experts=1")
+    if network.gated_experts > 1:
+        raise DeclarationError(f"{where}: experts={network.gated_experts} is for teachers: use experts=1")

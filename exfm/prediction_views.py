@@ -4,18 +4,17 @@ Belongs here: whose predictions are aggregated, by what, over which windows, and
 Not here: how (pipeline/transforms/predicted.py).
 """
 
-from dataclasses import dataclass
 from datetime import timedelta
 
 from exfm.clocks import check_clock, check_delay, check_reach
-from exfm.declaration import Declaration
+from exfm.declaration import Declaration, declaration
 from exfm.errors import DeclarationError, choose_from, not_empty, unique
 from exfm.feature_views import check_keys, window_name
 from exfm.learning import Teacher
 from exfm.stream import Stream
 
 
-@dataclass(frozen=True, kw_only=True)
+@declaration
 class PredictionView(Declaration):
     """Means and newest values of a teacher's logits over an entity's earlier impressions: the second channel.
 

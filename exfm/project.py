@@ -1,19 +1,16 @@
 """A project: everything that one stream's users own, declared once.
 
-Belongs here: the whole, its inputs as columns, digests. Not here: what must fit between its parts (cross_checks.py),
+Belongs here: the whole, its inputs as columns. Not here: what must fit between its parts (cross_checks.py),
 loading one by name (load.py).
 """
 
-import hashlib
-import json
 from collections.abc import Iterable, Mapping
-from dataclasses import Field, dataclass, fields, is_dataclass
-from datetime import timedelta
 from difflib import get_close_matches
 
 from exfm.clocks import MOST_SLICES
+from exfm.columns import Columns, FeatureColumn
 from exfm.cross_checks import check_fit
-from exfm.declaration import Declaration
+from exfm.declaration import Declaration, declaration
 from exfm.errors import DeclarationError, at_least, at_most, unique
 from exfm.feature_views import FeatureView
 from exfm.history_views import HistoryView
@@ -23,7 +20,7 @@ from exfm.simulation import Simulation
 from exfm.stream import Stream
 
 
-@dataclass(frozen=True, kw_only=True)
+@declaration
 class Drift(Declaration):
     """When the drift report asks for retraining.
 
@@ -45,7 +42,7 @@ class Drift(Declaration):
         at_least("Drift.calibration_error", self.calibration_error, 0)
 
 
-@dataclass(frozen=True, kw_only=True)
+@declaration
 class Retention(Declaration):
     """Which checkpoints keep their weights: the last ones, those released, those that stored predictions name."""
 
@@ -57,25 +54,7 @@ class Retention(Declaration):
         at_most("Retention.last", self.last, MOST_SLICES)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Columns:
-    """Inputs by kind: categorical ids; numeric features and lists of ids as ``<view>__<feature>``.
-
-    ``of_teachers`` are those features that are made of a teacher's predictions.
-    """
-
-    ids: tuple[str, ...]
-    features: tuple[str, ...]
-    histories: tuple[str, ...] = ()
-    of_teachers: tuple[str, ...] = ()
-
-    @property
-    def of_views(self) -> tuple[str, ...]:
-        """All that comes from feature views."""
-        return self.features + self.histories
-
-
-@dataclass(frozen=True, kw_only=True)
+@declaration
 class Project(Declaration):
     """A stream, the features kept of it, the teachers and the students that learn from it.
 
@@ -113,7 +92,7 @@ class Project(Declaration):
 
     def listed_by(self, history: str) -> str:
         """The id column whose ids a history's column lists."""
-        view = self.view(history.partition("__")[0])
+        view = self.view(FeatureColumn.of(history).view)
         assert isinstance(view, HistoryView)
         return view.of
 
@@ -152,23 +131,24 @@ class Project(Declaration):
                 chosen_ids.append(name)
             elif view_name in views and (not colon or feature in views[view_name].features):
                 view = views[view_name]
-                names = [f"{view_name}__{name}" for name in ((feature,) if feature else view.features)]
+                names = [FeatureColumn(view_name, each).name for each in ((feature,) if feature else view.features)]
                 (chosen_histories if isinstance(view, HistoryView) else chosen_features).extend(names)
             else:
                 raise DeclarationError(self._unknown_input(where, name, ids, views))
         unique(where, chosen_ids + chosen_features + chosen_histories)
         for history in chosen_histories:
             if (of := self.listed_by(history)) not in chosen_ids:
+                view_name = FeatureColumn.of(history).view
                 raise DeclarationError(
-                    f"{where}: history {history.partition('__')[0]!r} lists {of!r}, which is not an input, so there is "
-                    f"no target to attend with: add {of!r}"
+                    f"{where}: history {view_name!r} lists {of!r}, which is not an input, so there is no target to "
+                    f"attend with: add {of!r}"
                 )
         predicted = {view.name for view in self.prediction_views}
         return Columns(
             ids=tuple(chosen_ids),
             features=tuple(chosen_features),
             histories=tuple(chosen_histories),
-            of_teachers=tuple(name for name in chosen_features if name.partition("__")[0] in predicted),
+            of_teachers=tuple(name for name in chosen_features if FeatureColumn.of(name).view in predicted),
         )
 
     @property
@@ -183,7 +163,7 @@ class Project(Declaration):
         ids = {self.stream.surface.name, *(name for columns in used for name in columns.ids)}
         features = {name for columns in used for name in columns.features}
         histories = {name for columns in used for name in columns.histories}
-        every = tuple(f"{view.name}__{feature}" for view in self.feature_views for feature in view.features)
+        every = tuple(FeatureColumn(view.name, each).name for view in self.feature_views for each in view.features)
         return Columns(
             ids=tuple(column.name for column in self.stream.id_columns if column.name in ids),
             features=tuple(name for name in every if name in features),
@@ -194,30 +174,6 @@ class Project(Declaration):
     def teacher_feature_columns(self) -> Columns:
         """Every input of any student that is made of a teacher's predictions: ``logged_teacher_features``."""
         used = {name for student in self.students for name in self.columns_of(student.inputs, where="").of_teachers}
-        every = (f"{view.name}__{feature}" for view in self.prediction_views for feature in view.features)
+        every = (FeatureColumn(view.name, each).name for view in self.prediction_views for each in view.features)
         kept = tuple(name for name in every if name in used)
         return Columns(ids=(), features=kept, of_teachers=kept)
-
-
-def digest(*parts: object) -> str:
-    """Twelve hex digits that name declarations by content: the same on every machine, other when a field changes."""
-    canonical = json.dumps([_plain(part) for part in parts], sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode()).hexdigest()[:12]
-
-
-def _as_before(part: object, field: Field[object]) -> bool:
-    """Is a field that was added later at its default? Then all that was declared before it keeps its digest."""
-    return bool(field.metadata.get("added")) and getattr(part, field.name) == field.default
-
-
-def _plain(part: object) -> object:
-    if is_dataclass(part) and not isinstance(part, type):
-        named = {f.name: _plain(getattr(part, f.name)) for f in fields(part) if f.init and not _as_before(part, f)}
-        return {"type": type(part).__name__, **named}
-    if isinstance(part, dict):
-        return {str(key): _plain(value) for key, value in part.items()}
-    if isinstance(part, list | tuple):
-        return [_plain(value) for value in part]
-    if isinstance(part, timedelta):
-        return part.total_seconds()
-    return part if isinstance(part, str | int | float | bool | type(None)) else str(part)

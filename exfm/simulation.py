@@ -3,14 +3,13 @@
 Belongs here: what a simulated world is made of. Not here: making it (pipeline/streams/simulator.py).
 """
 
-from dataclasses import dataclass
 from typing import Literal
 
-from exfm.declaration import Declaration
+from exfm.declaration import Declaration, declaration
 from exfm.errors import above_zero, at_least, at_most, share
 
 
-@dataclass(frozen=True, kw_only=True)
+@declaration
 class Simulation(Declaration):
     """A seeded world that writes the canonical log.
 

@@ -4,13 +4,11 @@ Belongs here: counting. Not here: building (models/), which has the same numbers
 """
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 from exfm.distillation import AuxiliaryHead, AuxiliaryTower, Distillation, StudentAdapter
 from exfm.errors import DeclarationError
-from exfm.networks import DLRM, DCNv2, DeepFM, Network, TwoTower, Wukong, experts_of
+from exfm.networks import Network
 from exfm.simulation import Simulation
 
 FLOAT = 4  # bytes
@@ -20,59 +18,6 @@ STATES = 4  # of a weight that Adam moves: itself, its gradient, two moments
 def memory() -> int:
     """Bytes of this machine's memory."""
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-
-
-def dense_weights(network: Network, fields: int, numbers: int, tasks: int) -> int:
-    """Weights beside the embedding table.
-
-    Args:
-        fields: embeddings and attended histories.
-        numbers: D of the number columns.
-    """
-    width = fields * network.embedding + numbers
-    if isinstance(network, DCNv2):
-        mix = width * width if network.cross_rank is None else 2 * width * network.cross_rank
-        return network.cross * mix + _layers(width, network, tasks)
-    if isinstance(network, Wukong):
-        out, dense = network.fields, numbers * network.fields * network.embedding
-        before = fields + (out if numbers else 0)
-        later = (network.layers - 1) * _wukong_layer(network, 2 * out)
-        return dense + _wukong_layer(network, before) + later + _layers(2 * out * network.embedding, network, tasks)
-    if isinstance(network, DLRM):
-        count, bottom = fields + (1 if numbers else 0), network.embedding if numbers else 0
-        pairs = count * (count - 1) // 2
-        return numbers * bottom + _mlp((pairs + fields * network.embedding + bottom, *network.hidden))
-    if isinstance(network, DeepFM):
-        return _mlp((width, *network.hidden))
-    assert isinstance(network, TwoTower)
-    return _mlp((width, *network.hidden)) + _mlp(network.hidden)  # both first layers share the width
-
-
-def _mlp(widths: Sequence[int]) -> int:
-    return sum(before * after for before, after in pairwise(widths))
-
-
-def _layers(width: int, network: Network, tasks: int) -> int:
-    experts = experts_of(network)
-    return experts * _mlp((width, *network.hidden)) + (width * tasks * experts if experts > 1 else 0)
-
-
-def _wukong_layer(network: Wukong, before: int) -> int:
-    mixed = before * network.rank * network.mixer + network.mixer * network.fields * network.embedding
-    return mixed + before * (network.rank + 3 * network.fields)
-
-
-def row_width(network: Network, fields: int, numbers: int) -> int:
-    """Floats that one row of a batch takes: its inputs, and what the layers make of them."""
-    width = fields * network.embedding + numbers
-    kept = width + experts_of(network) * sum(network.hidden)
-    if isinstance(network, DCNv2):
-        kept += network.cross * width
-    if isinstance(network, Wukong):
-        out = 2 * network.fields
-        kept += (fields + (network.layers - 1) * out) * network.rank
-        kept += network.layers * (network.mixer + out * network.embedding)
-    return kept
 
 
 @dataclass(frozen=True)
@@ -110,13 +55,13 @@ def check_model(where: str, network: Network, batch_size: int, reads: Reads, dis
     fields, width = len(reads.rows) + len(reads.lengths), network.embedding
     more, wider = _beside(distillation, network.hidden[-1])
     attention = len(reads.lengths) * (4 * width + 1) * network.attention
-    dense = dense_weights(network, fields, reads.numbers, reads.tasks) + attention
+    dense = network.dense_weights(fields, reads.numbers, reads.tasks) + attention
     listed = sum(reads.lengths) * (4 * width + network.attention)
     parts = {
         "embedding table": FLOAT * sum(reads.rows) * (width + 1),  # and row-wise Adagrad's state
         "layers": FLOAT * STATES * dense,
         "distillation": FLOAT * STATES * more,
-        "one batch": FLOAT * batch_size * (row_width(network, fields, reads.numbers) + listed + wider),
+        "one batch": FLOAT * batch_size * (network.row_width(fields, reads.numbers) + listed + wider),
     }
     needs, has = sum(parts.values()), memory()
     if needs <= has:

@@ -1,4 +1,4 @@
-"""Where state lies: one folder, ``EXFM_STATE`` or ``data/`` beside the code, one sub-folder a project.
+"""Where state lies: one folder, ``EXFM_STATE``, or one that is made where the user is; one sub-folder a project.
 
 Belongs here: paths. Not here: reading or writing them.
 """
@@ -7,12 +7,19 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parent.parent  # of the code: the top of a checkout, or where packages are installed
+
+
+def is_checkout() -> bool:
+    """Does the code lie in a checkout, not among installed packages?"""
+    return (ROOT / "pyproject.toml").is_file()
 
 
 def state_root() -> Path:
-    """The folder of all generated state: ``EXFM_STATE``, else ``data/`` at the top of the checkout."""
-    return Path(os.environ.get("EXFM_STATE", "").strip() or ROOT / "data").expanduser().resolve()
+    """The folder of all generated state: ``EXFM_STATE``, else ``data/`` of a checkout, or ``exfm_data/`` here."""
+    named = os.environ.get("EXFM_STATE", "").strip()
+    default = ROOT / "data" if is_checkout() else Path("exfm_data")
+    return Path(named or default).expanduser().resolve()
 
 
 @dataclass(frozen=True, kw_only=True)

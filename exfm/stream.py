@@ -5,11 +5,13 @@ Not here: reading it (pipeline/streams/), where it lies on disk (exfm/state.py).
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from exfm.declaration import ADDED, Declaration
-from exfm.errors import DeclarationError, at_least, choose_from, not_empty, not_negative, positive, unique
+from pydantic import field_serializer
+
+from exfm.declaration import Declaration, declaration
+from exfm.errors import DeclarationError, at_least, choose_from, not_empty, not_negative, positive, shown, unique
 from exfm.names import columns_and_tasks
 
 DAY = timedelta(days=1)
@@ -21,7 +23,7 @@ MOST_SLICES = 1_000_000  # of a closed log: Dagster lists them
 CALENDAR = ("hour_of_day", "day_of_week")
 
 
-@dataclass(frozen=True, kw_only=True)
+@declaration
 class Column(Declaration):
     """A categorical column of the log.
 
@@ -37,9 +39,17 @@ class Column(Declaration):
     def __post_init__(self) -> None:
         super().__post_init__()
         at_least(f"Column({self.name}).rows", self.rows, 2)
+        if self.dtype not in (int, str):  # bool is a kind of int
+            raise DeclarationError(
+                f"Column({self.name}).dtype: {shown(self.dtype)} is not the type int or the type str: use one of them"
+            )
+
+    @field_serializer("dtype")
+    def _written_dtype(self, dtype: type) -> str:
+        return dtype.__name__
 
 
-@dataclass(frozen=True, kw_only=True)
+@declaration
 class Task(Declaration):
     """What is predicted: did an outcome of this name come within ``window`` after the impression (its end included)?"""
 
@@ -53,11 +63,16 @@ class Task(Declaration):
 
 @dataclass(frozen=True, kw_only=True)
 class Slice:
-    """A half-open piece of the stream, [start, end), named by ``key`` (also its Dagster partition key)."""
+    """A half-open part of the stream, [start, end), named by ``key`` (also its Dagster partition key).
+
+    Args:
+        index: its place in the stream, 0 for the first; negative before the stream.
+    """
 
     key: str
     start: datetime
     end: datetime
+    index: int
 
     @property
     def folder(self) -> str:
@@ -65,7 +80,7 @@ class Slice:
         return f"slice={self.key.replace(':', '')}"
 
 
-@dataclass(frozen=True, kw_only=True)
+@declaration
 class Stream(Declaration):
     """A log of impressions, outcomes and interactions, cut into slices.
 
@@ -95,8 +110,7 @@ class Stream(Declaration):
     lateness: timedelta = timedelta(0)
     context: tuple[Column, ...] = ()
     calendar: tuple[str, ...] = ()
-    quarantine_limit: float = field(default=0.5, metadata=ADDED)
-    _by_name: dict[str, Task] = field(init=False, repr=False, compare=False, default_factory=dict)
+    quarantine_limit: float = 0.5
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -121,7 +135,6 @@ class Stream(Declaration):
             raise DeclarationError(
                 f"Stream.quarantine_limit: {self.quarantine_limit!r} is not a share of rows: use one in (0, 1]"
             )
-        self._by_name.update({task.name: task for task in self.tasks})
 
     def _check_slices(self) -> None:
         length = self.slice_length
@@ -166,7 +179,7 @@ class Stream(Declaration):
         return max(task.window for task in self.tasks)
 
     def task(self, name: str) -> Task:
-        return self._by_name[name]
+        return next(task for task in self.tasks if task.name == name)
 
     @property
     def key_format(self) -> str:
@@ -183,7 +196,7 @@ class Stream(Declaration):
     def slice_at(self, index: int) -> Slice:
         """The slice at a place in the stream, 0 being the first; negative places lie before the stream."""
         start = self.first_slice + index * self.slice_length
-        return Slice(key=start.strftime(self.key_format), start=start, end=start + self.slice_length)
+        return Slice(key=start.strftime(self.key_format), start=start, end=start + self.slice_length, index=index)
 
     def slice_of(self, key: str) -> Slice:
         """The slice that a key names.

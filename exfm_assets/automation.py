@@ -20,31 +20,31 @@ LOOKBACK_SLICES = 30
 LONGEST_WAIT_MINUTES = 5
 
 
-def _either(one: dg.AutomationCondition, other: dg.AutomationCondition) -> dg.AutomationCondition:
-    """The same as ``one | other``, with another name.
+def _either(left: dg.AutomationCondition, right: dg.AutomationCondition) -> dg.AutomationCondition:
+    """The same as ``left | right``, with another name.
 
     Dagster 1.13 keeps the memory of a ``since`` under the names of its two conditions alone: two of one asset whose
     conditions are both an "or" share it.
     """
-    return ~(~one & ~other)
+    return ~(~left & ~right)
 
 
-def _ready(whatever: dg.AssetSelection | None = None) -> dg.AutomationCondition:
-    """Missing, with every input there, nobody at work on it, and not failed since (no hot loop).
+def _ready(optional: dg.AssetSelection | None = None) -> dg.AutomationCondition:
+    """Missing, with every input there, not in progress, and not failed since (no hot loop).
 
     Args:
-        whatever: inputs that may be missing.
+        optional: inputs that may be missing.
     """
     lacks = AC.any_deps_missing()
-    lacks = lacks.ignore(whatever) if whatever is not None else lacks
+    lacks = lacks.ignore(optional) if optional is not None else lacks
     return ~_just_ended() & AC.missing() & ~lacks & ~AC.in_progress() & ~AC.execution_failed()
 
 
 def _just_ended() -> dg.AutomationCondition:
-    """It was asked for in the last tick, or the work on it was found to have ended in this very one.
+    """It was requested in the last tick, or its run was seen to end in this one.
 
-    Dagster 1.13 reads what is made before what is at work: a run that ends in between seems to be neither, and its
-    slice would be asked for again. The next tick knows.
+    Dagster 1.13 reads what is made before what is in progress: a run that ends in between shows as neither, and its
+    slice would be requested again. The next tick sees it.
     """
     begun = _either(AC.newly_requested(), AC.in_progress()).since(AC.newly_updated())
     return AC.newly_requested() | (begun & (~AC.in_progress()).newly_true())
@@ -54,9 +54,9 @@ def _recent(stream: Stream) -> dg.AutomationCondition:
     return AC.in_latest_time_window(LOOKBACK_SLICES * stream.slice_length)
 
 
-def catch_up(stream: Stream, whatever: dg.AssetSelection | None = None) -> dg.AutomationCondition:
+def catch_up(stream: Stream, optional: dg.AssetSelection | None = None) -> dg.AutomationCondition:
     """Every recent slice that has ended and is missing."""
-    return (_recent(stream) & _ready(whatever)).with_label("catch_up")
+    return (_recent(stream) & _ready(optional)).with_label("catch_up")
 
 
 def catch_up_when_labels_close(stream: Stream) -> dg.AutomationCondition:
@@ -98,8 +98,8 @@ def refresh_student(stream: Stream, release: dg.AssetKey, drift_report: dg.Asset
     there, also through a run that was cancelled or whose process died.
     """
     reason = just_stale(release) | just_failed(drift_report) | never_released(release)
-    # First in the conjunction: what stands later is only asked of slices that passed, and would forget the reason for
-    # those that must wait for the slice before them.
+    # First in the conjunction: a later condition is evaluated only for slices that passed, and would forget the reason
+    # for those that must wait for the slice before them.
     wanted = reason.since(AC.newly_updated())
     return (wanted & _recent(stream) & _ready()).with_label("refresh_student")
 
@@ -109,13 +109,13 @@ def judge_what_served(
 ) -> dg.AutomationCondition:
     """Every recent slice whose labels are closed, by the checkpoint that served it.
 
-    A released student is judged by what was there, also while it is not refreshed. One that was never released is
-    judged as if it had been there: its checkpoints of the slices before must be, or an older one would stand for them.
+    A released student is judged by the checkpoints it had, also while it is not refreshed. One that was never released
+    needs its checkpoints of the slices before first, or an older one would be judged instead.
     """
     own = dg.AssetSelection.assets(checkpoint, control)
     # `any_deps_missing` passes what is requested on the same tick, and another run may come first.
     settled = ~AC.any_deps_match(AC.missing()).allow(own) | ~never_released(release)
-    return (catch_up(stream, whatever=own) & settled).with_label("judge_what_served")
+    return (catch_up(stream, optional=own) & settled).with_label("judge_what_served")
 
 
 def ride_along(stream: Stream) -> dg.AutomationCondition:
@@ -126,9 +126,9 @@ def ride_along(stream: Stream) -> dg.AutomationCondition:
 
 
 def _settled(stream: Stream) -> dg.AutomationCondition:
-    """Nothing upstream is at work, or it has been for long: where work never ends, drift would never be looked at.
+    """Nothing upstream is in progress, or it has been for long: where runs never end, drift would never be evaluated.
 
-    What reads evaluations while others are written sees whole ones; waiting only saves doing it twice.
+    A reader sees whole evaluations even while others are written; waiting only saves doing it twice.
     """
     minutes = min(max(stream.slice_length // timedelta(minutes=1), 1), LONGEST_WAIT_MINUTES)
     waited = AC.cron_tick_passed(f"*/{minutes} * * * *").since_last_handled()  # type: ignore[misc]  # typed for assets alone
@@ -172,8 +172,8 @@ def _dead_runs() -> dg.SensorDefinition:
     def dead_runs(context: dg.SensorEvaluationContext) -> dg.SkipReason:
         """Ends runs whose process is gone, so that their slices and pool slots are free again."""
         ended = end_dead_runs(context.instance)
-        for said in ended:
-            context.log.warning(said)
+        for message in ended:
+            context.log.warning(message)
         return dg.SkipReason("; ".join(ended) or "every run that is under way has a process")
 
     return dead_runs

@@ -39,7 +39,7 @@ class Check:
     asset: dg.AssetKey
     name: str
     look: CheckFn
-    said: str
+    description: str
     blocking: bool = True
     fails_run: bool = False
 
@@ -65,9 +65,9 @@ def declared(project: Project) -> Iterator[Check]:
         yield Check(
             view_key(view), "contract", stored.feature_contract(view), "schema, keys and stamps are as declared"
         )
-    for opinion in project.prediction_views:
-        look = stored.feature_contract(opinion)
-        yield Check(predicted_key(opinion), "contract", look, "schema, keys and stamps are as declared")
+    for prediction_view in project.prediction_views:
+        look = stored.feature_contract(prediction_view)
+        yield Check(predicted_key(prediction_view), "contract", look, "schema, keys and stamps are as declared")
     if project.teacher_feature_columns.features:
         same = stored.same_rows("logged_teacher_features")
         yield Check(LOGGED_TEACHER_FEATURES, "one_per_impression", same, "as many rows as impressions")
@@ -85,8 +85,10 @@ def declared(project: Project) -> Iterator[Check]:
                 student_key(student, part), "finite", learned.finite(f"{part}/{student.name}"), "losses are finite"
             )
     if project.students:
-        said = "every student was trained and judged as asked"
-        yield Check(PROGRESS, "no_student_failed", learned.no_student_failed, said, blocking=False, fails_run=True)
+        description = "every student was trained and judged as asked"
+        yield Check(
+            PROGRESS, "no_student_failed", learned.no_student_failed, description, blocking=False, fails_run=True
+        )
     for asset in current.assets_of(project):
         yield Check(
             dg.AssetKey(asset.split("/")),
@@ -96,32 +98,35 @@ def declared(project: Project) -> Iterator[Check]:
             blocking=False,
         )
     if project.students:
-        said = "nothing that is stored is damaged, or made of what has changed since"
-        yield Check(REPORT, "nothing_stale", current.nothing_stale, said, blocking=False)
+        description = "nothing that is stored is damaged, or made of what has changed since"
+        yield Check(REPORT, "nothing_stale", current.nothing_stale, description, blocking=False)
     yield Check(DRIFT_REPORT, "drift", learned.drift, "no served student drifted; a failure retrains", blocking=False)
 
 
 def _definition(key: dg.AssetKey, listed: list[Check]) -> dg.AssetChecksDefinition:
-    specs = [dg.AssetCheckSpec(one.name, asset=key, blocking=one.blocking, description=one.said) for one in listed]
+    specs = [
+        dg.AssetCheckSpec(check.name, asset=key, blocking=check.blocking, description=check.description)
+        for check in listed
+    ]
 
     @dg.multi_asset_check(name=f"check_{'_'.join(key.path)}", specs=specs, can_subset=True)
     def look(
         context: dg.AssetCheckExecutionContext, work: dg.ResourceParam[Workspace]
     ) -> Iterator[dg.AssetCheckResult]:
-        selected = {one.name for one in context.selected_asset_check_keys}
-        for one in listed:
-            if one.name not in selected:
+        selected = {check_key.name for check_key in context.selected_asset_check_keys}
+        for check in listed:
+            if check.name not in selected:
                 continue
-            finding = one.look(work, _slices(context, work, key))
+            finding = check.look(work, _slices(context, work, key))
             yield dg.AssetCheckResult(
                 asset_key=key,
-                check_name=one.name,
+                check_name=check.name,
                 passed=finding.passed,
-                severity=_severity(one),
+                severity=_severity(check),
                 description=finding.said,
                 metadata=dict(finding.numbers),
             )
-            if one.fails_run and not finding.passed:
+            if check.fails_run and not finding.passed:
                 raise dg.Failure(finding.said, allow_retries=False)
 
     return look

@@ -4,7 +4,7 @@ Belongs here: the executor. Not here: the locks and what becomes of dead runs (r
 
 Steps share a process, so that imports, the Feast store and the page cache are paid for once a run. It differs from
 Dagster's own in-process executor in three things: the run holds a lock while it lives, runs of dead processes are ended
-before it begins and while it waits, and a step that waits for a pool says for whom and sleeps meanwhile.
+before it begins and while it waits, and a step that waits for a pool logs who holds it and sleeps meanwhile.
 """
 
 import time
@@ -28,20 +28,20 @@ SAY_SECONDS = 30.0  # between two lines about the same wait
 
 
 class _PoolSlots(InstanceConcurrencyContext):
-    """A run's claims: Dagster's, but a wait is said, a dead holder's slot is freed, and the processor is left alone."""
+    """A run's claims: Dagster's, but a wait is logged, a dead holder's slot is freed, and a waiting step sleeps."""
 
     def __init__(self, context: PlanExecutionContext) -> None:
         super().__init__(context.instance, context.dagster_run)
         self._context = context
-        self._said: dict[str, float] = {}
+        self._warned_at: dict[str, float] = {}
 
     def claim(self, concurrency_key: str, step_key: str, step_priority: int = 0) -> bool:
         claimed = super().claim(concurrency_key, step_key, step_priority)
-        if not claimed and time.monotonic() - self._said.get(step_key, -SAY_SECONDS) >= SAY_SECONDS:
-            self._said[step_key] = time.monotonic()
+        if not claimed and time.monotonic() - self._warned_at.get(step_key, -SAY_SECONDS) >= SAY_SECONDS:
+            self._warned_at[step_key] = time.monotonic()
             instance, log = self._context.instance, self._context.log
-            for said in end_dead_runs(instance):
-                log.warning(said)
+            for message in end_dead_runs(instance):
+                log.warning(message)
             log.warning(f"{step_key} waits for pool {concurrency_key}, held by {holders_of(instance, concurrency_key)}")
         return claimed
 
@@ -54,8 +54,8 @@ def _steps(job_context: PlanExecutionContext, execution_plan: ExecutionPlan) -> 
     """Dagster passes these by name."""
     instance = job_context.instance
     with RunLocks.of(instance).held(job_context.run_id), _PoolSlots(job_context) as slots:
-        for said in end_dead_runs(instance):
-            job_context.log.warning(said)
+        for message in end_dead_runs(instance):
+            job_context.log.warning(message)
         yield from inner_plan_execution_iterator(job_context, execution_plan, slots)
 
 

@@ -10,12 +10,12 @@ import re
 from pathlib import Path
 
 from exfm.errors import DeclarationError
-from exfm.state import ROOT, state_root
+from exfm.state import ROOT, is_checkout, state_root
 from exfm.writing import write_text
 
 COMMITTED = ROOT / "dagster_home"
 # Dagster finds its configuration by a pattern, and its SQLite files by a URL: with these it silently uses others.
-_TURNS = re.compile(r"[?*\[]|%[0-9A-Fa-f]{2}")
+_SPECIAL_CHARACTERS = re.compile(r"[?*\[]|%[0-9A-Fa-f]{2}")
 
 
 def dagster_home() -> Path:
@@ -32,12 +32,12 @@ def dagster_home() -> Path:
     if named:
         return Path(named).resolve()
     state = state_root()
-    if found := _TURNS.search(str(state)):
+    if match := _SPECIAL_CHARACTERS.search(str(state)):
         raise DeclarationError(
-            f"EXFM_STATE: {str(state)!r} has {found[0]!r} in it, and Dagster would look for its files elsewhere: "
+            f"EXFM_STATE: {str(state)!r} has {match[0]!r} in it, and Dagster would look for its files elsewhere: "
             "use another folder, or set DAGSTER_HOME to a folder with a dagster.yaml of your own"
         )
-    if state == ROOT / "data":
+    if is_checkout() and state == ROOT / "data":
         return COMMITTED
     home = state / "dagster_home"
     write_text(home / "dagster.yaml", _moved((COMMITTED / "dagster.yaml").read_text(encoding="utf-8"), state))
@@ -47,8 +47,8 @@ def dagster_home() -> Path:
 def _moved(configuration: str, state: Path) -> str:
     """The committed configuration with its paths below ``state``, quoted as YAML wants any path to be."""
 
-    def moved(found: re.Match[str]) -> str:
-        return found[1] + json.dumps(f"{state}/{found[2]}", ensure_ascii=False)
+    def moved(match: re.Match[str]) -> str:
+        return match[1] + json.dumps(f"{state}/{match[2]}", ensure_ascii=False)
 
     return re.sub(r"(?m)^(\s*base_dir: )data/(dagster\S*)$", moved, configuration)
 

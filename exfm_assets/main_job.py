@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from exfm.errors import DeclarationError, choose_from
-from exfm.load import load_project, load_state
+from exfm.load import for_children, load_project, load_state
 from exfm.project import Project
 from exfm.state import ROOT, State, state_root
 from exfm.writing import StateError, unwritable
@@ -37,9 +37,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Run, print, and give the exit status of the materialisation."""
     parser = argparse.ArgumentParser(prog="python -m exfm_assets.main_job", description="Run the main job.")
     parser.add_argument("--range", help="slices, first...last; default: the whole closed log, or the last 14 slices")
-    what = parser.add_mutually_exclusive_group()
-    what.add_argument("--select", default=EVERYDAY, help="Dagster asset selection, default all but studies")
-    what.add_argument("--student", help="one declared student alone, on what is stored already")
+    choice = parser.add_mutually_exclusive_group()
+    choice.add_argument("--select", default=EVERYDAY, help="Dagster asset selection, default all but studies")
+    choice.add_argument("--student", help="one declared student alone, on what is stored already")
     parser.add_argument("--quiet", action="store_true", help="no progress, only the table")
     chosen = parser.parse_args(arguments)
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -59,16 +59,16 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         console.print("[red]Stopped by Ctrl-C. What is stored stays: run it again to go on[/red]")
         return 130
-    except (DeclarationError, StateError) as refused:
-        console.print(f"[red]{escape(str(refused))}[/red]")
+    except (DeclarationError, StateError) as error:
+        console.print(f"[red]{escape(str(error))}[/red]")
         return 2
-    except OSError as refused:
-        where = Path(refused.filename) if refused.filename else state_root()
-        console.print(f"[red]{escape(unwritable(where, refused))}[/red]")
+    except OSError as error:
+        where = Path(error.filename) if error.filename else state_root()
+        console.print(f"[red]{escape(unwritable(where, error))}[/red]")
         return 2
     if status:
         console.print(f"[red]The run failed; its whole log is {_short(log)}[/red]")
-        return status if status > 0 else 128 - status  # as a shell says it of a process that a signal ended
+        return status if status > 0 else 128 - status  # as a shell reports a process that a signal ended
     console.print(
         f"{time.perf_counter() - started:.0f} s. Report: {_short(state.reports / 'report.html')}. Look around: make ui"
     )
@@ -108,15 +108,15 @@ def _check_selection(select: str) -> None:
         raise DeclarationError(f"select: {select!r} selects no asset: name one of the asset graph, as key:labels")
 
 
-def whole_range(project: Project, asked: str | None) -> str:
+def whole_range(project: Project, requested: str | None) -> str:
     """The slices to run, as Dagster writes a range.
 
     Raises:
         DeclarationError: if a key is not a slice of the stream, the range ends before it begins, or no slice has ended.
     """
     stream = project.stream
-    if asked:
-        first, _, last = asked.partition("...")
+    if requested:
+        first, _, last = requested.partition("...")
         between = stream.slices_between(first, last or first)
         return f"{between[0].key}...{between[-1].key}"
     closed = list(stream.slices(stream.first_slice, min(stream.until or datetime.now(UTC), datetime.now(UTC))))
@@ -140,8 +140,8 @@ def _materialise(console: Console, state: State, select: str, slices: str, *, qu
     log = state.folder / "logs" / f"run-{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.getpid()}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     progress = Progress(console, quiet)
-    with log.open("w", encoding="utf-8") as kept:
-        process = _start(command, home, kept.fileno())
+    with log.open("w", encoding="utf-8") as log_file:
+        process = _start(command, home, log_file.fileno())
         try:
             os.chdir(ROOT)  # the committed home's paths are relative to it
             with dg.DagsterInstance.from_config(str(home)) as instance:
@@ -162,14 +162,12 @@ def _materialise(console: Console, state: State, select: str, slices: str, *, qu
 
 def _start(command: list[str], home: Path, output: int) -> subprocess.Popen[bytes]:
     executable = [str(Path(sys.executable).parent / command[0]), *command[1:]]
-    placed = {"DAGSTER_HOME": str(home), "EXFM_STATE": str(state_root()), "PYTHONUNBUFFERED": "1"}
-    if log := os.environ.get("EXFM_DATA", "").strip():
-        placed["EXFM_DATA"] = str(Path(log).expanduser().resolve())
+    variables = {"DAGSTER_HOME": str(home), **for_children(), "PYTHONUNBUFFERED": "1"}
     return subprocess.Popen(
         executable,
         stdout=output,
         stderr=subprocess.STDOUT,
-        env={**os.environ, **placed},
+        env={**os.environ, **variables},
         cwd=ROOT,
         preexec_fn=_end_with_parent,  # safe: no threads yet
     )
@@ -183,7 +181,7 @@ def _end_with_parent() -> None:
 
 
 def _last_error(log: Path) -> str:
-    """What a process that never came to run said last."""
+    """The last error of a process that never started its run."""
     lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines()]
     errors = [line for line in lines if "Error" in line.partition(":")[0] and "Materialization failed" not in line]
     return next(iter(errors), lines[-1] if lines else "dagster said nothing")
@@ -207,8 +205,8 @@ def _print_summary(console: Console, project: Project, state: State) -> None:
         if row["not_released"]:
             console.print(f"{row['student']}: not released: {row['not_released']}", markup=False)
         if (row["ne_student"] or 0.0) > 1:
-            said = f"{row['student']}: NE {row['ne_student']:.4f} is above 1: it predicts worse than a constant would"
-            console.print(f"[red]{escape(said)}[/red]")
+            text = f"{row['student']}: NE {row['ne_student']:.4f} is above 1: it predicts worse than a constant would"
+            console.print(f"[red]{escape(text)}[/red]")
 
 
 def _short(path: Path) -> str:

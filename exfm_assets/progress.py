@@ -1,7 +1,7 @@
 """What a person sees of a run while it goes on: read from Dagster's event log, never from its log lines.
 
-Belongs here: which events matter, and how they are said. Not here: starting the run (main_job.py), the table at the end
-(report/terminal.py).
+Belongs here: which events matter, and how they are worded. Not here: starting the run (main_job.py), the table at the
+end (report/terminal.py).
 """
 
 import logging
@@ -19,7 +19,7 @@ POLL_SECONDS = 0.2
 ACCOUNT = " rows read, "  # in the sentence that says what became of a table of the log
 _STARTED, _SUCCEEDED = dg.DagsterEventType.STEP_START, dg.DagsterEventType.STEP_SUCCESS
 _FAILED, _CHECKED = dg.DagsterEventType.STEP_FAILURE, dg.DagsterEventType.ASSET_CHECK_EVALUATION
-_OWN = (
+_OWN_ERRORS = (
     "DataError", "DeclarationError", "StateError", "CheckpointError", "DamagedError", "LearningError",
     "RetrievalError", "Failure",
 )  # fmt: skip
@@ -48,14 +48,14 @@ class Progress:
             page = instance.event_log_storage.get_records_for_run(run_id, self._cursor, limit=1000)
             self._cursor = page.cursor
             for record in page.records:
-                self._take(record.event_log_entry)
+                self._handle(record.event_log_entry)
             if not page.has_more:
                 return self.now
 
-    def _take(self, entry: EventLogEntry) -> None:
+    def _handle(self, entry: EventLogEntry) -> None:
         event = entry.dagster_event
         if event is None:
-            self._said(entry)
+            self._log_line(entry)
         elif event.event_type == _STARTED and event.step_key:
             self._started[event.step_key] = entry.timestamp
             self.now = event.step_key
@@ -71,7 +71,7 @@ class Progress:
             self.failed = True
             self._print("red", sentence(event.job_failure_data.error) or event.message or "the run failed")
 
-    def _said(self, entry: EventLogEntry) -> None:
+    def _log_line(self, entry: EventLogEntry) -> None:
         if entry.user_message.startswith("Dependencies for step"):
             return  # Dagster says it of each step and check below a failed one; ``close`` says it once
         if int(entry.level) >= logging.WARNING:
@@ -94,16 +94,16 @@ class Progress:
         if evaluation.passed:
             return
         blocks = evaluation.blocking and evaluation.severity == dg.AssetCheckSeverity.ERROR
-        said = f"check {evaluation.check_name} of {evaluation.asset_key.to_user_string()}: {evaluation.description}"
-        self._print("red" if evaluation.severity == dg.AssetCheckSeverity.ERROR else "yellow", said)
+        message = f"check {evaluation.check_name} of {evaluation.asset_key.to_user_string()}: {evaluation.description}"
+        self._print("red" if evaluation.severity == dg.AssetCheckSeverity.ERROR else "yellow", message)
         if blocks:
             self.failed = True
 
     def close(self) -> None:
         """Say which steps never ran because of what failed above them."""
-        left = [name for name in self._planned if name not in self._started]
-        if self.failed and left:
-            self._print("yellow", f"not run, for what they need is not there: {', '.join(left)}")
+        not_run = [name for name in self._planned if name not in self._started]
+        if self.failed and not_run:
+            self._print("yellow", f"not run, for what they need is not there: {', '.join(not_run)}")
 
     def _print(self, colour: str, text: str) -> None:
         self.console.print(f"  [{colour}]{escape(text.strip())}[/{colour}]")
@@ -114,9 +114,9 @@ def sentence(error: SerializableErrorInfo | None) -> str:
     if error is None:
         return ""
     chosen = error.cause if error.cause is not None and (error.cls_name or "").startswith("Dagster") else error
-    name, _, said = chosen.message.strip().partition(": ")
+    name, _, text = chosen.message.strip().partition(": ")
     kind = name.rpartition(".")[2]
-    return said if kind in _OWN else f"{kind}: {said}"
+    return text if kind in _OWN_ERRORS else f"{kind}: {text}"
 
 
 def follow(

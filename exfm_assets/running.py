@@ -42,7 +42,7 @@ class RunLocks:
 
     @contextmanager
     def held(self, run_id: str) -> Iterator[None]:
-        """Hold a run's lock; its file says whose it is, and goes at the end."""
+        """Hold a run's lock; its file names the holder, and is removed at the end."""
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.path(run_id)
         with path.open("a+", encoding="utf-8") as file:
@@ -59,7 +59,7 @@ class RunLocks:
         """Does a process hold the run's lock? ``None``: the run has none on this machine."""
         try:
             with self.path(run_id).open("rb") as file:
-                return not _takes(file.fileno())
+                return not _try_lock(file.fileno())
         except FileNotFoundError:
             return None
 
@@ -76,13 +76,13 @@ class RunLocks:
 
     @contextmanager
     def alone(self) -> Iterator[bool]:
-        """Whether nobody else is ending dead runs right now; if so, nobody else will meanwhile."""
+        """Whether no other process is ending dead runs right now; if so, no other will meanwhile."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / "ending").open("a") as file:
-            yield _takes(file.fileno())
+            yield _try_lock(file.fileno())
 
 
-def _takes(descriptor: int) -> bool:
+def _try_lock(descriptor: int) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -101,9 +101,11 @@ def end_dead_runs(instance: dg.DagsterInstance) -> list[str]:
     with locks.alone() as alone:
         if not alone:
             return []
-        said = [_end(instance, locks, record) for record in _unfinished(instance) if _is_dead(instance, locks, record)]
+        messages = [
+            _end(instance, locks, record) for record in _unfinished(instance) if _is_dead(instance, locks, record)
+        ]
         _free_slots(instance)
-        return said
+        return messages
 
 
 def _unfinished(instance: dg.DagsterInstance) -> list[RunRecord]:
@@ -127,27 +129,27 @@ def is_local(instance: dg.DagsterInstance) -> bool:
 
 def _end(instance: dg.DagsterInstance, locks: RunLocks, record: RunRecord) -> str:
     run = record.dagster_run
-    said = f"run {run.run_id[:8]} was left by a process that is gone (killed?)"
+    message = f"run {run.run_id[:8]} was left by a process that is gone (killed?)"
     if run.remote_job_origin is None:
-        instance.report_run_canceled(run, f"{said}: start it again")
-        said = f"{said}: it is over, what it stored stays"
+        instance.report_run_canceled(run, f"{message}: start it again")
+        message = f"{message}: it is over, what it stored stays"
     elif BACKFILL_ID_TAG in run.tags:
         # Dagster 1.13 may close the backfill before it starts the run again, and then never does. What was cancelled
         # is missing, and the automation asks for it.
-        asked = "dagster/from_automation_condition" in run.tags
-        again = "the automation asks for its slices again" if asked else "start its backfill again"
-        instance.report_run_canceled(run, f"{said}: {again}")
-        said = f"{said}: it is over; {again}"
+        is_automated = "dagster/from_automation_condition" in run.tags
+        remedy = "the automation asks for its slices again" if is_automated else "start its backfill again"
+        instance.report_run_canceled(run, f"{message}: {remedy}")
+        message = f"{message}: it is over; {remedy}"
     else:
         group = instance.get_run_group(run.run_id)
         died = len(list(group[1])) if group is not None else 1
         if died <= MOST_RESTARTS:
             instance.add_run_tags(run.run_id, {MAX_RETRIES_TAG: str(died)})
-        instance.report_run_failed(run, f"{said}: {'it is started again' if died <= MOST_RESTARTS else 'too often'}")
-        said = f"{said}: it is over, and the daemon starts it again"
+        instance.report_run_failed(run, f"{message}: {'it is started again' if died <= MOST_RESTARTS else 'too often'}")
+        message = f"{message}: it is over, and the daemon starts it again"
     instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
     locks.path(run.run_id).unlink(missing_ok=True)
-    return said
+    return message
 
 
 def _free_slots(instance: dg.DagsterInstance) -> None:

@@ -32,14 +32,14 @@ class LockedSqliteStorage(DagsterSqliteStorage):
     def from_local(cls, base_dir: str, inst_data: ConfigurableClassData | None = None) -> "LockedSqliteStorage":
         base = Path(base_dir).absolute()
         base.mkdir(parents=True, exist_ok=True)
-        with _alone(base):
+        with _locked(base):
             if not all((base / part).is_dir() for part in _PARTS):
                 _make(base)
             return cls(str(base), inst_data=inst_data)
 
 
 @contextmanager
-def _alone(base: Path) -> Iterator[None]:
+def _locked(base: Path) -> Iterator[None]:
     with (base / ".making").open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -12,7 +12,8 @@ from rich.console import Console
 from rich.markup import escape
 
 from exfm.errors import DeclarationError
-from exfm.state import ROOT
+from exfm.load import for_children
+from exfm.state import ROOT, is_checkout
 from exfm.writing import StateError
 from exfm_assets.home import dagster_home
 
@@ -20,9 +21,9 @@ from exfm_assets.home import dagster_home
 def main(arguments: list[str]) -> int:
     """Become ``dagster dev``; the exit status where that can't be."""
     try:
-        os.environ["DAGSTER_HOME"] = str(dagster_home())
-    except (DeclarationError, StateError) as refused:
-        Console(highlight=False, soft_wrap=True).print(f"[red]{escape(str(refused))}[/red]")
+        os.environ.update({"DAGSTER_HOME": str(dagster_home()), **for_children()})
+    except (DeclarationError, StateError) as error:
+        Console(highlight=False, soft_wrap=True).print(f"[red]{escape(str(error))}[/red]")
         return 2
     # A shell starts what it puts in the background with Ctrl-C ignored. Dagster hands SIGTERM to the same handler, and
     # so would its children: nothing short of kill -9 would end them.
@@ -30,7 +31,8 @@ def main(arguments: list[str]) -> int:
         signal.signal(number, signal.SIG_DFL)
     os.chdir(ROOT)  # the committed home's paths are relative to it
     executable = str(Path(sys.executable).parent / "dagster")
-    os.execv(executable, [executable, "dev", *arguments])
+    code = [] if is_checkout() else ["-m", "exfm_assets.definitions"]  # a checkout's pyproject.toml says it
+    os.execv(executable, [executable, "dev", *code, *arguments])
 
 
 if __name__ == "__main__":

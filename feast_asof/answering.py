@@ -1,4 +1,4 @@
-"""Answering a question, in memory or by DuckDB: entity rows in, the same rows with their features out, in pieces.
+"""Answering a question, in memory or by DuckDB: entity rows in, the same rows with their features out, in chunks.
 
 Belongs here: which engine, running it. Not here: how rows are found (history.py), SQL (sql.py).
 """
@@ -27,12 +27,12 @@ from feast_asof.types import MOMENT, width
 
 _ARRANGING = 3  # a history takes about so many times its columns' size while it is being arranged
 _TURN = 1 << 17  # rows of a history that are worth arranging by themselves
-_MANY = 4  # a history is long if it has so many times the rows that ask
+_MANY = 4  # a history is long if it has more rows than this many times the entity rows
 
 
 @dataclass(frozen=True)
 class Window:
-    """Asking without entity rows: for every key that has a row in [first, last], microseconds, as of ``last``."""
+    """A question without entity rows: for every key that has a row in [first, last], microseconds, as of ``last``."""
 
     first: int
     last: int
@@ -40,7 +40,7 @@ class Window:
 
 @dataclass(frozen=True)
 class Question:
-    """A historical retrieval: each view with the features asked of it."""
+    """A historical retrieval: each view with the requested features."""
 
     entity_rows: EntityRows | Window
     views: tuple[tuple[FeatureView, tuple[str, ...]], ...]
@@ -49,13 +49,13 @@ class Question:
     repo_path: Path | None
 
     def chunks(self, session: Session, engine: Engine, size: int) -> Iterator[pa.Table]:
-        """The entity rows in their order, with one column per feature, at most ``size`` rows to a piece.
+        """The entity rows in their order, with one column per feature, at most ``size`` rows per chunk.
 
         Raises:
             RetrievalError: if rows, files and definitions do not fit.
         """
         rows = self.load(session, stream=size != WHOLE)
-        plans = self._plans(rows.said)
+        plans = self._plans(rows.checked_types)
         clock = rows.measure(key.entity for plan in plans for key in plan.keys)
         _refuse_taken(rows, plans)
         if clock is None:
@@ -66,12 +66,12 @@ class Question:
             yield from _in_duckdb(rows, plans, clock, size, cutoff=self.cutoff)
 
     def load(self, session: Session, *, stream: bool) -> Rows:
-        """The entity rows; asked for a window, the keys that the views have in it."""
+        """The entity rows; for a window, the keys that the views have in it."""
         if not isinstance(self.entity_rows, Window):
             return load_rows(session, self.entity_rows, stream=stream)
         window = self.entity_rows
         plans = self._plans(None)
-        register_places(session.connection, (plan.source.place for plan in plans))
+        register_places(session.connection, (plan.source.location for plan in plans))
         query = keys_query(plans, window.first, window.last, EVENT_TIMESTAMP)
         return load_rows(session, query, stream=stream)
 
@@ -118,14 +118,14 @@ def _in_memory(
             served = _serve_in_turns(pool, chunk, rows.clock, plans, clock, files, cutoff=cutoff)
             yield _with_columns(chunk, plans, served)
             return
-        prepared = [pool.submit(prepare, *one, clock, None, cutoff=cutoff) for one in zip(plans, files, strict=True)]
+        prepared = [pool.submit(prepare, *pair, clock, None, cutoff=cutoff) for pair in zip(plans, files, strict=True)]
         histories = [future.result() for future in prepared]
         for chunk in rows.batches(size):
             keys, moments = [_keys(chunk, plan) for plan in plans], _moments(chunk, rows.clock)
-            found = list(pool.map(lambda history, k, m=moments: history.find(k, m), histories, keys))
-            places = [history.places(rows) for history, rows in zip(histories, found, strict=True)]
+            matches = list(pool.map(lambda history, k, m=moments: history.find(k, m), histories, keys))
+            indices = [history.places(rows) for history, rows in zip(histories, matches, strict=True)]
             frames = [history.frame for history in histories]
-            yield _with_columns(chunk, plans, list(pool.map(_columns, plans, frames, places)))
+            yield _with_columns(chunk, plans, list(pool.map(_columns, plans, frames, indices)))
 
 
 def _serve_in_turns(
@@ -155,8 +155,8 @@ def _serve_in_turns(
     # The view with the most rows first: the others then fill the time of the threads that are done.
     for i in sorted(range(len(plans)), key=lambda i: -sum(file.rows for file in files[i])):
         turns = _turns(files[i], chunk.num_rows)
-        one = turn if len(turns) > 1 else at_once
-        tasks[i] = [pool.submit(one, plans[i], some) for some in turns]
+        serve = turn if len(turns) > 1 else at_once
+        tasks[i] = [pool.submit(serve, plans[i], some) for some in turns]
     served = []
     for i, plan in enumerate(plans):
         results = [future.result() for future in tasks[i]]
@@ -174,7 +174,7 @@ def _with_columns(chunk: pa.Table, plans: Sequence[Plan], served: Sequence[Seque
 
 
 def _turns(files: Sequence[SourceFile], rows: int) -> list[list[SourceFile]]:
-    """Few entity rows need few of a long history's rows: it is then read in turns, to hold only one in memory."""
+    """Few entity rows need few of a long history's rows: it is then read in turns, one of them in memory at a time."""
     most = max(_TURN, _MANY * rows)
     turns: list[list[SourceFile]] = [[]]
     for file in files:
@@ -194,10 +194,10 @@ def _moments(chunk: pa.Table, clock: str) -> pl.Series:
     return pl.Series(pl.from_arrow(chunk[clock].cast(pa.int64())))
 
 
-def _columns(plan: Plan, frame: pl.DataFrame, places: pl.Series) -> list[pa.ChunkedArray]:
-    """The view's features, in the order asked, from their places in a frame."""
+def _columns(plan: Plan, frame: pl.DataFrame, indices: pl.Series) -> list[pa.ChunkedArray]:
+    """The view's features in the requested order; ``indices`` are the rows of ``frame`` to gather."""
     # One gather a column: of all at once, polars would hold every column twice.
-    return [_column(frame[feature.source].gather(places), feature, plan.view) for feature in plan.features]
+    return [_column(frame[feature.source].gather(indices), feature, plan.view) for feature in plan.features]
 
 
 def _column(values: pl.Series, feature: Feature, view: str) -> pa.ChunkedArray:
@@ -233,7 +233,7 @@ def _as_in_memory(chunk: pa.Table, schema: pa.Schema) -> pa.Table:
 
 def _in_duckdb(rows: Rows, plans: Sequence[Plan], clock: Clock, size: int, *, cutoff: bool) -> Iterator[pa.Table]:
     connection = rows.session.connection
-    register_places(connection, (plan.source.place for plan in plans))
+    register_places(connection, (plan.source.location for plan in plans))
     relation, names = rows.source, list(rows.types)
     if isinstance(relation, pa.Table):
         # DuckDB knows no names that differ in case alone: within it, columns have numbers.

@@ -59,10 +59,10 @@ def is_list(dtype: pa.DataType) -> bool:
 
 def common_type(types: Sequence[pa.DataType]) -> pa.DataType | None:
     """One type for a column whose files differ; ``None`` if there is none. Without any file, null."""
-    found = {_decoded(dtype) for dtype in types if family(dtype) != NULL}
-    if len(found) < 2:
-        return next(iter(found), pa.null())
-    schemas = [pa.schema([("column", dtype)]) for dtype in sorted(found, key=str)]
+    distinct = {_decoded(dtype) for dtype in types if family(dtype) != NULL}
+    if len(distinct) < 2:
+        return next(iter(distinct), pa.null())
+    schemas = [pa.schema([("column", dtype)]) for dtype in sorted(distinct, key=str)]
     try:
         return pa.unify_schemas(schemas, promote_options="permissive").field(0).type
     except pa.ArrowException:
@@ -119,7 +119,7 @@ def _fit_lists(array: pa.Array, dtype: pa.DataType) -> pa.Array:
 
 def _fit_structs(array: pa.Array, dtype: pa.DataType) -> pa.Array:
     array = _from_zero(array)
-    given = {field.name: array.field(place) for place, field in enumerate(array.type)}
+    given = {field.name: array.field(index) for index, field in enumerate(array.type)}
     held = {name for name, values in given.items() if values.null_count < len(values)}
     lost = sorted(held - {field.name for field in dtype})
     if lost:
@@ -139,7 +139,7 @@ def _fit_maps(array: pa.Array, dtype: pa.DataType) -> pa.Array:
         rows = (None if row is None else row.items() for row in array.to_pylist())
         held = [None if row is None else [(key, value) for key, value in row if value is not None] for row in rows]
     elif is_list(array.type) and pa.types.is_struct(array.type.value_type) and array.type.value_type.num_fields == 2:
-        held = [None if row is None else [tuple(one.values()) for one in row] for row in array.to_pylist()]
+        held = [None if row is None else [tuple(entry.values()) for entry in row] for row in array.to_pylist()]
     else:
         raise pa.ArrowInvalid(f"{array.type} is not {dtype}")
     try:

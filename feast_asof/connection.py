@@ -20,8 +20,8 @@ from feast_asof.locations import Location
 
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
-WHOLE = 1 << 62  # rows to a piece that holds them all
-_SHARE = 2  # without a limit, one part in so many of the machine's memory
+WHOLE = 1 << 62  # rows per chunk where one chunk holds them all
+_SHARE = 2  # without a limit: the machine's memory divided by this
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ class Session:
 
 
 def pieces_of(answer: duckdb.DuckDBPyRelation, size: int) -> Iterator[pa.Table]:
-    """The rows of a query, at most ``size`` to a piece; at least one piece."""
+    """The rows of a query, at most ``size`` per chunk; at least one chunk."""
     if size == WHOLE:
         yield answer.to_arrow_table()
         return
@@ -126,13 +126,13 @@ def pieces_of(answer: duckdb.DuckDBPyRelation, size: int) -> Iterator[pa.Table]:
         yield answer.limit(0).to_arrow_table()
 
 
-def register_places(connection: duckdb.DuckDBPyConnection, places: Iterable[Location]) -> None:
+def register_places(connection: duckdb.DuckDBPyConnection, locations: Iterable[Location]) -> None:
     """Let a connection read what lies on object stores, through Arrow's file systems."""
     from fsspec.implementations.arrow import ArrowFSWrapper  # 60 ms, and only for object stores
 
-    for place in places:
-        if place.system is None:
+    for location in locations:
+        if location.system is None:
             continue
-        system = ArrowFSWrapper(place.system)
+        system = ArrowFSWrapper(location.system)
         if not connection.filesystem_is_registered(system.fs.type_name):
             connection.register_filesystem(system)

@@ -12,13 +12,13 @@ import pyarrow as pa
 from feast.infra.offline_stores.file_source import FileSource
 
 from feast_asof.errors import NoFilesError, RetrievalError
-from feast_asof.locations import Found
+from feast_asof.locations import SourcePath
 
 Mode = Literal["append", "overwrite"]
 _REWRITING = {"deletionVectors", "columnMapping"}  # with these, a file alone does not say what its rows are
 
 
-def find_in_delta(source: FileSource, path: str, *, view: str) -> list[Found]:
+def find_in_delta(source: FileSource, path: str, *, view: str) -> list[SourcePath]:
     """The files of a Delta table, with the values of its partition columns.
 
     Raises:
@@ -46,7 +46,7 @@ def find_in_delta(source: FileSource, path: str, *, view: str) -> list[Found]:
 
 
 def options_of(credentials: Mapping[str, str], endpoint: str | None) -> dict[str, str]:
-    """deltalake's options: an endpoint and credentials, over what the environment says."""
+    """deltalake's options: an endpoint and credentials, over those of the environment."""
     options = dict(credentials)
     if endpoint:
         options |= {"AWS_ENDPOINT_URL": endpoint if "://" in endpoint else f"https://{endpoint}"}
@@ -56,9 +56,9 @@ def options_of(credentials: Mapping[str, str], endpoint: str | None) -> dict[str
     return options
 
 
-def _files(table: "object", path: str) -> list[Found]:
+def _files(table: "object", path: str) -> list[SourcePath]:
     actions = pa.table(table.get_add_actions(flatten=True)).to_pylist()  # type: ignore[attr-defined]
-    found = []
+    files = []
     for action in actions:
         partitions = tuple(
             (name.removeprefix("partition."), None if value is None else str(value))
@@ -67,12 +67,12 @@ def _files(table: "object", path: str) -> list[Found]:
         )
         modified = int(action["modification_time"] or 0)
         full = f"{path.rstrip('/')}/{action['path']}"
-        found.append(Found(full.removeprefix("file://"), (modified, int(action["size_bytes"])), partitions))
-    return sorted(found, key=lambda one: one.path)
+        files.append(SourcePath(full.removeprefix("file://"), (modified, int(action["size_bytes"])), partitions))
+    return sorted(files, key=lambda file: file.path)
 
 
 def overwrite(path: str, chunks: Iterator[pa.Table], endpoint: str | None) -> None:
-    """Make a Delta table hold what the pieces hold, as one version."""
+    """Replace a Delta table's rows by those of the chunks, as one version."""
     _write(path, chunks, endpoint, "overwrite")
 
 

@@ -16,7 +16,7 @@ from feast.data_format import DeltaFormat, ParquetFormat
 from feast.infra.offline_stores.file_source import FileSource
 
 from feast_asof.errors import NoFilesError, RetrievalError
-from feast_asof.locations import Found, Location, place_of
+from feast_asof.locations import Location, SourcePath, place_of
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FOOTERS = 20_000  # a year of hourly slices of two views; a footer's summary takes about 4 kB
@@ -50,32 +50,32 @@ def list_files(source: FileSource, path: str, *, view: str) -> tuple[Location, l
 
     Args:
         path: its full path: a file, a folder (searched in depth), a glob, a Delta table's folder; local or a URI.
-        view: who asks, for the error.
+        view: the name of the view, for the error.
 
     Raises:
         NoFilesError: if there is none.
         RetrievalError: if a file is not readable parquet.
     """
-    place = place_of(path, endpoint=source.s3_endpoint_override or None, credentials=source.resolve_credentials())
+    location = place_of(path, endpoint=source.s3_endpoint_override or None, credentials=source.resolve_credentials())
     if isinstance(source.file_format, DeltaFormat):
         from feast_asof.delta import find_in_delta
 
-        found = find_in_delta(source, path, view=view)
+        files = find_in_delta(source, path, view=view)
     elif source.file_format is None or isinstance(source.file_format, ParquetFormat):
-        found = place.find()
+        files = location.find()
     else:
         raise RetrievalError(
             f"view {view!r}: its files are {type(source.file_format).__name__}: use ParquetFormat() or DeltaFormat()"
         )
-    if not found:
+    if not files:
         raise NoFilesError(
             f"view {view!r}: no parquet file matches its source {path!r}: "
             "materialise what writes it first, or correct the source's path and apply again"
         )
-    if place.system is None:
-        return place, [_summary(one, None) for one in found]
+    if location.system is None:
+        return location, [_summary(file, None) for file in files]
     with ThreadPoolExecutor(_TOGETHER) as pool:
-        return place, list(pool.map(lambda one: _summary(one, place.system), found))
+        return location, list(pool.map(lambda file: _summary(file, location.system), files))
 
 
 def bare(path: str) -> str:
@@ -83,30 +83,30 @@ def bare(path: str) -> str:
     return path.partition("://")[2] or path
 
 
-def _summary(found: Found, system: pafs.FileSystem | None) -> SourceFile:
-    # A slice that is written again is another file under the same path, so the path alone would not do for a key.
+def _summary(file: SourcePath, system: pafs.FileSystem | None) -> SourceFile:
+    # A slice that is written again is another file under the same path, so the path alone is no cache key.
     try:
-        types, rows, ranges = _read_footer(_Asked(found.path, found.identity, system))
+        types, rows, ranges = _read_footer(_FooterKey(file.path, file.identity, system))
     except (pa.ArrowException, OSError) as error:
-        raise RetrievalError(f"file {found.path!r}: it is not readable parquet ({error}): write it again") from None
-    partitions = {name: value for name, value in found.partitions if name not in types}
-    return SourceFile(found.path, types, rows, ranges, partitions)
+        raise RetrievalError(f"file {file.path!r}: it is not readable parquet ({error}): write it again") from None
+    partitions = {name: value for name, value in file.partitions if name not in types}
+    return SourceFile(file.path, types, rows, ranges, partitions)
 
 
 Footer = tuple[dict[str, pa.DataType], int, dict[str, tuple[int, int]]]
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _FooterKey:
     path: str
     identity: tuple[int, ...]
     system: pafs.FileSystem | None = field(compare=False)
 
 
 @lru_cache(maxsize=_FOOTERS)
-def _read_footer(asked: _Asked) -> Footer:
-    path = bare(asked.path) if asked.system else asked.path
-    with pq.ParquetFile(path, filesystem=asked.system) as file:
+def _read_footer(key: _FooterKey) -> Footer:
+    path = bare(key.path) if key.system else key.path
+    with pq.ParquetFile(path, filesystem=key.system) as file:
         schema, metadata = file.schema_arrow, file.metadata
     types = {field.name: field.type for field in schema}
     return types, metadata.num_rows, _ranges(metadata, types)
@@ -118,13 +118,13 @@ def _ranges(metadata: pq.FileMetaData, types: Mapping[str, pa.DataType]) -> dict
         return {}
     ranges = {}
     group = metadata.row_group(0)
-    for place in range(metadata.num_columns):
-        name = group.column(place).path_in_schema
+    for column in range(metadata.num_columns):
+        name = group.column(column).path_in_schema
         dtype = types.get(name)
         if dtype is None or not (pa.types.is_integer(dtype) or pa.types.is_timestamp(dtype)):
             continue
-        groups = (metadata.row_group(index).column(place).statistics for index in range(metadata.num_row_groups))
-        ends = [end for one in groups for end in _ends(one)]
+        groups = (metadata.row_group(index).column(column).statistics for index in range(metadata.num_row_groups))
+        ends = [end for statistics in groups for end in _ends(statistics)]
         known = [end for end in ends if end is not None]
         if known and len(known) == len(ends):
             ranges[name] = (min(known), max(known))

@@ -59,18 +59,18 @@ class History:
             codes = np.where(clock.is_null().to_numpy(), NONE, codes)
         moments = clock.fill_null(0).to_numpy()
         steps = int(np.diff(self.starts).max(initial=0)).bit_length()
-        found = np.empty(len(codes), np.int64)
+        matches = np.empty(len(codes), np.int64)
         for start in range(0, len(codes), _BLOCK):
             chunk = slice(start, start + _BLOCK)
-            found[chunk] = self._search(codes[chunk], moments[chunk], steps)
-        return found
+            matches[chunk] = self._search(codes[chunk], moments[chunk], steps)
+        return matches
 
-    def places(self, found: Codes) -> pl.Series:
-        """Where in ``frame`` found rows are; null where there is none."""
+    def places(self, matches: Codes) -> pl.Series:
+        """The row of ``frame`` of each match; null where there is none."""
         if not len(self.rows):
-            return pl.Series([None] * len(found), dtype=pl.UInt32)
-        none = found < 0
-        rows = pl.Series(self.rows[found])
+            return pl.Series([None] * len(matches), dtype=pl.UInt32)
+        none = matches < 0
+        rows = pl.Series(self.rows[matches])
         return rows.set(pl.Series(none), None) if none.any() else rows
 
     def _search(self, codes: Codes, moments: Moments, steps: int) -> Codes:
@@ -145,22 +145,22 @@ def prepare(
 
 @dataclass(frozen=True)
 class Found:
-    """What one turn's history serves: to which entity rows, with which clocks, and where in ``frame``."""
+    """What one turn's history serves: to which entity rows, with which clocks, and at which indices of ``frame``."""
 
     asking: Codes
     about: Moments
     written: Moments
     frame: pl.DataFrame
-    places: Codes
+    indices: Codes
 
     @staticmethod
-    def of(history: History, found: Codes) -> "Found":
+    def of(history: History, matches: Codes) -> "Found":
         """The served rows alone, so that the history can be let go."""
-        asking = np.flatnonzero(found >= 0)
-        served, places = np.unique(history.rows[found[asking]], return_inverse=True)
-        about = history.about[found[asking]]
-        written = np.full(len(asking), _NEVER) if history.written is None else history.written[found[asking]]
-        return Found(asking, about, written, history.frame[served], places)
+        asking = np.flatnonzero(matches >= 0)
+        served, indices = np.unique(history.rows[matches[asking]], return_inverse=True)
+        about = history.about[matches[asking]]
+        written = np.full(len(asking), _NEVER) if history.written is None else history.written[matches[asking]]
+        return Found(asking, about, written, history.frame[served], indices)
 
 
 def newest_of(plan: Plan, turns: Sequence[Found], rows: int) -> tuple[pl.DataFrame, pl.Series]:
@@ -169,24 +169,24 @@ def newest_of(plan: Plan, turns: Sequence[Found], rows: int) -> tuple[pl.DataFra
     That is right whatever the turns hold: the answer is the greatest (t, c) of all rows known at the clock.
 
     Returns:
-        a frame of served rows, and where in it each of the entity rows' is (null: none).
+        a frame of served rows, and for each entity row the index of its row in it (null: none).
     """
-    about, written, place = np.full(rows, _NEVER), np.full(rows, _NEVER), np.full(rows, NONE, np.int64)
+    about, written, index = np.full(rows, _NEVER), np.full(rows, _NEVER), np.full(rows, NONE, np.int64)
     height = 0
     for turn in turns:
         was_about, was_written = about[turn.asking], written[turn.asking]
         newer = (turn.about > was_about) | ((turn.about == was_about) & (turn.written >= was_written))
         asking = turn.asking[newer]
         about[asking], written[asking] = turn.about[newer], turn.written[newer]
-        place[asking] = turn.places[newer] + height
+        index[asking] = turn.indices[newer] + height
         height += turn.frame.height
-    places = pl.Series(place)
-    return stacked([turn.frame for turn in turns], plan.common), places.set(places < 0, None)
+    indices = pl.Series(index)
+    return stacked([turn.frame for turn in turns], plan.common), indices.set(indices < 0, None)
 
 
 def _read(plan: Plan, files: Sequence[SourceFile], columns: Sequence[str], bounds: Bounds) -> pl.DataFrame:
     try:
-        return read(plan.source.place, files, columns, bounds, plan.common)
+        return read(plan.source.location, files, columns, bounds, plan.common)
     except (pl.exceptions.PolarsError, pa.ArrowException, OSError) as error:
         raise RetrievalError(
             f"view {plan.view!r}: its files can't be read ({first_line(error)}): write the damaged or missing one again"
@@ -196,7 +196,7 @@ def _read(plan: Plan, files: Sequence[SourceFile], columns: Sequence[str], bound
 def _in_order(
     codes: Codes, known: Moments, rows: Codes, about: Moments, created: Moments | None
 ) -> tuple[Codes, Moments, Codes]:
-    """Codes, ``known`` and rows by (code, known, t, c, place in the files).
+    """Codes, ``known`` and rows by (code, known, t, c, position in the files).
 
     Args:
         codes: one for each of ``rows``.
@@ -209,10 +209,10 @@ def _in_order(
     tied = np.flatnonzero((codes[1:] == codes[:-1]) & (known[1:] == known[:-1]))
     if not len(tied):
         return codes, known, rows
-    one, next_one = rows[tied], rows[tied + 1]
-    wrong = about[one] > about[next_one]
+    earlier, later = rows[tied], rows[tied + 1]
+    wrong = about[earlier] > about[later]
     if created is not None:
-        wrong |= (about[one] == about[next_one]) & (created[one] > created[next_one])
+        wrong |= (about[earlier] == about[later]) & (created[earlier] > created[later])
     if wrong.any():  # mostly not: what is written again later is read later
         group = np.union1d(tied, tied + 1)
         held = rows[group]

@@ -1,6 +1,6 @@
-"""The lazy answer: runs when asked for rows, each time in a DuckDB connection of its own.
+"""The lazy answer: runs when its rows are requested, each time in a DuckDB connection of its own.
 
-Belongs here: Feast's job: tables, pieces, files, on-demand views. Not here: what is run (answering.py).
+Belongs here: Feast's job: tables, chunks, files, on-demand views. Not here: what is run (answering.py).
 """
 
 import threading
@@ -24,13 +24,13 @@ from feast_asof.errors import RetrievalError
 from feast_asof.locations import place_of
 from feast_asof.write import write_pieces
 
-Pieces = Callable[[Session, int], Iterator[pa.Table]]
-PIECE = 1 << 18  # rows to a piece of a streamed answer
+Chunks = Callable[[Session, int], Iterator[pa.Table]]
+CHUNK_ROWS = 1 << 18  # of a streamed answer
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class LazyMetadata(RetrievalMetadata):  # type: ignore[misc]  # Feast ships no types
-    """Feast's metadata of an answer, whose time range is looked up only if somebody asks."""
+    """Feast's metadata of an answer, whose time range is looked up only when it is read."""
 
     def __init__(
         self, features: list[str], keys: list[str], span: Callable[[], tuple[datetime, datetime] | None]
@@ -49,11 +49,11 @@ class LazyMetadata(RetrievalMetadata):  # type: ignore[misc]  # Feast ships no t
 
 
 class AsofRetrievalJob(RetrievalJob):  # type: ignore[misc]  # Feast ships no types
-    """Runs a question when its rows are asked for."""
+    """Runs a question when its rows are requested."""
 
     def __init__(
         self,
-        chunks: Pieces,
+        chunks: Chunks,
         engine: Engine,
         *,
         full_feature_names: bool = False,
@@ -61,7 +61,7 @@ class AsofRetrievalJob(RetrievalJob):  # type: ignore[misc]  # Feast ships no ty
         metadata: RetrievalMetadata | None = None,
         repo_path: Path | None = None,
     ) -> None:
-        self._pieces = chunks
+        self._chunks = chunks
         self._engine = engine
         self._full_feature_names = full_feature_names
         self._on_demand_feature_views = on_demand_feature_views or []
@@ -70,7 +70,7 @@ class AsofRetrievalJob(RetrievalJob):  # type: ignore[misc]  # Feast ships no ty
 
     def _to_arrow_internal(self, timeout: int | None = None) -> pa.Table:
         with self._running(timeout) as session:
-            return self._fit_for_on_demand(pa.concat_tables(self._pieces(session, WHOLE)))
+            return self._fit_for_on_demand(pa.concat_tables(self._chunks(session, WHOLE)))
 
     def _to_df_internal(self, timeout: int | None = None) -> pd.DataFrame:
         return as_pandas(self._to_arrow_internal(timeout))
@@ -85,25 +85,25 @@ class AsofRetrievalJob(RetrievalJob):  # type: ignore[misc]  # Feast ships no ty
         """The answer as a polars frame, on-demand views included."""
         return pl.DataFrame(pl.from_arrow(self.to_arrow()))
 
-    def to_arrow_batches(self, rows: int = PIECE, timeout: int | None = None) -> Iterator[pa.Table]:
-        """The answer in pieces, in the entity rows' order: neither it nor entity rows from SQL or a file are ever
+    def to_arrow_batches(self, rows: int = CHUNK_ROWS, timeout: int | None = None) -> Iterator[pa.Table]:
+        """The answer in chunks, in the entity rows' order: neither it nor entity rows from SQL or a file are ever
         whole in memory.
 
         Args:
-            rows: at most so many to a piece.
-            timeout: seconds until the last piece is taken.
+            rows: at most so many per chunk.
+            timeout: seconds until the last chunk is taken.
 
         Yields:
-            Arrow tables of the same schema, at least one; on-demand views are computed piece by piece.
+            Arrow tables of the same schema, at least one; on-demand views are computed chunk by chunk.
         """
         if rows < 1:
             raise RetrievalError(f"rows: {rows} is no size of a piece: ask for 1 or more")
         with self._running(timeout) as session:
-            for chunk in self._pieces(session, rows):
+            for chunk in self._chunks(session, rows):
                 yield self._with_on_demand(chunk)
 
-    def to_parquet(self, path: str | Path, *, rows: int = PIECE, timeout: int | None = None) -> int:
-        """Write the answer to one parquet file (local path or URI), piece by piece; it is visible only when whole.
+    def to_parquet(self, path: str | Path, *, rows: int = CHUNK_ROWS, timeout: int | None = None) -> int:
+        """Write the answer to one parquet file (local path or URI), chunk by chunk; it is visible only when whole.
 
         Returns:
             the number of rows.
@@ -138,7 +138,7 @@ class AsofRetrievalJob(RetrievalJob):  # type: ignore[misc]  # Feast ships no ty
     def _with_on_demand(self, chunk: pa.Table) -> pa.Table:
         if not self._on_demand_feature_views:
             return chunk
-        return _Piece(self._fit_for_on_demand(chunk), self).to_arrow()
+        return _ChunkJob(self._fit_for_on_demand(chunk), self).to_arrow()
 
     def _fit_for_on_demand(self, table: pa.Table) -> pa.Table:
         for view in self._on_demand_feature_views:
@@ -173,21 +173,21 @@ class AsofRetrievalJob(RetrievalJob):  # type: ignore[misc]  # Feast ships no ty
             raise RetrievalError(f"storage: {type(storage).__name__} is not files: use SavedDatasetFileStorage")
         options = storage.file_options
         path = FileSource.get_uri_for_file_path(self._repo_path, options.uri)
-        place = place_of(path, endpoint=options.s3_endpoint_override or None)
-        if place.exists() and not allow_overwrite:
+        location = place_of(path, endpoint=options.s3_endpoint_override or None)
+        if location.exists() and not allow_overwrite:
             raise SavedDatasetLocationAlreadyExists(location=path)
         if isinstance(options.file_format, DeltaFormat):
             from feast_asof.delta import overwrite
 
             overwrite(path, self.to_arrow_batches(timeout=timeout), options.s3_endpoint_override)
             return
-        folder = None if place.path.endswith(".parquet") else place
+        folder = None if location.path.endswith(".parquet") else location
         held = folder.find() if folder else []
-        whole = place if folder is None else folder.child("data.parquet")
+        whole = location if folder is None else folder.child("data.parquet")
         write_pieces(self.to_arrow_batches(timeout=timeout), whole)
         for file in held:  # what another store left in the folder
             if not file.path.endswith("/data.parquet"):
-                place.remove(file.path)
+                location.remove(file.path)
 
 
 def as_pandas(table: pa.Table) -> pd.DataFrame:
@@ -206,8 +206,8 @@ def as_pandas(table: pa.Table) -> pd.DataFrame:
     return frame
 
 
-class _Piece(AsofRetrievalJob):
-    """A piece of another job's answer, for Feast to add the on-demand views to."""
+class _ChunkJob(AsofRetrievalJob):
+    """A chunk of another job's answer, for Feast to add the on-demand views to."""
 
     def __init__(self, chunk: pa.Table, job: AsofRetrievalJob) -> None:
         super().__init__(
@@ -217,7 +217,7 @@ class _Piece(AsofRetrievalJob):
             on_demand_feature_views=job.on_demand_feature_views,
             metadata=job.metadata,
         )
-        self._piece = chunk
+        self._chunk = chunk
 
     def _to_arrow_internal(self, timeout: int | None = None) -> pa.Table:
-        return self._piece
+        return self._chunk

@@ -29,7 +29,7 @@ class Coder(Protocol):
 
 @dataclass(frozen=True)
 class OneCoder:
-    """A view without keys: all rows are of one."""
+    """A view without keys: all rows share one code."""
 
     size: int = 1
 
@@ -63,15 +63,15 @@ class HashCoder:
         return self.table.height
 
     def codes(self, keys: pl.DataFrame) -> Codes:
-        # What has no place in the keys' own type can't be one of them: it becomes null, and matches nothing.
+        # A value that the keys' type can't hold is not one of them: it becomes null, and matches nothing.
         given = pl.DataFrame(
             [
                 comparable(column).cast(dtype, strict=False).alias(name)
                 for column, (name, dtype) in zip(keys.get_columns(), self.table.schema.items(), strict=False)
             ]
         )
-        found = given.join(self.table, on=given.columns, how="left", maintain_order="left")
-        return found[self.code].fill_null(NONE).to_numpy()
+        joined = given.join(self.table, on=given.columns, how="left", maintain_order="left")
+        return joined[self.code].fill_null(NONE).to_numpy()
 
 
 def comparable(column: pl.Series) -> pl.Series:

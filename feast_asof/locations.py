@@ -26,7 +26,7 @@ NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 
 
 @dataclass(frozen=True)
-class Found:
+class SourcePath:
     """A file: its full name, and what changes whenever it is written again."""
 
     path: str
@@ -46,12 +46,12 @@ class Location:
     scheme: str = ""
     base: str | None = None
 
-    def find(self) -> list[Found]:
+    def find(self) -> list[SourcePath]:
         """Files in the order of their paths.
 
         Below a folder or glob, names that begin with a dot or ``_`` are unfinished or bookkeeping, and not seen.
         """
-        return sorted(self._local() if self.system is None else self._remote(), key=lambda one: one.path)
+        return sorted(self._local() if self.system is None else self._remote(), key=lambda file: file.path)
 
     def filled(self, name: str) -> "Location":
         """A glob's file whose wildcards stand for ``name``."""
@@ -59,7 +59,7 @@ class Location:
         path = self.base + re.sub(r"\*+", name, self.path[len(self.base) :])
         return Location(path, self.system, self.scheme)
 
-    def _local(self) -> Iterator[Found]:
+    def _local(self) -> Iterator[SourcePath]:
         folder = Path(self.path)
         if self.base is not None:
             pattern = escape(self.base) + self.path[len(self.base) :]
@@ -70,9 +70,9 @@ class Location:
             parts = _below(str(path), self.path if self.base is None else self.base)
             if path.is_file() and not any(map(_hidden, parts)):
                 seen = path.stat()
-                yield Found(str(path), (seen.st_ino, seen.st_mtime_ns, seen.st_size), _partitions(parts))
+                yield SourcePath(str(path), (seen.st_ino, seen.st_mtime_ns, seen.st_size), _partitions(parts))
 
-    def _remote(self) -> Iterator[Found]:
+    def _remote(self) -> Iterator[SourcePath]:
         assert self.system is not None
         base = self.path if self.base is None else self.base
         wanted = None if self.base is None else _glob_pattern(base, self.path[len(base) :])
@@ -81,19 +81,19 @@ class Location:
             infos = [info]
         else:
             infos = self.system.get_file_info(pafs.FileSelector(base, recursive=True, allow_not_found=True))
-        for one in infos:
-            named = wanted.fullmatch(one.path) if wanted else one.path.endswith(".parquet") or one is info
-            parts = _below(one.path, base)
-            if one.type == pafs.FileType.File and named and not any(map(_hidden, parts)):
-                identity = (int(one.mtime_ns or 0), int(one.size or 0))
-                yield Found(f"{self.scheme}{one.path}", identity, _partitions(parts))
+        for entry in infos:
+            named = wanted.fullmatch(entry.path) if wanted else entry.path.endswith(".parquet") or entry is info
+            parts = _below(entry.path, base)
+            if entry.type == pafs.FileType.File and named and not any(map(_hidden, parts)):
+                identity = (int(entry.mtime_ns or 0), int(entry.size or 0))
+                yield SourcePath(f"{self.scheme}{entry.path}", identity, _partitions(parts))
 
     def child(self, name: str) -> "Location":
         """A file below this folder."""
         return Location(f"{self.path.rstrip('/')}/{name}", self.system, self.scheme)
 
     def remove(self, path: str) -> None:
-        """Delete one of the found files."""
+        """Delete one of the files that ``find`` gave."""
         if self.system is None:
             Path(path).unlink(missing_ok=True)
         else:
@@ -141,7 +141,7 @@ def _upload(system: pafs.FileSystem, path: str) -> Iterator[Any]:
 
 
 def place_of(path: str, *, endpoint: str | None = None, credentials: Mapping[str, str] | None = None) -> Location:
-    """The place of a path or URI.
+    """The location of a path or URI.
 
     Args:
         path: a local path, or a URI that Arrow has a file system for (``s3://``, ``gs://``, ``hdfs://``).
@@ -153,27 +153,27 @@ def place_of(path: str, *, endpoint: str | None = None, credentials: Mapping[str
     """
     scheme, mark, rest = path.partition("://")
     if not mark or scheme == "file":
-        return _placed(rest if mark else path, None, "")
+        return _location(rest if mark else path, None, "")
     if scheme in ("s3", "s3a"):
-        return _placed(rest, _s3(endpoint, credentials or {}), "s3://")
+        return _location(rest, _s3(endpoint, credentials or {}), "s3://")
     try:
         system, inner = pafs.FileSystem.from_uri(path)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise RetrievalError(
             f"path {path!r}: no file system for {scheme!r} ({error}): use a local or s3:// path"
         ) from None
-    return _placed(inner, system, f"{scheme}://")
+    return _location(inner, system, f"{scheme}://")
 
 
-def _placed(path: str, system: pafs.FileSystem | None, scheme: str) -> Location:
-    """A place; of a path with wildcards, those that are in names of what is there are no wildcards."""
-    place = Location(path, system, scheme)
-    if not has_magic(path) or place.exists():
-        return place
+def _location(path: str, system: pafs.FileSystem | None, scheme: str) -> Location:
+    """A location; wildcard characters in the name of a file or folder that exists are not wildcards."""
+    location = Location(path, system, scheme)
+    if not has_magic(path) or location.exists():
+        return location
     parts = path.split("/")
     known = next(end for end in range(len(parts) - 1, -1, -1) if _is_there("/".join(parts[:end]), system))
     first = next((end for end in range(known, len(parts)) if has_magic(parts[end])), None)
-    return place if first is None else Location(path, system, scheme, "/".join(parts[:first]))
+    return location if first is None else Location(path, system, scheme, "/".join(parts[:first]))
 
 
 def _is_there(path: str, system: pafs.FileSystem | None) -> bool:
@@ -206,8 +206,8 @@ def _hidden(part: str) -> bool:
 
 
 def _partitions(parts: Sequence[str]) -> tuple[tuple[str, str | None], ...]:
-    found = (_HIVE.match(part) for part in parts[:-1])
-    pairs = ((match[1], unquote(match[2])) for match in found if match)
+    matches = (_HIVE.match(part) for part in parts[:-1])
+    pairs = ((match[1], unquote(match[2])) for match in matches if match)
     return tuple((name, None if value == NULL_PARTITION else value) for name, value in pairs)
 
 

@@ -41,7 +41,7 @@ def ensure_tables(folder: Path) -> None:
 
 
 def save_metrics(folder: Path, kind: str, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Add rows; one whose key is there already takes its place."""
+    """Add rows; a row whose key is there already replaces the old one."""
     path, columns, key = _table(folder, kind)
     with _writing_alone(folder):
         held = {_key(row, key): row for row in _read(path)}

@@ -1,4 +1,4 @@
-"""What a question asks of each view: keys, columns, files, age. Every mismatch is refused here, in one sentence.
+"""What a question needs of each view: keys, columns, files, age. Every mismatch is refused here, in one sentence.
 
 Belongs here: from Feast's objects to a plan, and its checks. Not here: SQL (sql.py), entity rows (rows.py).
 """
@@ -29,7 +29,7 @@ class Source:
     Columns are named as in the files. ``mapped`` are the names that the source's field mapping gives to some of them.
     """
 
-    place: Location
+    location: Location
     files: tuple[SourceFile, ...]
     timestamp: str
     created: str | None
@@ -87,7 +87,7 @@ def source_of(data_source: DataSource | None, repo_path: Path | None, *, view: s
             f"view {view!r}: its source is a {type(data_source).__name__}: use a FileSource of parquet files"
         )
     path = FileSource.get_uri_for_file_path(repo_path, data_source.path)
-    place, files = list_files(data_source, path, view=view)
+    location, files = list_files(data_source, path, view=view)
     # What is mapped away from is the files' name; where no file has it, files are written with the new one.
     mapped = {new: old for old, new in data_source.field_mapping.items() if any(file.has(old) for file in files)}
     timestamp, created = (
@@ -95,13 +95,13 @@ def source_of(data_source: DataSource | None, repo_path: Path | None, *, view: s
     )
     for file in files:
         for clock in filter(None, (timestamp, created)):
-            found = file.types.get(clock)
-            if found is not None and family(found) not in (TIMESTAMP, NULL):
+            stored = file.types.get(clock)
+            if stored is not None and family(stored) not in (TIMESTAMP, NULL):
                 raise RetrievalError(
-                    f"view {view!r}: clock column {clock!r} is {found} in {file.path!r}: write it as a timestamp"
+                    f"view {view!r}: clock column {clock!r} is {stored} in {file.path!r}: write it as a timestamp"
                 )
     grows = isinstance(data_source.file_format, DeltaFormat)
-    return Source(place, tuple(files), timestamp, created or None, mapped, grows)
+    return Source(location, tuple(files), timestamp, created or None, mapped, grows)
 
 
 def plan_view(
@@ -115,8 +115,8 @@ def plan_view(
     """How to answer for one view.
 
     Args:
-        view: with the projection (alias, join-key map) under which it was asked for.
-        features: names of the asked features.
+        view: with the projection (alias, join-key map) under which it was requested.
+        features: names of the requested features.
         full_names: name them ``<view>__<feature>`` in the answer, or ``<view>@v<version>__<feature>`` as Feast does.
         types: of the entity rows' columns, by name; ``None`` where the views' own keys are to be the rows.
 
@@ -149,10 +149,10 @@ def _feature(view: str, name: str, column: str, declared: object, source: Source
         return Feature(name, column, _common(view, column, declared, source), None)
     wanted, sql_type, dtype = DECLARED[declared]
     for file in source.files:
-        found = file.types.get(column)
-        if found is not None and family(found) not in (wanted, NULL):
+        stored = file.types.get(column)
+        if stored is not None and family(stored) not in (wanted, NULL):
             raise RetrievalError(
-                f"view {view!r}: feature column {column!r} is {found} in {file.path!r}, but declared {declared}: "
+                f"view {view!r}: feature column {column!r} is {stored} in {file.path!r}, but declared {declared}: "
                 "write the files with the declared type, or declare the type they have"
             )
     if wanted == FLOAT and any(file.types.get(column) == pa.float64() for file in source.files):

@@ -1,4 +1,4 @@
-"""Whole pieces of a source: what materialisation, saved datasets, logs and monitoring read.
+"""Whole ranges of a source: what materialisation, saved datasets, logs and monitoring read.
 
 Belongs here: pulls by time. Not here: joins (answering.py).
 """
@@ -44,29 +44,29 @@ class Pull:
         Raises:
             RetrievalError: if there are no files, or a column is not in one.
         """
-        found = source_of(self.source, self.config.repo_path, view=self.source.name)
-        register_places(connection, [found.place])
+        original = source_of(self.source, self.config.repo_path, view=self.source.name)
+        register_places(connection, [original.location])
         if self._is_saved_dataset:
-            names = list(dict.fromkeys(name for file in found.files for name in file.types))
-            return f"SELECT * FROM {scan(found.files, names).relation}", names
+            names = list(dict.fromkeys(name for file in original.files for name in file.types))
+            return f"SELECT * FROM {scan(original.files, names).relation}", names
         # Feast asks by the files' names and renames itself; monitoring asks by the views'.
-        held = dict.fromkeys(name for file in found.files for name in (*file.types, *file.partitions))
+        held = dict.fromkeys(name for file in original.files for name in (*file.types, *file.partitions))
         keys, clocks = list(self.keys), [self.timestamp, *([self.created] if self.created else [])]
         features = list(self.features)
         if self.whole and not features:
             features = [name for name in held if name not in {*keys, *clocks}]
-        columns = {name: name if name in held else found.column(name) for name in [*keys, *features, *clocks]}
+        columns = {name: name if name in held else original.column(name) for name in [*keys, *features, *clocks]}
         created = columns[self.created] if self.created else None
-        source = replace(found, timestamp=columns[self.timestamp], created=created)
+        source = replace(original, timestamp=columns[self.timestamp], created=created)
         check_columns(self.source.name, [columns[name] for name in [*keys, *clocks]], source)
         check_features(self.source.name, [columns[name] for name in features], source)
         first, last = (None if end is None else microseconds(end) for end in (self.first, self.last))
-        asked_keys, asked = ([columns[name] for name in names] for names in (keys, features))
-        query = pull_query(source, asked_keys, asked, first, last, latest=self.latest)
+        key_columns, feature_columns = ([columns[name] for name in names] for names in (keys, features))
+        query = pull_query(source, key_columns, feature_columns, first, last, latest=self.latest)
         return query, [*keys, *features, *clocks]
 
     def chunks(self, session: Session, size: int) -> Iterator[pa.Table]:
-        """The rows, at most ``size`` to a piece; at least one piece."""
+        """The rows, at most ``size`` per chunk; at least one chunk."""
         query, names = self.query(session.connection)
         for chunk in pieces_of(session.connection.sql(query), size):
             chunk = chunk.rename_columns(names)

@@ -66,7 +66,9 @@ def declared_columns(config: RepoConfig, source: DataSource) -> list[tuple[str, 
 def _named(view: FeatureView, table: pa.Table, files: Sequence[SourceFile]) -> pa.Table:
     """The columns that belong to the source, with the names that its files have, in their order."""
     source = view.batch_source
-    held = {name: place for place, name in enumerate(dict.fromkeys(name for file in files for name in _columns(file)))}
+    held = {
+        name: position for position, name in enumerate(dict.fromkeys(name for file in files for name in _columns(file)))
+    }
     # Without files, the names are those from which the source is mapped.
     mapped = {new: old for old, new in source.field_mapping.items() if old in held or not held}
     given = [mapped.get(name, name) for name in table.column_names]

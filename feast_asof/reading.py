@@ -20,7 +20,7 @@ Bounds = Mapping[str, tuple[int | None, int | None]]
 
 
 def read(
-    place: Location,
+    location: Location,
     files: Iterable[SourceFile],
     columns: Sequence[str],
     bounds: Bounds,
@@ -32,7 +32,7 @@ def read(
         bounds: smallest and largest value (timestamps in microseconds) of a column that can matter.
         types: of columns that are no plain values, where files differ.
     """
-    parts = [_read_alike(place, list(alike), columns, bounds) for _, alike in groupby(files, _likeness(columns))]
+    parts = [_read_alike(location, list(alike), columns, bounds) for _, alike in groupby(files, _likeness(columns))]
     return stacked(parts, types)
 
 
@@ -41,13 +41,13 @@ def stacked(parts: Sequence[pl.DataFrame], types: Mapping[str, pa.DataType]) -> 
     if len(parts) == 1:
         return parts[0]
     for name in parts[0].columns:
-        found = [part.schema[name] for part in parts]
-        if all(dtype == found[0] for dtype in found):
+        dtypes = [part.schema[name] for part in parts]
+        if all(dtype == dtypes[0] for dtype in dtypes):
             continue
         if name in types:
             parts = [part.with_columns(_fitted(part[name], types[name])) for part in parts]
         else:
-            parts = [part.with_columns(pl.col(name).cast(_widest(found))) for part in parts]
+            parts = [part.with_columns(pl.col(name).cast(_widest(dtypes))) for part in parts]
     return pl.concat(parts)
 
 
@@ -66,9 +66,9 @@ def _likeness(columns: Sequence[str]) -> Callable[[SourceFile], tuple[object, ..
     return likeness
 
 
-def _widest(found: Sequence[pl.DataType]) -> pl.DataType:
+def _widest(dtypes: Sequence[pl.DataType]) -> pl.DataType:
     """One type for a column whose files differ: the widest integer, float, or microseconds UTC."""
-    kinds = [dtype for dtype in found if dtype != pl.Null]
+    kinds = [dtype for dtype in dtypes if dtype != pl.Null]
     if len(set(kinds)) < 2:
         return kinds[0] if kinds else pl.Null()
     if all(dtype.is_integer() for dtype in kinds):
@@ -80,14 +80,15 @@ def _widest(found: Sequence[pl.DataType]) -> pl.DataType:
     return pl.String() if any(dtype == pl.String for dtype in kinds) else kinds[0]
 
 
-def _read_alike(place: Location, files: list[SourceFile], columns: Sequence[str], bounds: Bounds) -> pl.DataFrame:
+def _read_alike(location: Location, files: list[SourceFile], columns: Sequence[str], bounds: Bounds) -> pl.DataFrame:
     """Files that agree in the types and folder values of the columns."""
     held = [name for name in columns if name in files[0].types]
-    if place.system is None:
+    if location.system is None:
         frame = _read_local(files, held, bounds)
     else:
         tables = [
-            pq.read_table(bare(file.path), columns=held, filesystem=place.system, partitioning=None) for file in files
+            pq.read_table(bare(file.path), columns=held, filesystem=location.system, partitioning=None)
+            for file in files
         ]
         frame = pl.DataFrame(pl.from_arrow(pa.concat_tables(tables)))
     # A column that neither a file nor its folders have was added later.

@@ -53,8 +53,8 @@ class Rows:
     session: Session
 
     @property
-    def said(self) -> Mapping[str, pa.DataType]:
-        """The types, for checks. Without rows a float says nothing: it is what pandas makes of no values."""
+    def checked_types(self) -> Mapping[str, pa.DataType]:
+        """The types, for checks. Without rows a float counts as null: pandas gives it to a column without values."""
         if isinstance(self.source, str) or self.source.num_rows:
             return self.types
         return {name: pa.null() if dtype == pa.float64() else dtype for name, dtype in self.types.items()}
@@ -65,12 +65,12 @@ class Rows:
         if isinstance(self.source, str):
             clock = f"epoch_us({moment(self.clock, self.types[self.clock])})"
             ends = [f"{end}({value})" for value in (clock, *map(quoted, names)) for end in ("min", "max")]
-            [found] = self.session.connection.execute(f"SELECT {', '.join(ends)} FROM {self.source}").fetchall()
-            pairs = list(zip(found[::2], found[1::2], strict=True))
+            [row] = self.session.connection.execute(f"SELECT {', '.join(ends)} FROM {self.source}").fetchall()
+            pairs = list(zip(row[::2], row[1::2], strict=True))
         else:
             spans = (pc.min_max(decoded(self.source[name])) for name in names)
             moments = pc.min_max(self.source[self.clock].cast(pa.int64()))
-            pairs = [(one["min"].as_py(), one["max"].as_py()) for one in (moments, *spans)]
+            pairs = [(span["min"].as_py(), span["max"].as_py()) for span in (moments, *spans)]
         first, last = pairs[0]
         if first is None or last is None:
             return None
@@ -84,7 +84,7 @@ class Rows:
         return self.source
 
     def batches(self, size: int) -> Iterator[pa.Table]:
-        """The rows in pieces of at most ``size``; one empty piece if there are none."""
+        """The rows in chunks of at most ``size``; one empty chunk if there are none."""
         if not isinstance(self.source, str):
             yield from (self.source.slice(start, size) for start in range(0, max(1, self.source.num_rows), size))
             return
@@ -115,12 +115,12 @@ def load_rows(session: Session, given: EntityRows, *, stream: bool) -> Rows:
 
 
 def _typed(table: pa.Table) -> pa.Table:
-    """A frame without rows often has no types either: then its clock is one."""
+    """A frame without rows often has no types either: then its clock is made a timestamp."""
     if table.num_rows or EVENT_TIMESTAMP not in table.column_names:
         return table
-    place = table.column_names.index(EVENT_TIMESTAMP)
-    clock = table.schema.field(place).type
-    return table if family(clock) == TIMESTAMP else table.set_column(place, EVENT_TIMESTAMP, pa.nulls(0, MOMENT))
+    index = table.column_names.index(EVENT_TIMESTAMP)
+    clock = table.schema.field(index).type
+    return table if family(clock) == TIMESTAMP else table.set_column(index, EVENT_TIMESTAMP, pa.nulls(0, MOMENT))
 
 
 def _types(table: pa.Table) -> dict[str, pa.DataType]:
@@ -172,8 +172,8 @@ def _query(connection: duckdb.DuckDBPyConnection, given: str | Path, *, stream: 
 
 def _refuse_alike(connection: duckdb.DuckDBPyConnection, query: str, given: str | Path) -> None:
     """DuckDB would rename a file's columns whose names differ in case alone."""
-    found = connection.execute(query.replace(_READING, "SELECT file FROM glob", 1).split(", hive")[0] + ") LIMIT 1")
-    files = found.fetchall()
+    result = connection.execute(query.replace(_READING, "SELECT file FROM glob", 1).split(", hive")[0] + ") LIMIT 1")
+    files = result.fetchall()
     names = pq.read_schema(files[0][0]).names if files else []
     alike = sorted(name for name in names if [other.lower() for other in names].count(name.lower()) > 1)
     if alike:
@@ -184,7 +184,7 @@ def _refuse_alike(connection: duckdb.DuckDBPyConnection, query: str, given: str 
 
 
 def first_line(error: Exception) -> str:
-    """What an engine's error says, without the query that it repeats."""
+    """An engine's error message, without the query that it repeats."""
     return str(error).strip().splitlines()[0]
 
 
@@ -233,14 +233,14 @@ def _as_query(given: str | Path) -> str:
 
 
 def _with_clock(table: pa.Table, clock: str) -> pa.Table:
-    place = table.column_names.index(clock)
+    index = table.column_names.index(clock)
     column = table[clock]
     if column.type == MOMENT:
         return table
     if pa.types.is_date(column.type):
         column = column.cast(pa.timestamp("us"))
     # Below a microsecond Feast, Arrow's readers and both engines tell nothing apart: it is cut off here.
-    return table.set_column(place, clock, column.cast(MOMENT, safe=False))
+    return table.set_column(index, clock, column.cast(MOMENT, safe=False))
 
 
 def _clock_column(types: Mapping[str, pa.DataType]) -> str:

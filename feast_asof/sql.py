@@ -82,9 +82,9 @@ def rows_query(relation: str, names: Sequence[str], rows: Rows) -> str:
     Args:
         names: of the relation's columns, in the order of the rows' types.
     """
-    place = list(rows.types).index(rows.clock)
-    now = moment(names[place], rows.types[rows.clock])
-    values = [f"{now if i == place else quoted(name)} AS e{i}" for i, name in enumerate(names)]
+    clock_index = list(rows.types).index(rows.clock)
+    now = moment(names[clock_index], rows.types[rows.clock])
+    values = [f"{now if i == clock_index else quoted(name)} AS e{i}" for i, name in enumerate(names)]
     return f"SELECT {', '.join(values)}, {now} AS {CLOCK}, row_number() OVER () AS {ROW} FROM {relation}"
 
 
@@ -164,7 +164,7 @@ def _candidates(plan: Plan, f: str, given: Sequence[str], clock: Clock | None, *
 
 
 def _key(plan: Plan, number: int, read: Scan) -> str:
-    """A key's column; the name of a folder is text, whatever it stands for."""
+    """A key's column; the name of a folder is text, and is cast where the key is an integer."""
     key = plan.keys[number]
     is_folder = any(key.source not in file.types for file in plan.source.files)
     column = read.names[key.source]
@@ -187,11 +187,11 @@ def keys_query(plans: Sequence[Plan], first: int, last: int, clock: str) -> str:
         wanted = [f"{read.names[key.source]} IS NOT NULL" for key in plan.keys]
         wanted += _within(read.names[time], first, last)
         parts.append(f"SELECT DISTINCT {', '.join(values) or '1'} FROM {read.relation} WHERE {' AND '.join(wanted)}")
-    asked = f"{instant(last)} AS {quoted(clock)}"
+    as_of = f"{instant(last)} AS {quoted(clock)}"
     if not names:
-        return f"SELECT {asked}"
+        return f"SELECT {as_of}"
     listed = ", ".join(map(quoted, names))
-    return f"SELECT {listed}, {asked} FROM ({' UNION '.join(parts)}) ORDER BY {listed}"
+    return f"SELECT {listed}, {as_of} FROM ({' UNION '.join(parts)}) ORDER BY {listed}"
 
 
 def _unfolded(source: Source, name: str, column: str) -> str:

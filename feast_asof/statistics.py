@@ -109,9 +109,9 @@ def _add_histograms(connection: duckdb.DuckDBPyConnection, metrics: dict[int, Me
     parts = [f"histogram({bin_of.format(v=f'v{i}', last=bins - 1)}) FILTER (v{i} IS NOT NULL)" for i in widths]
     given = [number for i, width in widths.items() for number in (metrics[i]["min_val"], width)]
     [answers] = connection.execute(f"SELECT {', '.join(parts)} FROM {_ROWS}", given).fetchall()
-    for (i, width), found in zip(widths.items(), answers, strict=True):
+    for (i, width), histogram in zip(widths.items(), answers, strict=True):
         edges = [metrics[i]["min_val"] + number * width for number in range(bins + 1)]
-        counts = [found.get(number, 0) for number in range(bins)]
+        counts = [histogram.get(number, 0) for number in range(bins)]
         metrics[i]["histogram"] = {"bins": edges, "counts": counts, "bin_width": width}
 
 

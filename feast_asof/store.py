@@ -89,14 +89,14 @@ class AsofOfflineStore(MonitoredStore):
         Raises:
             RetrievalError: when run, if rows, files and views do not fit.
         """
-        asked: dict[str, list[str]] = {view.projection.name_to_use(): [] for view in feature_views}
+        requested: dict[str, list[str]] = {view.projection.name_to_use(): [] for view in feature_views}
         for reference in feature_refs:
             view_name, _, feature = reference.partition(":")
-            if view_name in asked:  # the others are on-demand views, which Feast computes from these
-                asked[view_name].append(feature)
+            if view_name in requested:  # the others are on-demand views, which Feast computes from these
+                requested[view_name].append(feature)
         question = Question(
             entity_rows=_window(feature_views, options) if entity_df is None else entity_df,
-            views=tuple((view, tuple(asked[view.projection.name_to_use()])) for view in feature_views),
+            views=tuple((view, tuple(requested[view.projection.name_to_use()])) for view in feature_views),
             full_names=full_feature_names,
             cutoff=bool(options.get("filter_by_created_timestamp", False)),
             repo_path=config.repo_path,

@@ -23,11 +23,11 @@ from feast_asof.locations import NULL_PARTITION, Location, place_of
 _ROW_GROUP = 1 << 18  # rows: small enough that a question about some of them skips the others
 
 
-def write_pieces(chunks: Iterator[pa.Table], place: Location) -> int:
-    """Write pieces of one schema, at least one, as one file, and give the number of rows back."""
+def write_pieces(chunks: Iterator[pa.Table], location: Location) -> int:
+    """Write chunks of one schema, at least one, as one file, and return the number of rows."""
     first = next(chunks)
     rows: int = first.num_rows
-    with place.writing() as sink, pq.ParquetWriter(sink, first.schema) as writer, ThreadPoolExecutor(1) as pool:
+    with location.writing() as sink, pq.ParquetWriter(sink, first.schema) as writer, ThreadPoolExecutor(1) as pool:
         written = pool.submit(writer.write_table, first, row_group_size=_ROW_GROUP)
         for chunk in chunks:  # the next one is made while the last one is written, and no further ahead
             written.result()
@@ -52,24 +52,24 @@ def add_rows(table: pa.Table, source: str, *, endpoint: str | None = None) -> st
         the path of the file that holds them now.
     """
     name = f"pushed-{_digest(table)}"
-    place = place_of(source, endpoint=endpoint)
-    if place.base is not None:
-        place = place.filled(name)
-    elif not place.path.endswith(".parquet"):
-        place = place.child(f"{name}.parquet")
-    elif place.exists():
-        held = pq.read_table(bare(place.path), filesystem=place.system, partitioning=None)
-        table = _below(held, table, place.path)
-    write_pieces(iter([table]), place)
-    return f"{place.scheme}{place.path}"
+    location = place_of(source, endpoint=endpoint)
+    if location.base is not None:
+        location = location.filled(name)
+    elif not location.path.endswith(".parquet"):
+        location = location.child(f"{name}.parquet")
+    elif location.exists():
+        held = pq.read_table(bare(location.path), filesystem=location.system, partitioning=None)
+        table = _below(held, table, location.path)
+    write_pieces(iter([table]), location)
+    return f"{location.scheme}{location.path}"
 
 
 def _below(held: pa.Table, added: pa.Table, path: str) -> pa.Table:
     """Both tables' rows, of a column with two types in one that holds both."""
-    for place, name in enumerate(held.column_names):
+    for index, name in enumerate(held.column_names):
         if name in added.column_names and held.schema.field(name).type != added.schema.field(name).type:
             with suppress(pa.ArrowException):
-                held = held.set_column(place, name, fit(held[name], added.schema.field(name).type))
+                held = held.set_column(index, name, fit(held[name], added.schema.field(name).type))
     try:
         return pa.concat_tables([held, added], promote_options="permissive")
     except pa.ArrowException as error:

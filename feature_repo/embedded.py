@@ -27,7 +27,7 @@ from feature_repo.mending import remove_damaged
 from feature_repo.registry import follow, make
 
 REGISTRY, ONLINE, LOCK = "registry.db", "online.db", ".lock"
-MAKING = ".making"  # a lock of its own: whoever applies holds the other one already
+MAKING = ".making"  # a separate lock: a process that applies holds the other one already
 BUSY_SECONDS = 30  # how long a connection waits for another process's transaction; sqlite's own 5 s are short
 _log = logging.getLogger(__name__)
 

@@ -1,6 +1,6 @@
 """Damaged SQLite files of the embedded stores: found when they are opened, and made again, for both are derived.
 
-Belongs here: telling and removing. Not here: filling them again: the registry from the declaration (store.apply), the
+Belongs here: detecting and removing. Not here: filling them again: the registry from the declaration (store.apply), the
 online store from the offline one (store.load_online).
 """
 
@@ -13,7 +13,7 @@ _log = logging.getLogger(__name__)
 
 
 def is_sound(path: Path) -> bool:
-    """Is it a SQLite file whose pages hang together? One that is empty or not there is: SQLite begins it anew."""
+    """Is it a SQLite file whose pages hang together? An empty or missing file is sound: SQLite makes it anew."""
     if not path.exists() or not path.stat().st_size:
         return True
     try:
@@ -26,7 +26,7 @@ def is_sound(path: Path) -> bool:
 
 
 def remove_damaged(path: Path, again: str) -> bool:
-    """Remove a SQLite file that is damaged, and say so; gives whether it was.
+    """Remove a SQLite file if it is damaged, and log that; returns whether it was.
 
     Args:
         again: how it is made again, for the log.

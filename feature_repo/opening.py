@@ -1,6 +1,6 @@
-"""A state's Feast store, opened once a process where ``feature_store.yaml`` and the state say.
+"""A state's Feast store, opened once a process, as ``feature_store.yaml`` and the state describe it.
 
-Belongs here: configuration, places, and what Feast keeps in memory. Not here: what the registry holds (store.py).
+Belongs here: configuration, paths, and what Feast keeps in memory. Not here: what the registry holds (store.py).
 """
 
 import uuid
@@ -29,7 +29,7 @@ def opened(state: State) -> tuple[FeatureStore, bool]:
     if known is not None and not _is_gone(known, state):
         return known, False
     config = load_repo_config(_REPO, _REPO / "feature_store.yaml")
-    _place(config, state)
+    _point_at(config, state)
     embedded = config.registry_config["path"].startswith("exfm:")
     anew = embedded and remove_damaged(state.feast / REGISTRY, "it is filled again from the declaration")
     _opened[state.feast] = store = FeatureStore(config=config)
@@ -61,8 +61,8 @@ def _is_gone(store: FeatureStore, state: State) -> bool:
     return embedded and not (state.feast / REGISTRY).exists()
 
 
-def _place(config: RepoConfig, state: State) -> None:
-    """Point the embedded stores at this state, whatever the environment says; leave others (Postgres) as they are."""
+def _point_at(config: RepoConfig, state: State) -> None:
+    """Point the embedded stores at this state, also if the environment names another; leave others (Postgres) alone."""
     path: str = config.registry_config["path"]
     if "${" in path:
         raise DeclarationError(f"feature_store.yaml registry.path: {path!r} has a variable that is not set: export it")
@@ -73,5 +73,5 @@ def _place(config: RepoConfig, state: State) -> None:
 
 
 def forget(state: State) -> None:
-    """Open it anew when it is asked for again."""
+    """Open the state's store anew at the next call of ``opened``."""
     _opened.pop(state.feast, None)

@@ -11,17 +11,18 @@ from feast import Entity, FeatureService, FeatureView, Field, FileSource, ValueT
 from feast.data_format import ParquetFormat
 from feast.types import Array, Float32, Int64, String, UnixTimestamp
 
+from exfm.columns import FeatureColumn, ScoreColumns
 from exfm.errors import DeclarationError
 from exfm.feature_views import FeatureView as Declared
 from exfm.history_views import HistoryView
 from exfm.learning import Student, Teacher
+from exfm.names import LOGGED_INPUTS, LOGGED_TEACHER_FEATURES, inputs_service, supervision_service
 from exfm.prediction_views import PredictionView
 from exfm.project import Project
 from exfm.state import State
 from exfm.stream import Column
 
 IMPRESSION = Column(name="impression_id", rows=2)
-LOGGED_INPUTS, LOGGED_TEACHER_FEATURES = "logged_inputs", "logged_teacher_features"
 ROLE, INPUT, SUPERVISION = "role", "input", "supervision"
 _CREATED = "created_timestamp"
 
@@ -37,16 +38,6 @@ class Objects:
     def all(self) -> list[Entity | FeatureView | FeatureService]:
         """Every object, in an order in which they can be applied."""
         return [thing for kind in fields(self) for thing in getattr(self, kind.name).values()]
-
-
-def inputs_service(student: str) -> str:
-    """Name of the service with a student's inputs (clock: the impression)."""
-    return f"{student}_inputs"
-
-
-def supervision_service(student: str) -> str:
-    """Name of the service with its teacher's predictions (clock: the run's ``as_of``)."""
-    return f"{student}_supervision"
 
 
 def objects_of(project: Project, state: State) -> Objects:
@@ -66,9 +57,9 @@ def objects_of(project: Project, state: State) -> Objects:
     for student in project.students:
         services += [*_student_services(project, student, by_name)]
     named = {service.name: service for service in services if service is not None}
-    found = Objects(entities=entities, views=by_name, services=named)
-    check_roles(found.all())
-    return found
+    objects = Objects(entities=entities, views=by_name, services=named)
+    check_roles(objects.all())
+    return objects
 
 
 def _entity(column: Column) -> Entity:
@@ -129,7 +120,7 @@ def _teacher_view(teacher: Teacher, entities: dict[str, Entity], state: State) -
 
 def prediction_features(teacher: Teacher) -> tuple[str, ...]:
     """``<task>_logit`` and ``<task>_probability`` of each task, in the teacher's order."""
-    return tuple(f"{task}_{what}" for task in teacher.tasks for what in ("logit", "probability"))
+    return tuple(name for task in map(ScoreColumns, teacher.tasks) for name in (task.logit, task.probability))
 
 
 def _student_services(
@@ -137,10 +128,10 @@ def _student_services(
 ) -> Iterable[FeatureService | None]:
     columns = project.columns_of(student.inputs, where=student.name)
     yield _service(inputs_service(student.name), columns.of_views, views, INPUT)
-    taught = [project.teacher(name) for name in student.teachers]
+    teachers = [project.teacher(name) for name in student.teachers]
     names = [
-        f"{teacher.view}__{name}"
-        for teacher in taught
+        FeatureColumn(teacher.view, name).name
+        for teacher in teachers
         for name in ("checkpoint", "trained_until", *prediction_features(teacher))
     ]
     if names:
@@ -151,8 +142,8 @@ def _service(name: str, columns: Iterable[str], views: dict[str, FeatureView], r
     """A service over ``<view>__<feature>`` columns; ``None`` without any, for Feast can't answer for an empty one."""
     chosen: dict[str, list[str]] = {}
     for column in columns:
-        view, _, feature = column.partition("__")
-        chosen.setdefault(view, []).append(feature)
+        of = FeatureColumn.of(column)
+        chosen.setdefault(of.view, []).append(of.feature)
     if not chosen:
         return None
     projections = [views[view][features] for view, features in chosen.items()]

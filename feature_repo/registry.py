@@ -30,7 +30,7 @@ _OURS = re.compile(r"/tables/(features|predictions)/[^/]+$")
 
 
 def make(path: Path) -> None:
-    """Put an empty registry in place, with all its tables: two processes that begin at once never meet half of one.
+    """Put an empty registry in place, with all its tables: two processes that begin at once never see half of one.
 
     Raises:
         StateError: if it can't be written.
@@ -83,6 +83,6 @@ def _follow_in(registry: sqlite3.Connection, table: str, column: str, kind: Any,
 
 
 def _file_options(message: Any) -> Iterator[Any]:
-    """The places in a message that name files."""
+    """The parts of a message that name files."""
     sources = [message] if isinstance(message, DataSource) else [message.spec.batch_source]
     yield from (source.file_options for source in sources if source.HasField("file_options"))

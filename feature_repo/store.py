@@ -64,15 +64,19 @@ def open_store(project: Project, state: State) -> FeatureStore:
 
 def _lacking(store: FeatureStore, declared: Objects) -> list[str]:
     """Declared services that the registry does not hold as they are."""
-    held = {one.name: _references(one) for one in store.registry.list_feature_services(store.project)}
-    services = [one for one in declared.all() if isinstance(one, FeatureService)]
-    return [f"service {one.name}" for one in services if not _references(one) <= held.get(one.name, set())]
+    held = {service.name: _references(service) for service in store.registry.list_feature_services(store.project)}
+    services = [service for service in declared.all() if isinstance(service, FeatureService)]
+    return [
+        f"service {service.name}" for service in services if not _references(service) <= held.get(service.name, set())
+    ]
 
 
 def _references(service: FeatureService) -> set[str]:
-    """What a service holds; its own name is among them, so that one of nothing is told from none."""
+    """What a service holds; its own name is included, so that an empty service differs from a missing one."""
     features = [
-        (one.name_to_use(), feature.name) for one in service.feature_view_projections for feature in one.features
+        (projection.name_to_use(), feature.name)
+        for projection in service.feature_view_projections
+        for feature in projection.features
     ]
     return {service.name, *(f"{view}:{feature}" for view, feature in features)}
 
@@ -111,19 +115,19 @@ def _applied(store: FeatureStore, declared: Objects) -> ApplyReport:
 
 
 def _stale(store: FeatureStore, declared: Objects) -> list[Any]:
-    """What the registry holds that is declared no longer."""
+    """What the registry holds but the declaration no longer has."""
     names = {(type(thing), thing.name) for thing in declared.all()}
     held = [
         *store.registry.list_feature_services(store.project),
         *store.registry.list_feature_views(store.project),
-        *(one for one in store.registry.list_entities(store.project) if one.name != DUMMY_ENTITY_NAME),
+        *(entity for entity in store.registry.list_entities(store.project) if entity.name != DUMMY_ENTITY_NAME),
     ]
     return [thing for thing in held if (type(thing), thing.name) not in names]
 
 
 @contextmanager
 def _writing(folder: Path, doing: str) -> Iterator[None]:
-    """One process at a time, and what SQLite refuses as a sentence.
+    """Let one process write at a time, and word what SQLite refuses as one sentence.
 
     Raises:
         StateError: if the registry or the online store can't be written.
@@ -133,10 +137,10 @@ def _writing(folder: Path, doing: str) -> Iterator[None]:
             yield
         except (DatabaseError, sqlite3.DatabaseError) as error:
             reason = error.orig if isinstance(error, DatabaseError) else error
-            raise StateError(f"{doing} in {folder} failed ({reason}): {_mend(str(reason))}") from error
+            raise StateError(f"{doing} in {folder} failed ({reason}): {_remedy(str(reason))}") from error
 
 
-def _mend(reason: str) -> str:
+def _remedy(reason: str) -> str:
     """What to do about an error of SQLite."""
     if "full" in reason:
         return "make room on its disk and run again"
@@ -186,7 +190,7 @@ def read_supervision(
 
 
 def _asking_as_of(entities: pa.Table | str, as_of: datetime) -> pa.Table | str:
-    """The entities with ``as_of`` for a clock; the impressions' own one is kept aside, in its place."""
+    """The entities with ``as_of`` for a clock; the impressions' own one stays in its position, renamed."""
     moment = as_of if as_of.tzinfo else as_of.replace(tzinfo=UTC)
     if isinstance(entities, str):
         microseconds = (moment - _EPOCH) // timedelta(microseconds=1)
@@ -197,9 +201,9 @@ def _asking_as_of(entities: pa.Table | str, as_of: datetime) -> pa.Table | str:
     if _CLOCK not in entities.column_names:
         raise RetrievalError(f"entity rows: no column {_CLOCK!r}: add the impressions' own one")
     own = entities[_CLOCK].cast(pa.timestamp("us", "UTC"))
-    place = entities.column_names.index(_CLOCK)
+    index = entities.column_names.index(_CLOCK)
     clock = pa.repeat(pa.scalar(moment, pa.timestamp("us", "UTC")), entities.num_rows)
-    return entities.set_column(place, _IMPRESSION_CLOCK, own).append_column(_CLOCK, clock)
+    return entities.set_column(index, _IMPRESSION_CLOCK, own).append_column(_CLOCK, clock)
 
 
 def _read(store: FeatureStore, entities: pa.Table | str, services: str | Sequence[str]) -> pa.Table:
@@ -214,8 +218,10 @@ def _read(store: FeatureStore, entities: pa.Table | str, services: str | Sequenc
 
 def _union(store: FeatureStore, names: Sequence[str]) -> list[str]:
     """References of every feature that one of the services holds, each once."""
-    projections = [one for name in names for one in _service(store, name).feature_view_projections]
-    references = [f"{one.name_to_use()}:{feature.name}" for one in projections for feature in one.features]
+    projections = [projection for name in names for projection in _service(store, name).feature_view_projections]
+    references = [
+        f"{projection.name_to_use()}:{feature.name}" for projection in projections for feature in projection.features
+    ]
     return list(dict.fromkeys(references))
 
 

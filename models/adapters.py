@@ -1,4 +1,4 @@
-"""Student adapters: small networks that bend a teacher's logit to what fresh labels say of it.
+"""Student adapters: small networks that recalibrate a teacher's logit by fresh labels.
 
 Belongs here: g, how it is fitted, its state. Not here: the head that learns from it (distillation.py), maps in closed
 form (recalibration.py).
@@ -11,7 +11,7 @@ from exfm.distillation import STALENESS, SURFACE, StudentAdapter
 from models.distillation import masked_bce
 from models.optimisers import Adam
 
-SURFACES = 16  # one-hot places that hashed surfaces share
+SURFACES = 16  # one-hot columns that hashed surfaces share
 
 
 class Adapter(nn.Module):
@@ -20,7 +20,7 @@ class Adapter(nn.Module):
     It starts as the identity, so that it recalibrates from the teacher and not from noise.
 
     Args:
-        declared: ``context`` says what it sees beside the logit.
+        declared: ``context`` names what it sees beside the logit.
     """
 
     def __init__(self, declared: StudentAdapter, seed: int) -> None:
@@ -65,14 +65,14 @@ def adapter_loss(adapter: Adapter, teacher: Tensor, labels: Tensor, context: Ten
 
 
 class FittedAdapter:
-    """An adapter with its own optimiser: one step on labels, then what it says now."""
+    """An adapter with its own optimiser: one step on labels, then its predictions."""
 
     def __init__(self, declared: StudentAdapter, seed: int, device: str) -> None:
         self.adapter = Adapter(declared, seed).to(device)
         self.adam = Adam(self.adapter, declared.learning_rate)
 
     def step(self, teacher: Tensor, labels: Tensor, context: Tensor | None) -> Tensor:
-        """(B, T) -> (B, T) probabilities, NaN where the teacher left none."""
+        """(B, T) -> (B, T) probabilities, NaN where the teacher has none."""
         self.adam.step(adapter_loss(self.adapter, teacher, labels, context))
         with torch.no_grad():
             calibrated = self.adapter(teacher.nan_to_num(0.0), context).sigmoid()

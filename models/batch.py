@@ -1,6 +1,6 @@
 """A slice as resident tensors.
 
-Belongs here: the shape contract between whoever reads a slice and whoever learns from it.
+Belongs here: the shape contract between what reads a slice and what learns from it.
 Not here: reading, joining or logging (pipeline/), hashing (hashing.py), embedding rows (embedding.py).
 """
 
@@ -24,7 +24,7 @@ class SliceTensors:
         numbers: (N, D) float32, NaN where missing; counts already log1p'ed.
         labels: (N, T) float32 in {0, 1}, NaN where unknown.
         id_names, number_names, task_names: names of the F, D and T columns.
-        teachers: teacher's name -> (N, T) float32 logits, NaN where it left no prediction.
+        teachers: teacher's name -> (N, T) float32 logits, NaN where it has no prediction.
         histories: history's name -> N lists of hashes, oldest first, hashed as the column whose ids they list.
         staleness: teacher's name -> (N,) float32, hours since the newest impression that the scorer had seen.
 
@@ -76,13 +76,13 @@ class SliceTensors:
 
     def take(self, rows: Tensor) -> "SliceTensors":
         """The rows of an index (M,) int64 or a mask (N,) bool: one student's surface, for example."""
-        places = rows.nonzero().squeeze(1) if rows.dtype == torch.bool else rows
+        indices = rows.nonzero().squeeze(1) if rows.dtype == torch.bool else rows
         return SliceTensors(
-            self.ids[places], self.numbers[places], self.labels[places],
+            self.ids[indices], self.numbers[indices], self.labels[indices],
             self.id_names, self.number_names, self.task_names,
-            {name: logits[places] for name, logits in self.teachers.items()},
-            {name: lists.take(places) for name, lists in self.histories.items()},
-            {name: hours[places] for name, hours in self.staleness.items()},
+            {name: logits[indices] for name, logits in self.teachers.items()},
+            {name: lists.take(indices) for name, lists in self.histories.items()},
+            {name: hours[indices] for name, hours in self.staleness.items()},
         )  # fmt: skip
 
 
@@ -105,5 +105,5 @@ def pick(tensor: Tensor, names: tuple[str, ...], wanted: tuple[str, ...], what: 
 def shuffled(rows: Tensor, batch_size: int, order: str) -> Iterator[Tensor]:
     """Batches of row numbers (M,) in an order that follows from ``order``; even ones: no step for a few last rows."""
     seed = int.from_bytes(hashlib.blake2b(order.encode(), digest_size=7).digest(), "little")
-    places = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed)).to(rows.device)
-    yield from rows[places].tensor_split(-(-len(rows) // batch_size))
+    permutation = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed)).to(rows.device)
+    yield from rows[permutation].tensor_split(-(-len(rows) // batch_size))

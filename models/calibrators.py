@@ -1,6 +1,6 @@
-"""What bends the teachers' predictions of a learner: one adapter or recalibration for each pair that declares one.
+"""The maps that recalibrate teachers' predictions: one adapter or recalibration for each pair that declares one.
 
-Belongs here: when each is fitted and asked. Not here: the maps (adapters.py, recalibration.py).
+Belongs here: when each is fitted and applied. Not here: the maps (adapters.py, recalibration.py).
 """
 
 from collections.abc import Sequence
@@ -19,13 +19,13 @@ from models.supervision_pairs import ADAPTER, SupervisionPairs
 class TeacherCalibrators:
     """The maps of A pairs, in the order of the ``adapter`` term.
 
-    A student adapter steps on each batch's labels before it is asked; a recalibration knows earlier slices only.
+    A student adapter steps on each batch's labels before it is applied; a recalibration knows earlier slices only.
     """
 
     def __init__(self, pairs: SupervisionPairs, specs: Sequence[NetworkSpec], seed: int, device: str) -> None:
         term = pairs.terms.get(ADAPTER)
-        self.places: list[int] = term.pairs.tolist() if term is not None else []
-        self.pairs = [pairs.all[place] for place in self.places]
+        self.indices: list[int] = term.pairs.tolist() if term is not None else []
+        self.pairs = [pairs.all[index] for index in self.indices]
         self.surfaces = [specs[pair.member].surface for pair in self.pairs]
         self.maps = [self._map(pair.declared, len(specs[0].tasks), seed, device) for pair in self.pairs]
         self._context: list[Tensor | None] = []
@@ -38,12 +38,12 @@ class TeacherCalibrators:
         return Recalibrator(declared.adapter, tasks, device)
 
     def begin(self, tensors: SliceTensors, teacher_logits: Tensor | None) -> None:
-        """Before a slice's first step: what adapters are told (N, C), what recalibrations say (N, T)."""
+        """Before a slice's first step: contexts of adapters (N, C), probabilities of recalibrations (N, T)."""
         self._context = []
-        for place, pair, surface, each in zip(self.places, self.pairs, self.surfaces, self.maps, strict=True):
+        for index, pair, surface, each in zip(self.indices, self.pairs, self.surfaces, self.maps, strict=True):
             assert teacher_logits is not None
             if isinstance(each, Recalibrator):
-                self._context.append(each.apply(teacher_logits[place]))
+                self._context.append(each.apply(teacher_logits[index]))
             elif each.adapter.has_context:
                 ids = pick(tensors.ids, tensors.id_names, (surface,), "id") if self._needs_surface(each) else None
                 surfaces = ids[:, 0] if ids is not None else None
@@ -60,19 +60,19 @@ class TeacherCalibrators:
         if not self.maps or teacher_logits is None:
             return None
         calibrated = []
-        for place, pair, each, context in zip(self.places, self.pairs, self.maps, self._context, strict=True):
+        for index, pair, each, context in zip(self.indices, self.pairs, self.maps, self._context, strict=True):
             if isinstance(each, Recalibrator):
                 assert context is not None
                 calibrated.append(context[rows])
             else:
                 calibrated.append(
-                    each.step(teacher_logits[place], labels[pair.member], None if context is None else context[rows])
+                    each.step(teacher_logits[index], labels[pair.member], None if context is None else context[rows])
                 )
         return torch.stack(calibrated)
 
     def end(self, teacher_logits: Tensor | None, labels: Tensor) -> None:
         """After a slice's last step: recalibrations remember it. (P, N, T), (S, N, T)"""
-        for place, pair, each in zip(self.places, self.pairs, self.maps, strict=True):
+        for index, pair, each in zip(self.indices, self.pairs, self.maps, strict=True):
             if isinstance(each, Recalibrator) and teacher_logits is not None:
-                each.remember(teacher_logits[place], labels[pair.member])
+                each.remember(teacher_logits[index], labels[pair.member])
         self._context = []

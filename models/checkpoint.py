@@ -37,9 +37,8 @@ def save_checkpoint(folder: Path, learner: Learner, member: int = 0, **fields: A
     Raises:
         CheckpointError: if the system refuses to write.
     """
-    own = {"spec": learner.specs[member], "distillation": learner.members[member].distillation}
     state = learner_state(learner, member)
-    return _save(folder, WEIGHTS, state, lambda weights: _manifest(learner, weights, {**own, **fields}))
+    return _save(folder, WEIGHTS, state, lambda weights: manifest_of(learner, member, weights, **fields))
 
 
 def save_serving(folder: Path, learner: Learner, manifest: Manifest) -> Manifest:
@@ -94,14 +93,21 @@ def _apart(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return saved
 
 
-def _manifest(learner: Learner, weights: str, fields: dict[str, Any]) -> Manifest:
+def manifest_of(learner: Learner, member: int, weights: str, **fields: Any) -> Manifest:
+    """What a checkpoint of a member says of itself.
+
+    Args:
+        weights: sha256 of its file.
+        fields: the manifest's fields but for those that the learner itself knows.
+    """
+    own = {"spec": learner.specs[member], "distillation": learner.members[member].distillation}
     made_with = {
         "torch": torch.__version__,
         "device": torch.cuda.get_device_name() if learner.device.startswith("cuda") else "cpu",
         "precision": "bf16" if learner.bf16 else "fp32",
         "created": datetime.now(UTC).isoformat(),
     }
-    return Manifest(**fields, training=learner.training, weights=weights, made_with=made_with)
+    return Manifest(**{**own, **fields}, training=learner.training, weights=weights, made_with=made_with)
 
 
 def load_checkpoint(folder: Path, device: str = "cpu", declaration: str | None = None) -> tuple[Learner, Manifest]:

@@ -19,7 +19,7 @@ class Touched:
     Args:
         rows: (U,) distinct rows, ascending.
         values: (U, S E) their weights, requiring a gradient.
-        places: for each tensor of rows that was asked for, where in ``rows`` its own are; same shapes.
+        places: for each requested tensor of rows, the indices of its rows in ``rows``; same shapes.
     """
 
     rows: Tensor
@@ -75,11 +75,11 @@ class EmbeddingTable:
 
     def touch(self, *rows: Tensor) -> Touched:
         """Weights for training, from tensors of rows of any shapes."""
-        flat = torch.cat([one.flatten() for one in rows]) if len(rows) > 1 else rows[0].flatten()
-        distinct, place = torch.unique(flat, return_inverse=True)
+        flat = torch.cat([tensor.flatten() for tensor in rows]) if len(rows) > 1 else rows[0].flatten()
+        distinct, inverse = torch.unique(flat, return_inverse=True)
         values = self.weight.flatten(1).index_select(0, distinct).requires_grad_()
-        parts = place.split([one.numel() for one in rows])
-        return Touched(distinct, values, tuple(part.view_as(one) for part, one in zip(parts, rows, strict=True)))
+        parts = inverse.split([tensor.numel() for tensor in rows])
+        return Touched(distinct, values, tuple(part.view_as(tensor) for part, tensor in zip(parts, rows, strict=True)))
 
     @torch.no_grad()
     def update(self, touched: Touched, learning_rate: float) -> None:

@@ -1,4 +1,4 @@
-"""The errors of this room, each one sentence that names the thing, the value and the mend.
+"""The errors of models/, each one sentence that names the thing, the value and the remedy.
 
 Belongs here: the error types. Not here: what raises them.
 """

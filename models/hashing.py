@@ -33,7 +33,7 @@ def stable_hash(
 
     Args:
         column: (N,) integers or strings; ``None`` stands for a missing id.
-        salt: the column's name, so that equal ids of two columns are told apart.
+        salt: the column's name, so that equal ids of two columns get different hashes.
         nulls: (N,) where ids are missing, for an integer array that can't hold ``None``.
 
     Returns:

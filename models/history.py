@@ -1,4 +1,4 @@
-"""Target attention: what of a user's history speaks to the item at hand.
+"""Target attention: a user's history weighted by how relevant each entry is to the item.
 
 Belongs here: attention over jagged lists. Not here: the lists (jagged.py), which view they come from.
 """

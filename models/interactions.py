@@ -140,8 +140,8 @@ def pair_products(fields: Tensor) -> Tensor:
     """Dot products of all pairs of fields: (S, B, F, E) -> (S, B, F (F - 1) / 2)."""
     count = fields.shape[2]
     products = torch.matmul(fields, fields.transpose(2, 3))  # (S, B, F, F)
-    one, other = torch.triu_indices(count, count, offset=1, device=fields.device)
-    return products[:, :, one, other]
+    left, right = torch.triu_indices(count, count, offset=1, device=fields.device)
+    return products[:, :, left, right]
 
 
 def pooled_pairs(fields: Tensor) -> Tensor:

@@ -46,16 +46,16 @@ class Learner:
 
     def __init__(self, members: Sequence[Member], training: Training, device: str) -> None:
         self.members, self.training, self.device = tuple(members), training, device
-        self.specs = tuple(one.spec for one in members)
+        self.specs = tuple(member.spec for member in members)
         self.spec = self.specs[0]
-        if any(one.shape != self.spec.shape for one in self.specs):
+        if any(spec.shape != self.spec.shape for spec in self.specs):
             raise LearningError("learner: members differ in their inputs or network: give each shape a learner")
         self.bf16 = training.precision == "bf16" or (training.precision == "auto" and device.startswith("cuda"))
         generator, rows = torch.Generator().manual_seed(training.seed), [rows for _, rows in self.spec.ids]
         self.table = EmbeddingTable(rows, self.spec.network.embedding, len(members), generator, device)
         self.normalizer = Normalizer(len(self.spec.numbers), device)
         self.pairs = SupervisionPairs(
-            [one.teachers for one in self.specs], [one.distillation for one in members], device
+            [spec.teachers for spec in self.specs], [member.distillation for member in members], device
         )
         sizes = (self.pairs.heads, self.pairs.towers)
         self.networks = Networks(len(members), self.spec, training.seed, *sizes).to(device)
@@ -76,7 +76,7 @@ class Learner:
 
         Raises:
             LearningError: if the slice lacks a column, or no member's loss is finite; the learner is of no use then.
-                Where others are, a member whose loss is not says so in the report (``FitReport.error``).
+                Beside others, a member whose loss is not finite is named in the report (``FitReport.error``).
         """
         started = time.perf_counter()
         ready = learner_slice(tensors, self.specs, self.table, self.pairs)
@@ -124,8 +124,8 @@ class Learner:
         calibrated: Tensor | None,
         share: Tensor | None,
     ) -> Tensor:
-        touched = self.table.touch(inputs.rows, *(one.values for one in inputs.histories))
-        hidden = self._hidden(inputs, [F.embedding(place, touched.values) for place in touched.places])
+        touched = self.table.touch(inputs.rows, *(history.values for history in inputs.histories))
+        hidden = self._hidden(inputs, [F.embedding(index, touched.values) for index in touched.places])
         each = losses(self.networks, self.pairs, hidden.float(), labels, teacher_logits, calibrated, share)  # (S,)
         self.adam.step(each.sum())
         self.table.update(touched, self.training.table_learning_rate)
@@ -134,7 +134,7 @@ class Learner:
     def _hidden(self, inputs: Inputs, looked_up: Sequence[Tensor]) -> Tensor:
         """The backbone's output (S, B, T or 1, H), from (B, F, S E) and (V, S E) embeddings."""
         members = len(self.specs)
-        fields, *keys = (one.unflatten(-1, (members, -1)).movedim(-2, 0) for one in looked_up)  # (S, ..., E)
+        fields, *keys = (embedded.unflatten(-1, (members, -1)).movedim(-2, 0) for embedded in looked_up)  # (S, ..., E)
         numbers = self.normalizer.apply_(inputs.numbers).expand(members, -1, -1)  # (B, D) -> (S, B, D)
         with torch.autocast(self.device.partition(":")[0], dtype=torch.bfloat16, enabled=self.bf16):
             hidden: Tensor = self._forward(fields, numbers, keys, inputs.histories)
@@ -145,9 +145,13 @@ class Learner:
         """Logits of every member's serving heads, (S, N, T) float32; changes nothing."""
         inputs = inputs_of(tensors, self.spec, self.table)
         scored = [torch.empty(len(self.specs), 0, len(self.spec.tasks), device=self.device)]
-        for places in torch.arange(len(tensors), device=self.device).split(SCORING_ROWS[self.device.partition(":")[0]]):
-            part = inputs.take(places)
-            looked_up = [self.table.lookup(rows) for rows in (part.rows, *(one.values for one in part.histories))]
+        for indices in torch.arange(len(tensors), device=self.device).split(
+            SCORING_ROWS[self.device.partition(":")[0]]
+        ):
+            part = inputs.take(indices)
+            looked_up = [
+                self.table.lookup(rows) for rows in (part.rows, *(history.values for history in part.histories))
+            ]
             scored.append(self.networks.serving(self._hidden(part, looked_up).float()))
         return torch.cat(scored, dim=1)
 

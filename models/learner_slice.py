@@ -1,4 +1,4 @@
-"""A slice as one learner's loop reads it: its columns, rows of its table, its members' labels and teachers.
+"""A slice as a learner's loop reads it: its columns, rows of its table, its members' labels and teachers.
 
 Belongs here: what is done once a slice so that it is not done every step. Not here: the loop (learner.py).
 """
@@ -28,10 +28,12 @@ class Inputs:
     @property
     def listed(self) -> float:
         """How many ids a row's histories list together, in the mean."""
-        return sum(one.values.numel() for one in self.histories) / max(len(self.rows), 1)
+        return sum(history.values.numel() for history in self.histories) / max(len(self.rows), 1)
 
-    def take(self, places: Tensor) -> "Inputs":
-        return Inputs(self.rows[places], self.numbers[places], tuple(one.take(places) for one in self.histories))
+    def take(self, indices: Tensor) -> "Inputs":
+        return Inputs(
+            self.rows[indices], self.numbers[indices], tuple(history.take(indices) for history in self.histories)
+        )
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class LearnerSlice:
     Args:
         labels: (S, N, T), NaN where not known.
         teacher_logits: (P, N, T) teachers' logits, ``None`` without pairs.
-        known: (M,) rows with a known label of any task of the stream: the same whoever learns beside whom.
+        known: (M,) rows with a known label of any task of the stream: the same for every set of members.
     """
 
     inputs: Inputs
@@ -77,7 +79,7 @@ def learner_slice(
     Raises:
         LearningError: if the slice lacks a column, a history or a teacher.
     """
-    labels = torch.stack([pick(tensors.labels, tensors.task_names, one.tasks, "task") for one in specs])
+    labels = torch.stack([pick(tensors.labels, tensors.task_names, spec.tasks, "task") for spec in specs])
     for pair in pairs.all:
         if pair.teacher not in tensors.teachers:
             raise LearningError(f"fit: the slice has no logits of teacher {pair.teacher!r}: pass them, NaN if none")

@@ -5,31 +5,25 @@ Not here: weights (checkpoint.py), how versions are computed (pipeline/registry/
 """
 
 import json
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
-from exfm.distillation import (
-    AuxiliaryHead,
-    AuxiliaryTower,
-    Distillation,
-    KnowledgeDistillation,
-    Recalibration,
-    StudentAdapter,
-)
+from pydantic import ValidationError
+
+from exfm.declaration import adapter, declaration
+from exfm.distillation import Distillation
 from exfm.learning import Training
 from models.errors import CheckpointError, DamagedError
 from models.network import NetworkSpec
 
 FILE = "manifest.json"
-FORMAT = 1  # raised when an older exfm would misread what a manifest says; manifests without one are of format 1
-KINDS: dict[str, Any] = {
-    kind.__name__: kind
-    for kind in (KnowledgeDistillation, AuxiliaryHead, AuxiliaryTower, StudentAdapter, Recalibration)
-}
+# Raised when an older exfm would misread what a manifest says; manifests without one are of format 1. What an older
+# format says otherwise is put right by _migrated: tests load checkpoints of every format.
+FORMAT = 2
 
 
-@dataclass(frozen=True, kw_only=True)
+@declaration
 class Manifest:
     """What a checkpoint says of itself.
 
@@ -64,34 +58,24 @@ class Manifest:
     made_with: dict[str, str] = field(default_factory=dict)
 
     def to_json(self) -> str:
-        plain = {"format": FORMAT, **asdict(self)}
-        plain["spec"] = self.spec.to_json()
-        plain["distillation"] = _described(self.distillation)
-        return json.dumps(plain, indent=1)
+        return json.dumps({"format": FORMAT, **adapter(Manifest).dump_python(self, mode="json")}, indent=1)
 
 
-def _described(distillation: Any) -> dict[str, Any] | None:
-    if distillation is None:
-        return None
-    plain = {"type": type(distillation).__name__, **asdict(distillation)}
-    return {**plain, "adapter": _described(distillation.adapter)} if isinstance(distillation, AuxiliaryHead) else plain
+def _migrated(plain: dict[str, Any]) -> dict[str, Any]:
+    """What a manifest of an older format says, as the present one would."""
+    if int(plain.get("format", 1)) < 2:
+        plain = {**plain, "training": {"type": "Training", **plain["training"]}}
+        student_adapter = (plain["distillation"] or {}).get("adapter") or {}
+        if "told" in student_adapter:
+            student_adapter["context"] = student_adapter.pop("told")
+    return plain
 
 
-def _distillation(plain: dict[str, Any] | None) -> Distillation:
-    if plain is None:
-        return None
-    values = {name: tuple(value) if isinstance(value, list) else value for name, value in plain.items()}
-    if isinstance(plain.get("adapter"), dict):
-        values["adapter"] = _distillation(plain["adapter"])
-    kind: Any = KINDS[str(values.pop("type"))]
-    built: Distillation = kind(**_known(kind, values))
-    return built
-
-
-def _known(kind: Any, values: dict[str, Any]) -> dict[str, Any]:
-    """What this version knows of; a later one may say more in the same format, and that is left alone."""
-    names = {one.name for one in fields(kind)}
-    return {name: value for name, value in values.items() if name in names}
+def _reason(broken: Exception) -> str:
+    if not isinstance(broken, ValidationError):
+        return str(broken)
+    first = broken.errors(include_url=False)[0]
+    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
 
 
 def called(folder: Path) -> str:
@@ -119,16 +103,11 @@ def load_manifest(folder: Path, declaration: str | None = None) -> Manifest:
                 f"checkpoint {name}: {FILE} is of format {plain['format']}, and this exfm reads up to {FORMAT}: "
                 "use the version that wrote it, or a later one"
             )
-        built = {
-            "spec": NetworkSpec.from_json(plain["spec"]),
-            "training": Training(**_known(Training, plain["training"])),
-            "distillation": _distillation(plain["distillation"]),
-        }
-        manifest = Manifest(**_known(Manifest, {**plain, **built}))
+        manifest: Manifest = adapter(Manifest).validate_python(_migrated(plain), strict=False)
     except CheckpointError:
         raise
     except (ValueError, KeyError, TypeError, AttributeError) as broken:
-        raise DamagedError(f"checkpoint {name}: {FILE} is damaged ({broken}): train it again") from broken
+        raise DamagedError(f"checkpoint {name}: {FILE} is damaged ({_reason(broken)}): train it again") from broken
     if declaration is not None and manifest.declaration != declaration:
         raise CheckpointError(
             f"checkpoint {name}: trained under declaration {manifest.declaration}, "

@@ -32,8 +32,8 @@ def abreast(members: Sequence[Each], spec: NetworkSpec, batch_size: int, device:
     each = 4 * batch_size * max(spec.width, *spec.network.hidden)  # bytes of float32
     most = max(LARGEST_BLOCK // each, 1) if device == "cpu" else len(members)
     passes = -(-len(members) // most)
-    bounds = [len(members) * place // passes for place in range(passes + 1)]
-    return [list(members[bounds[place] : bounds[place + 1]]) for place in range(passes)]
+    bounds = [len(members) * index // passes for index in range(passes + 1)]
+    return [list(members[bounds[index] : bounds[index + 1]]) for index in range(passes)]
 
 
 @dataclass(frozen=True)

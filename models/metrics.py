@@ -33,8 +33,8 @@ def auc(logits: Floats, labels: Floats) -> float:
     negatives = labels.size - positives
     if not positives or not negatives:
         return float("nan")
-    _, place, counts = np.unique(logits, return_inverse=True, return_counts=True)
-    ranks = (np.cumsum(counts) - (counts - 1) / 2)[place]
+    _, inverse, counts = np.unique(logits, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
     return float((ranks[labels > 0.5].sum() - positives * (positives + 1) / 2) / (positives * negatives))
 
 

@@ -5,21 +5,21 @@ Not here: the embedding table (embedding.py), trunks (trunks.py), losses (distil
 """
 
 import zlib
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
-from exfm.networks import DLRM, FAMILIES, DCNv2, DeepFM, Network, TwoTower, Wukong
+from exfm.declaration import declaration
+from exfm.networks import DLRM, DCNv2, DeepFM, Network, TwoTower, Wukong
 from models import trunks
 from models.history import TargetAttention
 from models.jagged import Jagged
 from models.layers import MLP, Head
 
 
-@dataclass(frozen=True, kw_only=True)
+@declaration
 class NetworkSpec:
     """All that building a network needs; plain values, so that a manifest can hold it.
 
@@ -44,19 +44,6 @@ class NetworkSpec:
     teachers: tuple[str, ...] = ()
     surface: str = "surface"
 
-    @classmethod
-    def from_json(cls, plain: dict[str, Any]) -> "NetworkSpec":
-        """Back from what ``to_json`` and JSON made of it."""
-        family = FAMILIES[plain["network"]["type"]]
-        sizes = {
-            one.name: _tuples(plain["network"][one.name]) for one in fields(family) if one.name in plain["network"]
-        }
-        values = {one.name: _tuples(plain[one.name]) for one in fields(cls) if one.name in plain}
-        return cls(**{**values, "network": family(**sizes)})
-
-    def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "network": {"type": type(self.network).__name__, **asdict(self.network)}}
-
     @property
     def id_names(self) -> tuple[str, ...]:
         return tuple(name for name, _ in self.ids)
@@ -72,31 +59,22 @@ class NetworkSpec:
         return (len(self.ids) + len(self.histories)) * self.network.embedding + len(self.numbers)
 
 
-def _tuples(value: Any) -> Any:
-    return tuple(_tuples(one) for one in value) if isinstance(value, list) else value
+# A new family is declared in exfm/networks.py, built in trunks.py, and named here. (A TwoTower also knows its sides.)
+TRUNKS: dict[type, Callable[..., nn.Module]] = {
+    DCNv2: trunks.DCNv2,
+    Wukong: trunks.Wukong,
+    DLRM: trunks.DLRM,
+    DeepFM: trunks.DeepFM,
+}
 
 
 def trunk_of(members: int, spec: NetworkSpec) -> nn.Module:
     """The declared family's trunk."""
-    network, tasks = spec.network, len(spec.tasks)
     sizes = (len(spec.ids) + len(spec.histories), len(spec.numbers))
-    if isinstance(network, DCNv2):
-        return trunks.DCNv2(members, network, *sizes, tasks)
-    if isinstance(network, Wukong):
-        return trunks.Wukong(members, network, *sizes, tasks)
-    if isinstance(network, DLRM):
-        return trunks.DLRM(members, network, *sizes, tasks)
-    if isinstance(network, DeepFM):
-        return trunks.DeepFM(members, network, *sizes, tasks)
-    if isinstance(network, TwoTower):
-        item_fields = tuple(spec.id_names.index(name) for name in spec.item_ids)
-        return trunks.TwoTower(members, network, *sizes, item_fields, tuple(map(spec.numbers.index, spec.item_numbers)))
-    raise TypeError(f"network: {type(network).__name__} is no family: use one of {', '.join(FAMILIES)}")
-
-
-def output_width(network: Network) -> int:
-    """H, the width of the backbone's output."""
-    return network.hidden[-1] + (network.embedding if isinstance(network, DeepFM) else 0)
+    if isinstance(spec.network, TwoTower):
+        sides = [list(map(spec.id_names.index, spec.item_ids)), list(map(spec.numbers.index, spec.item_numbers))]
+        return trunks.TwoTower(members, spec.network, *sizes, tuple(sides[0]), tuple(sides[1]))
+    return TRUNKS[type(spec.network)](members, spec.network, *sizes, len(spec.tasks))
 
 
 class Networks(nn.Module):
@@ -113,7 +91,7 @@ class Networks(nn.Module):
         self, members: int, spec: NetworkSpec, seed: int, heads: dict[str, int], towers: dict[str, int]
     ) -> None:
         super().__init__()
-        tasks, width = len(spec.tasks), output_width(spec.network)
+        tasks, width = len(spec.tasks), spec.network.output_width
         self.targets = [spec.id_names.index(of) for _, of in spec.histories]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)

@@ -1,7 +1,7 @@
 """Running mean and variance of each number, so that a network sees all of them on one scale.
 
 Belongs here: the statistics, how slices are merged into them, and how they are applied.
-Not here: log1p of counts (whoever makes the slice knows which columns are counts).
+Not here: log1p of counts (the code that makes the slice knows which columns are counts).
 """
 
 import torch

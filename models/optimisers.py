@@ -43,9 +43,9 @@ class Adam:
         with torch.no_grad():
             adam(
                 [parameter for _, parameter, _ in reached], [gradient for _, _, gradient in reached],
-                [one["exp_avg"] for one in moments], [one["exp_avg_sq"] for one in moments], [],
-                [one["step"] for one in moments], fused=True, amsgrad=False, beta1=self.BETAS[0], beta2=self.BETAS[1],
-                lr=self.learning_rate, weight_decay=0.0, eps=self.EPS, maximize=False,
+                [moment["exp_avg"] for moment in moments], [moment["exp_avg_sq"] for moment in moments], [],
+                [moment["step"] for moment in moments], fused=True, amsgrad=False, beta1=self.BETAS[0],
+                beta2=self.BETAS[1], lr=self.learning_rate, weight_decay=0.0, eps=self.EPS, maximize=False,
             )  # fmt: skip
         for _, parameter, _ in reached:
             parameter.grad = None  # now: replayed CUDA graphs write the next ones to the same memory
@@ -85,9 +85,9 @@ def compiled(networks: nn.Module, training: Training) -> Callable[..., Tensor]:
 
 
 @contextmanager
-def repeatable(asked: bool) -> Iterator[None]:
+def repeatable(enabled: bool) -> Iterator[None]:
     """Only kernels that give the same bits every time, while inside; a CPU has no others."""
-    if not asked:
+    if not enabled:
         yield
         return
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS refuses determinism without it

@@ -16,7 +16,7 @@ from exfm.distillation import Recalibration
 class Recalibrator:
     """Platt's or an isotonic map, fitted to what is remembered of the slices before: counts by the logit's bin.
 
-    A slice's own labels enter after it was taught. Before the first the map is the identity.
+    A slice's own labels enter after its training. Before the first slice the map is the identity.
     """
 
     BINS, LIMIT = 240, 12.0
@@ -28,7 +28,7 @@ class Recalibrator:
         self.centres: NDArray[np.float64] = (edges[1:] + edges[:-1]) / 2
 
     def apply(self, teacher: Tensor) -> Tensor:
-        """Logits (N, T) -> probabilities (N, T), NaN where the teacher left none."""
+        """Logits (N, T) -> probabilities (N, T), NaN where the teacher has none."""
         x = teacher.double().cpu().numpy()
         mapped = [self._map(self.counts[task].numpy(), x[:, task]) for task in range(x.shape[1])]
         return torch.from_numpy(np.stack(mapped, axis=1).astype(np.float32)).to(self.device)
@@ -39,9 +39,9 @@ class Recalibrator:
         for task in range(teacher.shape[1]):
             both = (teacher[:, task].isfinite() & labels[:, task].isfinite()).cpu()
             x, y = teacher[:, task].cpu()[both].double(), labels[:, task].cpu()[both].double()
-            place = ((x + self.LIMIT) / (2 * self.LIMIT) * self.BINS).long().clamp(0, self.BINS - 1)
-            self.counts[task, :, 0] += torch.bincount(place, minlength=self.BINS)
-            self.counts[task, :, 1] += torch.bincount(place, weights=y, minlength=self.BINS)
+            bins = ((x + self.LIMIT) / (2 * self.LIMIT) * self.BINS).long().clamp(0, self.BINS - 1)
+            self.counts[task, :, 0] += torch.bincount(bins, minlength=self.BINS)
+            self.counts[task, :, 1] += torch.bincount(bins, weights=y, minlength=self.BINS)
 
     def state(self) -> dict[str, Tensor]:
         return {"recalibration.counts": self.counts}

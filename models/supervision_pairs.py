@@ -1,6 +1,6 @@
 """Pairs: which member learns from which teacher, by the kind of term that joins them.
 
-Belongs here: who and how much. Not here: the losses (distillation.py).
+Belongs here: which pairs, and their weights. Not here: the losses (distillation.py).
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,7 +29,7 @@ class Term:
     """The pairs that a kind of term joins, and their knobs.
 
     Args:
-        pairs: (n,) places among all pairs; members: (n,) their members.
+        pairs: (n,) positions among all pairs; members: (n,) their members.
         weight: (n,); gradient_scale: (n, 1, 1, 1); label_scale: (n, 1, 1); ``None`` where all are 1.
     """
 
@@ -66,17 +66,17 @@ class SupervisionPairs:
         self.terms = {kind: self._term(kind, device) for kind in kinds}
 
     def _term(self, kind: str, device: str) -> Term:
-        places = [place for place, pair in enumerate(self.all) if kind in terms_of(pair.declared)]
-        declared = [self.all[place].declared for place in places]
+        indices = [index for index, pair in enumerate(self.all) if kind in terms_of(pair.declared)]
+        declared = [self.all[index].declared for index in indices]
         knobs = {
-            "weight": [terms_of(one)[kind] for one in declared],
-            "gradient_scale": [getattr(one, "gradient_scale", 1.0) for one in declared],
-            "label_scale": [getattr(one, "label_scale", 1.0) for one in declared],
+            "weight": [terms_of(distillation)[kind] for distillation in declared],
+            "gradient_scale": [getattr(distillation, "gradient_scale", 1.0) for distillation in declared],
+            "label_scale": [getattr(distillation, "label_scale", 1.0) for distillation in declared],
         }
         weight, beta, alpha = (torch.tensor(values, dtype=torch.float32, device=device) for values in knobs.values())
         return Term(
-            torch.tensor(places, device=device),
-            torch.tensor([self.all[place].member for place in places], device=device),
+            torch.tensor(indices, device=device),
+            torch.tensor([self.all[index].member for index in indices], device=device),
             weight,
             None if bool((beta == 1).all()) else beta.view(-1, 1, 1, 1),
             None if bool((alpha == 1).all()) else alpha.view(-1, 1, 1),

@@ -38,7 +38,7 @@ def multiply_adds(networks: nn.Module, rows: float, listed: float) -> float:
     Args:
         rows: of a batch; listed: ids of a row's histories.
     """
-    products = {name: one.numel() for name, one in networks.named_parameters() if one.dim() >= 3}
+    products = {name: parameter.numel() for name, parameter in networks.named_parameters() if parameter.dim() >= 3}
     attention = sum(count for name, count in products.items() if name.startswith("attention."))
     return rows * (sum(products.values()) + (listed - 1) * attention)
 

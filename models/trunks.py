@@ -8,15 +8,15 @@ import torch
 from torch import Tensor, nn
 
 from exfm import networks
-from exfm.networks import Network, experts_of
+from exfm.networks import Network
 from models.interactions import CrossNet, GatedExperts, WukongLayer, pair_products, pooled_pairs
 from models.layers import MLP, Linear
 
 
 def layers_of(members: int, width: int, network: Network, tasks: int) -> nn.Module:
     """The layers above the interactions: gated experts where declared, else one MLP."""
-    if experts_of(network) > 1:
-        return GatedExperts(members, width, network.hidden, experts_of(network), tasks)
+    if network.gated_experts > 1:
+        return GatedExperts(members, width, network.hidden, network.gated_experts, tasks)
     return MLP(members, width, network.hidden)
 
 
@@ -97,7 +97,7 @@ class TwoTower(nn.Module):
     The head's weights fold into either side, so serving is an inner product and an index can be built of items.
 
     Args:
-        item_fields, item_numbers: places of the item's own.
+        item_fields, item_numbers: positions of the item's own.
     """
 
     def __init__(
@@ -112,8 +112,8 @@ class TwoTower(nn.Module):
         super().__init__()
         self.item = (list(item_fields), list(item_numbers))
         self.other = (
-            [place for place in range(fields) if place not in item_fields],
-            [place for place in range(numbers) if place not in item_numbers],
+            [index for index in range(fields) if index not in item_fields],
+            [index for index in range(numbers) if index not in item_numbers],
         )
         widths = [len(side[0]) * network.embedding + len(side[1]) for side in (self.other, self.item)]
         *below, out = network.hidden

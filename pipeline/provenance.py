@@ -1,6 +1,6 @@
 """What each stored table is made of: the slices, files and declarations behind it, as digests.
 
-Belongs here: one function a table, called by who writes it and by who asks later whether it still holds.
+Belongs here: one function a table, called when it is written, and later to check that it still holds.
 Not here: sidecars (sidecar.py), comparing (verify/current.py), checkpoints (registry/lineage.py).
 
 What it was made of is written down before it is read, so a change in between shows as one.
@@ -13,10 +13,11 @@ from datetime import datetime, timedelta
 
 import polars as pl
 
+from exfm.columns import views_of
+from exfm.declaration import digest
 from exfm.feature_views import FeatureView
 from exfm.history_views import HistoryView
 from exfm.prediction_views import PredictionView, known_after
-from exfm.project import digest
 from exfm.stream import Slice, Stream
 from pipeline.sidecar import LogFile, Sidecar
 from pipeline.slices.predictions import scored_by
@@ -120,7 +121,7 @@ def of_prediction_view(work: Workspace, view: PredictionView, slice_: Slice) -> 
     """A view of a teacher's earlier predictions."""
     stream, teacher = work.project.stream, work.project.teacher(view.teacher)
     wanted = needed(view, stream, known_after(teacher, stream), slice_.end)
-    predictions = digest([[one.key, scored_by(work, teacher, one)] for one in wanted])
+    predictions = digest([[earlier_slice.key, scored_by(work, teacher, earlier_slice)] for earlier_slice in wanted])
     return Made(
         {
             DECLARATION: digest(view, teacher.lag),
@@ -146,7 +147,7 @@ def of_logged_teacher_features(work: Workspace, slice_: Slice) -> Made:
 def _joined(
     work: Workspace, slice_: Slice, declared: str, columns: Iterable[str], views: Iterable[View | PredictionView]
 ) -> Made:
-    read = {name.partition("__")[0] for name in columns}
+    read = set(views_of(columns))
     of = {DECLARATION: declared, "impressions": _slices(work.table("impressions"), [slice_])}
     for view in views:
         if view.name in read:

@@ -11,6 +11,7 @@ import sys
 import polars as pl
 from rich.console import Console
 
+from exfm.columns import ScoreColumns
 from exfm.errors import DeclarationError, choose_from
 from exfm.load import load_project
 from exfm.stream import Slice
@@ -30,8 +31,8 @@ def main(arguments: list[str] | None = None) -> int:
     console = Console(highlight=False)
     try:
         print(_predictions(Workspace(load_project()), chosen.teacher, chosen.slice, chosen.rows))
-    except (DeclarationError, DataError, StateError) as refused:
-        console.print(f"[red]{refused}[/red]")
+    except (DeclarationError, DataError, StateError) as error:
+        console.print(f"[red]{error}[/red]")
         return 2
     return 0
 
@@ -50,11 +51,15 @@ def _predictions(work: Workspace, teacher_name: str | None, key: str | None, row
     moment = f"TIMESTAMPTZ '{work.now().isoformat()}' AS event_timestamp"
     entities = f"{rows_of(impressions.sound_path(slice_), f'impression_id, {moment}')} LIMIT {max(rows, 1)}"
     view = project.teacher(name).view
-    features = ["checkpoint", "trained_until", *(f"{task}_probability" for task in project.teacher(name).tasks)]
-    return _asked(work, entities, [f"{view}:{feature}" for feature in features]).drop("event_timestamp")
+    features = [
+        "checkpoint",
+        "trained_until",
+        *(ScoreColumns(task).probability for task in project.teacher(name).tasks),
+    ]
+    return _retrieve(work, entities, [f"{view}:{feature}" for feature in features]).drop("event_timestamp")
 
 
-def _asked(work: Workspace, entities: str, features: list[str]) -> pl.DataFrame:
+def _retrieve(work: Workspace, entities: str, features: list[str]) -> pl.DataFrame:
     """What Feast answers; what it refuses as a sentence."""
     from feast.errors import FeastError
 

@@ -74,9 +74,9 @@ def write_sidecar(
 
 def read_sidecar(path: Path) -> Sidecar | None:
     """The sidecar of a stored file; ``None`` if there is none, or none that this version can read."""
-    beside = sidecar_of(path)
+    sidecar_path = sidecar_of(path)
     try:
-        return _parsed(beside, _identity(beside.stat()))
+        return _parsed(sidecar_path, _identity(sidecar_path.stat()))
     except FileNotFoundError:
         return None
 
@@ -84,12 +84,12 @@ def read_sidecar(path: Path) -> Sidecar | None:
 def as_written(path: Path) -> bool:
     """Does a file hold what its sidecar says? One without a sidecar is taken as it is, if all of it can be read."""
     for _ in range(3):
-        noted = read_sidecar(path)
-        if noted is None:
+        sidecar = read_sidecar(path)
+        if sidecar is None:
             return _readable(path, _identity(path.stat()))
-        if path.stat().st_size == noted.size and sha256_of(path) == noted.sha256:
+        if path.stat().st_size == sidecar.size and sha256_of(path) == sidecar.sha256:
             return True
-        if read_sidecar(path) == noted:
+        if read_sidecar(path) == sidecar:
             return False
     return False  # it is being replaced faster than it can be read
 
@@ -99,8 +99,8 @@ def sha256_of(path: Path) -> str:
     return _hashed(path, _identity(path.stat()))
 
 
-def _identity(found: os.stat_result) -> Identity:
-    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+def _identity(stat: os.stat_result) -> Identity:
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
 
 
 @lru_cache(maxsize=50_000)

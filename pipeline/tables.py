@@ -1,6 +1,6 @@
 """Sliced parquet tables: one folder a slice, one file in it, replaced in one step.
 
-Belongs here: writing so that nobody sees half, reading so that a damaged file says what to do.
+Belongs here: writing so that no reader sees half a file, reading so that a damaged file says what to do.
 Not here: what a table holds (streams/contract.py), where it lies (exfm/state.py).
 """
 
@@ -23,7 +23,7 @@ UNREADABLE = (pl.exceptions.ComputeError, pl.exceptions.InvalidOperationError)  
 
 
 class DataError(ValueError):
-    """Data that can't be used: one sentence that names the table, the file or slice, and the mend."""
+    """Data that can't be used: one sentence that names the table, the file or slice, and the remedy."""
 
 
 @contextmanager
@@ -149,9 +149,9 @@ class SliceTable:
             DataError: if a slice is missing, its file is not whole, or it lacks a column or has others than the rest.
         """
         listed = list(slices)
-        found = self.scan(listed).collect_schema()
+        schema = self.scan(listed).collect_schema()
         for column in columns or ():
-            if column not in found:
+            if column not in schema:
                 where = f"no such column in slice {listed[0].key}"
                 raise DataError(f"{self.name}.{column}: {where}: materialise {self._maker} for it again")
         return pl.concat([self._collect(slice_, columns) for slice_ in listed])
@@ -177,8 +177,8 @@ class SliceTable:
         """The same by the file's sidecar, without reading the file; ``None`` if the slice is not there."""
         if not self.has(slice_):
             return None
-        beside = read_sidecar(self.path(slice_))
-        return (beside.sha256 if beside is not None else sha256_of(self.path(slice_)))[:12]
+        sidecar = read_sidecar(self.path(slice_))
+        return (sidecar.sha256 if sidecar is not None else sha256_of(self.path(slice_)))[:12]
 
     def _check(self, slice_: Slice) -> None:
         path = self.path(slice_)

@@ -5,14 +5,25 @@ The log is not part of this project: ``EXFM_DATA`` names its folder.
 
 from datetime import UTC, datetime, timedelta
 
-from exfm.distillation import AuxiliaryHead, Distillation, KnowledgeDistillation, LeadAware, StudentAdapter
-from exfm.feature_views import FeatureView
-from exfm.history_views import HistoryView
-from exfm.learning import Student, Teacher, Training
-from exfm.networks import DCNv2, Network
-from exfm.prediction_views import PredictionView
-from exfm.project import Project
-from exfm.stream import Column, Stream, Task
+from exfm import (
+    AuxiliaryHead,
+    Column,
+    DCNv2,
+    Distillation,
+    FeatureView,
+    HistoryView,
+    KnowledgeDistillation,
+    LeadAware,
+    Network,
+    PredictionView,
+    Project,
+    Stream,
+    Student,
+    StudentAdapter,
+    Task,
+    Teacher,
+    Training,
+)
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 FIRST = datetime(2017, 10, 1, tzinfo=UTC)

@@ -2,15 +2,24 @@
 
 from datetime import UTC, datetime, timedelta
 
-from exfm.distillation import AuxiliaryHead, KnowledgeDistillation, LeadAware, StudentAdapter
-from exfm.feature_views import FeatureView
-from exfm.history_views import HistoryView
-from exfm.learning import Student, Teacher, Training
-from exfm.networks import DCNv2
-from exfm.prediction_views import PredictionView
-from exfm.project import Project
-from exfm.simulation import Simulation
-from exfm.stream import Column, Stream, Task
+from exfm import (
+    AuxiliaryHead,
+    Column,
+    DCNv2,
+    FeatureView,
+    HistoryView,
+    KnowledgeDistillation,
+    LeadAware,
+    PredictionView,
+    Project,
+    Simulation,
+    Stream,
+    Student,
+    StudentAdapter,
+    Task,
+    Teacher,
+    Training,
+)
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 FIRST = datetime(2026, 1, 1, tzinfo=UTC)

@@ -5,13 +5,14 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from exfm.declaration import digest
 from exfm.distillation import AuxiliaryHead, KnowledgeDistillation, LeadAware
 from exfm.errors import DeclarationError
 from exfm.feature_views import FeatureView
 from exfm.learning import Freshness, Student, Training
 from exfm.load import load_project, load_state
 from exfm.networks import DCNv2
-from exfm.project import Project, digest
+from exfm.project import Project
 from exfm.stream import Column, Stream, Task
 from projects.simulated import PROJECT
 

@@ -1,4 +1,4 @@
-"""What every asset says of itself: row counts, schema, lineage, versions.
+"""What every asset reports: row counts, schema, lineage, versions.
 
 Belongs here: turning frames and digests into Dagster metadata. Not here: computing or writing them.
 """

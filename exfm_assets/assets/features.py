@@ -11,10 +11,12 @@ from functools import partial
 import dagster as dg
 import polars as pl
 
+from exfm.columns import FeatureColumn, views_of
+from exfm.declaration import digest
 from exfm.feature_views import INTERACTIONS as COUNTS_INTERACTIONS
 from exfm.history_views import HistoryView
 from exfm.online import graph_loads, late_sentence, later_than_declared
-from exfm.project import Project, digest
+from exfm.project import Project
 from exfm.stream import Slice
 from exfm_assets import metadata_keys as keys
 from exfm_assets.assets.common import Lineage, result, write_slice
@@ -46,15 +48,15 @@ def feature_assets(project: Project) -> list[dg.AssetsDefinition]:
     return [_views(project), _registry(project), _online_store(project), _logged_inputs(project)]
 
 
-def _reach(project: Project) -> int:
-    """Slices that any view looks back; Dagster takes one mapping a source and step, so all say the longest."""
+def _lookback_slices(project: Project) -> int:
+    """Slices that any view looks back; Dagster takes one mapping a source and step, so all use the longest."""
     start = project.stream.first_slice
     oldest = min(since(view, project.stream, start) for view in project.feature_views)
     return slices_within(project.stream, start - oldest)
 
 
 def _view_spec(project: Project, view: View) -> dg.AssetSpec:
-    past = earlier(_reach(project), to=0)
+    past = earlier(_lookback_slices(project), to=0)
     sources = [IMPRESSIONS, OUTCOMES, *([INTERACTIONS] if _counts_interactions(view) else [])]
     return dg.AssetSpec(
         view_key(view),
@@ -65,7 +67,7 @@ def _view_spec(project: Project, view: View) -> dg.AssetSpec:
         skippable=True,
         code_version=digest(view),
         automation_condition=catch_up(project.stream),
-        description=_said(view),
+        description=_description(view),
     )
 
 
@@ -73,7 +75,7 @@ def _counts_interactions(view: View) -> bool:
     return COUNTS_INTERACTIONS in ((view.source,) if isinstance(view, HistoryView) else view.counts)
 
 
-def _said(view: View) -> str:
+def _description(view: View) -> str:
     if isinstance(view, HistoryView):
         return f"The last {view.length} {view.of} of a {view.entity}'s {view.source}, strictly before the stamp."
     return (
@@ -130,13 +132,13 @@ def _aggregated(work: Workspace, view: View, slices: list[Slice]) -> Iterator[tu
     stream = work.project.stream
     start, end = slices[0].start, slices[-1].end
     around = list(stream.slices(since(view, stream, start), end))
-    shown, happened = (work.table(name).scan(around) for name in ("impressions", "outcomes"))
-    # What a view does not count it does not read: it may be asked for before that is there.
-    done = work.table("interactions").scan(around) if _counts_interactions(view) else pl.LazyFrame()
+    impressions, outcomes = (work.table(name).scan(around) for name in ("impressions", "outcomes"))
+    # Read only if the view counts them: it may be requested before they are there.
+    interactions = work.table("interactions").scan(around) if _counts_interactions(view) else pl.LazyFrame()
     if isinstance(view, HistoryView):
-        rows = histories(view, stream, shown, happened, done, start, end)
+        rows = histories(view, stream, impressions, outcomes, interactions, start, end)
     else:
-        rows = aggregate(view, stream, shown, happened, done, start, end)
+        rows = aggregate(view, stream, impressions, outcomes, interactions, start, end)
     for slice_ in slices:
         stamped = pl.col("event_timestamp").is_between(slice_.start, slice_.end, closed="right")
         yield slice_, rows.filter(stamped)
@@ -149,7 +151,7 @@ def _registry(project: Project) -> dg.AssetsDefinition:
         group_name="features",
         kinds={"feast", "sqlite"},
         pool="feast",
-        code_version=_registered(project),
+        code_version=_registry_version(project),
         automation_condition=on_change(),
     )
     def feature_registry(context: dg.AssetExecutionContext, work: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
@@ -158,7 +160,7 @@ def _registry(project: Project) -> dg.AssetsDefinition:
 
         applied = apply(work.project, work.state)
         lists = {"views": applied.views, "services": applied.services, "removed": applied.removed}
-        version = _registered(work.project)
+        version = _registry_version(work.project)
         return dg.MaterializeResult(
             metadata={name: dg.MetadataValue.json(list(names)) for name, names in lists.items()},
             data_version=dg.DataVersion(version),
@@ -167,7 +169,7 @@ def _registry(project: Project) -> dg.AssetsDefinition:
     return feature_registry
 
 
-def _registered(project: Project) -> str:
+def _registry_version(project: Project) -> str:
     return digest(project.stream, project.all_views, project.teachers, project.students)
 
 
@@ -215,12 +217,12 @@ def _online_store(project: Project) -> dg.AssetsDefinition:
 
 def _logged_inputs(project: Project) -> dg.AssetsDefinition:
     stream = project.stream
-    views = {name.partition("__")[0] for name in project.logged_columns.of_views}
+    views = views_of(project.logged_columns.of_views)
     joined = [view for view in project.feature_views if view.name in views]
     lineage = {
         **{name: [(IMPRESSIONS, name)] for name in project.logged_columns.ids if name not in stream.calendar},
         **{
-            name: [(dg.AssetKey(["features", name.partition("__")[0]]), name.partition("__")[2])]
+            name: [(dg.AssetKey(["features", FeatureColumn.of(name).view]), FeatureColumn.of(name).feature)]
             for name in project.logged_columns.of_views
         },
     }

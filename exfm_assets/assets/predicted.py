@@ -10,8 +10,10 @@ from functools import partial
 import dagster as dg
 import polars as pl
 
+from exfm.columns import FeatureColumn, ScoreColumns, views_of
+from exfm.declaration import digest
 from exfm.prediction_views import PredictionView, known_after
-from exfm.project import Project, digest
+from exfm.project import Project
 from exfm.stream import Slice
 from exfm_assets import metadata_keys as keys
 from exfm_assets.assets.common import Lineage, result, write_slice
@@ -40,7 +42,7 @@ def predicted_assets(project: Project) -> list[dg.AssetsDefinition]:
     return [*views, *([_logged(project)] if project.teacher_feature_columns.features else [])]
 
 
-def _reach(project: Project, view: PredictionView) -> int:
+def _lookback_slices(project: Project, view: PredictionView) -> int:
     """Slices that a row looks back: its longest window, one more that just left, and how late predictions are known."""
     after = known_after(project.teacher(view.teacher), project.stream)
     return slices_within(project.stream, max(view.windows) + after) + 1
@@ -48,13 +50,13 @@ def _reach(project: Project, view: PredictionView) -> int:
 
 def _lineage(project: Project, view: PredictionView) -> Lineage:
     predictions = teacher_key(project.teacher(view.teacher), PREDICTIONS)
-    logits = [(predictions, f"{task}_logit") for task in view.tasks]
+    logits = [(predictions, ScoreColumns(task).logit) for task in view.tasks]
     return {**{e: [(IMPRESSIONS, e)] for e in view.entities}, **dict.fromkeys(view.features, logits)}
 
 
 def _view(project: Project, view: PredictionView) -> dg.AssetsDefinition:
     stream, teacher = project.stream, project.teacher(view.teacher)
-    past = earlier(_reach(project, view), to=0)
+    past = earlier(_lookback_slices(project, view), to=0)
 
     @dg.asset(
         key=predicted_key(view),
@@ -84,9 +86,9 @@ def _view(project: Project, view: PredictionView) -> dg.AssetsDefinition:
             wanted = needed(view, stream, after, slice_.end)
             for earlier_piece in wanted:
                 if earlier_piece.key not in buckets:
-                    buckets[earlier_piece.key], kept_out = _bucket(work, view, earlier_piece)
-                    leaks += kept_out
-            buckets = {one.key: buckets[one.key] for one in wanted}
+                    buckets[earlier_piece.key], leaked = _bucket(work, view, earlier_piece)
+                    leaks += leaked
+            buckets = {needed_slice.key: buckets[needed_slice.key] for needed_slice in wanted}
             frame = predicted(view, stream, after, buckets, slice_.end)
             noted = {keys.LEAKS: leaks, "slices known": len(wanted)}
             table = work.features(view.name)
@@ -98,23 +100,23 @@ def _view(project: Project, view: PredictionView) -> dg.AssetsDefinition:
 
 
 def _bucket(work: Workspace, view: PredictionView, slice_: Slice) -> tuple[pl.DataFrame, int]:
-    """A slice's newest predictions by entity; a slice that nobody scored adds none."""
+    """A slice's newest predictions by entity; a slice without predictions adds none."""
     impressions = work.table("impressions").read([slice_])
     files = sound_files(work, work.project.teacher(view.teacher), slice_)
-    columns = ["impression_id", "trained_until", *(f"{task}_logit" for task in view.tasks)]
+    columns = ["impression_id", "trained_until", *(ScoreColumns(task).logit for task in view.tasks)]
     if files:
         return bucket(view, impressions, pl.read_parquet(files[-1], columns=columns, glob=False))
-    logits = {f"{task}_logit": pl.Float32() for task in view.tasks}
-    none = pl.DataFrame(schema={"impression_id": pl.Int64(), "trained_until": pl.Datetime("us", "UTC"), **logits})
-    return bucket(view, impressions, none)
+    logits = {ScoreColumns(task).logit: pl.Float32() for task in view.tasks}
+    no_rows = pl.DataFrame(schema={"impression_id": pl.Int64(), "trained_until": pl.Datetime("us", "UTC"), **logits})
+    return bucket(view, impressions, no_rows)
 
 
 def _logged(project: Project) -> dg.AssetsDefinition:
     stream, columns = project.stream, project.teacher_feature_columns
-    used = {name.partition("__")[0] for name in columns.features}
+    used = views_of(columns.features)
     joined = [view for view in project.prediction_views if view.name in used]
     lineage = {
-        name: [(dg.AssetKey(["features", name.partition("__")[0]]), name.partition("__")[2])]
+        name: [(dg.AssetKey(["features", FeatureColumn.of(name).view]), FeatureColumn.of(name).feature)]
         for name in columns.features
     }
 

@@ -45,9 +45,9 @@ def _release(stream: Stream, student: Student) -> dg.AssetsDefinition:
 
         gate = gate_of(work, student)
         context.log.info(f"{key.to_user_string()}: {gate.reason}")
-        if (mended := mend_release(work, student, work.device)) is not None:
-            context.log.warning(mended)
-        # The gate is asked here, not in a check: a check blocks only inside its own run, and a release that was
+        if (repair := mend_release(work, student, work.device)) is not None:
+            context.log.warning(repair)
+        # The gate is evaluated here, not in a check: a check blocks only inside its own run, and a release that was
         # recorded and then failed its check would look fresh.
         if not gate.passed:
             return
@@ -97,7 +97,7 @@ def _gates(stream: Stream) -> dg.AssetsDefinition:
     )
     def release_gates(context: dg.AssetExecutionContext, work: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
         """Whether each student may be released, and why: it is there also where a release was refused."""
-        gates = {one.name: gate_of(work, one) for one in work.project.students}
+        gates = {student.name: gate_of(work, student) for student in work.project.students}
         lines = [f"| {name} | {'yes' if gate.passed else 'no'} | {gate.reason} |" for name, gate in gates.items()]
         table = "\n".join(["| student | passed | why |", "|---|---|---|", *lines])
         return dg.MaterializeResult(metadata={"gates": dg.MetadataValue.md(table)})

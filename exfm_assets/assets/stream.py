@@ -7,7 +7,8 @@ Not here: the contract and the simulator (streams/), the join (transforms/labels
 import dagster as dg
 import polars as pl
 
-from exfm.project import Project, digest
+from exfm.declaration import digest
+from exfm.project import Project
 from exfm.stream import Slice
 from exfm_assets import metadata_keys as keys
 from exfm_assets.assets.common import combined, report_slice, result, write_slice
@@ -93,29 +94,29 @@ def _log_table(project: Project, table: str) -> dg.AssetsDefinition:
         for slice_ in slices_of(work.project.stream, context.partition_keys):
             made = of_log_table(work, table, slice_)
             read = read_log(work.state.log, work.project.stream, table, slice_.start, slice_.end, account.files)
-            digests.append(_write_read(context, work, account, slice_, read, made))
+            digests.append(_write_log_slice(context, work, account, slice_, read, made))
             schema = dict(read.frame.schema)
-        return result(key, digests, schema, more=_settle(context, work, account))
+        return result(key, digests, schema, more=_close_account(context, work, account))
 
     return log_table
 
 
-def _settle(context: dg.AssetExecutionContext, work: Workspace, account: Account) -> dict[str, object]:
+def _close_account(context: dg.AssetExecutionContext, work: Workspace, account: Account) -> dict[str, object]:
     """Say what came of the log in this run, and stop it if that was too little.
 
     What was refused is written by then, to be looked into; no materialisation is reported, so nothing follows.
     """
     table = work.table(account.files.table)
-    said, remarkable = account.sentence()
-    (context.log.warning if remarkable else context.log.info)(said)
+    sentence, needs_attention = account.sentence()
+    (context.log.warning if needs_attention else context.log.info)(sentence)
     check_share(account)
     stored = table.stored(account.stream)
     if account.files.table != "interactions" and not account.kept and not any(map(table.rows, reversed(stored))):
         check_any(account, complete=stored == account.stream.all_slices)
-    return {keys.RUN_ACCOUNT: said, keys.RUN_READ: account.read, keys.RUN_QUARANTINED: account.quarantined}
+    return {keys.RUN_ACCOUNT: sentence, keys.RUN_READ: account.read, keys.RUN_QUARANTINED: account.quarantined}
 
 
-def _write_read(
+def _write_log_slice(
     context: dg.AssetExecutionContext, work: Workspace, account: Account, slice_: Slice, read: LogRead, made: Made
 ) -> str:
     account.add(read)
@@ -154,9 +155,9 @@ def _outcomes(project: Project) -> dg.AssetsDefinition:
                 quarantine=pl.concat([read.quarantine, orphans], how="diagonal"),
                 rows_read=read.rows_read,
             )
-            digests.append(_write_read(context, work, account, slice_, kept, made))
+            digests.append(_write_log_slice(context, work, account, slice_, kept, made))
             schema = dict(kept.frame.schema)
-        return result(OUTCOMES, digests, schema, more=_settle(context, work, account))
+        return result(OUTCOMES, digests, schema, more=_close_account(context, work, account))
 
     return outcomes
 

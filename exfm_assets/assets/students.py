@@ -3,7 +3,7 @@
 Belongs here: specs, the call of the walk, what is reported. Not here: the walk (pipeline/training/), releases.
 
 A student that can't go on has its own slices missing, and its sentence in ``student_progress``, whose check fails the
-run at its end. The others, and what hangs on them, are made as if it were not there.
+run at its end. The others, and what depends on them, are made as if it were not there.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -47,8 +47,8 @@ def student_assets(project: Project) -> list[dg.AssetsDefinition]:
 def _specs(project: Project, student: Student) -> list[dg.AssetSpec]:
     stream = project.stream
     checkpoint, control, evaluation = (student_key(student, part) for part in PARTS)
-    taught = [teacher_key(project.teacher(name), PREDICTIONS) for name in student.teachers]
-    measured = [control] if student.lead is not None else []  # the teacher's lead is over the control
+    teacher_predictions = [teacher_key(project.teacher(name), PREDICTIONS) for name in student.teachers]
+    control_for_lead = [control] if student.lead is not None else []  # the teacher's lead is over the control
     refresh = refresh_student(stream, student_key(student, "release"), DRIFT_REPORT)
     lag = stream.serving_lag(stream.task(student.task).window)
     # Dagster 1.13 takes one mapping a key and step: what continues t - 1 and what judges t - lag share this one.
@@ -60,35 +60,45 @@ def _specs(project: Project, student: Student) -> list[dg.AssetSpec]:
         key: dg.AssetKey,
         deps: list[dg.AssetKey | dg.AssetDep],
         condition: dg.AutomationCondition,
-        said: str,
+        description: str,
         version: str,
     ) -> dg.AssetSpec:
         return dg.AssetSpec(
-            key, deps=deps, description=said, code_version=version, automation_condition=condition,
+            key, deps=deps, description=description, code_version=version, automation_condition=condition,
             partitions_def=slice_partitions(stream), group_name=f"student_{student.name}", skippable=True,
             kinds={"torch"},
         )  # fmt: skip
 
-    second = project.columns_of(student.inputs, where=student.name).of_teachers
-    own = [LOGGED_INPUTS, LABELS, *([LOGGED_TEACHER_FEATURES] if second else [])]
+    teacher_features = project.columns_of(student.inputs, where=student.name).of_teachers
+    inputs = [LOGGED_INPUTS, LABELS, *([LOGGED_TEACHER_FEATURES] if teacher_features else [])]
     return [
         spec(
             checkpoint,
-            [*own, REGISTRY, *taught, *(dg.AssetDep(key, partition_mapping=past) for key in (checkpoint, *measured))],
+            [
+                *inputs,
+                REGISTRY,
+                *teacher_predictions,
+                *(dg.AssetDep(key, partition_mapping=past) for key in (checkpoint, *control_for_lead)),
+            ],
             refresh,
             f"Student for {student.task} on {where} after one more slice, learning by {how}.",
             declaration_digest(project, student),
         ),
         spec(
             control,
-            [*own, dg.AssetDep(control, partition_mapping=past)],
+            [*inputs, dg.AssetDep(control, partition_mapping=past)],
             refresh,
             "The same student under the same seed, learning from labels alone: what distillation is measured against.",
             declaration_digest(project, student, control=True),
         ),
         spec(
             evaluation,
-            [*own, REGISTRY, *taught, *(dg.AssetDep(key, partition_mapping=past) for key in (checkpoint, control))],
+            [
+                *inputs,
+                REGISTRY,
+                *teacher_predictions,
+                *(dg.AssetDep(key, partition_mapping=past) for key in (checkpoint, control)),
+            ],
             judge_what_served(stream, checkpoint, control, student_key(student, "release")),
             f"NE, AUC, log loss, calibration on the slice, by the checkpoint that would have served it ({lag} back).",
             "1",
@@ -97,7 +107,7 @@ def _specs(project: Project, student: Student) -> list[dg.AssetSpec]:
 
 
 def _progress_spec(project: Project) -> dg.AssetSpec:
-    """What hangs on all students hangs on this, or one that failed would take it along."""
+    """What depends on all students depends on this asset; else one that failed would block it."""
     return dg.AssetSpec(
         PROGRESS,
         deps=[student_key(student, part) for student in project.students for part in PARTS],
@@ -126,11 +136,14 @@ def _students(project: Project) -> dg.AssetsDefinition:
 
         selected = context.selected_asset_keys
         slices = slices_of(project.stream, context.partition_keys)
-        parts = {one.name: frozenset(p for p in PARTS if student_key(one, p) in selected) for one in project.students}
-        asked = [StudentRequest(one, parts[one.name]) for one in project.students if parts[one.name]]
+        parts = {
+            student.name: frozenset(part for part in PARTS if student_key(student, part) in selected)
+            for student in project.students
+        }
+        requests = [StudentRequest(student, parts[student.name]) for student in project.students if parts[student.name]]
         versions: dict[dg.AssetKey, list[str]] = {key: [] for key in selected}
         failed: dict[str, tuple[str, str]] = {}
-        for visit in walk_students(work, asked, slices, device=work.device) if asked else ():
+        for visit in walk_students(work, requests, slices, device=work.device) if requests else ():
             _report_visit(context, work, visit, versions)
             if visit.failed is not None:
                 failed[visit.student.name] = (visit.slice.key, visit.failed)
@@ -182,9 +195,9 @@ def _write_progress(
     digests, schema = [], {}
     for slice_ in slices:
         rows = progress_rows(work, slice_, {name: why for name, (at, why) in failed.items() if at <= slice_.key})
-        lacking = rows.filter(rows["reason"] != "").height
+        failures = rows.filter(rows["reason"] != "").height
         table = work.table("student_progress")
-        digests.append(write_slice(context, PROGRESS, table, slice_, rows, Made({}), failed=lacking))
+        digests.append(write_slice(context, PROGRESS, table, slice_, rows, Made({}), failed=failures))
         schema = dict(rows.schema)
     return result(PROGRESS, digests, schema)
 
@@ -197,17 +210,17 @@ def _order(key: dg.AssetKey) -> int:
 def _report_evaluation(
     context: dg.AssetExecutionContext, work: Workspace, visit: "StudentVisit", versions: dict[dg.AssetKey, list[str]]
 ) -> None:
-    assert visit.evaluation is not None
+    rows = visit.evaluation_rows()
     key, table = student_key(visit.student, "evaluation"), work.evaluations(visit.student.name)
-    table.write(visit.slice, visit.evaluation)
+    table.write(visit.slice, rows)
     metadata: dict[str, object] = {
         f"{metric}/{row['model']}": row[metric]
-        for row in visit.evaluation.iter_rows(named=True)
+        for row in rows.iter_rows(named=True)
         for metric in ("ne", "auc", "log_loss", "calibration")
         if row[metric] is not None and row[metric] == row[metric]
     }
     if visit.slice.key == context.partition_keys[-1]:
         metadata[keys.NE_PLOT] = ne_plot(work, visit.student)
     digest = table.digest(visit.slice)
-    report_slice(context, key, visit.slice, visit.evaluation.height, digest, **metadata)
+    report_slice(context, key, visit.slice, rows.height, digest, **metadata)
     versions[key].append(digest)

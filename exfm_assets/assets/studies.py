@@ -23,13 +23,13 @@ GROUP = "studies"
 
 
 def study_assets(project: Project) -> list[dg.AssetsDefinition]:
-    if not any(student.distillation is not None for student in project.students):
+    if not any(student.is_taught for student in project.students):
         return []
-    second = [LOGGED_TEACHER_FEATURES] if project.teacher_feature_columns.features else []
+    teacher_features = [LOGGED_TEACHER_FEATURES] if project.teacher_feature_columns.features else []
 
     @dg.asset(
         key=FRESHNESS_COST,
-        deps=[LOGGED_INPUTS, LABELS, *second],
+        deps=[LOGGED_INPUTS, LABELS, *teacher_features],
         backfill_policy=SINGLE_RUN,
         group_name=GROUP,
         kinds={"torch", "matplotlib"},
@@ -40,12 +40,14 @@ def study_assets(project: Project) -> list[dg.AssetsDefinition]:
         from pipeline.studies import teacher_lag_study
 
         tables = []
-        for table in teacher_lag_study.freshness_cost(work, work.device):
+        for table in teacher_lag_study.teacher_lag_study(work, work.device):
             tables.append(table)
             for row in table.iter_rows(named=True):
-                said = "{student}, lag {lag}: NE of teacher {ne_teacher:.4f}, of student {ne_student:.4f}"
-                context.log.info(said.format(**row))
+                template = "{student}, lag {lag}: NE of teacher {ne_teacher:.4f}, of student {ne_student:.4f}"
+                context.log.info(template.format(**row))
         rows = pl.concat(tables) if tables else pl.DataFrame(schema=teacher_lag_study.SCHEMA)
+        if not rows.height:
+            context.log.warning("freshness_cost: too few slices are stored to compare lags: materialise three or more")
         path = work.state.reports / "freshness_cost.parquet"
         write_stored(rows, path)
         return dg.MaterializeResult(
@@ -62,14 +64,14 @@ def study_assets(project: Project) -> list[dg.AssetsDefinition]:
 
 def _table(rows: pl.DataFrame) -> str:
     lines = ["| student | lag | NE teacher | NE student | NE control | slices |", "|---|---|---|---|---|---|"]
-    shown = "| {student} | {lag} | {ne_teacher:.4f} | {ne_student:.4f} | {ne_control:.4f} | {slices} |"
-    return "\n".join([*lines, *(shown.format(**row) for row in rows.iter_rows(named=True))])
+    template = "| {student} | {lag} | {ne_teacher:.4f} | {ne_student:.4f} | {ne_control:.4f} | {slices} |"
+    return "\n".join([*lines, *(template.format(**row) for row in rows.iter_rows(named=True))])
 
 
 def _plots(rows: pl.DataFrame) -> str:
-    shown = []
-    for (name,), mine in rows.sort("lag").group_by("student", maintain_order=True):
-        lines = {model: mine[f"ne_{model}"].to_list() for model in ("teacher", "student", "control")}
-        png = draw_lines(mine["lag"].to_list(), lines, f"{name}: NE against the teacher's lag", "slices of lag")
-        shown.append(f"![{name}](data:image/png;base64,{base64.b64encode(png).decode()})")
-    return "\n\n".join(shown) or "no student was judged with every lag: more slices are needed"
+    images = []
+    for (name,), student_rows in rows.sort("lag").group_by("student", maintain_order=True):
+        lines = {model: student_rows[f"ne_{model}"].to_list() for model in ("teacher", "student", "control")}
+        png = draw_lines(student_rows["lag"].to_list(), lines, f"{name}: NE against the teacher's lag", "slices of lag")
+        images.append(f"![{name}](data:image/png;base64,{base64.b64encode(png).decode()})")
+    return "\n\n".join(images) or "no student was judged with every lag: more slices are needed"

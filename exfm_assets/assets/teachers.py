@@ -86,19 +86,19 @@ def _teacher(project: Project, teacher: Teacher) -> dg.AssetsDefinition:
         from pipeline.training.teacher_walk import walk_teacher
 
         checkpoint, predictions = teacher_key(teacher, "checkpoint"), teacher_key(teacher, PREDICTIONS)
-        asked = context.selected_asset_keys
+        selected = context.selected_asset_keys
         versions: dict[dg.AssetKey, list[str]] = {checkpoint: [], predictions: []}
         visits = walk_teacher(
             work,
             teacher,
             slices_of(project.stream, context.partition_keys),
-            score=predictions in asked,
-            train=checkpoint in asked,
+            score=predictions in selected,
+            train=checkpoint in selected,
             run_id=context.run.run_id,
             device=work.device,
         )
         for visit in visits:
-            said = [f"teacher/{teacher.name} {visit.slice.key}:"]
+            parts = [f"teacher/{teacher.name} {visit.slice.key}:"]
             if visit.stored is not None:
                 stored = visit.stored
                 metadata: dict[str, object] = {
@@ -114,7 +114,7 @@ def _teacher(project: Project, teacher: Teacher) -> dg.AssetsDefinition:
                         f"teacher/{teacher.name}/predictions {visit.slice.key}: {name} was not what had been written: "
                         "set aside, and the slice scored again"
                     )
-                said.append(
+                parts.append(
                     f"{stored.rows:,} scored by {stored.checkpoint}{' (stored already)' if stored.reused else ''},"
                 )
             if visit.trained is not None:
@@ -124,14 +124,14 @@ def _teacher(project: Project, teacher: Teacher) -> dg.AssetsDefinition:
                     metadata |= {keys.EXAMPLES_PER_SECOND: fit.examples_per_second, "loss": fit.loss}
                 report_slice(context, checkpoint, visit.slice, manifest.rows, manifest.version, **metadata)
                 versions[checkpoint].append(manifest.version)
-                said.append(
+                parts.append(
                     f"checkpoint {manifest.version}" if fit else f"checkpoint {manifest.version} (stored already)"
                 )
-            context.log.info(f"{' '.join(said)} in {visit.seconds:.1f} s")
+            context.log.info(f"{' '.join(parts)} in {visit.seconds:.1f} s")
         # Topological order: predictions of later slices need the checkpoint of earlier ones.
-        if checkpoint in asked:
+        if checkpoint in selected:
             yield dg.MaterializeResult(asset_key=checkpoint, data_version=combined(versions[checkpoint]))
-        if predictions in asked:
+        if predictions in selected:
             schema = prediction_schema(teacher)
             yield result(predictions, versions[predictions] or ["none"], schema, _lineage(project, teacher))
 

@@ -4,7 +4,7 @@ Belongs here: which checkpoint would have been serving, and the rows of the eval
 Not here: metrics (models/metrics.py), training (student_walk.py).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -65,26 +65,53 @@ def evaluation_rows(
         judged: models with logits (N,), NaN where a row has no score.
         evaluation: what this evaluation is made of, as a digest.
     """
-    both = np.isfinite(labels)
-    for one in judged:
-        both &= np.isfinite(one.logits)
+    both = known_to_all(labels, [scored.logits for scored in judged])
     known = labels[both]
     rows = []
-    for one in judged:
-        metrics = evaluate(one.logits[both], known)
+    for scored in judged:
+        metrics = evaluate(scored.logits[both], known)
         about = {
             "student": student.name,
             "slice": slice_.key,
             "slice_start": slice_.start,
-            "model": one.model,
-            "checkpoint": one.checkpoint,
-            "trained_until": one.trained_until,
+            "model": scored.model,
+            "checkpoint": scored.checkpoint,
+            "trained_until": scored.trained_until,
             "rows": int(known.size),
             "positives": int(known.sum()),
             "evaluation": evaluation,
         }
         rows.append({**about, **{name: metrics[name] for name in METRICS}})
     return pl.DataFrame(rows, schema=dict(SCHEMA))
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Who was judged on a slice.
+
+    Args:
+        labels: (N,) float32 of the student's rows, NaN where not known.
+        judged: models with logits (N,).
+        made_of: what it depends on, as a digest.
+    """
+
+    student: Student
+    slice: Slice
+    labels: np.ndarray
+    judged: tuple[Judged, ...]
+    made_of: str
+
+    def rows(self) -> pl.DataFrame:
+        """As the evaluation table has them."""
+        return evaluation_rows(self.student, self.slice, self.labels, list(self.judged), self.made_of)
+
+
+def known_to_all(labels: np.ndarray, logits: Sequence[np.ndarray]) -> np.ndarray:
+    """(N,) bool: rows whose label is known and that every model scored."""
+    known: np.ndarray = np.isfinite(labels)
+    for values in logits:
+        known &= np.isfinite(values)
+    return known
 
 
 def true_logits(log: Path, impressions: pl.DataFrame, slice_: Slice, task: str) -> np.ndarray | None:

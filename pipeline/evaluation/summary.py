@@ -38,7 +38,7 @@ def _row(work: Workspace, student: Student) -> dict[str, object]:
     }
     ne = {model: values["ne"] for model, values in means.items()}
     release, gate = current_release(work, student), gate_of(work, student)
-    taught = student.distillation is not None  # else it is its own control, and has no gain to show
+    taught = student.is_taught  # else it is its own control, and has no gain to show
     return {
         "student": student.name,
         "surface": str(student.surface) if student.surface is not None else "all",
@@ -78,7 +78,7 @@ def how(project: Project, student: Student) -> str:
     """What a student learns from beside labels, in the words of the docs."""
     second = project.columns_of(student.inputs, where=student.name).of_teachers
     parts = ["teacher features as inputs"] if second else []
-    if student.distillation is not None and student.teachers:
+    if student.distillation is not None:
         named = [_WORDS[type(student.distillation)]]
         adapter = getattr(student.distillation, "adapter", None)
         if adapter is not None:

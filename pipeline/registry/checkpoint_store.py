@@ -1,4 +1,4 @@
-"""The shelf of one model's checkpoints: one folder a slice, found by the slice, never by file time.
+"""The store of one model's checkpoints: one folder a slice, found by the slice, never by file time.
 
 Belongs here: which checkpoint trained on which slice, continuing from one, keeping and dropping.
 Not here: a checkpoint's files (models/checkpoint.py), what it is made of (lineage.py).
@@ -8,10 +8,11 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from exfm.learning import Student, Teacher
 from exfm.stream import Slice
-from models.checkpoint import WEIGHTS, drop_weights, load_checkpoint
+from models.checkpoint import WEIGHTS, drop_weights, load_checkpoint, save_checkpoint
 from models.errors import CheckpointError, DamagedError
 from models.learner import Learner
 from models.manifest import Manifest, load_manifest
@@ -19,6 +20,12 @@ from pipeline.registry.lineage import declaration_digest
 from pipeline.sidecar import sha256_of
 from pipeline.tables import DataError
 from pipeline.workspace import Workspace
+
+
+def asset_of(name: str) -> str:
+    """The asset that makes the checkpoints of ``teacher/<name>``, ``student/<name>`` or ``control/<name>``."""
+    kind, _, model = name.partition("/")
+    return f"student/{model}/control" if kind == "control" else f"{kind}/{model}/checkpoint"
 
 
 @dataclass(frozen=True)
@@ -106,20 +113,26 @@ class CheckpointStore:
         with self._worded(slice_):
             return load_checkpoint(self.folder(slice_), device=device, declaration=self.declaration)
 
+    def save(self, slice_: Slice, learner: Learner, member: int, **fields: Any) -> Manifest:
+        """Write a member of a learner as the slice's checkpoint.
+
+        Raises:
+            CheckpointError: if the system refuses to write.
+        """
+        return save_checkpoint(self.folder(slice_), learner, member, **fields)
+
     @contextmanager
     def _worded(self, slice_: Slice) -> Iterator[None]:
         """What is damaged is said with the asset that makes it again."""
         try:
             yield
         except DamagedError as damaged:
-            said = str(damaged).removesuffix(": train it again")
-            raise DataError(f"{said}: materialise {self.asset} for slice {slice_.key} again") from damaged
+            message = str(damaged).removesuffix(": train it again")
+            raise DataError(f"{message}: materialise {self.asset} for slice {slice_.key} again") from damaged
 
     @property
     def asset(self) -> str:
-        """The asset that makes these checkpoints."""
-        kind, _, name = self.name.partition("/")
-        return f"student/{name}/control" if kind == "control" else f"{kind}/{name}/checkpoint"
+        return asset_of(self.name)
 
     def drop_older(self, than: Slice, kept: Iterable[str]) -> None:
         """Drop the weights of checkpoints of slices before one, but for some versions; manifests stay."""

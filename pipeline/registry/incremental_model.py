@@ -1,18 +1,18 @@
-"""A model's chain of checkpoints: each continues the one of the slice before.
+"""An incremental model: a chain of checkpoints, each of which continues the one of the slice before.
 
 Belongs here: one model's versions, and its learner alone (to score, to judge).
-Not here: training (joint_training.py), the order of work on a slice (training/), the learner itself (models/).
+Not here: training (training/joint_training.py), the order of work on a slice (training/), the learner itself (models/).
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from exfm.learning import Training
-from exfm.stream import Slice
+from exfm.stream import Slice, Stream
 from models.learner import Learner
 from models.manifest import Manifest
 from models.members import Member
-from pipeline.registry.checkpoint_store import CheckpointStore
+from pipeline.registry.checkpoints import Checkpoints
 from pipeline.registry.lineage import lineage_version
 
 UNTRAINED = -1
@@ -23,12 +23,13 @@ class IncrementalModel:
     """One model over the slices, holding the learner that was asked for last.
 
     Args:
-        checkpoints: where its checkpoints are.
+        checkpoints: where they are kept.
         member, training: what a learner is built from.
         device: ``cpu`` or ``cuda``.
     """
 
-    checkpoints: CheckpointStore
+    checkpoints: Checkpoints
+    stream: Stream
     member: Member
     training: Training
     device: str
@@ -61,11 +62,19 @@ class IncrementalModel:
         self._learner, self._index = learner, index
 
     def _slice(self, index: int) -> Slice:
-        return self.checkpoints.work.project.stream.slice_at(index)
+        return self.stream.slice_at(index)
+
+    def has(self, index: int) -> bool:
+        """Did it train on slice ``index``?"""
+        return self.checkpoints.has(self._slice(index))
+
+    def manifest(self, index: int) -> Manifest:
+        """Of the checkpoint that trained last on slice ``index``."""
+        return self.checkpoints.manifest(self._slice(index))
 
     def parent(self, index: int) -> Manifest | None:
         """The manifest that slice ``index`` continues; ``None`` for the stream's first slice."""
-        return None if index == 0 else self.checkpoints.manifest(self._slice(index - 1))
+        return None if index == 0 else self.manifest(index - 1)
 
     def version(self, index: int, data: Mapping[str, str]) -> str:
         """What the checkpoint of slice ``index`` is called, made of this data."""

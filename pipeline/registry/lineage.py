@@ -9,8 +9,10 @@ trained again: a run that was killed, or is asked for twice, goes on where it wa
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
+from exfm.columns import views_of
+from exfm.declaration import digest
 from exfm.learning import Freshness, Gate, Student, Teacher
-from exfm.project import Project, digest
+from exfm.project import Project
 from exfm.stream import Slice
 from pipeline.slices.predictions import scored_by
 from pipeline.tables import SliceTable
@@ -31,7 +33,7 @@ def declaration_digest(project: Project, model: Teacher | Student, *, control: b
         if control:
             model = replace(model, distillation=None, teacher=None, lead=None)
     columns = project.columns_of(model.inputs, where=model.name)
-    views = [project.view(name) for name in dict.fromkeys(name.partition("__")[0] for name in columns.of_views)]
+    views = [project.view(name) for name in views_of(columns.of_views)]
     slicing = [stream.first_slice, stream.slice_length, stream.surface, list(stream.surfaces), stream.tasks]
     return digest(LEARNING_VERSION, model, control, views, stream.id_columns, *slicing)
 

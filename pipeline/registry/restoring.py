@@ -10,6 +10,7 @@ versions, beside the student, as they were made at first.
 
 from collections.abc import Callable, Mapping, Sequence
 
+from pipeline.registry.checkpoint_store import asset_of
 from pipeline.registry.incremental_model import IncrementalModel
 from pipeline.tables import DataError
 
@@ -23,9 +24,8 @@ def first_new(model: IncrementalModel, data: Callable[[int], Mapping[str, str]],
     Raises:
         DataError, CheckpointError: as ``IncrementalModel.version``.
     """
-    stream = model.checkpoints.work.project.stream
     for index in indices:
-        if not model.checkpoints.holds(stream.slice_at(index), model.version(index, data(index))):
+        if not model.checkpoints.holds(model.stream.slice_at(index), model.version(index, data(index))):
             return index
     return indices[-1] + 1
 
@@ -41,7 +41,7 @@ def again(model: IncrementalModel, new: int, needed: int, indices: Sequence[int]
     Raises:
         DataError: if that takes slices or assets that were not asked for.
     """
-    stream = model.checkpoints.work.project.stream
+    stream = model.stream
 
     def dropped(index: int) -> bool:
         slice_ = stream.slice_at(index)
@@ -51,14 +51,13 @@ def again(model: IncrementalModel, new: int, needed: int, indices: Sequence[int]
     start = next((index for index in clean if dropped(index)), None)
     if start is None:
         return frozenset()
-    said = f"{model.checkpoints.name}: the weights of slice {stream.slice_at(start).key} were dropped by retention"
+    message = f"{model.checkpoints.name}: the weights of slice {stream.slice_at(start).key} were dropped by retention"
     while start > 0 and dropped(start - 1):
         start -= 1
     if by is not None:
         since = stream.slice_at(start).key
-        raise DataError(
-            f"{said}, and {by} needs them: materialise {model.checkpoints.asset} along with it, from slice {since} on"
-        )
+        asset = asset_of(model.checkpoints.name)
+        raise DataError(f"{message}, and {by} needs them: materialise {asset} along with it, from slice {since} on")
     if start < indices[0]:
-        raise DataError(f"{said}: materialise from slice {stream.slice_at(start).key} on")
+        raise DataError(f"{message}: materialise from slice {stream.slice_at(start).key} on")
     return frozenset(index for index in range(start, min(new, indices[-1] + 1)) if dropped(index))

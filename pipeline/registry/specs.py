@@ -3,6 +3,7 @@
 Belongs here: columns, item side, teachers. Not here: the network itself (models/network.py).
 """
 
+from exfm.columns import FeatureColumn
 from exfm.learning import Student, Teacher
 from exfm.networks import TwoTower
 from exfm.project import Project
@@ -18,7 +19,7 @@ def member_of(project: Project, model: Teacher | Student, *, control: bool = Fal
     item = stream.item.name
     towers = isinstance(model.network, TwoTower)
     of_items = [view.name for view in project.all_views if view.entities == (item,)]
-    taught = isinstance(model, Student) and model.distillation is not None and not control
+    taught = isinstance(model, Student) and model.is_taught and not control
     spec = NetworkSpec(
         ids=tuple((name, rows[name]) for name in columns.ids),
         numbers=columns.features,
@@ -26,7 +27,7 @@ def member_of(project: Project, model: Teacher | Student, *, control: bool = Fal
         network=model.network,
         histories=tuple((name, project.listed_by(name)) for name in columns.histories),
         item_ids=tuple(name for name in columns.ids if towers and name == item),
-        item_numbers=tuple(n for n in columns.features if towers and n.partition("__")[0] in of_items),
+        item_numbers=tuple(n for n in columns.features if towers and FeatureColumn.of(n).view in of_items),
         teachers=model.teachers if isinstance(model, Student) and taught else (),
         surface=stream.surface.name,
     )

@@ -110,7 +110,7 @@ def _upkeep(work: Workspace) -> str:
         served = f"{release.version} (slice {release.slice})" if release else "nothing yet"
         gate = gate_of(work, student)
         served = served if gate.passed else f"{served}; nothing newer, for: {gate.reason}"
-        tone, said = ("bad", "drifted: ") if drift["drifted"] else ("good", "")
-        why = html.escape(f"{said}{drift['reason']}")
+        tone, prefix = ("bad", "drifted: ") if drift["drifted"] else ("good", "")
+        why = html.escape(f"{prefix}{drift['reason']}")
         lines.append(f"<tr><td>{student.name}</td><td>{html.escape(served)}</td><td class={tone}>{why}</td></tr>")
     return f"<table><tr><th>student</th><th>served</th><th>drift</th></tr>{''.join(lines)}</table>"

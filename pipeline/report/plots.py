@@ -52,7 +52,7 @@ def draw_over_slices(
                 points["slice_start"].to_list(), points[metric].to_list(), marker="o", markersize=3, linewidth=1.5,
                 color=COLOURS[model], label=LABELS[model],
             )  # fmt: skip
-    _dress(axes, title)
+    _style_axes(axes, title)
     figure.autofmt_xdate()
     return _png(figure)
 
@@ -65,14 +65,14 @@ def draw_lines(x: Sequence[int], lines: Mapping[str, Sequence[float]], title: st
     axes = figure.subplots()
     for model, values in lines.items():
         axes.plot(x, values, marker="o", markersize=4, linewidth=1.5, color=COLOURS[model], label=LABELS[model])
-    _dress(axes, title)
+    _style_axes(axes, title)
     axes.set_xscale("log", base=2)
     axes.set_xticks(list(x), [str(value) for value in x])
     axes.set_xlabel(label, fontsize=8)
     return _png(figure)
 
 
-def _dress(axes: "Axes", title: str) -> None:
+def _style_axes(axes: "Axes", title: str) -> None:
     axes.set_title(title, fontsize=10)
     axes.grid(alpha=0.3)
     if axes.lines:

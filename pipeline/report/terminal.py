@@ -26,7 +26,7 @@ _GAP = 3  # a border and a blank on either side
 
 def print_table(console: Console, rows: pl.DataFrame, title: str) -> None:
     """Print one row a student; what does not fit is left out whole and named below, never cut."""
-    chosen, left_out = _that_fit(rows, console.width)
+    chosen, left_out = _fitting_columns(rows, console.width)
     console.print(title, soft_wrap=False)
     table = Table()
     for name, form in chosen:
@@ -45,7 +45,7 @@ def _header(name: str) -> str:
     return HEADERS.get(name, name.replace("_", " "))
 
 
-def _that_fit(rows: pl.DataFrame, width: int) -> tuple[list[tuple[str, str | None]], list[str]]:
+def _fitting_columns(rows: pl.DataFrame, width: int) -> tuple[list[tuple[str, str | None]], list[str]]:
     """The columns with values that fit side by side, and the names of those that do not."""
     there = [column for column in COLUMNS if rows[column[0]].is_not_null().any()]
     chosen, left_out = list(there), []

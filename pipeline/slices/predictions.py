@@ -1,10 +1,10 @@
-"""Teacher predictions: written append-only with their provenance, read through Feast, leaks kept out both ways.
+"""Teacher predictions: written append-only with their provenance, leaks kept out.
 
 Belongs here: the prediction table's rows and files.
-Not here: scoring (teacher_walk.py), the leak rules (feature_repo/guards.py).
+Not here: scoring (training/teacher_walk.py), reading them as supervision (supervision.py), the leak rules
+(feature_repo/guards.py).
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from exfm.columns import ScoreColumns
 from exfm.learning import Teacher
 from exfm.stream import Slice
-from feature_repo.guards import mask_leaks, split_leaks
+from feature_repo.guards import split_leaks
 from pipeline.sidecar import as_written, read_sidecar, sidecar_of, write_sidecar, write_stored
-from pipeline.tables import DataError, is_whole, naming_damage
-from pipeline.transforms.inputs import rows_of
+from pipeline.tables import DataError, is_whole
 from pipeline.workspace import Workspace
 
 
@@ -48,10 +48,41 @@ class Scorer:
     trained_until: datetime
 
 
+@dataclass(frozen=True)
+class PredictionFile:
+    """A file of predictions by its name, ``<created>-<checkpoint>-<inputs>.parquet``: names sort by when it was made.
+
+    Args:
+        created: the moment of its run, ``YYYYMMDDTHHMMSSffffff`` in UTC.
+        checkpoint: version of the checkpoint that scored.
+        inputs: digest of what it scored.
+    """
+
+    created: str
+    checkpoint: str
+    inputs: str
+
+    @classmethod
+    def of(cls, path: Path) -> "PredictionFile":
+        created, _, rest = path.stem.partition("-")
+        checkpoint, _, inputs = rest.partition("-")
+        return cls(created, checkpoint, inputs)
+
+    @property
+    def name(self) -> str:
+        return f"{self.created}-{self.scored}.parquet"
+
+    @property
+    def scored(self) -> str:
+        """Which checkpoint scored which inputs: the same scores, the same text."""
+        return f"{self.checkpoint}-{self.inputs}"
+
+
 def prediction_schema(teacher: Teacher) -> dict[str, pl.DataType]:
     """The columns of a teacher's prediction table."""
     utc = pl.Datetime("us", "UTC")
-    scores = {f"{task}_{kind}": pl.Float32() for kind in ("logit", "probability") for task in teacher.tasks}
+    tasks = [ScoreColumns(task) for task in teacher.tasks]
+    scores = {name: pl.Float32() for name in (*(task.logit for task in tasks), *(task.probability for task in tasks))}
     provenance = {"created_timestamp": utc, "checkpoint": pl.String(), "trained_until": utc, "run_id": pl.String()}
     return {"impression_id": pl.Int64(), "event_timestamp": utc, **provenance, **scores}
 
@@ -95,10 +126,16 @@ def scored_slices(work: Workspace, teacher: Teacher) -> list[Slice]:
     return [slice_ for slice_ in stream.slices(stream.first_slice, work.now()) if slice_.folder in folders]
 
 
-def scored_by(work: Workspace, teacher: Teacher, slice_: Slice) -> str | None:
-    """Which checkpoint scored which inputs, ``<checkpoint>-<inputs>``, by the name of the slice's newest file."""
+def newest_file(work: Workspace, teacher: Teacher, slice_: Slice) -> PredictionFile | None:
+    """The slice's newest prediction file, ``None`` if there is none."""
     files = files_of(work, teacher, slice_)
-    return files[-1].stem.partition("-")[2] if files else None
+    return PredictionFile.of(files[-1]) if files else None
+
+
+def scored_by(work: Workspace, teacher: Teacher, slice_: Slice) -> str | None:
+    """Which checkpoint scored which inputs, by the slice's newest file."""
+    newest = newest_file(work, teacher, slice_)
+    return newest.scored if newest is not None else None
 
 
 def set_aside_damaged(work: Workspace, teacher: Teacher, slice_: Slice) -> tuple[str, ...]:
@@ -118,20 +155,16 @@ def sound(path: Path) -> bool:
     return is_whole(path) and as_written(path)
 
 
-def stored_checkpoint(path: Path) -> str:
-    """Which checkpoint scored the rows of a prediction file (``<created>-<checkpoint>-<inputs>.parquet``)."""
-    return path.stem.split("-")[1]
-
-
 def named_checkpoints(work: Workspace, teacher: Teacher) -> set[str]:
     """Every checkpoint that stored predictions name."""
-    return {stored_checkpoint(path) for path in work.state.predictions(teacher.name).glob("slice=*/*.parquet")}
+    paths = work.state.predictions(teacher.name).glob("slice=*/*.parquet")
+    return {PredictionFile.of(path).checkpoint for path in paths}
 
 
 def already_stored(work: Workspace, teacher: Teacher, slice_: Slice, scorer: Scorer, inputs: str) -> Stored | None:
     """The newest file, if it holds what scoring again would write, and the rows that were refused are there too."""
     files, refused = files_of(work, teacher, slice_), work.quarantine(teacher.view)
-    if not files or not refused.sound(slice_) or not files[-1].stem.endswith(f"-{scorer.checkpoint}-{inputs}"):
+    if not files or not refused.sound(slice_) or PredictionFile.of(files[-1]).scored != f"{scorer.checkpoint}-{inputs}":
         return None
     rows = pl.scan_parquet(files[-1], hive_partitioning=False, glob=False).select(pl.len()).collect().item()
     if read_sidecar(files[-1]) is None:  # an older version wrote it, or its writer was stopped
@@ -169,74 +202,15 @@ def store_predictions(
         "trained_until": pl.lit(scorer.trained_until, pl.Datetime("us", "UTC")),
         "run_id": pl.lit(run_id),
     }
-    scores = {f"{task}_logit": logits[:, place].astype(np.float32) for place, task in enumerate(teacher.tasks)}
+    scores = {ScoreColumns(task).logit: logits[:, index].astype(np.float32) for index, task in enumerate(teacher.tasks)}
     frame = impressions.select("impression_id", "event_timestamp").with_columns(**columns).hstack(pl.DataFrame(scores))
     frame = frame.with_columns(
-        (1 / (1 + (-pl.col(f"{task}_logit")).exp())).cast(pl.Float32).alias(f"{task}_probability")
-        for task in teacher.tasks
+        (1 / (1 + (-pl.col(task.logit)).exp())).cast(pl.Float32).alias(task.probability)
+        for task in map(ScoreColumns, teacher.tasks)
     )
     kept, leaks = split_leaks(frame)
     work.quarantine(teacher.view).write(slice_, leaks)
-    name = f"{created:%Y%m%dT%H%M%S%f}-{scorer.checkpoint}-{inputs}.parquet"
-    path = work.state.predictions(teacher.name) / slice_.folder / name
+    file = PredictionFile(f"{created:%Y%m%dT%H%M%S%f}", scorer.checkpoint, inputs)
+    path = work.state.predictions(teacher.name) / slice_.folder / file.name
     write_stored(kept, path, _made_of(scorer, inputs))
     return Stored(rows=kept.height, leaks=leaks.height, reused=False, checkpoint=scorer.checkpoint, path=path)
-
-
-@dataclass(frozen=True)
-class Supervision:
-    """A teacher's predictions for a slice, as known when they were read.
-
-    Args:
-        logits: (N, T) float32 in the order of the slice's impressions, NaN where there is none.
-        staleness: (N,) float32, hours from the newest impression that the scorer had seen to this one, NaN if none.
-        checkpoints: which checkpoints they come from.
-        leaks: rows that a leak rule masked although they were stored.
-        coverage: share of impressions with a prediction.
-    """
-
-    logits: np.ndarray
-    staleness: np.ndarray
-    checkpoints: tuple[str, ...]
-    leaks: int
-    coverage: float
-
-
-def read_supervision_of(work: Workspace, teacher: Teacher, slice_: Slice, services: Sequence[str]) -> Supervision:
-    """Read a slice's supervision through Feast, by the clock of this moment.
-
-    Args:
-        services: the supervision services of the students that will learn from it; joined once for all.
-    """
-    from feature_repo.store import read_supervision
-
-    impressions = work.table("logged_inputs").read([slice_], columns=["impression_id", "event_timestamp"])
-    if teacher.scorer_of(work.project.stream.index_at(slice_.start)) < 0 or not sound_files(work, teacher, slice_):
-        nothing = np.full((impressions.height, len(teacher.tasks)), np.nan, dtype=np.float32)
-        unknown = np.full(impressions.height, np.nan, dtype=np.float32)
-        return Supervision(logits=nothing, staleness=unknown, checkpoints=(), leaks=0, coverage=0.0)
-    entities = rows_of(work.table("logged_inputs").sound_path(slice_), "impression_id, event_timestamp")
-    with naming_damage(lambda: check_predictions(work, teacher)):
-        read = pl.DataFrame(read_supervision(work.store, entities, work.now(), services))
-    masked, leaks = mask_leaks(read, teacher.view)
-    logits = masked.select(_logit(masked, f"{teacher.view}__{task}_logit") for task in teacher.tasks).to_numpy()
-    checkpoints = masked[f"{teacher.view}__checkpoint"].drop_nulls().unique().sort().to_list()
-    scored = masked.height - masked[f"{teacher.view}__checkpoint"].null_count()
-    return Supervision(
-        logits=np.ascontiguousarray(logits),
-        staleness=_hours(masked, f"{teacher.view}__trained_until"),
-        checkpoints=tuple(checkpoints),
-        leaks=leaks,
-        coverage=scored / max(masked.height, 1),
-    )
-
-
-def _hours(frame: pl.DataFrame, trained_until: str) -> np.ndarray:
-    age = (pl.col("event_timestamp") - pl.col(trained_until)).dt.total_seconds() / 3600
-    return frame.select(age.cast(pl.Float32).fill_null(float("nan"))).to_series().to_numpy(writable=True)
-
-
-def _logit(frame: pl.DataFrame, name: str) -> pl.Expr:
-    """A task that no asked student learns is not read: all unknown."""
-    column = pl.col(name) if name in frame.columns else pl.lit(None)
-    return column.cast(pl.Float32).fill_null(float("nan")).alias(name)

@@ -1,9 +1,9 @@
-"""A slice as models read it: loaded when first needed, then shared by all that need it.
+"""A slice's inputs and labels: loaded when first needed, then shared by all that need them.
 
-Belongs here: reading a slice's inputs and labels, and reading the next one ahead. Not here: who learns from it.
+Belongs here: reading a slice, and reading the next one ahead. Not here: who learns from it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -12,8 +12,9 @@ from functools import cached_property
 import numpy as np
 import polars as pl
 
+from exfm.columns import Columns
 from exfm.learning import Student
-from exfm.project import Columns, Project
+from exfm.project import Project
 from exfm.stream import Slice
 from models.batch import SliceTensors
 from pipeline.tables import DataError
@@ -27,6 +28,7 @@ class SliceInputs:
 
     Args:
         columns: of ``logged_inputs``, and of ``logged_teacher_features`` where students read them.
+        teacher_features: slice -> ``impression_id`` and teacher features; ``None``: those that are stored.
     """
 
     work: Workspace
@@ -34,19 +36,22 @@ class SliceInputs:
     device: str
     with_labels: bool
     columns: Columns
+    teacher_features: Callable[[Slice], pl.DataFrame] | None = None
 
     @cached_property
     def frame(self) -> pl.DataFrame:
         logged = self.work.table("logged_inputs").read([self.slice])
         if not self.columns.of_teachers:
             return logged
-        theirs = self.work.table("logged_teacher_features").read([self.slice])
-        if not theirs["impression_id"].equals(logged["impression_id"]):
+        stored = self.teacher_features is None
+        table = self.work.table("logged_teacher_features")
+        features = table.read([self.slice]) if self.teacher_features is None else self.teacher_features(self.slice)
+        if stored and not features["impression_id"].equals(logged["impression_id"]):
             raise DataError(
                 f"logged_teacher_features: slice {self.slice.key} has other impressions than logged_inputs: "
                 "materialise logged_teacher_features for it again"
             )
-        return logged.hstack(theirs.select(self.columns.of_teachers))
+        return logged.hstack(features.select(self.columns.of_teachers))
 
     @cached_property
     def on_host(self) -> SliceTensors:
@@ -59,13 +64,17 @@ class SliceInputs:
     def tensors(self) -> SliceTensors:
         return self.on_host.to(self.device)
 
-    def digest(self, table: str) -> str:
-        return self.work.table(table).digest(self.slice)
+    def resident(self) -> "SliceInputs":
+        """The same with its tensors in memory, and of its rows only what says which they are."""
+        _ = self.tensors
+        kept = ["impression_id", "event_timestamp", self.work.project.stream.surface.name]
+        self.frame = self.frame.select(kept)  # a cached property is a plain attribute once it was asked for
+        return self
 
     def labelled(self, tasks: Sequence[str], rows: np.ndarray | None = None) -> bool:
         """Is any label of these tasks known, on these rows?"""
-        places = [self.tensors.task_names.index(task) for task in tasks]
-        labels = self.tensors.labels[:, places].cpu().numpy()
+        indices = [self.tensors.task_names.index(task) for task in tasks]
+        labels = self.tensors.labels[:, indices].cpu().numpy()
         return bool(np.isfinite(labels if rows is None else labels[rows]).any())
 
     def newest(self, rows: np.ndarray | None = None) -> datetime | None:
@@ -83,7 +92,7 @@ def teachers_columns(project: Project) -> Columns:
 def students_columns(project: Project, students: Sequence[Student] | None = None) -> Columns:
     """What students (all, if none are named) read of a slice: teacher features only if one of them has any as input."""
     listed = project.students if students is None else students
-    used = {name for one in listed for name in project.columns_of(one.inputs, where=one.name).of_teachers}
+    used = {name for student in listed for name in project.columns_of(student.inputs, where=student.name).of_teachers}
     logged = project.logged_columns
     theirs = tuple(name for name in project.teacher_feature_columns.features if name in used)
     return replace(logged, features=logged.features + theirs, of_teachers=theirs)
@@ -92,17 +101,17 @@ def students_columns(project: Project, students: Sequence[Student] | None = None
 def read_ahead(
     work: Workspace, slices: Sequence[Slice], device: str, columns: Columns, *, with_labels: bool
 ) -> Iterator[SliceInputs]:
-    """A desk a slice, in order; while one is worked on, the next is read in a thread of its own.
+    """The inputs of each slice, in order; while one is worked on, the next is read in a thread of its own.
 
     What can't be read ahead (it may be missing) fails when it is needed, where the error says what for.
     """
     with ThreadPoolExecutor(max_workers=1) as ahead:
         waiting = [SliceInputs(work, slice_, device, with_labels, columns) for slice_ in slices]
-        for place, inputs in enumerate(waiting):
-            if place + 1 < len(waiting):
-                ahead.submit(_read, waiting[place + 1])
+        for index, inputs in enumerate(waiting):
+            if index + 1 < len(waiting):
+                ahead.submit(_read, waiting[index + 1])
             yield inputs
-            waiting[place] = SliceInputs(work, inputs.slice, device, with_labels, columns)  # what was read is let go
+            waiting[index] = SliceInputs(work, inputs.slice, device, with_labels, columns)  # what was read is let go
 
 
 def _read(inputs: SliceInputs) -> None:

@@ -1,79 +1,111 @@
-"""A slice as all students share it: rows of each surface, and each teacher's predictions, read once.
+"""A slice as models learn from it: rows of each surface, and each teacher's predictions, read once.
 
-Belongs here: what students read of a slice. Not here: who learns it (student_walk.py), its inputs (slice_inputs.py).
+Belongs here: what is read of a slice. Not here: who learns from it (training/), its inputs (slice_inputs.py), where
+predictions come from (supervision.py).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
+from datetime import datetime
 
 import numpy as np
 import torch
 
-from exfm.learning import Student
+from exfm.stream import Slice, Stream
 from models.batch import SliceTensors
-from pipeline.slices.predictions import Supervision, read_supervision_of
 from pipeline.slices.slice_inputs import SliceInputs
-from pipeline.workspace import Workspace
+from pipeline.slices.supervision import Supervision
 
 EVERY = "all surfaces"
 
 
-class SupervisedSlice:
-    """A slice's tensors and supervision, for several students."""
+def rows_name(surface: int | str | None) -> str:
+    """Students of one surface share rows, and this name of them."""
+    return EVERY if surface is None else str(surface)
 
-    def __init__(self, work: Workspace, inputs: SliceInputs, students: Sequence[Student]) -> None:
-        self.work, self.inputs, self.students = work, inputs, students
+
+class SupervisedSlice:
+    """A slice's tensors and supervision, for several models.
+
+    Args:
+        read: a teacher's name -> its predictions of the slice, as known now; asked for once each.
+    """
+
+    def __init__(self, inputs: SliceInputs, stream: Stream, read: Callable[[str], Supervision]) -> None:
+        self.inputs, self.stream = inputs, stream
+        self._read_supervision = read
         self._supervision: dict[str, Supervision] = {}
         self._tensors: dict[tuple[str, tuple[str, ...]], SliceTensors] = {}
+        self._computed: dict[Hashable, np.ndarray] = {}
 
-    @staticmethod
-    def rows_name(student: Student) -> str:
-        """Students of one surface share rows, and this name of them."""
-        return EVERY if student.surface is None else str(student.surface)
+    @property
+    def slice(self) -> Slice:
+        return self.inputs.slice
 
     def rows_of(self, name: str) -> np.ndarray:
-        """Places of the impressions of some rows in the slice."""
+        """Positions of the impressions of some rows in the slice."""
         frame = self.inputs.frame
         if name == EVERY:
             return np.arange(frame.height)
-        stream = self.work.project.stream
-        surface = next(value for value in stream.surfaces if str(value) == name)
-        return np.flatnonzero((frame[stream.surface.name] == surface).fill_null(False).to_numpy())
+        surface = next(value for value in self.stream.surfaces if str(value) == name)
+        return np.flatnonzero((frame[self.stream.surface.name] == surface).fill_null(False).to_numpy())
 
-    def supervision(self, teacher_name: str) -> Supervision:
-        if teacher_name not in self._supervision:
-            taught = [f"{one.name}_supervision" for one in self.students if teacher_name in one.teachers]
-            teacher = self.work.project.teacher(teacher_name)
-            self._supervision[teacher_name] = read_supervision_of(self.work, teacher, self.inputs.slice, taught)
-        return self._supervision[teacher_name]
+    def newest(self, rows: str) -> datetime | None:
+        """The newest impression of some rows, ``None`` of none."""
+        return self.inputs.newest(None if rows == EVERY else self.rows_of(rows))
 
-    def teacher_logits(self, teacher_name: str, task: str, rows: np.ndarray) -> np.ndarray:
+    def labelled(self, tasks: Sequence[str], rows: str) -> bool:
+        """Is any label of these tasks known, on these rows?"""
+        return self.inputs.labelled(tasks, None if rows == EVERY else self.rows_of(rows))
+
+    def labels(self, task: str, rows: str) -> np.ndarray:
+        """(N,) labels of a task on some rows, NaN where not known."""
+        tensors = self.tensors(rows)
+        labels: np.ndarray = tensors.labels[:, tensors.task_names.index(task)].cpu().numpy()
+        return labels
+
+    def supervision(self, teacher: str) -> Supervision:
+        if teacher not in self._supervision:
+            self._supervision[teacher] = self._read_supervision(teacher)
+        return self._supervision[teacher]
+
+    def teacher_logits(self, teacher: str, task: str, rows: str) -> np.ndarray:
         """(N,) float32 of a task on some rows, NaN where there is none."""
-        place = self.work.project.teacher(teacher_name).tasks.index(task)
-        logits: np.ndarray = self.supervision(teacher_name).logits[rows, place]
+        read = self.supervision(teacher)
+        logits: np.ndarray = read.logits[self.rows_of(rows), read.tasks.index(task)]
         return logits
+
+    def once(self, key: Hashable, compute: Callable[[], np.ndarray]) -> np.ndarray:
+        """What is computed of this slice for several that need it."""
+        if key not in self._computed:
+            self._computed[key] = compute()
+        return self._computed[key]
 
     def tensors(self, rows: str, teachers: tuple[str, ...] = ()) -> SliceTensors:
         """The slice on some rows, with the logits of some teachers."""
         if (rows, teachers) not in self._tensors:
-            self._tensors[rows, teachers] = self._read(rows, teachers)
+            self._tensors[rows, teachers] = self._built(rows, teachers)
         return self._tensors[rows, teachers]
 
-    def _read(self, name: str, teachers: tuple[str, ...]) -> SliceTensors:
+    def _built(self, name: str, teachers: tuple[str, ...]) -> SliceTensors:
         rows = self.rows_of(name)
         if teachers:
-            taken = self.tensors(name)
+            chosen = self.tensors(name)
         elif name == EVERY:
             return self.inputs.tensors
         else:
             return self.inputs.tensors.take(torch.from_numpy(rows).to(self.inputs.device))
         logits, staleness = {}, {}
         for teacher in teachers:
-            known = torch.full(taken.labels.shape, torch.nan)
-            for place, task in enumerate(self.work.project.teacher(teacher).tasks):
-                at = taken.task_names.index(task)
-                known[:, at] = torch.from_numpy(self.supervision(teacher).logits[rows, place])
+            read = self.supervision(teacher)
+            known = torch.full(chosen.labels.shape, torch.nan)
+            for index, task in enumerate(read.tasks):
+                known[:, chosen.task_names.index(task)] = torch.from_numpy(read.logits[rows, index])
             logits[teacher] = known.to(self.inputs.device)
-            hours = self.supervision(teacher).staleness[rows]
-            staleness[teacher] = torch.from_numpy(hours).to(self.inputs.device)
-        return replace(taken, teachers=logits, staleness=staleness)
+            staleness[teacher] = torch.from_numpy(read.staleness[rows]).to(self.inputs.device)
+        return replace(chosen, teachers=logits, staleness=staleness)
+
+
+def without_teachers(teacher: str) -> Supervision:
+    """For walks in which nobody learns from a teacher."""
+    raise LookupError(f"nobody was to learn from teacher {teacher!r}")

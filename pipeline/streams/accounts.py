@@ -17,9 +17,9 @@ from pipeline.streams.reader import LogRead, rows_of_file, times_of_file
 from pipeline.tables import DataError
 from pipeline.transforms.quarantine import ORPHAN, count_reasons
 
-LEAST_JUDGED = 100  # rows read from which on the refused share says something
-FEW = 10  # rows from which on it says something that all were refused, while more may come
-COUNTED_FILES = 1_000  # outside the stream; of more, the number of files is said, not of rows
+LEAST_JUDGED = 100  # rows read from which on the refused share counts
+FEW = 10  # rows from which on it is an error that all were refused, while more may come
+COUNTED_FILES = 1_000  # outside the stream; of more, files are counted, not rows
 
 
 @dataclass
@@ -45,9 +45,9 @@ class Account:
         self.reasons.update(count_reasons(read.quarantine))
         self.names.update(unknown_names(read.quarantine))
         if self.files.table == "outcomes":
-            grown = self.stream.first_slice + self.stream.longest_window + self.stream.lateness
+            mature_at = self.stream.first_slice + self.stream.longest_window + self.stream.lateness
             orphan = pl.col("reason").str.starts_with(ORPHAN)
-            self.young += read.quarantine.filter(orphan, pl.col(TIME["outcomes"]) < grown).height
+            self.young += read.quarantine.filter(orphan, pl.col(TIME["outcomes"]) < mature_at).height
 
     @property
     def quarantined(self) -> int:
@@ -59,14 +59,14 @@ class Account:
         return self.read - self.young
 
     def sentence(self) -> tuple[str, bool]:
-        """All of it in one sentence, and whether any of it needs a person's eye."""
-        said = f"{self.files.table}: {self.read:,} rows read, {self.kept:,} kept, {self.quarantined:,} quarantined"
+        """All of it in one sentence, and whether any of it needs attention."""
+        message = f"{self.files.table}: {self.read:,} rows read, {self.kept:,} kept, {self.quarantined:,} quarantined"
         if self.reasons:
-            said += f" ({self._why()})"
+            message += f" ({self._why()})"
         outside = self.outside()
         unread = self._unread()
-        eye = bool(self.reasons or outside or unread or not self.kept)
-        return "; ".join(part for part in (said, outside, unread) if part), eye
+        needs_attention = bool(self.reasons or outside or unread or not self.kept)
+        return "; ".join(part for part in (message, outside, unread) if part), needs_attention
 
     def _why(self) -> str:
         listed = ", ".join(f"{reason} {count:,}" for reason, count in self.reasons.most_common())
@@ -76,8 +76,8 @@ class Account:
         return listed + (": a folder's day is the UTC day of its rows, not a local one" if misfiled else "")
 
     def _unread(self) -> str:
-        others = self.files.unread
-        return f"{len(others):,} files are not read, for they don't end in .parquet: {others[0]}" if others else ""
+        unread = self.files.unread
+        return f"{len(unread):,} files are not read, for they don't end in .parquet: {unread[0]}" if unread else ""
 
     def outside(self) -> str:
         """What the log holds before the stream's first slice or after its last, counted from the files' footers."""
@@ -89,17 +89,17 @@ class Account:
             for path in listed
             if (moment := datetime.combine(day, time(), UTC)) < before or (until is not None and moment >= until)
         ]
-        count = self._on_the_edges(until) if len(paths) <= COUNTED_FILES else 0
+        count = self._rows_on_edge_days(until) if len(paths) <= COUNTED_FILES else 0
         if len(paths) <= COUNTED_FILES:
             count += sum(rows_of_file(self.files, path) for path in paths)
-            said = f"{count:,} rows" if count else ""
+            amount = f"{count:,} rows" if count else ""
         else:
-            said = f"{len(paths):,} files"
-        if not said:
+            amount = f"{len(paths):,} files"
+        if not amount:
             return ""
         ends = f" .. until {_day(self.stream.until)}" if self.stream.until else ""
         return (
-            f"{said} of the log lie outside the stream (first_slice {_day(self.stream.first_slice)}{ends}): "
+            f"{amount} of the log lie outside the stream (first_slice {_day(self.stream.first_slice)}{ends}): "
             "move Stream.first_slice or until to take them in"
         )
 
@@ -109,7 +109,7 @@ class Account:
             return self.stream.until
         return self.stream.until + self.stream.longest_window + self.stream.lateness
 
-    def _on_the_edges(self, until: datetime | None) -> int:
+    def _rows_on_edge_days(self, until: datetime | None) -> int:
         """Rows outside the stream in folders of days that are partly inside."""
         first, count = self.stream.first_slice, 0
         for edge in {first.date(), (until - timedelta(microseconds=1)).date() if until else first.date()}:
@@ -138,9 +138,9 @@ def check_share(account: Account) -> None:
     """
     limit, refused = account.stream.quarantine_limit, account.quarantined - account.young
     if account.judged >= LEAST_JUDGED and refused > limit * account.judged:
-        said, _ = account.sentence()
+        message, _ = account.sentence()
         raise DataError(
-            f"{said}: more than Stream.quarantine_limit ({limit:.0%}) allows: mend the log or the declaration, or "
+            f"{message}: more than Stream.quarantine_limit ({limit:.0%}) allows: mend the log or the declaration, or "
             f"raise the limit; the rows are in quarantine/{account.files.table}"
         )
 

@@ -46,17 +46,17 @@ def cast_to(frame: pl.LazyFrame, expected: dict[str, pl.DataType], table: str, f
     Raises:
         DataError: for a missing column, another type, timestamps that do not say their zone, or too large an integer.
     """
-    found = frame.collect_schema()
+    schema = frame.collect_schema()
     for name, dtype in expected.items():
-        if name not in found:
+        if name not in schema:
             raise DataError(f"{table}.{name}: no such column in {file}: write it as {dtype}")
-        have = found[name]
-        if isinstance(have, pl.Datetime) and dtype == UTC:
-            if have.time_zone is None:
-                raise DataError(f"{table}.{name} is naive ({have}) in {file}: write it as timestamp[us, UTC]")
-        elif not (have == dtype or (have.is_integer() and dtype.is_integer())):
-            raise DataError(f"{table}.{name} is {have} in {file}: write it as {dtype}")
-        if have == pl.UInt64:
+        actual = schema[name]
+        if isinstance(actual, pl.Datetime) and dtype == UTC:
+            if actual.time_zone is None:
+                raise DataError(f"{table}.{name} is naive ({actual}) in {file}: write it as timestamp[us, UTC]")
+        elif not (actual == dtype or (actual.is_integer() and dtype.is_integer())):
+            raise DataError(f"{table}.{name} is {actual} in {file}: write it as {dtype}")
+        if actual == pl.UInt64:
             _refuse_too_large(frame, f"{table}.{name}", name, file)
     converted = [
         pl.col(name).dt.convert_time_zone("UTC").dt.cast_time_unit("us") if dtype == UTC else pl.col(name).cast(dtype)
@@ -88,7 +88,7 @@ def rules(stream: Stream, table: str) -> list[Rule]:
 
 
 def sound_rules(stream: Stream, table: str) -> list[Rule]:
-    """Those rules that a row breaks by itself, whatever other rows there are."""
+    """The rules that a row breaks by itself, independent of other rows."""
     time, names = TIME[table], keys_of(stream, table)
     checks: list[Rule] = [(pl.col(name).is_null(), pl.lit(f"null {name}")) for name in (time, *names)]
     misfiled = pl.format(

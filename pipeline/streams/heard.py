@@ -1,4 +1,4 @@
-"""Whether every declared task is heard of: one that no label is positive for teaches nobody, and says so.
+"""Whether every declared task has a positive label: from one without, no model can learn, so the run stops.
 
 Belongs here: looking through stored labels for a positive one, and the names that the log has instead.
 Not here: joining labels (transforms/labels.py).
@@ -13,8 +13,8 @@ from exfm.stream import Slice, Stream
 from pipeline.streams.accounts import unknown_names
 from pipeline.tables import DataError, SliceTable
 
-# Closed labels without a positive one from which on a task is unheard of: where nothing more can come, or the log has
-# outcomes of other names, and where it may just be rare.
+# Closed labels, none of them positive, from which on the run stops: where nothing more can come or the log has outcomes
+# of other names, and where the task may just be rare.
 LEAST_SURE, LEAST_RARE = 100, 10_000
 
 
@@ -41,9 +41,9 @@ def check_heard(
             *(pl.col(task).count().alias(f"known/{task}") for task in silent),
             *(pl.col(task).sum().alias(f"positive/{task}") for task in silent),
         )
-        found = counts.row(0, named=True)
+        totals = counts.row(0, named=True)
         silent = {
-            task: known + found[f"known/{task}"] for task, known in silent.items() if not found[f"positive/{task}"]
+            task: known + totals[f"known/{task}"] for task, known in silent.items() if not totals[f"positive/{task}"]
         }
         if not silent:
             return
@@ -66,10 +66,10 @@ def _refused_names(refused: SliceTable, slices: Sequence[Slice]) -> Counter[str]
 
 
 def _why(task: str, names: Counter[str], outcomes: SliceTable, slices: Sequence[Slice]) -> str:
-    mine = [slice_ for slice_ in slices if outcomes.has(slice_)]
-    came = sum(int((outcomes.read([slice_], columns=["task"])["task"] == task).sum()) for slice_ in mine)
-    if came:
-        return f"its {came:,} outcomes came after their window (or before their impression): check Task.window"
+    with_outcomes = [slice_ for slice_ in slices if outcomes.has(slice_)]
+    arrived = sum(int((outcomes.read([slice_], columns=["task"])["task"] == task).sum()) for slice_ in with_outcomes)
+    if arrived:
+        return f"its {arrived:,} outcomes came after their window (or before their impression): check Task.window"
     if names:
         listed = ", ".join(f"{name!r} ({count:,})" for name, count in names.most_common(5))
         return f"the log has outcomes of other names, {listed}: write Task.name as the log does"

@@ -55,35 +55,37 @@ def find_files(log: Path, table: str) -> LogFiles:
     folder = log / table
     if not folder.is_dir():
         raise DataError(f"log: {log} has no folder {table}/: set EXFM_DATA to the folder that holds it")
-    named: dict[date, str] = {}
-    found: dict[date, list[Path]] = {}
+    folder_names: dict[date, str] = {}
+    paths_by_day: dict[date, list[Path]] = {}
     unread: list[str] = []
-    astray: list[str] = []
+    misplaced: list[str] = []
     for path in sorted(_below(folder, table)):
-        where = path.relative_to(folder)
-        day = _day_of(where.parts[0]) if len(where.parts) > 1 else None
+        relative = path.relative_to(folder)
+        day = _day_of(relative.parts[0]) if len(relative.parts) > 1 else None
         if path.suffix != ".parquet":
-            unread.append(where.as_posix())
+            unread.append(relative.as_posix())
         elif day is None:
-            astray.append(where.as_posix())
-        elif named.setdefault(day, where.parts[0]) != where.parts[0]:
-            raise DataError(f"{table}: {named[day]} and {where.parts[0]} are the same day: move their files into one")
+            misplaced.append(relative.as_posix())
+        elif folder_names.setdefault(day, relative.parts[0]) != relative.parts[0]:
+            raise DataError(
+                f"{table}: {folder_names[day]} and {relative.parts[0]} are the same day: move their files into one"
+            )
         else:
-            found.setdefault(day, []).append(path)
-    if astray:
-        more = f" (and {len(astray) - 1:,} more)" if len(astray) > 1 else ""
+            paths_by_day.setdefault(day, []).append(path)
+    if misplaced:
+        more = f" (and {len(misplaced) - 1:,} more)" if len(misplaced) > 1 else ""
         raise DataError(
-            f"{table}: {astray[0]}{more} is in no day's folder, so it is not read: move it to "
+            f"{table}: {misplaced[0]}{more} is in no day's folder, so it is not read: move it to "
             f"{table}/day=YYYY-MM-DD/, the UTC day of its rows' own time, or begin its name with '_' to leave it out"
         )
-    days = {day: tuple(paths) for day, paths in sorted(found.items())}
+    days = {day: tuple(paths) for day, paths in sorted(paths_by_day.items())}
     return LogFiles(table, folder, days, tuple(unread))
 
 
 def _day_of(name: str) -> date | None:
-    matched = _DAY.fullmatch(name)
+    match = _DAY.fullmatch(name)
     try:
-        return date(*map(int, matched.groups())) if matched else None
+        return date(*map(int, match.groups())) if match else None
     except ValueError:  # no such day
         return None
 

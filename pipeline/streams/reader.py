@@ -118,37 +118,37 @@ def _earlier(files: LogFiles, stream: Stream, start: datetime, ids: pl.Series) -
 
     Only the ids are read of files that hold none of them; where ids grow with time, footers tell without reading any.
     """
-    nothing = pl.DataFrame(schema={"impression_id": pl.Int64, "_slice": pl.String})
+    no_rows = pl.DataFrame(schema={"impression_id": pl.Int64, "_slice": pl.String})
     since = max(start - max(LOOK_BACK, stream.longest_window + stream.lateness), stream.first_slice)
     if ids.is_empty() or since >= start:
-        return nothing
+        return no_rows
     before = in_window("impressions", since, start, stream.first_slice)
-    held = _holding(files, list(files.between(since, start)), ids)
-    rows = _read(files, stream, held, before & pl.col("impression_id").is_in(ids.implode()))
+    chosen = _files_with_ids(files, list(files.between(since, start)), ids)
+    rows = _read(files, stream, chosen, before & pl.col("impression_id").is_in(ids.implode()))
     sound, _ = part(rows, sound_rules(stream, "impressions"))
     first = sound.group_by("impression_id").agg(pl.col("event_timestamp").min())
     keys = [stream.slice_at(stream.index_at(moment)).key for moment in first["event_timestamp"]]
-    return pl.concat([nothing, first.select("impression_id", _slice=pl.Series(keys, dtype=pl.String))])
+    return pl.concat([no_rows, first.select("impression_id", _slice=pl.Series(keys, dtype=pl.String))])
 
 
-def _holding(files: LogFiles, chosen: list[tuple[date, Path]], ids: pl.Series) -> list[tuple[date, Path]]:
+def _files_with_ids(files: LogFiles, chosen: list[tuple[date, Path]], ids: pl.Series) -> list[tuple[date, Path]]:
     """Those files that hold any of these ids, in one pass over their id columns."""
-    asked = pl.LazyFrame({"impression_id": ids})
-    only: dict[str, pl.DataType] = {"impression_id": pl.Int64()}
+    requested = pl.LazyFrame({"impression_id": ids})
+    schema: dict[str, pl.DataType] = {"impression_id": pl.Int64()}
     within = pl.col("impression_id").is_between(ids.min(), ids.max())
     columns = [
-        _file(path, files, only).filter(within).with_columns(pl.lit(place, pl.Int32).alias("file"))
-        for place, (_, path) in enumerate(chosen)
+        _file(path, files, schema).filter(within).with_columns(pl.lit(index, pl.Int32).alias("file"))
+        for index, (_, path) in enumerate(chosen)
     ]
     if not columns:
         return []
     try:
-        found = pl.concat(columns).join(asked, on="impression_id", how="semi").select("file").unique().collect()
+        matches = pl.concat(columns).join(requested, on="impression_id", how="semi").select("file").unique().collect()
     except UNREADABLE as error:
         for day, path in chosen:
-            _read_file(path, day, files, only, within)
+            _read_file(path, day, files, schema, within)
         raise DataError(f"impressions: files before the slice can't be read ({error}): write them again") from error
-    return [chosen[place] for place in sorted(found["file"])]
+    return [chosen[index] for index in sorted(matches["file"])]
 
 
 def _part_repeated(kept: pl.DataFrame, earlier: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from exfm.project import digest
+from exfm.declaration import digest
 from pipeline.sidecar import LogFile, sha256_of
 from pipeline.streams.contract import TIME
 from pipeline.streams.layout import find_files
@@ -41,26 +41,26 @@ def seen_of(log: Path, table: str, start: datetime, end: datetime, before: Mappi
     files: dict[str, LogFile] = {}
     for date, path in find_files(log, table).between(start, end):
         day = datetime.combine(date, time(), UTC)
-        name, found = path.relative_to(log).as_posix(), path.stat()
-        held = known.get(name)
-        if held is None or held[:2] != (found.st_size, found.st_mtime_ns):
+        name, stat = path.relative_to(log).as_posix(), path.stat()
+        entry = known.get(name)
+        if entry is None or entry[:2] != (stat.st_size, stat.st_mtime_ns):
             matters = _may_hold(path, day, table, start, end)
-            held = (found.st_size, found.st_mtime_ns, sha256_of(path)[:12] if matters else None)
-        files[name] = held
+            entry = (stat.st_size, stat.st_mtime_ns, sha256_of(path)[:12] if matters else None)
+        files[name] = entry
     # A day that was taken out of the log as a whole is not a correction: what was read of it holds.
-    files |= {name: held for name, held in known.items() if not (log / name).parent.is_dir()}
+    files |= {name: entry for name, entry in known.items() if not (log / name).parent.is_dir()}
     return Seen(digest_of(files), files)
 
 
 def digest_of(files: Mapping[str, LogFile]) -> str:
     """A digest of the files that matter to a window, of those that were looked at."""
-    return digest([[name, one[2]] for name, one in sorted(files.items()) if one[2] is not None])
+    return digest([[name, entry[2]] for name, entry in sorted(files.items()) if entry[2] is not None])
 
 
 def _may_hold(path: Path, day: datetime, table: str, start: datetime, end: datetime) -> bool:
     """May a row of the file count for the window? Rows without a time, or of another day, may count anywhere."""
-    found = path.stat()
-    times = _times(path, TIME[table], (found.st_ino, found.st_size, found.st_mtime_ns))
+    stat = path.stat()
+    times = _times(path, TIME[table], (stat.st_ino, stat.st_size, stat.st_mtime_ns))
     if times is None or not (day <= times[0] and times[1] < day + timedelta(days=1)):
         return True
     return times[0] < end and times[1] >= start
@@ -71,11 +71,11 @@ def _times(path: Path, column: str, identity: tuple[int, ...]) -> Range:
     """The first and last time of a file by its footer; ``None`` where it does not know, or some rows have none."""
     try:
         footer = pq.read_metadata(path)
-        place = footer.schema.to_arrow_schema().names.index(column)
-        groups = [footer.row_group(group).column(place).statistics for group in range(footer.num_row_groups)]
-        if not all(one is not None and one.has_min_max and one.null_count == 0 for one in groups) or not groups:
+        index = footer.schema.to_arrow_schema().names.index(column)
+        groups = [footer.row_group(group).column(index).statistics for group in range(footer.num_row_groups)]
+        if not all(stats is not None and stats.has_min_max and stats.null_count == 0 for stats in groups) or not groups:
             return None
-        return min(_utc(one.min) for one in groups), max(_utc(one.max) for one in groups)
+        return min(_utc(stats.min) for stats in groups), max(_utc(stats.max) for stats in groups)
     except (pa.ArrowException, OSError, ValueError, TypeError, AttributeError, OverflowError):
         return None
 

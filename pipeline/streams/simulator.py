@@ -42,7 +42,7 @@ def world_of(simulation: Simulation, stream: Stream) -> World:
 def simulate(simulation: Simulation, stream: Stream, slice_: Slice) -> SimulatedSlice:
     """Draw one slice."""
     world = world_of(simulation, stream)
-    random = generator(simulation.seed, SLICE, stream.index_at(slice_.start))
+    random = generator(simulation.seed, SLICE, slice_.index)
     count = int(random.poisson(simulation.impressions_per_day * ((slice_.end - slice_.start) / DAY)))
     at = np.sort(_times(random, count, slice_))
     days = world.days(slice_.start) + (at / 86_400e6)
@@ -59,7 +59,7 @@ def simulate(simulation: Simulation, stream: Stream, slice_: Slice) -> Simulated
         stream.user.name: users,
         stream.item.name: items,
         stream.surface.name: np.array(stream.surfaces, dtype=object)[surfaces],
-        **{column.name: _values(column, context[:, place]) for place, column in enumerate(stream.context)},
+        **{column.name: _values(column, context[:, index]) for index, column in enumerate(stream.context)},
     }
     impressions = pl.DataFrame(shown, schema=schema_of(stream, "impressions"), strict=False)
     outcomes, clicked_at = _outcomes(random, simulation, stream, slice_, ids, at, happened)
@@ -84,10 +84,10 @@ def _stamps(start: datetime, microseconds: Floats) -> pl.Series:
     return pl.Series(epoch + microseconds.astype(np.int64)).cast(pl.Datetime("us", "UTC"))
 
 
-def _values(column: Column, places: Ints) -> list[object]:
-    """Context values by place: numbers, or words made of the column's name."""
+def _values(column: Column, indices: Ints) -> list[object]:
+    """Context values by index: numbers, or words made of the column's name."""
     values: list[object] = [n if column.dtype is int else f"{column.name}_{n}" for n in range(CONTEXT_VALUES)]
-    return [values[place] for place in places]
+    return [values[index] for index in indices]
 
 
 def _outcomes(
@@ -102,12 +102,12 @@ def _outcomes(
     """Outcomes with their delays, and the late, repeated and orphaned ones; also when the first task's happened."""
     rows: list[pl.DataFrame] = []
     first_at = np.empty(0)
-    for place, task in enumerate(stream.tasks):
+    for index, task in enumerate(stream.tasks):
         window = task.window / MICROSECOND
-        yes, no = np.flatnonzero(happened[:, place]), np.flatnonzero(~happened[:, place])
+        yes, no = np.flatnonzero(happened[:, index]), np.flatnonzero(~happened[:, index])
         # Exponential, cut off at the window's end: most outcomes come soon.
         delay = -np.log1p(-random.uniform(size=yes.size) * (1 - np.exp(-4.0))) * window / 4
-        first_at = at[yes] + delay if place == 0 else first_at
+        first_at = at[yes] + delay if index == 0 else first_at
         late = random.choice(no, min(int(simulation.late_share * yes.size), no.size), replace=False)
         after = window + 1 + random.uniform(size=late.size) * (stream.lateness / MICROSECOND or window)
         again = random.choice(yes.size, int(simulation.duplicate_share * yes.size), replace=False)

@@ -60,8 +60,8 @@ class World:
         drawn = np.stack(
             [generator(self.simulation.seed, kind, int(b)).standard_normal((BLOCK, width)) for b in blocks]
         )
-        found: Floats = drawn[np.searchsorted(blocks, ids // BLOCK), ids % BLOCK]
-        return found
+        traits: Floats = drawn[np.searchsorted(blocks, ids // BLOCK), ids % BLOCK]
+        return traits
 
     def activity(self, ids: Ints) -> Floats:
         """How often users come: heavy-tailed (log-normal)."""
@@ -83,7 +83,7 @@ class World:
         shown: Floats = np.where(age >= 0, decayed, 0.0)
         return shown
 
-    def _turned(self, days: Floats) -> Floats:
+    def _drift_angle(self, days: Floats) -> Floats:
         """How far taste has moved towards what it drifts to, as an angle."""
         simulation = self.simulation
         moved: dict[str, Floats] = {
@@ -98,7 +98,7 @@ class World:
         """How well items meet users' taste of the day on a surface: about standard normal. Arrays broadcast, (N,)."""
         first, taste = 2 + len(self.stream.tasks), self.simulation.taste
         user, item = self.traits(USERS, users), self.traits(ITEMS, items)[:, first : first + taste]
-        angle = self._turned(days)[:, None]
+        angle = self._drift_angle(days)[:, None]
         wanted = np.cos(angle) * user[:, first : first + taste] + np.sin(angle) * user[:, first + taste :]
         met: Floats = np.einsum("nk,nk,nk->n", wanted, item, self._mix[surfaces]) / np.sqrt(taste)
         return met
@@ -125,8 +125,8 @@ class World:
         quality = 0.7 * self.traits(ITEMS, items)[:, 2 : 2 + tasks]
         liking = 0.7 * self.affinity(users, items, surfaces, days)[:, None]
         hour = 0.15 * np.sin(2 * np.pi * (days % 1.0))[:, None] * np.linspace(1, -1, tasks)
-        places = np.arange(context.shape[1])
-        effects = self.context_effects[:, places, context].sum(axis=2).T  # (T, N, C) -> (N, T)
+        positions = np.arange(context.shape[1])
+        effects = self.context_effects[:, positions, context].sum(axis=2).T  # (T, N, C) -> (N, T)
         logits: Floats = propensity + quality + liking + hour + effects
         return logits
 
@@ -134,8 +134,8 @@ class World:
         """(N, T) true probabilities of an outcome inside its attribution window.
 
         Args:
-            users, items, surfaces: (N,) ids, and places in ``stream.surfaces``.
-            context: (N, C) places of context values.
+            users, items, surfaces: (N,) ids, and indices into ``stream.surfaces``.
+            context: (N, C) indices of context values.
             days: (N,) days since the stream began.
         """
         free = self._free_logits(users, items, surfaces, context, days)
@@ -153,7 +153,7 @@ class World:
         """(S, T) so that a reference crowd at the stream's start meets ``rates`` (bisection)."""
         random = generator(self.simulation.seed, REFERENCE, 0)
         start = self.stream.first_slice
-        found = np.empty((len(self.stream.surfaces), len(self.stream.tasks)))
+        intercepts = np.empty((len(self.stream.surfaces), len(self.stream.tasks)))
         for surface in range(len(self.stream.surfaces)):
             surfaces = np.full(REFERENCE_ROWS, surface)
             users = self.draw_users(random, REFERENCE_ROWS, start)
@@ -166,8 +166,8 @@ class World:
                     middle = (low + high) / 2
                     above = (1 / (1 + np.exp(-(free[:, task] + middle)))).mean() > rate
                     low, high = (low, middle) if above else (middle, high)
-                found[surface, task] = (low + high) / 2
-        return found
+                intercepts[surface, task] = (low + high) / 2
+        return intercepts
 
     def draw_users(self, random: np.random.Generator, count: int, moment: datetime) -> Ints:
         """Users by their activity among those alive."""
@@ -186,7 +186,7 @@ class World:
         return shown
 
     def context_of(self, users: Ints, random: np.random.Generator) -> Ints:
-        """(N, C) places of context values: each user's own most of the time."""
+        """(N, C) indices of context values: each user's own most of the time."""
         columns = len(self.stream.context)
         usual = (users[:, None] * (2 * np.arange(columns) + 3) // 7) % CONTEXT_VALUES
         other = random.integers(0, CONTEXT_VALUES, usual.shape)

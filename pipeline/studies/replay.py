@@ -1,47 +1,50 @@
-"""Replays: a project's slices walked in memory, as often as a comparison needs; nothing is stored.
+"""Replays: the walks over a project's slices in memory, as often as a comparison needs; nothing is stored.
 
-Belongs here: teachers and students learning slice by slice, each score by the checkpoint that would have been there.
-Not here: which comparisons (teacher_lag_study.py, benchmarks/), the walk that materialises assets (training/).
-
-A model that trained last on slice s scores slice s + lag at once: as its kept checkpoint would have, in one pass.
+Belongs here: what the walks of training/ need in memory: slices, predictions, checkpoints; and judging many at once.
+Not here: which comparisons (teacher_lag_study.py, benchmarks/), the order of work on a slice (training/).
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from functools import cached_property, partial
 
 import numpy as np
 import polars as pl
-import torch
 
-from exfm.distillation import LeadAware
-from exfm.learning import Training
-from exfm.project import Columns
-from exfm.stream import Slice
-from models.batch import SliceTensors
-from models.learner import Learner
+from exfm.columns import Columns
+from exfm.learning import Gate, Student, Teacher
+from exfm.stream import Slice, Stream
+from models.manifest import Manifest
 from models.members import Member
 from models.metrics import evaluate
+from pipeline.evaluation.slice_metrics import Evaluation, known_to_all
+from pipeline.registry.checkpoints import CheckpointsInMemory
+from pipeline.registry.incremental_model import IncrementalModel
+from pipeline.registry.specs import member_of
 from pipeline.slices.slice_inputs import SliceInputs
-from pipeline.slices.supervised_slice import EVERY
-from pipeline.training.teacher_lead import lead_of
+from pipeline.slices.supervised_slice import SupervisedSlice, rows_name, without_teachers
+from pipeline.slices.supervision import Supervision, no_supervision, staleness
+from pipeline.training.student_records import NoRecords
+from pipeline.training.student_run import CONTROL, EVALUATION, STUDENT, StudentRequest, StudentRun
+from pipeline.training.student_walk import StudentWalk, stored_truth
+from pipeline.training.teacher_walk import Score, TeacherWalk
 from pipeline.workspace import Workspace
 
-Scores = list[np.ndarray | None]  # of each slice: logits, None where nobody was there to score
+Scores = Sequence[np.ndarray | None]  # of each slice: (N,) logits, None where nobody was there to score
 
 
 @dataclass
 class Replay:
-    """Slices with inputs and labels, resident on the host.
+    """Slices with inputs and labels, in memory.
 
     Args:
-        slices: adjacent slices, oldest first, the stream's first among them: nobody knows anything before it.
+        inputs: of adjacent slices, oldest first, the stream's first among them: nobody knows anything before it.
     """
 
     work: Workspace
-    slices: Sequence[Slice]
     device: str
-    columns: Columns
+    inputs: Sequence[SliceInputs]
 
     @classmethod
     def of(cls, work: Workspace, device: str, columns: Columns) -> "Replay":
@@ -50,182 +53,156 @@ class Replay:
         stored = [{slice_.key for slice_ in work.table(name).stored(work.project.stream)} for name in tables]
         whole = set.intersection(*stored)
         slices = [slice_ for slice_ in work.table("labels").stored(work.project.stream) if slice_.key in whole]
-        return cls(work, slices, device, columns)
-
-    @cached_property
-    def _read(self) -> list[tuple[SliceTensors, pl.DataFrame]]:
-        kept = ["impression_id", "event_timestamp", self.work.project.stream.surface.name]
-        read_ahead = [SliceInputs(self.work, slice_, self.device, True, self.columns) for slice_ in self.slices]
-        return [(inputs.tensors, inputs.frame.select(kept)) for inputs in read_ahead]
+        return cls(work, device, [SliceInputs(work, slice_, device, True, columns) for slice_ in slices])
 
     def __len__(self) -> int:
-        return len(self.slices)
+        return len(self.inputs)
 
-    def frame(self, place: int) -> pl.DataFrame:
-        """A slice's impressions: id, time, surface."""
-        return self._read[place][1]
+    @property
+    def stream(self) -> Stream:
+        return self.work.project.stream
 
-    def rows(self, place: int, surface: int | str | None) -> np.ndarray:
-        """Places of a surface's impressions in a slice."""
-        frame = self.frame(place)
-        if surface is None:
-            return np.arange(frame.height)
-        return np.flatnonzero((frame[self.work.project.stream.surface.name] == surface).fill_null(False).to_numpy())
+    @property
+    def slices(self) -> list[Slice]:
+        return [inputs.slice for inputs in self.inputs]
 
-    def tensors(self, place: int, surface: int | str | None = None) -> SliceTensors:
-        """A slice, or a surface's part of it."""
-        whole = self._read[place][0]
-        if surface is None:
-            return whole
-        return whole.take(torch.from_numpy(self.rows(place, surface)).to(self.device))
+    @cached_property
+    def resident(self) -> list[SliceInputs]:
+        """The slices, read."""
+        return [inputs.resident() for inputs in self.inputs]
 
-    def labels(self, place: int, surface: int | str | None, task: str) -> np.ndarray:
-        """(N,) labels of a task, NaN where not known."""
-        tensors = self.tensors(place, surface)
-        return tensors.labels[:, tensors.task_names.index(task)].cpu().numpy()
+    def supervised(self, teachers: Mapping[str, "Predictions"]) -> Iterator[SupervisedSlice]:
+        """The slices as students learn from them."""
+        for inputs in self.resident:
+            yield SupervisedSlice(inputs, self.stream, partial(_supervision, teachers, inputs))
 
-    def staleness(self, place: int, lag: int) -> np.ndarray:
-        """(N,) hours from the newest impression of the slice ``lag`` before to each of this slice."""
-        frame = self.frame(place).select("event_timestamp")
-        newest = self.frame(max(place - lag, 0))["event_timestamp"].max()
-        age = pl.col("event_timestamp") - pl.lit(newest, pl.Datetime("us", "UTC"))
-        return frame.select(age.dt.total_seconds() / 3600).to_series().to_numpy()
+    @cached_property
+    def _unsupervised(self) -> list[SupervisedSlice]:
+        return [SupervisedSlice(inputs, self.stream, without_teachers) for inputs in self.resident]
 
+    def labels(self, index: int, surface: int | str | None, task: str) -> np.ndarray:
+        """(N,) labels of a task on a surface's rows of the slice at a position, NaN where not known."""
+        return self._unsupervised[index].labels(task, rows_name(surface))
 
-def teach(replay: Replay, member: Member, training: Training, lags: Sequence[int]) -> dict[int, Scores]:
-    """A teacher's scores of every slice, for each lag: (N, T of the stream) logits, NaN for tasks it does not have."""
-    learner = Learner([member], training, replay.device)
-    scores: dict[int, Scores] = {lag: [None] * len(replay) for lag in lags}
-    for place, slice_ in enumerate(replay.slices):
-        learner.fit(replay.tensors(place), slice_.key)
-        for lag in lags:
-            if place + lag < len(replay):
-                scores[lag][place + lag] = _of_all_tasks(learner, replay.tensors(place + lag))
-    return scores
+    def rows(self, index: int, surface: int | str | None) -> np.ndarray:
+        """Positions of a surface's impressions in the slice at a position."""
+        return self._unsupervised[index].rows_of(rows_name(surface))
 
 
-def _of_all_tasks(learner: Learner, tensors: SliceTensors) -> np.ndarray:
-    scored = learner.predict(tensors).cpu().numpy()
-    logits = np.full(tensors.labels.shape, np.nan, dtype=np.float32)
-    for place, task in enumerate(learner.spec.tasks):
-        logits[:, tensors.task_names.index(task)] = scored[:, place]
-    return logits
+@dataclass
+class Predictions:
+    """A teacher's predictions of every slice, in memory.
+
+    Args:
+        by_slice: index of the slice -> supervision of all its rows.
+        trained_until: index of the slice -> the newest impression that the scorer had seen.
+    """
+
+    tasks: tuple[str, ...]
+    by_slice: dict[int, Supervision] = field(default_factory=dict)
+    trained_until: dict[int, datetime] = field(default_factory=dict)
+
+    def put(self, inputs: SliceInputs, by: Manifest, score: Score) -> None:
+        assert by.trained_until is not None
+        until = self.trained_until[inputs.slice.index] = datetime.fromisoformat(by.trained_until)
+        hours = staleness(inputs.frame.select("event_timestamp"), pl.lit(until, pl.Datetime("us", "UTC")))
+        self.by_slice[inputs.slice.index] = Supervision(self.tasks, score(), hours, (by.version,), 0, 1.0)
+
+    def scores(self, replay: Replay, surface: int | str | None, task: str) -> Scores:
+        """Of one task on one surface."""
+        column = self.tasks.index(task)
+        read = [self.by_slice.get(slice_.index) for slice_ in replay.slices]
+        return [None if s is None else s.logits[replay.rows(i, surface), column] for i, s in enumerate(read)]
 
 
-@dataclass(frozen=True)
-class Taught:
-    """A teacher as students meet it: its scores of every slice, and by how many slices its snapshots lag."""
+def _supervision(teachers: Mapping[str, Predictions], inputs: SliceInputs, teacher: str) -> Supervision:
+    predictions = teachers[teacher]
+    stored = predictions.by_slice.get(inputs.slice.index)
+    return stored if stored is not None else no_supervision(predictions.tasks, inputs.frame.height)
 
-    scores: Scores
-    lag: int = 1
+
+def teach(replay: Replay, teacher: Teacher, lags: Sequence[int]) -> dict[int, Predictions]:
+    """A teacher's predictions of every slice for each lag: by what trained last so many slices before."""
+    predictions = {lag: Predictions(teacher.tasks) for lag in lags}
+    checkpoints = CheckpointsInMemory(f"teacher/{teacher.name}", weights=max(lags) + 1)
+    member = member_of(replay.work.project, teacher)
+    model, older = (
+        IncrementalModel(checkpoints, replay.stream, member, teacher.training, replay.device) for _ in range(2)
+    )
+    first = replay.slices[0].index
+    walk = TeacherWalk(
+        model,
+        older,
+        scorers=lambda index: [(index - lag if index - lag >= first else -1, predictions[lag]) for lag in lags],
+        data=lambda slice_: {},
+    )
+    for _ in walk.over(replay.resident):
+        pass
+    return predictions
 
 
 def study(
     replay: Replay,
-    surface: int | str | None,
-    members: Sequence[Member],
-    training: Training,
-    lag: int,
-    teachers: Mapping[str, Taught] | None = None,
-    leads: Sequence[LeadAware | None] = (),
-) -> Scores:
-    """Students side by side over a surface: each slice's (S, N) logits, by what trained ``lag`` slices before it.
+    students: Sequence[Student],
+    teachers: Mapping[str, Predictions],
+    serving_lag: int | None = None,
+) -> dict[str, Scores]:
+    """Students of one surface, task and network side by side: scores by those that would have served each slice.
 
     Args:
-        leads: of each member; with any, the first member is the control that leads are measured against.
+        students: they share inputs, network and training, and so one control; the first one's.
+        serving_lag: slices back to the checkpoint that serves; ``None``: as the stream's labels allow.
+
+    Returns:
+        by student's name, and ``control``, ``teacher`` (the first student's) and ``best`` where there is one.
     """
-    learner = Learner(members, training, replay.device)
-    leading = Leading(replay, surface, members, teachers or {}, leads)
-    scores: Scores = [None] * len(replay)
-    for place, slice_ in enumerate(replay.slices):
-        tensors = _supervised(replay, place, surface, teachers or {})
-        shares = leading.shares(place, learner, tensors)
-        learner.fit(tensors, slice_.key, shares)
-        if place + lag < len(replay):
-            scores[place + lag] = learner.predict_all(replay.tensors(place + lag, surface))[:, :, 0].cpu().numpy()
-    return scores
+    project, runs = replay.work.project, []
+    lag = serving_lag or replay.stream.serving_lag(replay.stream.task(students[0].task).window)
+
+    def model(name: str, member: Member) -> tuple[IncrementalModel, IncrementalModel]:
+        checkpoints = CheckpointsInMemory(name, weights=lag + 1)
+        training = students[0].training
+        pair = [IncrementalModel(checkpoints, replay.stream, member, training, replay.device) for _ in range(2)]
+        return pair[0], pair[1]
+
+    control, served_control = model("control", member_of(project, students[0], control=True))
+    for position, declared in enumerate(students):
+        student = replace(declared, gate=Gate(rows=0))
+        mine, served = model(f"student/{student.name}", member_of(project, student))
+        parts = {STUDENT, EVALUATION, *([CONTROL] if position == 0 else [])}
+        request = StudentRequest(student, frozenset(parts))
+        runs.append(StudentRun(request, mine, control, {STUDENT: served, CONTROL: served_control}, lag))
+    scores: dict[str, list[np.ndarray | None]] = {}
+    positions = {slice_.index: position for position, slice_ in enumerate(replay.slices)}
+    for visit in StudentWalk(runs, NoRecords(), partial(stored_truth, replay.work)).over(replay.supervised(teachers)):
+        if visit.failed is not None:
+            raise ValueError(visit.failed)
+        assert isinstance(visit.evaluation, Evaluation)
+        for judged in visit.evaluation.judged:
+            name = visit.student.name if judged.model == STUDENT else judged.model
+            of = scores.setdefault(name, [None] * len(replay))
+            if of[positions[visit.slice.index]] is None:
+                of[positions[visit.slice.index]] = judged.logits
+    return dict(scores)
 
 
-def _supervised(replay: Replay, place: int, surface: int | str | None, teachers: Mapping[str, Taught]) -> SliceTensors:
-    tensors, rows = replay.tensors(place, surface), replay.rows(place, surface)
-    logits, staleness = {}, {}
-    for name, taught in teachers.items():
-        scored = taught.scores[place]
-        known = np.full(tensors.labels.shape, np.nan, dtype=np.float32) if scored is None else scored[rows]
-        logits[name] = torch.from_numpy(known).to(replay.device)
-        hours = replay.staleness(place, taught.lag)[rows].astype(np.float32)
-        staleness[name] = torch.from_numpy(hours).to(replay.device)
-    return replace(tensors, teachers=logits, staleness=staleness)
-
-
-@dataclass
-class Leading:
-    """Leads of teachers and members over the first, measured before a slice is learnt, used on later slices."""
-
-    replay: Replay
-    surface: int | str | None
-    members: Sequence[Member]
-    teachers: Mapping[str, Taught]
-    leads: Sequence[LeadAware | None]
-
-    def __post_init__(self) -> None:
-        self._seen: dict[str, list[float]] = {name: [] for name in self.teachers}
-        self._gains: list[list[float]] = [[] for _ in self.members]
-
-    def shares(self, place: int, learner: Learner, tensors: SliceTensors) -> list[dict[str, float]] | None:
-        """Each member's shares on a slice; then this slice is measured, for those that come after."""
-        if not any(self.leads):
-            return None
-        given = [
-            {name: lead.share(seen, gains) for name, seen in self._seen.items()} if lead else {}
-            for lead, gains in zip(self.leads, self._gains, strict=True)
-        ]
-        if place:
-            task = self.members[0].spec.tasks[0]
-            labels = self.replay.labels(place, self.surface, task)
-            base, *own = learner.predict_all(tensors)[:, :, 0].cpu().numpy()
-            for seen, logits in zip(self._gains[1:], own, strict=True):
-                _append(seen, lead_of(logits, base, labels))
-            for name, logits in tensors.teachers.items():
-                theirs = logits[:, tensors.task_names.index(task)].cpu().numpy()
-                _append(self._seen[name], lead_of(theirs, base, labels))
-        return given
-
-
-def _append(seen: list[float], measured: float) -> None:
-    if np.isfinite(measured):
-        seen.append(measured)
-
-
-def judged(replay: Replay, surface: int | str | None, task: str, scores: Mapping[str, Scores]) -> pl.DataFrame:
+def judge(replay: Replay, surface: int | str | None, task: str, scores: Mapping[str, Scores]) -> pl.DataFrame:
     """NE, AUC, log loss and calibration of several models, a row a slice and model, all on the same rows.
 
     Args:
         scores: by model; a slice that one of them did not score, or without both classes, is left out for all.
     """
     rows = []
-    for place, slice_ in enumerate(replay.slices):
-        logits = {name: each[place] for name, each in scores.items()}
-        labels = replay.labels(place, surface, task)
-        known = [np.isfinite(one) for one in logits.values() if one is not None]
-        if len(known) < len(logits):
+    for index, slice_ in enumerate(replay.slices):
+        logits = {name: of[index] for name, of in scores.items()}
+        scored = {name: values for name, values in logits.items() if values is not None}
+        if len(scored) < len(logits):
             continue
-        both = np.isfinite(labels) & np.logical_and.reduce(known)
-        if not 0 < labels[both].sum() < both.sum():
+        labels = replay.labels(index, surface, task)
+        known = known_to_all(labels, list(scored.values()))
+        if not 0 < labels[known].sum() < known.sum():
             continue
-        for name, one in logits.items():
-            assert one is not None
-            metrics = evaluate(one[both], labels[both])
-            rows.append({"slice": slice_.key, "place": place, "model": name, "rows": int(both.sum()), **metrics})
+        for name, values in scored.items():
+            metrics = evaluate(values[known], labels[known])
+            rows.append({"slice": slice_.key, "place": index, "model": name, "rows": int(known.sum()), **metrics})
     return pl.DataFrame(rows)
-
-
-def rows_name(surface: int | str | None) -> str:
-    """How a surface is called in tables."""
-    return EVERY if surface is None else str(surface)
-
-
-def of_surface(replay: Replay, scores: Scores, surface: int | str | None, task: str) -> Scores:
-    """A teacher's scores of one task on one surface."""
-    tasks = replay.tensors(0).task_names
-    return [None if s is None else s[replay.rows(p, surface), tasks.index(task)] for p, s in enumerate(scores)]

@@ -1,43 +1,34 @@
 """The students' walk over the slices: judge what would have been serving, then learn, student beside control.
 
 Belongs here: the order of evaluation and training, and what they share: one load of the slice, one read of each
-teacher's predictions. Not here: what served and which weights are needed (student_run.py), losses (models/).
+teacher's predictions. Not here: what served (student_run.py), what is stored (student_records.py), losses (models/).
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 import polars as pl
 
 from exfm.learning import Student
+from exfm.names import supervision_service
 from exfm.stream import Slice
-from pipeline.evaluation.slice_metrics import Judged, evaluation_rows, served_index, true_logits
+from pipeline.evaluation.slice_metrics import Evaluation, Judged, true_logits
 from pipeline.registry.checkpoint_store import CheckpointStore
 from pipeline.registry.incremental_model import IncrementalModel
 from pipeline.registry.specs import member_of
-from pipeline.slices.predictions import Supervision
-from pipeline.slices.slice_inputs import read_ahead, students_columns
-from pipeline.slices.supervised_slice import SupervisedSlice
-from pipeline.training.joint_training import JointTrainer, TrainRequest, TrainResult
-from pipeline.training.student_run import (
-    CONTROL,
-    EVALUATION,
-    STUDENT,
-    StudentRequest,
-    StudentRun,
-    data,
-    judged_already,
-    made_of,
-    manifests,
-    newest_of_both,
-    retain,
-    weights_needed,
-)
-from pipeline.training.teacher_lead import led
+from pipeline.slices.slice_inputs import SliceInputs, read_ahead, students_columns
+from pipeline.slices.supervised_slice import SupervisedSlice, rows_name
+from pipeline.slices.supervision import Supervision, stored_supervision
+from pipeline.training.joint_training import DistillationShares, JointTrainer, TrainRequest, TrainResult
+from pipeline.training.student_records import StoredRecords, StudentRecords
+from pipeline.training.student_run import CONTROL, EVALUATION, STUDENT, StudentRequest, StudentRun
+from pipeline.training.teacher_lead import distillation_shares, scores
 from pipeline.workspace import Workspace
+
+Truth = Callable[[SliceInputs, str], np.ndarray | None]  # a slice, a task -> (N,) true logits, if they are known
 
 
 @dataclass(frozen=True)
@@ -45,168 +36,203 @@ class StudentVisit:
     """What a slice's visit did for one student; ``None`` where it was not asked for.
 
     Args:
+        evaluation: rows of the evaluation table that are stored already, or who was judged now.
         failed: why the student could not go on; it is left out of the slices after this one.
     """
 
     student: Student
     slice: Slice
-    evaluation: pl.DataFrame | None
+    evaluation: pl.DataFrame | Evaluation | None
     trained: TrainResult | None
     control: TrainResult | None
     supervision: Supervision | None
     seconds: float
     failed: str | None = None
 
+    def evaluation_rows(self) -> pl.DataFrame:
+        """The slice's rows of the evaluation table."""
+        assert self.evaluation is not None
+        return self.evaluation.rows() if isinstance(self.evaluation, Evaluation) else self.evaluation
 
-def student_model(work: Workspace, student: Student, device: str, *, control: bool) -> IncrementalModel:
-    member = member_of(work.project, student, control=control)
-    return IncrementalModel(CheckpointStore.of(work, student, control=control), member, student.training, device)
+
+@dataclass
+class StudentWalk:
+    """Slices in order, and on each slice all students: first all are judged, then all learn.
+
+    Args:
+        runs: of each student.
+        records: what is stored of them, or ``NoRecords``.
+        truth: of a simulated stream.
+    """
+
+    runs: Sequence[StudentRun]
+    records: StudentRecords
+    truth: Truth
+
+    def __post_init__(self) -> None:
+        self._trainer = JointTrainer()
+
+    def over(self, slices: Iterable[SupervisedSlice]) -> Iterator[StudentVisit]:
+        """Visit slices; a student that can't go on is left behind with the reason, the others go on without it.
+
+        Raises:
+            DataError: if nobody can go on, for the reason that the first one had.
+        """
+        for supervised in slices:
+            yield from self._visit([run for run in self.runs if not run.reported], supervised)
+            errors = [run.error for run in self.runs if run.error is not None]
+            if errors and len(errors) == len(self.runs):
+                raise errors[0]
+
+    def _visit(self, runs: list[StudentRun], supervised: SupervisedSlice) -> Iterator[StudentVisit]:
+        evaluations: dict[str, pl.DataFrame | Evaluation] = {}
+        seconds: dict[str, float] = {}
+        for run in runs:
+            started = time.perf_counter()
+            if EVALUATION in run.request.parts and run.error is None:
+                with run.left_behind_on_error():
+                    evaluations[run.declared.name] = self._evaluated(run, supervised)
+            seconds[run.declared.name] = time.perf_counter() - started
+        started = time.perf_counter()
+        trained = self._train(runs, supervised)
+        shared = (time.perf_counter() - started) / max(len(runs), 1)  # a pass over the slice is one for all in it
+        for run in runs:
+            student = run.declared
+            mine, control = trained.get((student.name, STUDENT)), trained.get((student.name, CONTROL))
+            read = supervised.supervision(student.teachers[0]) if mine and mine.fit and student.is_taught else None
+            if run.error is None:
+                self.records.retain(run, supervised.slice)
+            run.reported = run.error is not None
+            evaluation = evaluations.get(student.name)
+            failed = None if run.error is None else str(run.error)
+            spent = seconds[student.name] + shared
+            yield StudentVisit(student, supervised.slice, evaluation, mine, control, read, spent, failed)
+
+    def _evaluated(self, run: StudentRun, supervised: SupervisedSlice) -> pl.DataFrame | Evaluation:
+        """The evaluation of a slice: stored already, or judged now, to be written by the caller."""
+        served = run.served_at(supervised.slice.index)
+        manifests = run.judged(served)
+        made_of = self.records.made_of(run, supervised.slice, manifests)
+        if (stored := self.records.evaluated(run, supervised.slice, made_of)) is not None:
+            return stored
+        rows = rows_name(run.declared.surface)
+        judged = [
+            Judged.by(name, scores(run.served[name], served, supervised, rows), manifest)
+            for name, manifest in manifests.items()
+        ]
+        judged += self._others(run.declared, supervised)
+        labels = supervised.labels(run.declared.task, rows)
+        return Evaluation(run.declared, supervised.slice, labels, tuple(judged), made_of)
+
+    def _others(self, student: Student, supervised: SupervisedSlice) -> list[Judged]:
+        """The (first) teacher by its predictions, and the truth where the stream is simulated."""
+        others, rows = [], rows_name(student.surface)
+        for name in student.teachers[:1]:
+            logits = supervised.teacher_logits(name, student.task, rows)
+            if np.isfinite(logits).any():
+                others.append(Judged("teacher", logits, supervised.supervision(name).checkpoints[-1], None))
+        best = self.truth(supervised.inputs, student.task)
+        if best is not None:
+            others.append(Judged("best", best[supervised.rows_of(rows)], None, None))
+        return others
+
+    def _train(self, runs: list[StudentRun], supervised: SupervisedSlice) -> dict[tuple[str, str], TrainResult]:
+        """Train what is asked for: by student's name and part."""
+        requests: dict[tuple[str, str], TrainRequest] = {}
+        by_name = {run.declared.name: run for run in runs}
+        for run in runs:
+            # The control first: a lead is measured against it as it was before this slice, whichever trains first.
+            mine = {}
+            for part in (CONTROL, STUDENT):
+                if part in run.request.parts and run.error is None:
+                    with run.left_behind_on_error():
+                        mine[run.declared.name, part] = self._request(run, part, supervised)
+                        self._trainer.check(mine[run.declared.name, part], supervised.slice)
+            requests |= mine if run.error is None else {}
+        results = self._trainer.train(list(requests.values()), supervised)
+        done = {}
+        for (name, part), result in zip(requests, results, strict=True):
+            if isinstance(result, TrainResult):
+                done[name, part] = result
+            else:
+                by_name[name].error = result
+        return done
+
+    def _request(self, run: StudentRun, part: str, supervised: SupervisedSlice) -> TrainRequest:
+        student, model = run.declared, run.model(part)
+        spec, rows = model.member.spec, rows_name(student.surface)
+        taught = part == STUDENT and student.is_taught
+        names = student.teachers if taught else ()
+        lead = student.lead if taught else None
+
+        @cache
+        def shares() -> DistillationShares:
+            # Often what served is what was before the slice: the same models load it once.
+            assert lead is not None
+            return distillation_shares(lead, student, run.served[STUDENT], run.served[CONTROL], supervised)
+
+        return TrainRequest(
+            model,
+            rows,
+            self.records.data(run, supervised.slice.index, taught=taught),
+            labelled=lambda: supervised.labelled(spec.tasks, rows),
+            teacher_checkpoints=lambda: tuple(
+                dict.fromkeys(version for name in names for version in supervised.supervision(name).checkpoints)
+            ),
+            lead=None if lead is None else shares,
+            again=supervised.slice.index in run.again.get(part, ()),
+        )
 
 
 def walk_students(
-    work: Workspace, asked: Sequence[StudentRequest], slices: Sequence[Slice], *, device: str
+    work: Workspace, requests: Sequence[StudentRequest], slices: Sequence[Slice], *, device: str
 ) -> Iterator[StudentVisit]:
-    """Visit slices in order, and on each slice all students: first all are judged, then all learn.
-
-    A student that can't go on is left behind with the reason; the others go on without it.
+    """The walk over stored slices, with stored predictions, checkpoints and evaluations.
 
     Raises:
         DataError: if nobody can go on, for the reason that the first one had.
     """
-    runs, trainer = [_run(work, one, device) for one in asked], JointTrainer()
-    for one in runs:
-        with one.left_behind_on_error():
-            one.again = weights_needed(work, one, slices)
-    columns = students_columns(work.project, [one.student for one in asked])
-    for inputs in read_ahead(work, slices, device, columns, with_labels=True):
-        supervised = SupervisedSlice(work, inputs, [one.student for one in asked])
-        yield from _visit(work, [one for one in runs if not one.told], trainer, supervised)
-        _unless_all_failed(runs)
+    runs, records = [stored_run(work, request, device) for request in requests], StoredRecords(work)
+    for run in runs:
+        with run.left_behind_on_error():
+            run.again = records.weights_needed(run, slices)
+    students = [request.student for request in requests]
+    columns = students_columns(work.project, students)
+    read = (
+        SupervisedSlice(inputs, work.project.stream, _supervision_of(work, inputs.slice, students))
+        for inputs in read_ahead(work, slices, device, columns, with_labels=True)
+    )
+    yield from StudentWalk(runs, records, partial(stored_truth, work)).over(read)
 
 
-def _unless_all_failed(runs: list[StudentRun]) -> None:
-    errors = [one.error for one in runs if one.error is not None]
-    if errors and len(errors) == len(runs):
-        raise errors[0]
+def _supervision_of(work: Workspace, slice_: Slice, students: Sequence[Student]) -> Callable[[str], Supervision]:
+    def read(name: str) -> Supervision:
+        services = [supervision_service(student.name) for student in students if name in student.teachers]
+        return stored_supervision(work, work.project.teacher(name), slice_, services)
+
+    return read
 
 
-def _run(work: Workspace, asked: StudentRequest, device: str) -> StudentRun:
+def student_model(work: Workspace, student: Student, device: str, *, control: bool) -> IncrementalModel:
+    """A student, or its control, with its stored checkpoints."""
+    checkpoints = CheckpointStore.of(work, student, control=control)
+    member = member_of(work.project, student, control=control)
+    return IncrementalModel(checkpoints, work.project.stream, member, student.training, device)
+
+
+def stored_run(work: Workspace, request: StudentRequest, device: str) -> StudentRun:
+    """A student's part in a walk, with its stored checkpoints."""
+
     def model(control: bool) -> IncrementalModel:
-        return student_model(work, asked.student, device, control=control)
+        return student_model(work, request.student, device, control=control)
 
-    return StudentRun(asked, model(False), model(True), {STUDENT: model(False), CONTROL: model(True)})
-
-
-def _visit(
-    work: Workspace, runs: list[StudentRun], trainer: JointTrainer, supervised: SupervisedSlice
-) -> Iterator[StudentVisit]:
-    evaluations: dict[str, pl.DataFrame] = {}
-    seconds: dict[str, float] = {}
-    for one in runs:
-        started = time.perf_counter()
-        if EVALUATION in one.asked.parts and one.error is None:
-            with one.left_behind_on_error():
-                evaluations[one.asked.student.name] = _evaluate(work, one, supervised)
-        seconds[one.asked.student.name] = time.perf_counter() - started
-    started = time.perf_counter()
-    trained = _learn(runs, trainer, supervised)
-    shared = (time.perf_counter() - started) / max(len(runs), 1)  # a pass over the slice is one for all in it
-    for one in runs:
-        student = one.asked.student
-        mine, control = trained.get((student.name, STUDENT)), trained.get((student.name, CONTROL))
-        read = supervised.supervision(student.teachers[0]) if mine and mine.fit and student.teachers else None
-        if one.error is None:
-            retain(work, one, supervised.inputs.slice)
-        one.told = one.error is not None
-        yield StudentVisit(
-            student,
-            supervised.inputs.slice,
-            evaluations.get(student.name),
-            mine,
-            control,
-            read,
-            seconds[student.name] + shared,
-            None if one.error is None else str(one.error),
-        )
+    stream = work.project.stream
+    lag = stream.serving_lag(stream.task(request.student.task).window)
+    return StudentRun(request, model(False), model(True), {STUDENT: model(False), CONTROL: model(True)}, lag)
 
 
-def _learn(
-    runs: list[StudentRun], trainer: JointTrainer, supervised: SupervisedSlice
-) -> dict[tuple[str, str], TrainResult]:
-    """Train what is asked for: by student's name and part."""
-    requests: dict[tuple[str, str], TrainRequest] = {}
-    by_name = {one.asked.student.name: one for one in runs}
-    for one in runs:
-        # The control first: a lead is measured against it as it was before this slice, whichever trains first.
-        mine = {}
-        for part, model in ((CONTROL, one.control), (STUDENT, one.student)):
-            if part in one.asked.parts and one.error is None:
-                with one.left_behind_on_error():
-                    mine[one.asked.student.name, part] = _request(one, model, supervised)
-                    trainer.check(mine[one.asked.student.name, part], supervised.inputs.slice)
-        requests |= mine if one.error is None else {}
-    trained = trainer.train(
-        list(requests.values()),
-        supervised.inputs.slice,
-        supervised.tensors,
-        lambda rows: supervised.inputs.newest(supervised.rows_of(rows)),
-    )
-    done = {}
-    for (name, part), result in zip(requests, trained, strict=True):
-        if isinstance(result, TrainResult):
-            done[name, part] = result
-        else:
-            by_name[name].error = result
-    return done
-
-
-def _request(one: StudentRun, model: IncrementalModel, supervised: SupervisedSlice) -> TrainRequest:
-    student, spec = one.asked.student, model.member.spec
-    rows = supervised.rows_name(student)
-    index = supervised.work.project.stream.index_at(supervised.inputs.slice.start)
-    lead = student.lead if spec.teachers else None
-    return TrainRequest(
-        model,
-        rows,
-        data(supervised.work, one, index, bool(spec.teachers)),
-        labelled=lambda: supervised.inputs.labelled(spec.tasks, supervised.rows_of(rows)),
-        teacher_checkpoints=lambda: tuple(
-            dict.fromkeys(version for name in spec.teachers for version in supervised.supervision(name).checkpoints)
-        ),
-        # Often what served is what was before the slice: the same chains load it once.
-        lead=None
-        if lead is None
-        else cache(lambda: led(lead, student, one.served[STUDENT], one.served[CONTROL], supervised)),
-        again=index in one.again.get(STUDENT if model is one.student else CONTROL, ()),
-    )
-
-
-def _evaluate(work: Workspace, one: StudentRun, supervised: SupervisedSlice) -> pl.DataFrame:
-    """The evaluation of a slice: stored already, or judged now and written by the caller."""
-    student, slice_, stream = one.asked.student, supervised.inputs.slice, work.project.stream
-    served = newest_of_both(one, served_index(stream, student, stream.index_at(slice_.start)))
-    judging = manifests(one, served)
-    of = made_of(work, one, slice_, judging)
-    if (stored := judged_already(work, one, slice_, of)) is not None:
-        return stored
-    tensors, rows = supervised.tensors(supervised.rows_name(student)), supervised.rows_of(supervised.rows_name(student))
-    judged = [
-        Judged.by(name, one.served[name].learner_at(served).predict(tensors)[:, 0].float().cpu().numpy(), manifest)
-        for name, manifest in judging.items()
-    ]
-    judged += _others(work, student, supervised, rows)
-    task = stream.task_names.index(student.task)
-    return evaluation_rows(student, slice_, tensors.labels[:, task].cpu().numpy(), judged, of)
-
-
-def _others(work: Workspace, student: Student, supervised: SupervisedSlice, rows: np.ndarray) -> list[Judged]:
-    """The (first) teacher by its stored predictions, and the truth where the stream is simulated."""
-    others = []
-    for name in student.teachers[:1]:
-        logits = supervised.teacher_logits(name, student.task, rows)
-        if np.isfinite(logits).any():
-            others.append(Judged("teacher", logits, supervised.supervision(name).checkpoints[-1], None))
-    best = true_logits(work.state.log, supervised.inputs.frame, supervised.inputs.slice, student.task)
-    if work.project.simulation is not None and best is not None:
-        others.append(Judged("best", best[rows], None, None))
-    return others
+def stored_truth(work: Workspace, inputs: SliceInputs, task: str) -> np.ndarray | None:
+    """The simulator's true logits of a slice; ``None`` for a real log."""
+    if work.project.simulation is None:
+        return None
+    return true_logits(work.state.log, inputs.frame, inputs.slice, task)

@@ -8,74 +8,85 @@ import numpy as np
 
 from exfm.distillation import LeadAware
 from exfm.learning import Student
-from exfm.stream import Slice
 from models.metrics import normalised_entropy
 from pipeline.registry.incremental_model import UNTRAINED, IncrementalModel
-from pipeline.slices.supervised_slice import SupervisedSlice
+from pipeline.slices.supervised_slice import SupervisedSlice, rows_name
 from pipeline.training.joint_training import DistillationShares
 
 GAIN = "gain"  # of a lead-aware student over its control, among its checkpoint's metrics
 
 
-def led(
+def lead_of_teacher(teacher: str) -> str:
+    """The name of a teacher's lead among a checkpoint's metrics."""
+    return f"lead/{teacher}"
+
+
+def distillation_shares(
     lead: LeadAware, student: Student, mine: IncrementalModel, control: IncrementalModel, supervised: SupervisedSlice
 ) -> DistillationShares:
     """The shares that earlier slices deserve, and what this slice says for those that come after.
 
     Args:
-        mine, control: the student's and its control's chains, whose learners may be asked for.
+        mine, control: the student and its control, whose learners may be asked for.
 
     Raises:
         DataError: if either has no checkpoint of the slice before.
     """
-    index = supervised.work.project.stream.index_at(supervised.inputs.slice.start)
+    index = supervised.slice.index
     gains = earlier(mine, index, GAIN, lead.proof)
     return DistillationShares(
         shares={
-            name: lead.share(earlier(mine, index, f"lead/{name}", lead.slices), gains) for name in student.teachers
+            teacher: lead.share(earlier(mine, index, lead_of_teacher(teacher), lead.slices), gains)
+            for teacher in student.teachers
         },
-        measured=_measured(student, mine, control, index, supervised),
+        measured=_measured(student, mine, control, supervised),
     )
 
 
-def control_version(control: IncrementalModel, slice_: Slice) -> dict[str, str]:
+def control_version(control: IncrementalModel, index: int) -> dict[str, str]:
     """What a lead-aware student's checkpoint depends on beside its own data."""
-    parent = control.parent(control.checkpoints.work.project.stream.index_at(slice_.start))
+    parent = control.parent(index)
     return {} if parent is None else {"control": parent.version}
 
 
 def earlier(model: IncrementalModel, index: int, measure: str, slices: int) -> list[float]:
-    """The last values of a measure before a slice, oldest first, from the chain's manifests."""
-    found: list[float] = []
-    stream = model.checkpoints.work.project.stream
+    """The last values of a measure before a slice, oldest first, from the model's manifests."""
+    values: list[float] = []
     for back in range(index - 1, max(index - 1 - 4 * slices, -1), -1):
-        value = model.checkpoints.manifest(stream.slice_at(back)).metrics.get(measure)
+        value = model.manifest(back).metrics.get(measure)
         if value is not None:
-            found.append(value)
-        if len(found) == slices:
+            values.append(value)
+        if len(values) == slices:
             break
-    return found[::-1]
+    return values[::-1]
 
 
 def _measured(
-    student: Student, mine: IncrementalModel, control: IncrementalModel, index: int, supervised: SupervisedSlice
+    student: Student, mine: IncrementalModel, control: IncrementalModel, supervised: SupervisedSlice
 ) -> dict[str, float]:
     """Leads of teachers and the student's own gain over its control on this slice, all as they were before it.
 
     What can't be said is left out: before the first checkpoint, or where NE is not defined.
     """
-    if index - 1 == UNTRAINED:
+    before = supervised.slice.index - 1
+    if before == UNTRAINED:
         return {}
-    rows, name = supervised.rows_name(student), student.task
-    tensors = supervised.tensors(rows)
-    labels = tensors.labels[:, tensors.task_names.index(name)].cpu().numpy()
-    base, own = (model.learner_at(index - 1).predict(tensors)[:, 0].cpu().numpy() for model in (control, mine))
-    rivals = {
-        f"lead/{teacher}": supervised.teacher_logits(teacher, name, supervised.rows_of(rows))
-        for teacher in student.teachers
-    }
+    rows, task = rows_name(student.surface), student.task
+    labels = supervised.labels(task, rows)
+    base, own = (scores(model, before, supervised, rows) for model in (control, mine))
+    rivals = {lead_of_teacher(name): supervised.teacher_logits(name, task, rows) for name in student.teachers}
     leads = {measure: lead_of(theirs, base, labels) for measure, theirs in {**rivals, GAIN: own}.items()}
     return {measure: lead for measure, lead in leads.items() if np.isfinite(lead)}
+
+
+def scores(model: IncrementalModel, index: int, supervised: SupervisedSlice, rows: str) -> np.ndarray:
+    """(N,) logits of some rows by the checkpoint that trained last on slice ``index``; computed once a slice."""
+
+    def predict() -> np.ndarray:
+        logits: np.ndarray = model.learner_at(index).predict(supervised.tensors(rows))[:, 0].float().cpu().numpy()
+        return logits
+
+    return supervised.once((model.checkpoints.name, index, rows), predict)
 
 
 def lead_of(logits: np.ndarray, base: np.ndarray, labels: np.ndarray) -> float:

@@ -1,17 +1,21 @@
-"""The teacher's walk over the slices: score with what there is, store, then train.
+"""The teacher's walk over the slices: score with what there is, keep the predictions, then train.
 
 Belongs here: the order of scoring and training, and which checkpoint scores.
-Not here: the learner (models/), a chain of checkpoints (incremental_model.py), files of predictions (predictions.py).
+Not here: the learner (models/), a model's checkpoints (registry/), files of predictions (slices/predictions.py).
 """
 
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import Protocol
+
+import numpy as np
 
 from exfm.learning import Teacher
 from exfm.stream import Slice
 from models.errors import CheckpointError
+from models.manifest import Manifest
 from pipeline.registry.checkpoint_store import CheckpointStore
 from pipeline.registry.incremental_model import IncrementalModel
 from pipeline.registry.restoring import again, first_new
@@ -28,9 +32,19 @@ from pipeline.slices.predictions import (
     store_predictions,
 )
 from pipeline.slices.slice_inputs import SliceInputs, read_ahead, teachers_columns
+from pipeline.slices.supervised_slice import EVERY, SupervisedSlice, without_teachers
 from pipeline.tables import DataError
 from pipeline.training.joint_training import JointTrainer, TrainRequest, TrainResult
 from pipeline.workspace import Workspace
+
+Score = Callable[[], np.ndarray]  # -> (N, T) float32 logits
+
+
+class PredictionSink(Protocol):
+    """Where a walk puts predictions."""
+
+    def put(self, inputs: SliceInputs, by: Manifest, score: Score) -> Stored | None:
+        """Keep a slice's predictions by a checkpoint; those that are there already are not asked for."""
 
 
 @dataclass(frozen=True)
@@ -43,58 +57,117 @@ class TeacherVisit:
     seconds: float
 
 
+@dataclass
+class TeacherWalk:
+    """Slices in order; each is scored before anything trains on it.
+
+    Args:
+        model: that is trained; ``older``: the same, to score with what is not at hand.
+        scorers: slice's index -> indices of the slices whose checkpoints score it, each with where that goes; an index
+            below 0 scores nothing. More than one only where snapshots of several ages are compared.
+        data: digests of what a slice's checkpoint is made of.
+        again: indices of slices whose checkpoints are trained once more, for their weights.
+    """
+
+    model: IncrementalModel
+    older: IncrementalModel
+    scorers: Callable[[int], Sequence[tuple[int, PredictionSink]]]
+    data: Callable[[Slice], dict[str, str]]
+    train: bool = True
+    again: frozenset[int] = frozenset()
+    _trainer: JointTrainer = field(default_factory=JointTrainer)
+
+    def over(self, slices: Iterable[SliceInputs]) -> Iterator[TeacherVisit]:
+        """Visit slices.
+
+        Raises:
+            DataError: if a checkpoint that must score or be continued does not exist.
+        """
+        for inputs in slices:
+            started = time.perf_counter()
+            stored = [self._score(inputs, by, sink) for by, sink in self.scorers(inputs.slice.index)]
+            trained = self._train(inputs) if self.train else None
+            last = stored[-1] if stored else None
+            yield TeacherVisit(inputs.slice, last, trained, time.perf_counter() - started)
+
+    def _score(self, inputs: SliceInputs, by: int, sink: PredictionSink) -> Stored | None:
+        if by < 0:
+            return None
+        manifest = self.model.manifest(by)
+        if manifest.trained_until is None:
+            return None
+
+        def logits() -> np.ndarray:
+            # The newest learner is at hand; with a longer lag, or slower publishing, an older one scores beside it.
+            learner = (self.model if by == inputs.slice.index - 1 else self.older).learner_at(by)
+            scored: np.ndarray = learner.predict(inputs.tensors).float().cpu().numpy()
+            return scored
+
+        return sink.put(inputs, manifest, logits)
+
+    def _train(self, inputs: SliceInputs) -> TrainResult:
+        supervised = SupervisedSlice(inputs, self.model.stream, without_teachers)
+        request = TrainRequest(
+            self.model,
+            EVERY,
+            self.data(inputs.slice),
+            labelled=lambda: inputs.labelled(self.model.member.spec.tasks),
+            again=inputs.slice.index in self.again,
+        )
+        (result,) = self._trainer.train([request], supervised)
+        if not isinstance(result, TrainResult):
+            raise result
+        return result
+
+
+@dataclass(frozen=True)
+class StoredPredictions:
+    """Predictions as files of the workspace."""
+
+    work: Workspace
+    teacher: Teacher
+    run_id: str
+
+    def put(self, inputs: SliceInputs, by: Manifest, score: Score) -> Stored:
+        assert by.trained_until is not None
+        work, teacher, slice_ = self.work, self.teacher, inputs.slice
+        scorer = Scorer(by.version, datetime.fromisoformat(by.trained_until))
+        digest = work.table("logged_inputs").digest(slice_)
+        damaged = set_aside_damaged(work, teacher, slice_)
+        stored = already_stored(work, teacher, slice_, scorer, digest)
+        if stored is None:
+            stored = store_predictions(work, teacher, slice_, inputs.frame, score(), scorer, digest, self.run_id)
+        return replace(stored, damaged=damaged)
+
+
 def teacher_model(work: Workspace, teacher: Teacher, device: str) -> IncrementalModel:
-    return IncrementalModel(
-        CheckpointStore.of(work, teacher), member_of(work.project, teacher), teacher.training, device
-    )
+    """A teacher with its stored checkpoints."""
+    member = member_of(work.project, teacher)
+    return IncrementalModel(CheckpointStore.of(work, teacher), work.project.stream, member, teacher.training, device)
 
 
 def walk_teacher(
     work: Workspace, teacher: Teacher, slices: Sequence[Slice], *, score: bool, train: bool, run_id: str, device: str
 ) -> Iterator[TeacherVisit]:
-    """Visit slices in order; each is scored before anything trains on it.
+    """The walk over stored slices, with stored predictions and checkpoints.
 
     Raises:
         DataError: if a checkpoint that must score or be continued does not exist.
     """
-    model = teacher_model(work, teacher, device)
-    older = teacher_model(work, teacher, device)
-    trainer = JointTrainer()
-    afresh = _weights_needed(work, teacher, model, slices, score=score, train=train)
-    for inputs in read_ahead(work, slices, device, teachers_columns(work.project), with_labels=train):
-        started, slice_ = time.perf_counter(), inputs.slice
-        stored = _score(work, teacher, model, older, inputs, run_id) if score else None
-        trained = _train(trainer, model, inputs, afresh) if train else None
+    model, sink = teacher_model(work, teacher, device), StoredPredictions(work, teacher, run_id)
+    walk = TeacherWalk(
+        model,
+        teacher_model(work, teacher, device),
+        lambda index: [(teacher.scorer_of(index), sink)] if score else [],
+        lambda slice_: _data(work, slice_),
+        train,
+        _weights_needed(work, teacher, model, slices, score=score, train=train),
+    )
+    inputs = read_ahead(work, slices, device, teachers_columns(work.project), with_labels=train)
+    for visit in walk.over(inputs):
         if train:
-            _retain(work, teacher, model, slice_)
-        yield TeacherVisit(slice_, stored, trained, time.perf_counter() - started)
-
-
-def _score(
-    work: Workspace,
-    teacher: Teacher,
-    model: IncrementalModel,
-    older: IncrementalModel,
-    inputs: SliceInputs,
-    run_id: str,
-) -> Stored | None:
-    index = work.project.stream.index_at(inputs.slice.start)
-    by = teacher.scorer_of(index)
-    if by < 0:
-        return None
-    manifest = model.checkpoints.manifest(work.project.stream.slice_at(by))
-    if manifest.trained_until is None:
-        return None
-    scorer = Scorer(manifest.version, datetime.fromisoformat(manifest.trained_until))
-    digest = inputs.digest("logged_inputs")
-    damaged = set_aside_damaged(work, teacher, inputs.slice)
-    if (found := already_stored(work, teacher, inputs.slice, scorer, digest)) is not None:
-        return replace(found, damaged=damaged)
-    # The newest learner is at hand; with a longer lag, or slower publishing, an older one scores beside it.
-    learner = (model if by == index - 1 else older).learner_at(by)
-    logits = learner.predict(inputs.tensors).float().cpu().numpy()
-    stored = store_predictions(work, teacher, inputs.slice, inputs.frame, logits, scorer, digest, run_id)
-    return replace(stored, damaged=damaged)
+            _retain(work, teacher, model, visit.slice)
+        yield visit
 
 
 def _weights_needed(
@@ -102,7 +175,7 @@ def _weights_needed(
 ) -> frozenset[int]:
     """Stored checkpoints that are trained again, since retention dropped weights that score or are continued."""
     stream = work.project.stream
-    indices = [stream.index_at(slice_.start) for slice_ in slices]
+    indices = [slice_.index for slice_ in slices]
     new = after = indices[-1] + 1
     try:
         if train:
@@ -118,19 +191,15 @@ def _first_unscored(
     work: Workspace, teacher: Teacher, model: IncrementalModel, indices: Sequence[int], new: int
 ) -> int:
     """The first slice whose predictions are not stored as they would now be; one after the last if all are."""
-    stream = work.project.stream
+    refused = work.quarantine(teacher.view)
     for index in indices:
-        by, slice_ = teacher.scorer_of(index), stream.slice_at(index)
+        by, slice_ = teacher.scorer_of(index), work.project.stream.slice_at(index)
         if by < 0:
             continue
-        refused = work.quarantine(teacher.view)
-        if (
-            by >= new
-            or not refused.sound(slice_)
-            or not all(sound(path) for path in files_of(work, teacher, slice_)[-1:])
-        ):
+        newest = files_of(work, teacher, slice_)[-1:]
+        if by >= new or not refused.sound(slice_) or not all(sound(path) for path in newest):
             return index
-        manifest = model.checkpoints.manifest(stream.slice_at(by))
+        manifest = model.manifest(by)
         made_of = f"{manifest.version}-{work.table('logged_inputs').digest(slice_)}"
         if manifest.trained_until is not None and scored_by(work, teacher, slice_) != made_of:
             return index
@@ -142,20 +211,9 @@ def _data(work: Workspace, slice_: Slice) -> dict[str, str]:
     return {table: work.table(table).digest(slice_) for table in ("logged_inputs", "labels")}
 
 
-def _train(trainer: JointTrainer, model: IncrementalModel, inputs: SliceInputs, afresh: frozenset[int]) -> TrainResult:
-    data = _data(inputs.work, inputs.slice)
-    index = inputs.work.project.stream.index_at(inputs.slice.start)
-    tasks = model.member.spec.tasks
-    study = TrainRequest(model, "all", data, labelled=lambda: inputs.labelled(tasks), again=index in afresh)
-    trained = trainer.train([study], inputs.slice, lambda rows, teachers: inputs.tensors, lambda rows: inputs.newest())
-    if not isinstance(trained[0], TrainResult):
-        raise trained[0]
-    return trained[0]
-
-
 def _retain(work: Workspace, teacher: Teacher, model: IncrementalModel, slice_: Slice) -> None:
     """Keep the weights that may still score, and those that stored predictions name."""
-    stream = work.project.stream
-    index = stream.index_at(slice_.start)
     back = max(work.project.retention.last, teacher.lag + teacher.publish_every)
-    model.checkpoints.drop_older(stream.slice_at(index - back + 1), named_checkpoints(work, teacher))
+    assert isinstance(model.checkpoints, CheckpointStore)
+    oldest = work.project.stream.slice_at(slice_.index - back + 1)
+    model.checkpoints.drop_older(oldest, named_checkpoints(work, teacher))

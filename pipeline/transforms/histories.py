@@ -64,11 +64,11 @@ def histories(
     stop = np.searchsorted(entered, _keyed(of, stamp), side="right")
     gone = np.searchsorted(entered, _keyed(of, stamp - window), side="right")
     begin = np.maximum(gone, stop - view.length)
-    places = np.flatnonzero(np.diff(entity, prepend=-1))  # the first row of each entity
+    first_rows = np.flatnonzero(np.diff(entity, prepend=-1))  # the first row of each entity
     moment = pl.Series("event_timestamp", stamp * every, pl.Int64).cast(pl.Datetime("us", "UTC"))
     rows = pl.DataFrame(
         [
-            met[view.entity].gather(places[of]).alias(view.entity),
+            met[view.entity].gather(first_rows[of]).alias(view.entity),
             moment,
             (moment + view.delay).alias("created_timestamp"),
             _lists(met[view.of], begin, stop),

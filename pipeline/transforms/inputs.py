@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from exfm.project import Columns
+from exfm.columns import Columns
 from exfm.stream import Stream
 
 if TYPE_CHECKING:

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 
 import polars as pl
 
+from exfm.columns import ScoreColumns
 from exfm.feature_views import window_name
 from exfm.prediction_views import PredictionView
 from exfm.stream import Slice, Stream
@@ -28,7 +29,7 @@ def bucket(view: PredictionView, impressions: pl.DataFrame, predictions: pl.Data
     """
     keys = list(view.entities)
     shown = impressions.select("impression_id", "event_timestamp", *keys)
-    logits = [f"{task}_logit" for task in view.tasks]
+    logits = [ScoreColumns(task).logit for task in view.tasks]
     joined = shown.join(predictions.select("impression_id", "trained_until", *logits), on="impression_id")
     clean = joined.filter(pl.col("trained_until") < pl.col("event_timestamp"))
     known = clean.filter(*(pl.col(name).is_not_null() for name in keys))
@@ -39,8 +40,8 @@ def bucket(view: PredictionView, impressions: pl.DataFrame, predictions: pl.Data
         .agg(
             pl.len().cast(pl.Int64).alias("count"),
             pl.col("event_timestamp").last().alias(_LAST_AT),
-            *(pl.col(f"{task}_logit").cast(pl.Float64).sum().alias(f"{task}_sum") for task in view.tasks),
-            *(pl.col(f"{task}_logit").last().alias(f"{task}_last") for task in view.tasks),
+            *(pl.col(ScoreColumns(task).logit).cast(pl.Float64).sum().alias(f"{task}_sum") for task in view.tasks),
+            *(pl.col(ScoreColumns(task).logit).last().alias(f"{task}_last") for task in view.tasks),
         )
     )
     return rows, joined.height - clean.height

@@ -34,8 +34,8 @@ class Stale:
     why: str
 
     def __str__(self) -> str:
-        one = len(self.slices) == 1 and "..." not in self.slices[0]
-        what = "" if not self.slices else " for it" if one else " for them"
+        is_single = len(self.slices) == 1 and "..." not in self.slices[0]
+        what = "" if not self.slices else " for it" if is_single else " for them"
         where = f" {', '.join(self.slices)}" if self.slices else ""
         return f"{self.asset}{where}: {self.why}: materialise {self.asset}{what} again"
 
@@ -48,7 +48,9 @@ def stale(work: Workspace, assets: Iterable[str] | None = None) -> list[Stale]:
     """
     looks = looks_of(work)
     stream = work.project.stream
-    return [one for asset in (looks if assets is None else assets) for one in _grouped(stream, asset, looks[asset]())]
+    return [
+        group for asset in (looks if assets is None else assets) for group in _grouped(stream, asset, looks[asset]())
+    ]
 
 
 def damaged(work: Workspace) -> list[Stale]:
@@ -56,14 +58,14 @@ def damaged(work: Workspace) -> list[Stale]:
     by_asset: dict[str, list[Fault]] = {}
     for asset, slice_ in kept.damaged_files(work):
         by_asset.setdefault(asset, []).append((slice_, DAMAGED))
-    return [one for asset, faults in by_asset.items() for one in _grouped(work.project.stream, asset, faults)]
+    return [group for asset, faults in by_asset.items() for group in _grouped(work.project.stream, asset, faults)]
 
 
 def up_to_date(asset: str) -> Callable[[Workspace, list[Slice]], Finding]:
     """A check on all stored slices of an asset, whichever the run made."""
 
     def look(work: Workspace, slices: list[Slice]) -> Finding:
-        return all_hold([str(one) for one in stale(work, [asset])], "made of what is stored now")
+        return all_hold([str(entry) for entry in stale(work, [asset])], "made of what is stored now")
 
     return look
 
@@ -75,13 +77,13 @@ def nothing_stale(work: Workspace, slices: list[Slice]) -> Finding:
     unknown = sum(
         read_sidecar(table.path(slice_)) is None for table in tables for slice_ in table.stored(work.project.stream)
     )
-    said = f"; {unknown} slices do not say what they were made of until they are made again" if unknown else ""
-    return all_hold(lines, f"all that is stored is made of what is stored now{said}", unknown=unknown)
+    note = f"; {unknown} slices do not say what they were made of until they are made again" if unknown else ""
+    return all_hold(lines, f"all that is stored is made of what is stored now{note}", unknown=unknown)
 
 
 def lines_of(work: Workspace) -> list[str]:
     """A sentence for each asset and reason: what is out of date or damaged, why, and what to do."""
-    return list(dict.fromkeys(str(one) for one in (*stale(work), *damaged(work))))
+    return list(dict.fromkeys(str(entry) for entry in (*stale(work), *damaged(work))))
 
 
 def assets_of(project: Project) -> list[str]:
@@ -89,8 +91,8 @@ def assets_of(project: Project) -> list[str]:
     tables = ["impressions", "outcomes", "interactions", "labels"]
     tables += [f"features/{view.name}" for view in (*project.feature_views, *project.prediction_views)]
     tables += ["logged_inputs", *(["logged_teacher_features"] if project.teacher_feature_columns.features else [])]
-    of_teachers = [f"teacher/{one.name}/{part}" for one in project.teachers for part in learnt.TEACHER_PARTS]
-    of_students = [f"student/{one.name}/{part}" for one in project.students for part in learnt.STUDENT_PARTS]
+    of_teachers = [f"teacher/{teacher.name}/{part}" for teacher in project.teachers for part in learnt.TEACHER_PARTS]
+    of_students = [f"student/{student.name}/{part}" for student in project.students for part in learnt.STUDENT_PARTS]
     return [*tables, *of_teachers, *of_students, "online_store"]
 
 
@@ -120,10 +122,10 @@ def tables_of(work: Workspace) -> dict[str, tuple[SliceTable, Of]]:
             work.features(view.name),
             lambda slice_, before, view=view: provenance.of_view(work, view, slice_),  # type: ignore[misc]
         )
-    for opinion in project.prediction_views:
-        tables[f"features/{opinion.name}"] = (
-            work.features(opinion.name),
-            lambda slice_, before, view=opinion: provenance.of_prediction_view(work, view, slice_),  # type: ignore[misc]
+    for prediction_view in project.prediction_views:
+        tables[f"features/{prediction_view.name}"] = (
+            work.features(prediction_view.name),
+            lambda slice_, before, view=prediction_view: provenance.of_prediction_view(work, view, slice_),  # type: ignore[misc]
         )
     tables["logged_inputs"] = (
         work.table("logged_inputs"),
@@ -154,10 +156,10 @@ def _faults(work: Workspace, table: SliceTable, made: Of) -> Iterator[Fault]:
             if path.parent.is_dir():
                 yield slice_, DAMAGED
             continue
-        noted = read_sidecar(path)
-        if not is_whole(path) or (noted is not None and noted.size != path.stat().st_size):
+        sidecar = read_sidecar(path)
+        if not is_whole(path) or (sidecar is not None and sidecar.size != path.stat().st_size):
             yield slice_, DAMAGED
-        elif noted is not None and (why := _why(noted, made(slice_, noted))) is not None:
+        elif sidecar is not None and (why := _why(sidecar, made(slice_, sidecar))) is not None:
             yield slice_, why
 
 
@@ -188,7 +190,7 @@ def _grouped(stream: Stream, asset: str, faults: Iterable[Fault]) -> list[Stale]
 
 def _ranges(stream: Stream, slices: list[Slice]) -> tuple[str, ...]:
     runs: list[list[Slice]] = []
-    for slice_ in sorted(set(slices), key=lambda one: one.start):
+    for slice_ in sorted(set(slices), key=lambda slice_: slice_.start):
         if runs and runs[-1][-1].end == slice_.start:
             runs[-1].append(slice_)
         else:

@@ -28,14 +28,14 @@ EMBEDDED = "embedded"  # in the note: the online store is a file of ours
 
 def damaged_files(work: Workspace) -> Iterator[tuple[str, Slice | None]]:
     """Assets and slices whose stored file is damaged, or gone from its folder."""
-    left = READ_AT_ONCE
+    budget = READ_AT_ONCE
     for asset, table, slice_ in _newest_first(work):
         path = table.path(slice_)
         if not path.is_file():
             yield asset, slice_
             continue
-        left -= path.stat().st_size
-        if not is_whole(path) or (left >= 0 and not as_written(path)):
+        budget -= path.stat().st_size
+        if not is_whole(path) or (budget >= 0 and not as_written(path)):
             yield asset, slice_
     yield from learnt.predictions_damaged(work)
     yield from learnt.weights_damaged(work)
@@ -59,11 +59,11 @@ def _newest_first(work: Workspace) -> list[tuple[str, SliceTable, Slice]]:
         for slice_ in slices
         if table.path(slice_).parent.is_dir()
     ]
-    return sorted(listed, key=lambda one: one[2].start, reverse=True)
+    return sorted(listed, key=lambda entry: entry[2].start, reverse=True)
 
 
 def note_online(work: Workspace, made_of: Mapping[str, str]) -> None:
-    """Write down what the online store was loaded from, and mark its file, so that another one is told from it."""
+    """Write down what the online store was loaded from, and mark its file, so that another one is noticed."""
     path = work.state.feast / ONLINE_FILE
     embedded = {EMBEDDED: ONLINE_FILE} if path.is_file() else {}
     note = json.dumps({**made_of, **embedded}, indent=1).encode()

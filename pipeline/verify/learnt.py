@@ -9,8 +9,8 @@ from typing import Any
 
 import polars as pl
 
+from exfm.declaration import digest
 from exfm.learning import Student, Teacher
-from exfm.project import digest
 from exfm.stream import Slice, Stream
 from pipeline.registry.lineage import data_of, declaration_digest
 from pipeline.releases.release import current_release
@@ -64,7 +64,7 @@ def _checkpoints(work: Workspace, model: Teacher | Student, *, control: bool = F
     declared = declaration_digest(work.project, model, control=control)
     manifests, stream = manifests_of(work, f"{kind}/{model.name}"), work.project.stream
     for slice_, manifest in manifests.items():
-        before = stream.slice_at(stream.index_at(slice_.start) - 1)
+        before = stream.slice_at(slice_.index - 1)
         if manifest is None:
             yield slice_, "its manifest.json is missing or damaged"
         elif manifest["declaration"] != declared:
@@ -84,12 +84,12 @@ def _checkpoints(work: Workspace, model: Teacher | Student, *, control: bool = F
 def _data(work: Workspace, model: Teacher | Student, kind: str, slice_: Slice) -> dict[str, str]:
     """What a checkpoint of the slice would be made of now, by sidecars."""
     if isinstance(model, Teacher):
-        noted = {name: work.table(name).noted(slice_) for name in ("logged_inputs", "labels")}
-        return {name: found for name, found in noted.items() if found is not None}
-    taught = kind == "student" and bool(model.teachers)
-    data = data_of(work, slice_, model, supervised=taught, digest_of=SliceTable.noted)
-    index = work.project.stream.index_at(slice_.start)
-    if taught and model.lead is not None and index > 0:
+        versions = {name: work.table(name).noted(slice_) for name in ("logged_inputs", "labels")}
+        return {name: version for name, version in versions.items() if version is not None}
+    is_taught = kind == "student" and model.is_taught
+    data = data_of(work, slice_, model, supervised=is_taught, digest_of=SliceTable.noted)
+    index = slice_.index
+    if is_taught and model.lead is not None and index > 0:
         control = _version(read_manifest(work, f"control/{model.name}", work.project.stream.slice_at(index - 1)))
         data |= {"control": control} if control is not None else {}
     return data
@@ -110,7 +110,7 @@ def _predictions(work: Workspace, teacher: Teacher) -> Iterator[Fault]:
     stream, declared = work.project.stream, declaration_digest(work.project, teacher)
     manifests = manifests_of(work, f"teacher/{teacher.name}")
     for slice_ in scored_slices(work, teacher):
-        by = teacher.scorer_of(stream.index_at(slice_.start))
+        by = teacher.scorer_of(slice_.index)
         manifest = manifests.get(stream.slice_at(by))
         newest = files_of(work, teacher, slice_)[-1]
         checkpoint, _, inputs = newest.stem.partition("-")[2].partition("-")
@@ -128,36 +128,45 @@ def _evaluations(work: Workspace, student: Student) -> Iterator[Fault]:
     from pipeline.evaluation.slice_metrics import served_index
 
     stream, table = work.project.stream, work.evaluations(student.name)
-    both = {kind: manifests_of(work, f"{kind}/{student.name}") for kind in ("student", "control")}
-    trained = sorted(stream.index_at(slice_.start) for slice_ in both["student"].keys() & both["control"].keys())
+    manifests_by_kind = {kind: manifests_of(work, f"{kind}/{student.name}") for kind in ("student", "control")}
+    trained = sorted(
+        slice_.index for slice_ in manifests_by_kind["student"].keys() & manifests_by_kind["control"].keys()
+    )
     for slice_ in stream.slices(stream.first_slice, work.now()):
         if not table.path(slice_).parent.is_dir():
             continue
         if not table.has(slice_) or not is_whole(table.path(slice_)):
             yield slice_, DAMAGED
             continue
-        serving = served_index(stream, student, stream.index_at(slice_.start))
+        serving = served_index(stream, student, slice_.index)
         at = max((index for index in trained if index <= serving), default=None)
-        if at is not None and not _had_learnt(student, both, stream, at):
-            at = None  # it served nobody
-        versions = {} if at is None else {kind: _version(held[stream.slice_at(at)]) for kind, held in both.items()}
+        if at is not None and not _had_learnt(student, manifests_by_kind, stream, at):
+            at = None  # too few rows: it was never served
+        versions = (
+            {}
+            if at is None
+            else {kind: _version(manifests[stream.slice_at(at)]) for kind, manifests in manifests_by_kind.items()}
+        )
         data = data_of(work, slice_, student, supervised=True, digest_of=SliceTable.noted)
         if not as_written(table.path(slice_)):
             yield slice_, DAMAGED
-        elif (_judged(table, slice_) != digest(student.name, versions, data)).any():
+        elif (_evaluation_digests(table, slice_) != digest(student.name, versions, data)).any():
             yield slice_, "of other checkpoints, labels or predictions than are stored now"
 
 
 def _had_learnt(
-    student: Student, both: Mapping[str, Mapping[Slice, dict[str, Any] | None]], stream: Stream, index: int
+    student: Student, manifests_by_kind: Mapping[str, Mapping[Slice, dict[str, Any] | None]], stream: Stream, index: int
 ) -> bool:
     """Had student and control learnt from ``Gate.rows`` labelled rows, by their manifests up to a slice?"""
-    slices = [stream.slice_at(place) for place in range(index + 1)]
-    learnt = [sum((held.get(slice_) or {}).get("rows", 0) for slice_ in slices) for held in both.values()]
-    return bool(min(learnt) >= student.gate.rows)
+    slices = [stream.slice_at(position) for position in range(index + 1)]
+    rows = [
+        sum((manifests.get(slice_) or {}).get("rows", 0) for slice_ in slices)
+        for manifests in manifests_by_kind.values()
+    ]
+    return bool(min(rows) >= student.gate.rows)
 
 
-def _judged(table: SliceTable, slice_: Slice) -> pl.Series:
+def _evaluation_digests(table: SliceTable, slice_: Slice) -> pl.Series:
     return table.read([slice_], columns=["evaluation"])["evaluation"]
 
 

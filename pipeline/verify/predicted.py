@@ -47,11 +47,10 @@ def coverage(teacher: Teacher, least: float = 0.99) -> CheckFn:
     """Share of impressions with a prediction, on every slice that had a checkpoint to score it."""
 
     def look(work: Workspace, slices: list[Slice]) -> Finding:
-        stream = work.project.stream
         faults, scored, impressions = [], 0, 0
         for slice_ in slices:
-            by = teacher.scorer_of(stream.index_at(slice_.start))
-            if by < 0 or not _had_seen_anything(work, by):
+            by = teacher.scorer_of(slice_.index)
+            if by < 0 or not _had_impressions(work, by):
                 continue
             rows, files = work.table("logged_inputs").rows(slice_), _files(work, teacher, slice_)
             stored = pl.scan_parquet(files, glob=False).select(pl.col("impression_id").n_unique()) if files else None
@@ -65,8 +64,8 @@ def coverage(teacher: Teacher, least: float = 0.99) -> CheckFn:
     return look
 
 
-def _had_seen_anything(work: Workspace, index: int) -> bool:
+def _had_impressions(work: Workspace, index: int) -> bool:
     """A stream that begins with empty slices has nothing to train its first checkpoints on."""
     stream = work.project.stream
-    slices = (stream.slice_at(place) for place in range(index + 1))
+    slices = (stream.slice_at(position) for position in range(index + 1))
     return any(work.table("impressions").has(slice_) and work.table("impressions").rows(slice_) for slice_ in slices)

@@ -88,9 +88,9 @@ def _values(view: FeatureView | HistoryView | PredictionView, stream: Stream) ->
 
 
 def _faults(frame: pl.DataFrame, expected: Mapping[str, pl.DataType], key: list[str]) -> Iterator[str]:
-    found = dict(frame.schema)
-    if found != dict(expected):
-        yield f"columns are {found}, not {expected}"
+    columns = dict(frame.schema)
+    if columns != dict(expected):
+        yield f"columns are {columns}, not {expected}"
         return
     for name in key:
         if frame[name].null_count():
@@ -156,9 +156,9 @@ def _in_log(work: Workspace, files: LogFiles, slice_: Slice) -> int:
         connection.execute("SET TimeZone = 'UTC'")
         for day, path in files.between(slice_.start, slice_.end):
             begins = max(datetime.combine(day, time_of_day(), UTC_ZONE), work.project.stream.first_slice)
-            asked = {"file": literal(path), "day": day, "begins": begins, "start": slice_.start, "end": slice_.end}
-            found = connection.execute(
-                f"SELECT count(*) FROM ({query}) WHERE counted >= $start AND counted < $end", asked
+            parameters = {"file": literal(path), "day": day, "begins": begins, "start": slice_.start, "end": slice_.end}
+            row = connection.execute(
+                f"SELECT count(*) FROM ({query}) WHERE counted >= $start AND counted < $end", parameters
             ).fetchone()
-            count += int(found[0]) if found else 0
+            count += int(row[0]) if row else 0
     return count

@@ -8,7 +8,7 @@ import torch
 from exfm import sizes
 from exfm.errors import DeclarationError
 from exfm.networks import DLRM, DCNv2, DeepFM, Network, TwoTower, Wukong
-from exfm.sizes import Reads, check_model, dense_weights
+from exfm.sizes import Reads, check_model
 from exfm.stream import Column
 from models.embedding import EmbeddingTable
 from models.network import Networks, NetworkSpec
@@ -37,7 +37,7 @@ def test_weights_are_counted_as_they_are_built(network: Network, numbers: int) -
     )  # fmt: skip
     with torch.device("cpu"):
         built = sum(one.numel() for one in Networks(1, spec, 0, {}, {}).parameters())
-    counted = dense_weights(network, FIELDS, numbers, TASKS)
+    counted = network.dense_weights(FIELDS, numbers, TASKS)
     assert counted <= built  # never refused for weights that are not there
     assert counted == pytest.approx(built, rel=0.05)  # biases, norms and heads are left out
 

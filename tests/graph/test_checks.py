@@ -160,15 +160,15 @@ def test_a_blocking_check_stops_what_is_below(tmp_path: Path, monkeypatch: pytes
 
 def test_a_leak_that_was_stored_is_masked_when_read(copy: Workspace) -> None:
     from feature_repo.store import apply
-    from pipeline.slices.predictions import read_supervision_of
+    from pipeline.slices.supervision import stored_supervision
 
     apply(copy.project, copy.state)  # sources are absolute paths: a moved state is applied anew
     slice_, teacher = last(copy), copy.project.teachers[0]
-    clean = read_supervision_of(copy, teacher, slice_, ["feed_click_supervision"])
+    clean = stored_supervision(copy, teacher, slice_, ["feed_click_supervision"])
     assert clean.leaks == 0 and clean.coverage == 1.0
     half = copy.table("impressions").read([slice_])["event_timestamp"].median()
     spoil_predictions(lambda frame: frame.with_columns(trained_until=pl.lit(half).cast(pl.Datetime("us", "UTC"))))(copy)
-    read = read_supervision_of(copy, teacher, slice_, ["feed_click_supervision"])
+    read = stored_supervision(copy, teacher, slice_, ["feed_click_supervision"])
     impressions = copy.table("impressions").read([slice_])
     seen = (impressions["event_timestamp"] <= half).to_numpy()
     assert read.leaks == seen.sum() > 0

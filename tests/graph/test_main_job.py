@@ -8,6 +8,7 @@ from pathlib import Path
 import dagster as dg
 import polars as pl
 import pytest
+import torch
 
 from exfm.distillation import KnowledgeDistillation, LeadAware
 from exfm_assets import metadata_keys as keys
@@ -16,11 +17,10 @@ from models.manifest import load_manifest
 from models.metrics import normalised_entropy
 from pipeline.evaluation.slice_metrics import served_index
 from pipeline.registry.checkpoint_store import CheckpointStore
-from pipeline.registry.specs import member_of
 from pipeline.releases.release import current_release
 from pipeline.slices.slice_inputs import students_columns
-from pipeline.studies.replay import Replay, Taught, study, teach
-from pipeline.studies.teacher_lag_study import freshness_cost
+from pipeline.studies.replay import Replay, study, teach
+from pipeline.studies.teacher_lag_study import teacher_lag_study
 from tests.conftest import Ran
 from tests.graph.runs import FIRST, LAST, failed_checks, left_by, run, sentences
 from tests.tiny import SLICES, tiny_project, tiny_workspace
@@ -223,10 +223,12 @@ def test_a_lead_aware_student_needs_its_control_and_records_leads_of_earlier_sli
     assert any((metrics["share/large"] or 0) > 0 for metrics in measured)
     replay, last = Replay.of(ran.work, "cpu", students_columns(ran.work.project)), SLICES - 1
     labels = replay.labels(last, student.surface, student.task)
+    rows = torch.from_numpy(replay.rows(last, student.surface))
+    tensors = replay.resident[last].tensors.take(rows)
     before = [CheckpointStore.of(ran.work, student, control=control) for control in (False, True)]
     mine, base = (
         normalised_entropy(one.load(ran.work.project.stream.slice_at(last - 1), "cpu")[0]
-                           .predict(replay.tensors(last, student.surface))[:, 0].numpy(), labels)
+                           .predict(tensors)[:, 0].numpy(), labels)
         for one in before
     )  # fmt: skip
     assert gains[-1] == pytest.approx(1 - mine / base, rel=1e-4)
@@ -259,16 +261,14 @@ def test_a_replay_measures_the_leads_and_gains_that_the_graph_measures(
     assert run(work, select=both).success
     by_graph, asked[:] = asked.copy(), []
     (teacher,), replay = project.teachers, Replay.of(ran.work, "cpu", students_columns(project))
-    scores = teach(replay, member_of(project, teacher), teacher.training, [1])[1]
-    members = [member_of(project, student, control=control) for control in (True, False)]
-    study(replay, student.surface, members, student.training, 1, {"large": Taught(scores)}, [None, student.lead])
+    study(replay, [student], {"large": teach(replay, teacher, [1])[1]}, serving_lag=1)
     assert [len(seen) for seen in asked] == [0, 0, 2, 4, 5]  # of two leads, and of every gain
     for mine, theirs in zip(asked, by_graph, strict=True):
-        assert mine == pytest.approx(theirs, rel=1e-2, abs=1e-5)
+        assert mine == theirs  # to the bit: it is the same walk
 
 
 def test_the_cost_of_a_stale_teacher_is_what_replaying_each_lag_alone_gives(ran: Ran) -> None:
-    rows = pl.concat(freshness_cost(ran.work, "cpu"))
+    rows = pl.concat(teacher_lag_study(ran.work, "cpu"))
     assert set(rows["student"]) == {student.name for student in ran.work.project.students}
     assert set(rows["lag"]) == {1, 2}
     for student in ("feed_click", "feed_convert"):  # the latter is lead-aware: shares are the same, too

@@ -13,7 +13,7 @@ from models import checkpoint
 from models.checkpoint import drop_weights, load_checkpoint, save_checkpoint, save_serving
 from models.errors import CheckpointError, DamagedError
 from models.learner import Learner
-from models.manifest import load_manifest
+from models.manifest import FORMAT, load_manifest
 from models.state import learner_state
 from tests.models.worlds import learner, slice_tensors
 
@@ -170,7 +170,9 @@ def test_what_a_later_version_says_in_the_same_format_is_left_alone(tmp_path: Pa
 
 def test_a_later_format_is_not_taken_for_damage(tmp_path: Path) -> None:
     saved(tmp_path / "c")
-    changed(tmp_path / "c", lambda plain: plain.update(format=2))
-    with pytest.raises(CheckpointError, match="is of format 2, and this exfm reads up to 1") as refused:
+    changed(tmp_path / "c", lambda plain: plain.update(format=FORMAT + 1))
+    with pytest.raises(
+        CheckpointError, match=f"is of format {FORMAT + 1}, and this exfm reads up to {FORMAT}"
+    ) as refused:
         load_checkpoint(tmp_path / "c")
     assert not isinstance(refused.value, DamagedError)

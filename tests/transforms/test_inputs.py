@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from exfm.project import Columns
+from exfm.columns import Columns
 from models.hashing import NULL_HASH, stable_hash
 from pipeline.transforms.inputs import hashed_histories, hashed_ids, rows_of, slice_tensors
 from projects.simulated import STREAM

@@ -84,8 +84,8 @@ def test_at_every_stamp_the_newest_row_is_what_was_known(seed: int, after: timed
     written = 0
     for day in range(14):
         stamp = START + (day + 1) * DAY
-        slices = needed(declared, STREAM, after, stamp)
-        empties = {slice_.key: buckets.get(slice_.key, bucket(declared, *frames([]))[0]) for slice_ in slices}
+        wanted = needed(declared, STREAM, after, stamp)
+        empties = {slice_.key: buckets.get(slice_.key, bucket(declared, *frames([]))[0]) for slice_ in wanted}
         rows = predicted(declared, STREAM, after, empties, stamp)
         assert rows.schema == empty(declared, STREAM).schema
         written += rows.height

@@ -1,0 +1,63 @@
+"""Columns: how features and scores are called in tables, and a model's inputs by kind.
+
+Belongs here: names that are put together, and taken apart again, in one place. Not here: what columns hold.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class FeatureColumn:
+    """A view's feature as a column, ``<view>__<feature>``: as Feast's full feature names are."""
+
+    view: str
+    feature: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.view}__{self.feature}"
+
+    @classmethod
+    def of(cls, name: str) -> "FeatureColumn":
+        """From a column's name; names of views have no ``__`` (errors.py:identifier)."""
+        view, _, feature = name.partition("__")
+        return cls(view, feature)
+
+
+def views_of(columns: Iterable[str]) -> tuple[str, ...]:
+    """The views whose features some columns are, each once, in order."""
+    return tuple(dict.fromkeys(FeatureColumn.of(name).view for name in columns))
+
+
+@dataclass(frozen=True)
+class ScoreColumns:
+    """A task's columns in a table of predictions."""
+
+    task: str
+
+    @property
+    def logit(self) -> str:
+        return f"{self.task}_logit"
+
+    @property
+    def probability(self) -> str:
+        return f"{self.task}_probability"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Columns:
+    """Inputs by kind: categorical ids; numeric features and lists of ids as feature columns.
+
+    ``of_teachers`` are those features that are made of a teacher's predictions.
+    """
+
+    ids: tuple[str, ...]
+    features: tuple[str, ...]
+    histories: tuple[str, ...] = ()
+    of_teachers: tuple[str, ...] = ()
+
+    @property
+    def of_views(self) -> tuple[str, ...]:
+        """All that comes from feature views."""
+        return self.features + self.histories

@@ -1,0 +1,89 @@
+"""The command ``exfm``: everything a person types, from any folder.
+
+Belongs here: which commands there are, and where they find projects. Not here: what each does.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+HELP = """exfm: one large teacher, its predictions kept in Feast, many small students.
+
+    exfm run [--range A...B] [--student NAME | --select SELECTION]   the main job: everything over a range of slices
+    exfm ui [arguments of dagster dev]                               Dagster's UI and daemon, automation on
+    exfm predictions [--teacher NAME] [--slice KEY] [--rows N]       a teacher's predictions, read through Feast
+    exfm feast [arguments of feast]                                  Feast's command in this project's feature repo
+    exfm home                                                        where Dagster's home is (DAGSTER_HOME)
+    exfm version
+
+EXFM_PROJECT says which project: a name, module:PROJECT or path/to/file.py (default: simulated).
+EXFM_DATA says where its log is, EXFM_STATE where all that is made lies (default: ./exfm_data, in a checkout data/).
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command, and give its exit status."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    name, rest = (given[0], given[1:]) if given else ("help", [])
+    if name in ("help", "-h", "--help"):
+        print(HELP, end="")
+        return 0
+    if name not in COMMANDS:
+        print(f"exfm: {name!r} is no command: use one of {', '.join(COMMANDS)}", file=sys.stderr)
+        return 2
+    os.environ.setdefault("EXFM_PROJECT_PATH", str(Path.cwd()))  # where module:PROJECT may lie, for children too
+    return COMMANDS[name](rest)
+
+
+def _run(arguments: list[str]) -> int:
+    from exfm_assets.main_job import main
+
+    return main(arguments)
+
+
+def _ui(arguments: list[str]) -> int:
+    from exfm_assets.ui import main
+
+    return main(arguments)
+
+
+def _predictions(arguments: list[str]) -> int:
+    from pipeline.show_predictions import main
+
+    return main(arguments)
+
+
+def _feast(arguments: list[str]) -> int:
+    from exfm.state import ROOT
+
+    executable = Path(sys.executable).parent / "feast"
+    return subprocess.run([str(executable), "-c", str(ROOT / "feature_repo"), *arguments], check=False).returncode
+
+
+def _home(arguments: list[str]) -> int:
+    from exfm_assets.home import dagster_home
+
+    print(dagster_home())
+    return 0
+
+
+def _version(arguments: list[str]) -> int:
+    print(version("exfm"))
+    return 0
+
+
+COMMANDS: dict[str, Callable[[list[str]], int]] = {
+    "run": _run,
+    "ui": _ui,
+    "predictions": _predictions,
+    "feast": _feast,
+    "home": _home,
+    "version": _version,
+}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,95 @@
+"""Supervision: a teacher's predictions of a slice as students learn from them, read through Feast.
+
+Belongs here: reading by the clock of now, with leaks masked. Not here: writing predictions (predictions.py), the leak
+rules (feature_repo/guards.py), the slice that they supervise (supervised_slice.py).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from exfm.columns import FeatureColumn, ScoreColumns
+from exfm.learning import Teacher
+from exfm.stream import Slice
+from feature_repo.guards import mask_leaks
+from pipeline.slices.predictions import check_predictions, sound_files
+from pipeline.tables import naming_damage
+from pipeline.transforms.inputs import rows_of
+from pipeline.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Supervision:
+    """A teacher's predictions for a slice, as known when they were read.
+
+    Args:
+        tasks: T tasks of the teacher, in order.
+        logits: (N, T) float32 in the order of the slice's impressions, NaN where there is none.
+        staleness: (N,) float32, hours from the newest impression that the scorer had seen to this one, NaN if none.
+        checkpoints: which checkpoints they come from.
+        leaks: rows that a leak rule masked although they were stored.
+        coverage: share of impressions with a prediction.
+    """
+
+    tasks: tuple[str, ...]
+    logits: np.ndarray
+    staleness: np.ndarray
+    checkpoints: tuple[str, ...]
+    leaks: int
+    coverage: float
+
+
+def no_supervision(tasks: tuple[str, ...], rows: int) -> Supervision:
+    """Of a slice that a teacher did not score."""
+    nothing = np.full((rows, len(tasks)), np.nan, dtype=np.float32)
+    unknown = np.full(rows, np.nan, dtype=np.float32)
+    return Supervision(tasks, logits=nothing, staleness=unknown, checkpoints=(), leaks=0, coverage=0.0)
+
+
+def stored_supervision(work: Workspace, teacher: Teacher, slice_: Slice, services: Sequence[str]) -> Supervision:
+    """Read a slice's supervision through Feast, by the clock of this moment.
+
+    Args:
+        services: the supervision services of the students that will learn from it; joined once for all.
+    """
+    from feature_repo.store import read_supervision
+
+    impressions = work.table("logged_inputs").read([slice_], columns=["impression_id", "event_timestamp"])
+    if teacher.scorer_of(slice_.index) < 0 or not sound_files(work, teacher, slice_):
+        return no_supervision(teacher.tasks, impressions.height)
+    entities = rows_of(work.table("logged_inputs").sound_path(slice_), "impression_id, event_timestamp")
+    with naming_damage(lambda: check_predictions(work, teacher)):
+        read = pl.DataFrame(read_supervision(work.store, entities, work.now(), services))
+    masked, leaks = mask_leaks(read, teacher.view)
+    logits = masked.select(
+        _logit(masked, FeatureColumn(teacher.view, ScoreColumns(task).logit).name) for task in teacher.tasks
+    ).to_numpy()
+    checkpoint = FeatureColumn(teacher.view, "checkpoint").name
+    checkpoints = masked[checkpoint].drop_nulls().unique().sort().to_list()
+    scored = masked.height - masked[checkpoint].null_count()
+    return Supervision(
+        tasks=teacher.tasks,
+        logits=np.ascontiguousarray(logits),
+        staleness=_hours(masked, FeatureColumn(teacher.view, "trained_until").name),
+        checkpoints=tuple(checkpoints),
+        leaks=leaks,
+        coverage=scored / max(masked.height, 1),
+    )
+
+
+def _hours(frame: pl.DataFrame, trained_until: str) -> np.ndarray:
+    return staleness(frame, pl.col(trained_until))
+
+
+def staleness(frame: pl.DataFrame, trained_until: pl.Expr) -> np.ndarray:
+    """(N,) float32 hours from the newest impression that a scorer had seen to each impression, NaN if it saw none."""
+    age = (pl.col("event_timestamp") - trained_until).dt.total_seconds() / 3600
+    return frame.select(age.cast(pl.Float32).fill_null(float("nan"))).to_series().to_numpy(writable=True)
+
+
+def _logit(frame: pl.DataFrame, name: str) -> pl.Expr:
+    """A task that no asked student learns is not read: all unknown."""
+    column = pl.col(name) if name in frame.columns else pl.lit(None)
+    return column.cast(pl.Float32).fill_null(float("nan")).alias(name)
