@@ -13,6 +13,8 @@ from glob import escape
 from pathlib import Path
 from typing import BinaryIO
 
+from exfm.writing import StateError, refusal, unwritable
+
 STALE_SECONDS = 3600.0  # no writer takes so long between its first byte and its rename
 
 
@@ -37,8 +39,6 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
     Raises:
         StateError: if the system refuses to write (no room, read-only, no permission).
     """
-    from exfm.writing import StateError, refusal, unwritable  # which writes aside itself
-
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = unfinished_path(path)
@@ -68,3 +68,13 @@ def sync_folder(folder: Path) -> None:
             raise
     finally:
         os.close(opened)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text so that ``path`` holds either what it held before or all of it.
+
+    Raises:
+        StateError: if the system refuses to write.
+    """
+    with atomic_write(path) as file:
+        file.write(text.encode("utf-8"))

@@ -12,8 +12,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from exfm.atomic_write import unfinished_path
-
 _log = logging.getLogger(__name__)
 _MENDS = {
     errno.ENOSPC: "make room on its disk",
@@ -43,27 +41,6 @@ def refusal(error: Exception) -> OSError | None:
         return error
     number = re.search(r"os error (\d+)", str(error))
     return OSError(int(number[1]), os.strerror(int(number[1]))) if number else None
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text so that ``path`` holds either what it held before or all of it.
-
-    Raises:
-        StateError: if the system refuses to write.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = unfinished_path(path)
-        try:
-            with unfinished.open("w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            unfinished.replace(path)
-        finally:
-            unfinished.unlink(missing_ok=True)
-    except OSError as error:
-        raise StateError(unwritable(path, error)) from error
 
 
 @contextmanager

@@ -51,7 +51,7 @@ def _ui(arguments: list[str]) -> int:
 
 
 def _predictions(arguments: list[str]) -> int:
-    from pipeline.show_predictions import main
+    from pipeline.report.show_predictions import main
 
     return main(arguments)
 

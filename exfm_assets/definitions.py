@@ -1,4 +1,7 @@
-"""The wiring: one project's declaration as Dagster definitions. ``build_defs`` is for tests; Dagster reads ``defs``."""
+"""The wiring: one project's declaration as Dagster definitions. ``build_defs`` is for tests; Dagster reads ``defs``.
+
+Belongs here: which assets, checks, sensors and resources there are. Not here: any of them.
+"""
 
 import dagster as dg
 

@@ -9,9 +9,9 @@ import os
 import re
 from pathlib import Path
 
+from exfm.atomic_write import write_text
 from exfm.errors import DeclarationError
 from exfm.state import ROOT, is_checkout, state_root
-from exfm.writing import write_text
 
 COMMITTED = ROOT / "dagster_home"
 # Dagster finds its configuration by a pattern, and its SQLite files by a URL: with these it silently uses others.

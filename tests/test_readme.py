@@ -95,7 +95,7 @@ def test_feast_lists_the_views(environment: dict[str, str]) -> None:
 
 
 def test_predictions_are_shown_by_one_command(environment: dict[str, str]) -> None:
-    command = (sys.executable, "-m", "pipeline.show_predictions")
+    command = (sys.executable, "-m", "pipeline.report.show_predictions")
     done = call(environment, *command)
     assert done.returncode == 0 and "click_probability" in done.stdout
     for wrong, sentence in (

@@ -12,7 +12,7 @@ import polars as pl
 
 from exfm.stream import Slice
 from exfm_assets import metadata_keys as keys
-from pipeline.provenance import Made
+from pipeline.slices.provenance import Made
 from pipeline.tables import SliceTable
 
 Lineage = Mapping[str, Iterable[tuple[dg.AssetKey, str]]]

@@ -23,7 +23,7 @@ from exfm_assets.assets.common import Lineage, result, write_slice
 from exfm_assets.assets.stream import IMPRESSIONS, INTERACTIONS, OUTCOMES
 from exfm_assets.automation import catch_up, follow, on_change
 from exfm_assets.partitions import SINGLE_RUN, earlier, slice_partitions, slices_of, slices_within
-from pipeline.provenance import View, of_logged_inputs, of_online, of_view, since, slices_known
+from pipeline.slices.provenance import View, of_logged_inputs, of_online, of_view, since, slices_known
 from pipeline.tables import naming_damage
 from pipeline.transforms.aggregates import aggregate
 from pipeline.transforms.histories import histories

@@ -22,8 +22,8 @@ from exfm_assets.assets.stream import IMPRESSIONS
 from exfm_assets.assets.teachers import PREDICTIONS, teacher_key
 from exfm_assets.automation import catch_up
 from exfm_assets.partitions import SINGLE_RUN, earlier, slice_partitions, slices_of, slices_within
-from pipeline.provenance import of_logged_teacher_features, of_prediction_view, slices_known
 from pipeline.slices.predictions import sound_files
+from pipeline.slices.provenance import of_logged_teacher_features, of_prediction_view, slices_known
 from pipeline.tables import naming_damage
 from pipeline.transforms.inputs import rows_of
 from pipeline.transforms.predicted import bucket, needed, predicted

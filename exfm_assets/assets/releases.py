@@ -16,7 +16,8 @@ from exfm_assets.assets.students import DRIFT_REPORT, PROGRESS, student_key
 from exfm_assets.automation import follow, follow_once
 from exfm_assets.partitions import SINGLE_RUN
 from pipeline.evaluation.drift import drift_rows, drift_table
-from pipeline.releases.release import current_release, gate_of
+from pipeline.evaluation.gate import gate_of
+from pipeline.releases.release import current_release
 from pipeline.sidecar import write_stored
 from pipeline.workspace import Workspace
 

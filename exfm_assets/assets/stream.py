@@ -14,7 +14,7 @@ from exfm_assets import metadata_keys as keys
 from exfm_assets.assets.common import combined, report_slice, result, write_slice
 from exfm_assets.automation import catch_up, catch_up_when_labels_close
 from exfm_assets.partitions import SINGLE_RUN, earlier, slice_partitions, slices_of, slices_within
-from pipeline.provenance import Made, labels_see, of_labels, of_log_table, outcomes_digest, recognised_since
+from pipeline.slices.provenance import Made, labels_see, of_labels, of_log_table, outcomes_digest, recognised_since
 from pipeline.streams.accounts import Account, check_any, check_share
 from pipeline.streams.heard import check_heard
 from pipeline.streams.layout import find_files

@@ -22,9 +22,10 @@ from exfm_assets.assets.stream import LABELS
 from exfm_assets.assets.teachers import PREDICTIONS, teacher_key
 from exfm_assets.automation import judge_what_served, refresh_student, ride_along
 from exfm_assets.partitions import SINGLE_RUN, earlier, slice_partitions, slices_of
-from pipeline.provenance import Made
+from pipeline.evaluation.schema import METRICS
 from pipeline.registry.lineage import declaration_digest
 from pipeline.report.plots import ne_plot
+from pipeline.slices.provenance import Made
 from pipeline.tables import DataError
 from pipeline.workspace import Workspace
 
@@ -130,7 +131,7 @@ def _students(project: Project) -> dg.AssetsDefinition:
         pool="gpu",
     )
     def walk(context: dg.AssetExecutionContext, work: dg.ResourceParam[Workspace]) -> Iterator[dg.MaterializeResult]:
-        from pipeline.evaluation.slice_metrics import SCHEMA
+        from pipeline.evaluation.schema import SCHEMA
         from pipeline.training.student_run import StudentRequest
         from pipeline.training.student_walk import walk_students
 
@@ -216,11 +217,11 @@ def _report_evaluation(
     metadata: dict[str, object] = {
         f"{metric}/{row['model']}": row[metric]
         for row in rows.iter_rows(named=True)
-        for metric in ("ne", "auc", "log_loss", "calibration")
+        for metric in METRICS
         if row[metric] is not None and row[metric] == row[metric]
     }
     if visit.slice.key == context.partition_keys[-1]:
-        metadata[keys.NE_PLOT] = ne_plot(work, visit.student)
+        metadata[keys.NE_PLOT] = dg.MetadataValue.md(ne_plot(work, visit.student))
     digest = table.digest(visit.slice)
     report_slice(context, key, visit.slice, rows.height, digest, **metadata)
     versions[key].append(digest)

@@ -3,8 +3,6 @@
 Belongs here: when they are made and what they show. Not here: the replays (pipeline/studies/teacher_lag_study.py).
 """
 
-import base64
-
 import dagster as dg
 import polars as pl
 
@@ -14,7 +12,7 @@ from exfm_assets.assets.features import LOGGED_INPUTS
 from exfm_assets.assets.predicted import LOGGED_TEACHER_FEATURES
 from exfm_assets.assets.stream import LABELS
 from exfm_assets.partitions import SINGLE_RUN
-from pipeline.report.plots import draw_lines
+from pipeline.report.plots import draw_lines, in_markdown
 from pipeline.sidecar import write_stored
 from pipeline.workspace import Workspace
 
@@ -73,5 +71,5 @@ def _plots(rows: pl.DataFrame) -> str:
     for (name,), student_rows in rows.sort("lag").group_by("student", maintain_order=True):
         lines = {model: student_rows[f"ne_{model}"].to_list() for model in ("teacher", "student", "control")}
         png = draw_lines(student_rows["lag"].to_list(), lines, f"{name}: NE against the teacher's lag", "slices of lag")
-        images.append(f"![{name}](data:image/png;base64,{base64.b64encode(png).decode()})")
+        images.append(in_markdown(png, name))
     return "\n\n".join(images) or "no student was judged with every lag: more slices are needed"

@@ -7,7 +7,7 @@ import polars as pl
 
 from exfm.learning import Student
 from exfm.project import Drift
-from pipeline.releases.release import evaluations_of
+from pipeline.evaluation.evaluations import evaluations_of
 from pipeline.workspace import Workspace
 
 SCHEMA: dict[str, pl.DataType] = {

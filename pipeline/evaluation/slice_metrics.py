@@ -4,7 +4,7 @@ Belongs here: which checkpoint would have been serving, and the rows of the eval
 Not here: metrics (models/metrics.py), training (student_walk.py).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -16,21 +16,7 @@ from exfm.learning import Student
 from exfm.stream import Slice, Stream
 from models.manifest import Manifest
 from models.metrics import evaluate
-
-MODELS = ("student", "control", "teacher", "best")
-METRICS = ("ne", "auc", "log_loss", "calibration")
-SCHEMA: Mapping[str, pl.DataType] = {
-    "student": pl.String(),
-    "slice": pl.String(),
-    "slice_start": pl.Datetime("us", "UTC"),
-    "model": pl.String(),
-    "checkpoint": pl.String(),
-    "trained_until": pl.Datetime("us", "UTC"),
-    "rows": pl.Int64(),
-    "positives": pl.Int64(),
-    **dict.fromkeys(METRICS, pl.Float64()),
-    "evaluation": pl.String(),
-}
+from pipeline.evaluation.schema import METRICS, SCHEMA
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,11 @@ import polars as pl
 from exfm.distillation import AuxiliaryHead, AuxiliaryTower, KnowledgeDistillation, StudentAdapter
 from exfm.learning import Student
 from exfm.project import Project
-from pipeline.releases.release import current_release, evaluations_of, gate_of
+from pipeline.evaluation.evaluations import evaluations_of
+from pipeline.evaluation.gate import gate_of
+from pipeline.evaluation.schema import METRICS
+from pipeline.releases.release import current_release
 from pipeline.workspace import Workspace
-
-METRICS = ("ne", "auc", "log_loss", "calibration")
 
 
 def summary(work: Workspace) -> pl.DataFrame:

@@ -11,10 +11,12 @@ from pathlib import Path
 
 import polars as pl
 
-from exfm.writing import write_text
+from exfm.atomic_write import write_text
 from pipeline.evaluation.drift import drift_rows
+from pipeline.evaluation.evaluations import evaluations_of
+from pipeline.evaluation.gate import gate_of
 from pipeline.evaluation.summary import summary
-from pipeline.releases.release import current_release, evaluations_of, gate_of
+from pipeline.releases.release import current_release
 from pipeline.report.plots import draw_over_slices
 from pipeline.workspace import Workspace
 

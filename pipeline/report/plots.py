@@ -8,11 +8,10 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-import dagster as dg
 import polars as pl
 
 from exfm.learning import Student
-from pipeline.releases.release import evaluations_of
+from pipeline.evaluation.evaluations import evaluations_of
 from pipeline.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -28,10 +27,15 @@ LABELS = {
 }
 
 
-def ne_plot(work: Workspace, student: Student) -> dg.MarkdownMetadataValue:
-    """NE of student, control, teacher and the best possible over the slices so far."""
+def ne_plot(work: Workspace, student: Student) -> str:
+    """NE of student, control, teacher and the best possible over the slices so far, as Markdown."""
     png = draw_over_slices(evaluations_of(work, student), "ne", f"{student.name}: normalised entropy, lower is better")
-    return dg.MetadataValue.md(f"![NE over slices](data:image/png;base64,{base64.b64encode(png).decode()})")
+    return in_markdown(png, "NE over slices")
+
+
+def in_markdown(png: bytes, alternative: str) -> str:
+    """A picture inside a text of Markdown."""
+    return f"![{alternative}](data:image/png;base64,{base64.b64encode(png).decode()})"
 
 
 def draw_over_slices(

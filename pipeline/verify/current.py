@@ -13,9 +13,9 @@ from datetime import datetime
 
 from exfm.project import Project
 from exfm.stream import Slice, Stream
-from pipeline import provenance
-from pipeline.provenance import AS_OF, DECLARATION, LOG, Made
 from pipeline.sidecar import Sidecar, read_sidecar
+from pipeline.slices import provenance
+from pipeline.slices.provenance import AS_OF, DECLARATION, LOG, Made
 from pipeline.tables import SliceTable, is_whole
 from pipeline.verify import kept, learnt
 from pipeline.verify.findings import Finding, all_hold

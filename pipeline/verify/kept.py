@@ -13,8 +13,8 @@ from pathlib import Path
 
 from exfm.atomic_write import atomic_write
 from exfm.stream import Slice
-from pipeline.provenance import of_online
 from pipeline.sidecar import as_written
+from pipeline.slices.provenance import of_online
 from pipeline.tables import SliceTable, is_whole
 from pipeline.verify import learnt
 from pipeline.verify.learnt import Fault

@@ -7,7 +7,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from pipeline.show_predictions import _predictions
+from pipeline.report.show_predictions import _predictions
 from tests.conftest import Ran
 from tests.feature_repo.test_registry import ODD
 from tests.graph.runs import left_by, run

@@ -11,8 +11,8 @@ import pytest
 from exfm.distillation import KnowledgeDistillation
 from exfm.learning import Gate
 from exfm.project import Project
+from pipeline.evaluation.gate import gate_of
 from pipeline.evaluation.summary import summary
-from pipeline.releases.release import gate_of
 from tests.conftest import Ran
 from tests.graph.runs import FIRST, LAST, run
 from tests.tiny import tiny_project, tiny_workspace

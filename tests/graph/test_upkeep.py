@@ -13,9 +13,12 @@ from exfm.learning import Gate
 from exfm.project import Drift
 from models.metrics import normalised_entropy
 from pipeline.evaluation.drift import judge_drift
-from pipeline.evaluation.slice_metrics import SCHEMA, Judged, evaluation_rows
+from pipeline.evaluation.evaluations import evaluations_of
+from pipeline.evaluation.gate import judge_gate
+from pipeline.evaluation.schema import SCHEMA
+from pipeline.evaluation.slice_metrics import Judged, evaluation_rows
 from pipeline.evaluation.summary import summary
-from pipeline.releases.release import current_release, evaluations_of, judge_gate
+from pipeline.releases.release import current_release
 from projects.simulated import PROJECT, STREAM
 from tests.conftest import Ran
 from tests.graph.runs import FIRST, LAST, run

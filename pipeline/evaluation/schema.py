@@ -1,0 +1,22 @@
+"""The evaluation table: its columns and metrics.
+
+Belongs here: names and types. Not here: values (slice_metrics.py).
+"""
+
+from collections.abc import Mapping
+
+import polars as pl
+
+METRICS = ("ne", "auc", "log_loss", "calibration")
+SCHEMA: Mapping[str, pl.DataType] = {
+    "student": pl.String(),
+    "slice": pl.String(),
+    "slice_start": pl.Datetime("us", "UTC"),
+    "model": pl.String(),
+    "checkpoint": pl.String(),
+    "trained_until": pl.Datetime("us", "UTC"),
+    "rows": pl.Int64(),
+    "positives": pl.Int64(),
+    **dict.fromkeys(METRICS, pl.Float64()),
+    "evaluation": pl.String(),
+}
