@@ -23,7 +23,6 @@ from benchmarks.quality_arms import METHODS, TEACHER, Question, about, questions
 from benchmarks.quality_tables import markdown, show
 from exfm.declaration import digest
 from exfm.learning import Teacher, Training
-from pipeline.registry.lineage import LEARNING_VERSION
 from pipeline.slices.slice_inputs import teachers_columns
 from pipeline.studies.replay import Predictions, Replay, judge, study, teach
 from pipeline.tables import write_parquet
@@ -173,8 +172,7 @@ def main(arguments: list[str] | None = None) -> None:
     data = [work.table(name).digest(slice_) for name in ("logged_inputs", "labels") for slice_ in replay.slices]
     # A seed's results are kept under a digest of their inputs: a run that was stopped continues where it was.
     folder = (
-        options.out
-        / f"{project.name}-{digest(LEARNING_VERSION, *about(project), METHODS, data, sorted(options.inputs))}"
+        options.out / f"{project.name}-{digest(Training(), *about(project), METHODS, data, sorted(options.inputs))}"
     )
     for seed in range(options.first, options.first + options.seeds):
         path = folder / f"seed-{seed}.parquet"

@@ -3,10 +3,12 @@
 Belongs here: what is aggregated, over which windows, how often. Not here: how (pipeline/transforms/aggregates.py).
 """
 
+from collections.abc import Mapping
 from datetime import timedelta
 
 from exfm.clocks import check_clock, check_delay, check_every, check_reach
 from exfm.declaration import Declaration, declaration
+from exfm.encoding import COUNT, NUMBER, Encoding
 from exfm.errors import DeclarationError, at_least, choose_from, not_empty, share, unique
 from exfm.stream import Stream
 
@@ -113,6 +115,14 @@ class FeatureView(Declaration):
     def features(self) -> tuple[str, ...]:
         """Feature names in the order in which they are stored: counts (Int64), then rates (Float32)."""
         return self.count_features + self.rate_features
+
+    def encoding(self, feature: str, dtypes: Mapping[str, type]) -> Encoding:
+        """How a feature becomes an input of networks.
+
+        Args:
+            dtypes: of the log's id columns.
+        """
+        return COUNT if feature in self.count_features else NUMBER
 
     @property
     def _worked_with(self) -> tuple[str, ...]:

@@ -3,10 +3,12 @@
 Belongs here: whose history, of what, how long. Not here: how it is gathered (pipeline/transforms/histories.py).
 """
 
+from collections.abc import Mapping
 from datetime import timedelta
 
 from exfm.clocks import check_clock, check_delay, check_every, check_reach
 from exfm.declaration import Declaration, declaration
+from exfm.encoding import Encoding, list_encoding
 from exfm.errors import DeclarationError, at_least, choose_from
 from exfm.feature_views import IMPRESSIONS, INTERACTIONS, check_keys, check_pushed
 from exfm.stream import Stream
@@ -60,6 +62,14 @@ class HistoryView(Declaration):
     @property
     def features(self) -> tuple[str, ...]:
         return (LAST,)
+
+    def encoding(self, feature: str, dtypes: Mapping[str, type]) -> Encoding:
+        """How a feature becomes an input of networks.
+
+        Args:
+            dtypes: of the log's id columns.
+        """
+        return list_encoding(self.of, dtypes[self.of])
 
     @property
     def ttl(self) -> timedelta:

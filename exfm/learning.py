@@ -15,7 +15,7 @@ from exfm.networks import Network, student_network
 
 @declaration
 class Training(Declaration):
-    """One pass over each slice, in seeded random order.
+    """One pass over each slice, in seeded random order. Its ``code_version`` is that of the loop (models/learner.py).
 
     Args:
         batch_size: rows a step.

@@ -4,10 +4,12 @@ Belongs here: whose predictions are aggregated, by what, over which windows, and
 Not here: how (pipeline/transforms/predicted.py).
 """
 
+from collections.abc import Mapping
 from datetime import timedelta
 
 from exfm.clocks import check_clock, check_delay, check_reach
 from exfm.declaration import Declaration, declaration
+from exfm.encoding import COUNT, NUMBER, Encoding
 from exfm.errors import DeclarationError, choose_from, not_empty, unique
 from exfm.feature_views import check_keys, window_name
 from exfm.learning import Teacher
@@ -74,6 +76,14 @@ class PredictionView(Declaration):
     def ttl(self) -> timedelta:
         """After this a row says nothing more; the slice that it may miss is counted in."""
         return max(self.windows) + min(self.windows)
+
+    def encoding(self, feature: str, dtypes: Mapping[str, type]) -> Encoding:
+        """How a feature becomes an input of networks.
+
+        Args:
+            dtypes: of the log's id columns.
+        """
+        return COUNT if feature in self.count_features else NUMBER
 
     @property
     def _worked_with(self) -> tuple[str, ...]:

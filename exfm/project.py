@@ -11,6 +11,7 @@ from exfm.clocks import MOST_SLICES
 from exfm.columns import Columns, FeatureColumn
 from exfm.cross_checks import check_fit
 from exfm.declaration import Declaration, declaration
+from exfm.encoding import Encoding, id_encoding
 from exfm.errors import DeclarationError, at_least, at_most, unique
 from exfm.feature_views import FeatureView
 from exfm.history_views import HistoryView
@@ -95,6 +96,14 @@ class Project(Declaration):
         view = self.view(FeatureColumn.of(history).view)
         assert isinstance(view, HistoryView)
         return view.of
+
+    def encoder(self, columns: Columns) -> dict[str, Encoding]:
+        """How each of some columns becomes an input of networks."""
+        dtypes = {column.name: column.dtype for column in self.stream.id_columns}
+        encodings = {name: id_encoding(name, dtypes[name]) for name in columns.ids}
+        for column in map(FeatureColumn.of, columns.of_views):
+            encodings[column.name] = self.view(column.view).encoding(column.feature, dtypes)
+        return encodings
 
     @staticmethod
     def _unknown_input(

@@ -5,6 +5,7 @@ Not here: weights (checkpoint.py), how versions are computed (pipeline/registry/
 """
 
 import json
+from collections.abc import Iterator, Mapping
 from dataclasses import field
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from pydantic import ValidationError
 
 from exfm.declaration import adapter, declaration
 from exfm.distillation import Distillation
+from exfm.encoding import Encoding
 from exfm.learning import Training
 from models.errors import CheckpointError, DamagedError
 from models.network import NetworkSpec
@@ -38,6 +40,9 @@ class Manifest:
         data_versions: table -> digest of the slice that was read.
         teacher_checkpoints: versions of the teacher whose predictions supervised this slice.
         weights: sha256 of ``weights.safetensors``.
+        metrics: of the slice.
+        encoder: how each column becomes an input; empty in a manifest of format 1.
+        declared: what ``declaration`` is the digest of; empty in a manifest of format 1.
         made_with: torch's version, device, when.
     """
 
@@ -55,6 +60,8 @@ class Manifest:
     data_versions: dict[str, str] = field(default_factory=dict)
     teacher_checkpoints: list[str] = field(default_factory=list)
     metrics: dict[str, float | None] = field(default_factory=dict)
+    encoder: dict[str, Encoding] = field(default_factory=dict)
+    declared: dict[str, Any] = field(default_factory=dict)
     made_with: dict[str, str] = field(default_factory=dict)
 
     def to_json(self) -> str:
@@ -83,11 +90,12 @@ def called(folder: Path) -> str:
     return "/".join(folder.parts[-3:])
 
 
-def load_manifest(folder: Path, declaration: str | None = None) -> Manifest:
+def load_manifest(folder: Path, declaration: str | None = None, declared: Mapping[str, Any] | None = None) -> Manifest:
     """Read a checkpoint's manifest.
 
     Args:
         declaration: what it must have been trained under; ``None`` takes any.
+        declared: what that is the digest of, to say what changed.
 
     Raises:
         DamagedError: if it is missing, or not a manifest.
@@ -109,8 +117,37 @@ def load_manifest(folder: Path, declaration: str | None = None) -> Manifest:
     except (ValueError, KeyError, TypeError, AttributeError) as broken:
         raise DamagedError(f"checkpoint {name}: {FILE} is damaged ({_reason(broken)}): train it again") from broken
     if declaration is not None and manifest.declaration != declaration:
+        changes = differences(manifest.declared, declared or {})
         raise CheckpointError(
             f"checkpoint {name}: trained under declaration {manifest.declaration}, "
-            f"the project now declares {declaration}: train from the first slice again, or undo the change"
+            f"the project now declares {declaration}{changes}: train from the first slice again, or undo the change"
         )
     return manifest
+
+
+def differences(then: Mapping[str, Any], now: Mapping[str, Any], most: int = 3) -> str:
+    """What of a declaration is other now, in words for a sentence; nothing where one of them is not known."""
+    if not then or not now:
+        return ""
+    before, after = (dict(_leaves("", plain)) for plain in (then, now))
+    changed = [path for path in [*before, *(path for path in after if path not in before)]
+               if before.get(path) != after.get(path)]  # fmt: skip
+    words = [f"{path}: {_worded(before, path)} is now {_worded(after, path)}" for path in changed[:most]]
+    more = [f"and {len(changed) - most} more"] if len(changed) > most else []
+    return f" ({', '.join([*words, *more])})" if words else " (what it means in the code has changed)"
+
+
+def _leaves(path: str, plain: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(plain, Mapping):
+        for name, value in plain.items():
+            yield from _leaves(f"{path}.{name}" if path else name, value)
+    elif isinstance(plain, list) and any(isinstance(value, Mapping) for value in plain):
+        for index, value in enumerate(plain):
+            label = value.get("name", index) if isinstance(value, Mapping) else index
+            yield from _leaves(f"{path}[{label}]", value)
+    else:
+        yield path, plain
+
+
+def _worded(leaves: Mapping[str, Any], path: str) -> str:
+    return repr(leaves[path]) if path in leaves else "the default"

@@ -4,19 +4,20 @@ Belongs here: which checkpoint trained on which slice, continuing from one, keep
 Not here: a checkpoint's files (models/checkpoint.py), what it is made of (lineage.py).
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from exfm.declaration import digest
 from exfm.learning import Student, Teacher
 from exfm.stream import Slice
 from models.checkpoint import WEIGHTS, drop_weights, load_checkpoint, save_checkpoint
 from models.errors import CheckpointError, DamagedError
 from models.learner import Learner
 from models.manifest import Manifest, load_manifest
-from pipeline.registry.lineage import declaration_digest
+from pipeline.registry.lineage import declared_of
 from pipeline.sidecar import sha256_of
 from pipeline.tables import DataError
 from pipeline.workspace import Workspace
@@ -34,17 +35,19 @@ class CheckpointStore:
 
     Args:
         name: ``teacher/<name>``, ``student/<name>`` or ``control/<name>``.
-        declaration: what they must have been trained under; others are refused.
+        declaration: what they must have been trained under; others are refused. ``declared``: what it is the digest of.
     """
 
     work: Workspace
     name: str
     declaration: str
+    declared: Mapping[str, Any] = field(compare=False, repr=False)
 
     @classmethod
     def of(cls, work: Workspace, model: Teacher | Student, *, control: bool = False) -> "CheckpointStore":
         kind = "teacher" if isinstance(model, Teacher) else "control" if control else "student"
-        return cls(work, f"{kind}/{model.name}", declaration_digest(work.project, model, control=control))
+        declared = declared_of(work.project, model, control=control)
+        return cls(work, f"{kind}/{model.name}", digest(declared), declared)
 
     def folder(self, slice_: Slice) -> Path:
         return self.work.state.checkpoints(self.name) / slice_.folder
@@ -70,7 +73,7 @@ class CheckpointStore:
                 f"materialise {self.asset} for it and the slices before it first"
             )
         with self._worded(slice_):
-            return load_manifest(self.folder(slice_), declaration=self.declaration)
+            return load_manifest(self.folder(slice_), self.declaration, self.declared)
 
     def version_at(self, slice_: Slice) -> str | None:
         """The version that is stored for a slice, under whatever declaration; ``None`` if none can be read."""
@@ -119,7 +122,7 @@ class CheckpointStore:
         Raises:
             CheckpointError: if the system refuses to write.
         """
-        return save_checkpoint(self.folder(slice_), learner, member, **fields)
+        return save_checkpoint(self.folder(slice_), learner, member, declared=dict(self.declared), **fields)
 
     @contextmanager
     def _worded(self, slice_: Slice) -> Iterator[None]:

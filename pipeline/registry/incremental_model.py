@@ -7,6 +7,7 @@ Not here: training (training/joint_training.py), the order of work on a slice (t
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from exfm.encoding import Encoding
 from exfm.learning import Training
 from exfm.stream import Slice, Stream
 from models.learner import Learner
@@ -25,6 +26,7 @@ class IncrementalModel:
     Args:
         checkpoints: where they are kept.
         member, training: what a learner is built from.
+        encoder: of its inputs, which its manifests keep.
         device: ``cpu`` or ``cuda``.
     """
 
@@ -32,6 +34,7 @@ class IncrementalModel:
     stream: Stream
     member: Member
     training: Training
+    encoder: Mapping[str, Encoding]
     device: str
     _learner: Learner | None = field(default=None, init=False)
     _index: int = field(default=UNTRAINED, init=False)

@@ -8,9 +8,10 @@ trained again: a run that was killed, or is asked for twice, goes on where it wa
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any
 
 from exfm.columns import views_of
-from exfm.declaration import digest
+from exfm.declaration import canonical_form, digest
 from exfm.learning import Freshness, Gate, Student, Teacher
 from exfm.project import Project
 from exfm.stream import Slice
@@ -18,14 +19,12 @@ from pipeline.slices.predictions import scored_by
 from pipeline.tables import SliceTable
 from pipeline.workspace import Workspace
 
-# Raise it when the same declaration and data would now give other weights.
-LEARNING_VERSION = "3"
 
+def declared_of(project: Project, model: Teacher | Student, *, control: bool = False) -> dict[str, Any]:
+    """What the model's weights depend on, of all that is declared, in its canonical form.
 
-def declaration_digest(project: Project, model: Teacher | Student, *, control: bool = False) -> str:
-    """What the model's weights depend on, of all that is declared.
-
-    Gates, freshness and the end of a closed log are left out: they change what is done with weights, not weights.
+    Gates, freshness and the end of a closed log are left out: they change what is done with weights, not weights. What
+    the code does with a part is in the part's ``code_version``: that of ``Training`` is of the loop itself.
     """
     stream = project.stream
     if isinstance(model, Student):
@@ -33,14 +32,29 @@ def declaration_digest(project: Project, model: Teacher | Student, *, control: b
         if control:
             model = replace(model, distillation=None, teacher=None, lead=None)
     columns = project.columns_of(model.inputs, where=model.name)
-    views = [project.view(name) for name in views_of(columns.of_views)]
-    slicing = [stream.first_slice, stream.slice_length, stream.surface, list(stream.surfaces), stream.tasks]
-    return digest(LEARNING_VERSION, model, control, views, stream.id_columns, *slicing)
+    parts = {
+        "model": model,
+        "training": model.training,  # also at its defaults: for its code_version
+        "control": control,
+        "views": [project.view(name) for name in views_of(columns.of_views)],
+        "ids": stream.id_columns,
+        "first_slice": stream.first_slice,
+        "slice_length": stream.slice_length,
+        "surface": stream.surface.name,
+        "surfaces": list(stream.surfaces),
+        "tasks": stream.tasks,
+    }
+    return {name: canonical_form(part) for name, part in parts.items()}
+
+
+def declaration_digest(project: Project, model: Teacher | Student, *, control: bool = False) -> str:
+    """The name of what the model's weights depend on, of all that is declared."""
+    return digest(declared_of(project, model, control=control))
 
 
 def lineage_version(declaration: str, parent: str | None, data: Mapping[str, str], slice_key: str) -> str:
     """A checkpoint's version: twelve hex digits of everything that it came from."""
-    return digest(LEARNING_VERSION, declaration, parent, dict(sorted(data.items())), slice_key)
+    return digest(declaration, parent, dict(sorted(data.items())), slice_key)
 
 
 def data_of(

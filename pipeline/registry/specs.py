@@ -4,6 +4,7 @@ Belongs here: columns, item side, teachers. Not here: the network itself (models
 """
 
 from exfm.columns import FeatureColumn
+from exfm.encoding import Encoding
 from exfm.learning import Student, Teacher
 from exfm.networks import TwoTower
 from exfm.project import Project
@@ -32,3 +33,8 @@ def member_of(project: Project, model: Teacher | Student, *, control: bool = Fal
         surface=stream.surface.name,
     )
     return Member(spec, model.distillation if isinstance(model, Student) and taught else None)
+
+
+def encoder_of(project: Project, model: Teacher | Student) -> dict[str, Encoding]:
+    """How the model's inputs are made of columns."""
+    return project.encoder(project.columns_of(model.inputs, where=model.name))

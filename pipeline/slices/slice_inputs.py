@@ -57,8 +57,8 @@ class SliceInputs:
     def on_host(self) -> SliceTensors:
         project = self.work.project
         labels = self.work.table("labels").read([self.slice]) if self.with_labels else None
-        listed = {name: project.listed_by(name) for name in self.columns.histories}
-        return slice_tensors(self.frame, labels, self.columns, project.stream, listed)
+        encoder = project.encoder(self.columns)
+        return slice_tensors(self.frame, labels, self.columns, project.stream.task_names, encoder)
 
     @cached_property
     def tensors(self) -> SliceTensors:

@@ -127,7 +127,7 @@ def teach(replay: Replay, teacher: Teacher, lags: Sequence[int]) -> dict[int, Pr
     checkpoints = CheckpointsInMemory(f"teacher/{teacher.name}", weights=max(lags) + 1)
     member = member_of(replay.work.project, teacher)
     model, older = (
-        IncrementalModel(checkpoints, replay.stream, member, teacher.training, replay.device) for _ in range(2)
+        IncrementalModel(checkpoints, replay.stream, member, teacher.training, {}, replay.device) for _ in range(2)
     )
     first = replay.slices[0].index
     walk = TeacherWalk(
@@ -162,7 +162,7 @@ def study(
     def model(name: str, member: Member) -> tuple[IncrementalModel, IncrementalModel]:
         checkpoints = CheckpointsInMemory(name, weights=lag + 1)
         training = students[0].training
-        pair = [IncrementalModel(checkpoints, replay.stream, member, training, replay.device) for _ in range(2)]
+        pair = [IncrementalModel(checkpoints, replay.stream, member, training, {}, replay.device) for _ in range(2)]
         return pair[0], pair[1]
 
     control, served_control = model("control", member_of(project, students[0], control=True))

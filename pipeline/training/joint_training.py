@@ -217,6 +217,7 @@ def _save(
         trained_until=newest.isoformat() if newest is not None and fit.steps else earlier,
         rows=fit.labelled[0],
         data_versions=dict(request.data),
+        encoder=dict(model.encoder),
         teacher_checkpoints=list(request.teacher_checkpoints()),
         metrics={"loss": fit.loss, **given, **shares.measured},
     )

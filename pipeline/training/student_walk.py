@@ -18,7 +18,7 @@ from exfm.stream import Slice
 from pipeline.evaluation.slice_metrics import Evaluation, Judged, true_logits
 from pipeline.registry.checkpoint_store import CheckpointStore
 from pipeline.registry.incremental_model import IncrementalModel
-from pipeline.registry.specs import member_of
+from pipeline.registry.specs import encoder_of, member_of
 from pipeline.slices.slice_inputs import SliceInputs, read_ahead, students_columns
 from pipeline.slices.supervised_slice import SupervisedSlice, rows_name
 from pipeline.slices.supervision import Supervision, stored_supervision
@@ -217,7 +217,9 @@ def student_model(work: Workspace, student: Student, device: str, *, control: bo
     """A student, or its control, with its stored checkpoints."""
     checkpoints = CheckpointStore.of(work, student, control=control)
     member = member_of(work.project, student, control=control)
-    return IncrementalModel(checkpoints, work.project.stream, member, student.training, device)
+    return IncrementalModel(
+        checkpoints, work.project.stream, member, student.training, encoder_of(work.project, student), device
+    )
 
 
 def stored_run(work: Workspace, request: StudentRequest, device: str) -> StudentRun:

@@ -19,7 +19,7 @@ from models.manifest import Manifest
 from pipeline.registry.checkpoint_store import CheckpointStore
 from pipeline.registry.incremental_model import IncrementalModel
 from pipeline.registry.restoring import again, first_new
-from pipeline.registry.specs import member_of
+from pipeline.registry.specs import encoder_of, member_of
 from pipeline.slices.predictions import (
     Scorer,
     Stored,
@@ -143,7 +143,14 @@ class StoredPredictions:
 def teacher_model(work: Workspace, teacher: Teacher, device: str) -> IncrementalModel:
     """A teacher with its stored checkpoints."""
     member = member_of(work.project, teacher)
-    return IncrementalModel(CheckpointStore.of(work, teacher), work.project.stream, member, teacher.training, device)
+    return IncrementalModel(
+        CheckpointStore.of(work, teacher),
+        work.project.stream,
+        member,
+        teacher.training,
+        encoder_of(work.project, teacher),
+        device,
+    )
 
 
 def walk_teacher(

@@ -3,7 +3,7 @@
 Belongs here: plain functions from polars frames to columns and arrays. Not here: Feast's join, models.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,11 +11,15 @@ import numpy as np
 import polars as pl
 
 from exfm.columns import Columns
+from exfm.encoding import Encoding
 from exfm.stream import Stream
+from pipeline.tables import DataError
 
 if TYPE_CHECKING:
     from models.batch import SliceTensors
+    from models.manifest import Manifest
 
+Encoder = Mapping[str, Encoding]  # by column
 _CALENDAR = {
     "hour_of_day": pl.col("event_timestamp").dt.hour().cast(pl.Int64),
     "day_of_week": pl.col("event_timestamp").dt.weekday().cast(pl.Int64),
@@ -38,44 +42,69 @@ def with_calendar(frame: pl.DataFrame, stream: Stream) -> pl.DataFrame:
     return frame.with_columns(_CALENDAR[name].alias(name) for name in stream.calendar)
 
 
-def hashed_ids(frame: pl.DataFrame, columns: Columns) -> np.ndarray:
-    """Categorical columns as stable 64-bit hashes, salted by column name: (N, F) int64; a null is an id of its own."""
-    hashed = [_hashes(frame[name], salt=name) for name in columns.ids]
+def hashed_ids(frame: pl.DataFrame, names: Sequence[str], encoder: Encoder) -> np.ndarray:
+    """Categorical columns as stable 64-bit hashes, salted by their column: (N, F) int64; a null is an id of its own."""
+    hashed = [_hashes(frame[name], encoder[name]) for name in names]
     return np.stack(hashed, axis=1) if hashed else np.empty((frame.height, 0), dtype=np.int64)
 
 
-def _hashes(values: pl.Series, salt: str) -> np.ndarray:
+def _hashes(values: pl.Series, encoding: Encoding) -> np.ndarray:
     """Hashes of a column of ids. A column of integers with a null would reach numpy as floats, which lose bits."""
     from models.hashing import stable_hash
 
+    assert encoding.salt is not None
+    if encoding.dtype == "int" and values.dtype.is_float():  # as pandas keeps integers beside nulls
+        values = _whole(values.fill_nan(None))
     if not values.dtype.is_integer():
-        return stable_hash(values.to_numpy(), salt=salt)
-    return stable_hash(values.fill_null(0).to_numpy(), salt=salt, nulls=values.is_null().to_numpy())
+        return stable_hash(values.to_numpy(), salt=encoding.salt)
+    return stable_hash(values.fill_null(0).to_numpy(), salt=encoding.salt, nulls=values.is_null().to_numpy())
 
 
-def hashed_histories(frame: pl.DataFrame, listed: Mapping[str, str]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def _whole(values: pl.Series) -> pl.Series:
+    """Floats that are integers, as integers.
+
+    Raises:
+        DataError: for one that is none, or so large (2**53) that a float may have rounded it.
+    """
+    off = values.filter((values.floor() != values) | (values.abs() >= 2.0**53))
+    if len(off):
+        raise DataError(
+            f"{values.name}: {off[0]!r} as a float is no integer id, or too large to be sure of: "
+            "pass the column as integers (in pandas: Int64)"
+        )
+    return values.cast(pl.Int64)
+
+
+def hashed_histories(
+    frame: pl.DataFrame, names: Sequence[str], encoder: Encoder
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Lists of ids as hashes of the column that they list: (V,) int64, and offsets (N + 1,); null is an empty list."""
     hashed = {}
-    for name, of in listed.items():
+    for name in names:
         lists = frame[name]
         offsets = np.concatenate([[0], lists.list.len().fill_null(0).to_numpy().cumsum()]).astype(np.int64)
         values = lists.filter(lists.list.len() > 0).explode()  # an empty list would explode to a null
-        hashed[name] = (_hashes(values, salt=of), offsets)
+        hashed[name] = (_hashes(values, encoder[name]), offsets)
     return hashed
 
 
-def numbers(frame: pl.DataFrame, columns: Columns) -> np.ndarray:
+def numbers(frame: pl.DataFrame, names: Sequence[str], encoder: Encoder) -> np.ndarray:
     """Features as numbers: counts as log(1 + n), 0 where nothing is known; rates as they are, NaN where unknown.
 
     Shape:
         (N, D) float32
     """
-    as_number = [
-        pl.col(name).fill_null(0).cast(pl.Float64).log1p() if frame.schema[name].is_integer() else pl.col(name)
-        for name in columns.features
-    ]
-    chosen = frame.select(expr.cast(pl.Float32).fill_null(float("nan")) for expr in as_number)
-    return chosen.to_numpy() if columns.features else np.empty((frame.height, 0), dtype=np.float32)
+    chosen = frame.select(_number(name, frame.schema[name], encoder[name]) for name in names)
+    return chosen.to_numpy() if names else np.empty((frame.height, 0), dtype=np.float32)
+
+
+def _number(name: str, dtype: pl.DataType, encoding: Encoding) -> pl.Expr:
+    column = pl.col(name).fill_nan(None) if dtype.is_float() else pl.col(name)
+    if encoding.null == "zero":
+        column = column.fill_null(0)
+    if encoding.treatment == "log1p":
+        column = column.cast(pl.Float64).log1p()
+    return column.cast(pl.Float32).fill_null(float("nan"))
 
 
 def known_labels(labels: pl.DataFrame, tasks: tuple[str, ...]) -> np.ndarray:
@@ -84,37 +113,45 @@ def known_labels(labels: pl.DataFrame, tasks: tuple[str, ...]) -> np.ndarray:
 
 
 def slice_tensors(
-    inputs: pl.DataFrame,
-    labels: pl.DataFrame | None,
-    columns: Columns,
-    stream: Stream,
-    listed: Mapping[str, str] | None = None,
+    inputs: pl.DataFrame, labels: pl.DataFrame | None, columns: Columns, tasks: tuple[str, ...], encoder: Encoder
 ) -> "SliceTensors":
-    """A slice as resident tensors, for every model that reads it.
+    """Rows as tensors, for every model that reads them: of a slice, or of a request.
 
     Args:
-        inputs: ``logged_inputs`` of the slice.
-        labels: its labels, or ``None`` where none are needed (scoring); matched by ``impression_id``.
-        listed: history's column -> the id column whose ids it lists.
+        inputs: N rows with the columns, as ``logged_inputs`` or Feast gives them.
+        labels: of a slice, or ``None`` where none are needed (scoring); matched by ``impression_id``.
+        tasks: of the labels.
+        encoder: of every column, as declared, or as a manifest has it.
     """
     import torch
 
     from models.batch import SliceTensors
     from models.jagged import Jagged
 
-    known = np.full((inputs.height, len(stream.task_names)), np.nan, dtype=np.float32)
+    known = np.full((inputs.height, len(tasks)), np.nan, dtype=np.float32)
     if labels is not None:
         matched = inputs.select("impression_id").join(labels, on="impression_id", how="left", maintain_order="left")
-        known = known_labels(matched, stream.task_names)
+        known = known_labels(matched, tasks)
     return SliceTensors(
-        ids=torch.from_numpy(hashed_ids(inputs, columns)),
-        numbers=torch.from_numpy(np.ascontiguousarray(numbers(inputs, columns))),
+        ids=torch.from_numpy(hashed_ids(inputs, columns.ids, encoder)),
+        numbers=torch.from_numpy(np.ascontiguousarray(numbers(inputs, columns.features, encoder))),
         labels=torch.from_numpy(np.ascontiguousarray(known)),
         id_names=columns.ids,
         number_names=columns.features,
-        task_names=stream.task_names,
+        task_names=tasks,
         histories={
             name: Jagged(torch.from_numpy(values), torch.from_numpy(offsets))
-            for name, (values, offsets) in hashed_histories(inputs, listed or {}).items()
+            for name, (values, offsets) in hashed_histories(inputs, columns.histories, encoder).items()
         },
     )
+
+
+def tensors_for(manifest: "Manifest", rows: pl.DataFrame) -> "SliceTensors":
+    """Raw rows as a checkpoint, or a release, reads them: by the encoder that it was trained with.
+
+    Args:
+        rows: with its columns, whatever types they came in: as logged, or from Feast by way of pandas.
+    """
+    spec = manifest.spec
+    columns = Columns(ids=spec.id_names, features=spec.numbers, histories=tuple(name for name, _ in spec.histories))
+    return slice_tensors(rows, None, columns, spec.tasks, manifest.encoder)

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +150,18 @@ def test_checkpoints_of_earlier_versions_score_as_they_did_and_go_on(folder: str
     assert back.fit(slice_tensors(seed=2), "b").error is None
 
 
+def test_what_an_adapter_was_told_is_its_context_now(tmp_path: Path) -> None:
+    shutil.copytree(KEPT / "format-1", tmp_path / "c")
+
+    def as_then(plain: dict[str, Any]) -> None:
+        plain["distillation"]["adapter"]["told"] = ["staleness"]
+
+    changed(tmp_path / "c", as_then)
+    distillation = load_manifest(tmp_path / "c").distillation
+    assert isinstance(distillation, AuxiliaryHead) and isinstance(distillation.adapter, StudentAdapter)
+    assert distillation.adapter.context == ("staleness",)
+
+
 def changed(folder: Path, change: Any) -> None:
     plain = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     change(plain)
@@ -176,3 +189,21 @@ def test_a_later_format_is_not_taken_for_damage(tmp_path: Path) -> None:
     ) as refused:
         load_checkpoint(tmp_path / "c")
     assert not isinstance(refused.value, DamagedError)
+
+
+def test_what_changed_in_a_declaration_is_named(tmp_path: Path) -> None:
+    then = {
+        "model": {"type": "Student", "network": {"type": "DCNv2", "hidden": [64]}},
+        "views": [{"name": "v", "every": 60}],
+    }
+    now = {
+        "model": {"type": "Student", "network": {"type": "DCNv2", "cross": 2}},
+        "views": [{"name": "v", "every": 30}],
+    }
+    save_checkpoint(tmp_path / "c", learner(), **{**FIELDS, "declared": then})
+    with pytest.raises(CheckpointError) as refused:
+        load_manifest(tmp_path / "c", "def", now)
+    assert "(model.network.hidden: [64] is now the default, views[v].every: 60 is now 30, " in str(refused.value)
+    assert "model.network.cross: the default is now 2)" in str(refused.value)
+    with pytest.raises(CheckpointError, match="what it means in the code has changed"):
+        load_manifest(tmp_path / "c", "def", then)

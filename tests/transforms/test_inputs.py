@@ -6,18 +6,26 @@ import duckdb
 import numpy as np
 import polars as pl
 import pytest
+import torch
 
 from exfm.columns import Columns
+from exfm.encoding import COUNT, NUMBER, id_encoding, list_encoding
+from exfm.names import inputs_service
 from models.hashing import NULL_HASH, stable_hash
-from pipeline.transforms.inputs import hashed_histories, hashed_ids, rows_of, slice_tensors
+from pipeline.registry.checkpoint_store import CheckpointStore
+from pipeline.slices.slice_inputs import SliceInputs, students_columns
+from pipeline.tables import DataError
+from pipeline.transforms.inputs import hashed_histories, hashed_ids, numbers, rows_of, slice_tensors, tensors_for
 from projects.simulated import STREAM
+from tests.conftest import Ran
 
 LARGE = 2**53 + 1  # the first integer that a double can't hold
 ODD_NAMES = ("a[b]c", "a*c", "a?c", "a%20c", "a#c", "a:c", "a b", "ünï ☃", "it's", 'say "x"', "a{b,c}d")
 
 
 def ids(column: pl.Series) -> list[int]:
-    hashed: list[int] = hashed_ids(pl.DataFrame({"id": column}), Columns(ids=("id",), features=()))[:, 0].tolist()
+    encoder = {"id": id_encoding("id", str if column.dtype == pl.String else int)}
+    hashed: list[int] = hashed_ids(pl.DataFrame({"id": column}), ["id"], encoder)[:, 0].tolist()
     return hashed
 
 
@@ -41,7 +49,7 @@ def test_large_ids_keep_their_bits_beside_a_missing_one(value: int) -> None:
 
 def test_histories_hold_missing_and_large_ids() -> None:
     lists = pl.DataFrame({"h": [[LARGE, None], None, [], [3]]}, schema={"h": pl.List(pl.Int64)})
-    values, offsets = hashed_histories(lists, {"h": "item_id"})["h"]
+    values, offsets = hashed_histories(lists, ["h"], {"h": list_encoding("item_id", int)})["h"]
     large, small = stable_hash(np.array([LARGE, 3]), "item_id").tolist()
     assert values.tolist() == [large, NULL_HASH, small]
     assert offsets.tolist() == [0, 2, 2, 2, 3]
@@ -49,8 +57,64 @@ def test_histories_hold_missing_and_large_ids() -> None:
 
 def test_a_slice_with_missing_ids_becomes_tensors() -> None:
     frame = pl.DataFrame({"impression_id": [1, 2], "device": [None, LARGE]}, schema_overrides={"device": pl.Int64})
-    tensors = slice_tensors(frame, None, Columns(ids=("device",), features=()), STREAM)
+    columns = Columns(ids=("device",), features=())
+    tensors = slice_tensors(frame, None, columns, STREAM.task_names, {"device": id_encoding("device", int)})
     assert tensors.ids[:, 0].tolist() == [NULL_HASH, *stable_hash(np.array([LARGE]), "device").tolist()]
+
+
+@pytest.mark.parametrize("dtype", [pl.Int64, pl.Float64, pl.Float32, pl.UInt8])
+def test_a_count_is_a_count_whatever_type_it_comes_in(dtype: type[pl.DataType]) -> None:
+    """pandas makes floats of integers beside nulls: the declaration says what they are, not the type."""
+    frame = pl.DataFrame({"n": pl.Series([200, None, 0], dtype=dtype)})
+    assert numbers(frame, ["n"], {"n": COUNT})[:, 0].tolist() == pytest.approx([np.log1p(200), 0, 0])
+    rate = pl.DataFrame({"n": pl.Series([0.5, None, float("nan")])})
+    assert numbers(rate, ["n"], {"n": NUMBER})[:, 0].tolist() == pytest.approx([0.5, np.nan, np.nan], nan_ok=True)
+
+
+def test_integer_ids_that_came_as_floats_are_the_same_ids() -> None:
+    encoder = {"id": id_encoding("id", int)}
+
+    def hashed(values: pl.Series) -> list[int]:
+        return list(hashed_ids(pl.DataFrame({"id": values}), ["id"], encoder)[:, 0])
+
+    assert hashed(pl.Series([7.0, float("nan"), None])) == hashed(pl.Series([7, None, None], dtype=pl.Int64))
+    for wrong in (7.5, 2.0**53, float("inf")):
+        with pytest.raises(DataError, match=r"^id: .* as a float is no integer id"):
+            hashed(pl.Series([1.0, wrong]))
+
+
+def test_the_declared_encoder_is_that_of_every_stored_column(ran: Ran) -> None:
+    """Of tables that the graph wrote, a type would have said the same: no stored number changes."""
+    project, (first, *_) = ran.work.project, ran.work.table("logged_inputs").stored(ran.work.project.stream)
+    for table, columns in (("logged_inputs", project.logged_columns),
+                           ("logged_teacher_features", project.teacher_feature_columns)):  # fmt: skip
+        schema, encoder = ran.work.table(table).read([first]).schema, project.encoder(columns)
+        assert set(encoder) == {*columns.ids, *columns.of_views}
+        for name, encoding in encoder.items():
+            dtype = schema[name]
+            kind = "ids" if isinstance(dtype, pl.List) else "id" if name in columns.ids else None
+            assert encoding.kind == (kind or ("count" if dtype.is_integer() else "number")), name
+            if encoding.dtype is not None:
+                inner = dtype.inner if isinstance(dtype, pl.List) else dtype
+                assert (encoding.dtype == "int") == inner.is_integer(), name
+
+
+def test_a_checkpoint_reads_rows_from_feast_as_it_read_them_when_it_trained(ran: Ran) -> None:
+    """Its manifest's encoder makes the same tensors of what pandas made of the columns."""
+    work, student = ran.work, ran.work.project.students[0]
+    slice_ = work.project.stream.slice_at(3)
+    learner, manifest = CheckpointStore.of(work, student).load(slice_, "cpu")
+    columns = students_columns(work.project, [student])
+    logged = SliceInputs(work, slice_, "cpu", False, columns)
+    entities = logged.frame.select("impression_id", "event_timestamp", *work.project.logged_columns.ids)
+    features = work.store.get_feature_service(inputs_service(student.name))
+    job = work.store.get_historical_features(entity_df=entities.to_pandas(), features=features, full_feature_names=True)
+    counts = [name for name, encoding in manifest.encoder.items() if encoding.kind == "count"]
+    asked = job.to_df().astype(dict.fromkeys(counts, "float64"))  # what pandas does as soon as one is missing
+    assert counts
+    rows = entities.select("impression_id").join(pl.from_pandas(asked), on="impression_id", maintain_order="left")
+    mine, theirs = learner.predict(tensors_for(manifest, rows)), learner.predict(logged.tensors)
+    assert torch.equal(mine, theirs)
 
 
 @pytest.mark.parametrize("name", ODD_NAMES)
