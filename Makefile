@@ -4,13 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 BENCH_READY := $(VENV)/.bench-ready
+DOCS_READY := $(VENV)/.docs-ready
 FEAST_VENV := .venv-feast-tests
 FEAST_READY := $(FEAST_VENV)/.ready
 RANGE ?=
 STUDENT ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-slow ui bench bench-retrieval bench-retrieval-large bench-quality bench-training bench-gpu feast-tests clean
+.PHONY: help run test test-slow ui docs bench bench-retrieval bench-retrieval-large bench-quality bench-training bench-gpu feast-tests clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +29,11 @@ $(BENCH_READY): $(READY)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	@touch $@
 
+$(DOCS_READY): $(READY)
+	@echo "setting up what the docs are built with"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	@touch $@
+
 # A place of its own: what Feast's tests need is large, and its pytest plug-ins would run in this project's tests too.
 $(FEAST_READY): pyproject.toml constraints.txt
 	@test -x $(FEAST_VENV)/bin/python || $(PYTHON) -m venv $(FEAST_VENV)
@@ -37,7 +43,7 @@ $(FEAST_READY): pyproject.toml constraints.txt
 	@touch $@
 
 run: $(READY) ## the main job: EXFM_PROJECT=simulated by default, RANGE=first...last for fewer slices, STUDENT=name for one
-	@$(BIN)/python -m exfm_assets.main_job $(if $(RANGE),--range '$(RANGE)') $(if $(STUDENT),--student '$(STUDENT)')
+	@$(BIN)/exfm run $(if $(RANGE),--range '$(RANGE)') $(if $(STUDENT),--student '$(STUDENT)')
 
 test: $(READY) ## lint, types and tests
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
@@ -47,7 +53,10 @@ test-slow: $(READY) ## the long scenarios
 	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n $${WORKERS:-2} --dist worksteal -m slow
 
 ui: $(READY) ## Dagster with automation on, at http://127.0.0.1:3000
-	@exec $(BIN)/python -m exfm_assets.ui -h 127.0.0.1 -p $${PORT:-3000}
+	@exec $(BIN)/exfm ui -h 127.0.0.1 -p $${PORT:-3000}
+
+docs: $(DOCS_READY) ## the pages and the API reference, into site/index.html
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 bench: $(BENCH_READY) ## where the main job's time goes
 	@$(BIN)/python -m benchmarks.main_job

@@ -1,6 +1,6 @@
 """Dagster's home: the committed one, or one written beside the state when ``EXFM_STATE`` moves it.
 
-Belongs here: choosing and writing the home folder. ``python -m exfm_assets.home`` prints it.
+Belongs here: choosing and writing the home folder. ``exfm home`` prints it.
 Not here: what Dagster keeps there.
 """
 

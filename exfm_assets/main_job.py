@@ -1,6 +1,6 @@
 """The main job from a terminal: materialise everything over a range of slices, show progress, print the table.
 
-    python -m exfm_assets.main_job [--range A...B] [--select SELECTION | --student NAME]
+    exfm run [--range A...B] [--select SELECTION | --student NAME]
 
 Belongs here: what ``make run`` starts. Not here: what it shows on the way (progress.py) and at the end
 (report/terminal.py), or anything that the graph itself does: the work is one ordinary ``dagster asset materialize``,
@@ -35,7 +35,7 @@ EVERYDAY = 'not group:"studies"'  # a study replays the whole stream: by hand, w
 
 def main(arguments: list[str] | None = None) -> int:
     """Run, print, and give the exit status of the materialisation."""
-    parser = argparse.ArgumentParser(prog="python -m exfm_assets.main_job", description="Run the main job.")
+    parser = argparse.ArgumentParser(prog="exfm run", description="Run the main job.")
     parser.add_argument("--range", help="slices, first...last; default: the whole closed log, or the last 14 slices")
     choice = parser.add_mutually_exclusive_group()
     choice.add_argument("--select", default=EVERYDAY, help="Dagster asset selection, default all but studies")

@@ -1,4 +1,4 @@
-"""Dagster's UI and daemon with the project's home: ``python -m exfm_assets.ui [arguments of dagster dev]``.
+"""Dagster's UI and daemon with the project's home: ``exfm ui [arguments of dagster dev]``.
 
 Belongs here: what ``make ui`` becomes. Not here: where the home is (home.py).
 """

@@ -20,7 +20,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Where a main job of three slices ran; `feast` and `dagster` are found as in an activated environment."""
     cleaned = {k: v for k, v in os.environ.items() if not k.startswith(("EXFM_", "DAGSTER_"))}
     chosen = {**cleaned, "EXFM_STATE": str(tmp_path_factory.mktemp("state")), "PATH": f"{BIN}:{os.environ['PATH']}"}
-    done = call(chosen, sys.executable, "-m", "exfm_assets.main_job", "--range", RANGE)
+    done = call(chosen, sys.executable, "-m", "exfm_assets.command", "run", "--range", RANGE)
     assert done.returncode == 0, done.stdout + done.stderr
     chosen["MAIN_JOB_SAID"] = done.stdout
     return chosen
@@ -60,11 +60,11 @@ def test_snippets_run_and_show_what_they_did(environment: dict[str, str], snippe
 
 
 def test_a_pasted_student_runs_alone_and_is_seen(environment: dict[str, str], tmp_path: Path) -> None:
-    declared = (ROOT / "projects" / "simulated.py").read_text(encoding="utf-8")
-    before, end, after = declared.rpartition("    ),\n)  # fmt: skip")
-    (tmp_path / "with_pasted.py").write_text(f"{before}{PASTED.strip()},\n{end}{after}", encoding="utf-8")
-    chosen = {**environment, "EXFM_PROJECT": "with_pasted:PROJECT", "PYTHONPATH": str(tmp_path)}
-    done = call(chosen, sys.executable, "-m", "exfm_assets.main_job", "--range", RANGE, "--student", "video_convert")
+    (tmp_path / "mine.py").write_text(PASTED, encoding="utf-8")
+    chosen = {**environment, "EXFM_PROJECT": str(tmp_path / "mine.py")}
+    done = call(
+        chosen, sys.executable, "-m", "exfm_assets.command", "run", "--range", RANGE, "--student", "video_convert"
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Traceback" not in done.stdout
     assert re.search(r"video_convert +│ auxiliary head .* \d\.\d{4} ", done.stdout)
@@ -74,7 +74,7 @@ def test_a_pasted_student_runs_alone_and_is_seen(environment: dict[str, str], tm
 
 
 def test_a_student_that_nobody_declared_is_refused(environment: dict[str, str]) -> None:
-    done = call(environment, sys.executable, "-m", "exfm_assets.main_job", "--student", "video_convert")
+    done = call(environment, sys.executable, "-m", "exfm_assets.command", "run", "--student", "video_convert")
     assert done.returncode == 2
     assert "--student: 'video_convert' is not a declared student: use one of 'feed_click'" in done.stdout
 
@@ -95,7 +95,7 @@ def test_feast_lists_the_views(environment: dict[str, str]) -> None:
 
 
 def test_predictions_are_shown_by_one_command(environment: dict[str, str]) -> None:
-    command = (sys.executable, "-m", "pipeline.report.show_predictions")
+    command = (sys.executable, "-m", "exfm_assets.command", "predictions")
     done = call(environment, *command)
     assert done.returncode == 0 and "click_probability" in done.stdout
     for wrong, sentence in (
@@ -120,7 +120,7 @@ def test_predictions_are_shown_by_one_command(environment: dict[str, str]) -> No
 def test_what_cannot_run_is_said_in_one_sentence(
     environment: dict[str, str], changes: dict[str, str], arguments: list[str], sentence: str
 ) -> None:
-    done = call({**environment, **changes}, sys.executable, "-m", "exfm_assets.main_job", *arguments)
+    done = call({**environment, **changes}, sys.executable, "-m", "exfm_assets.command", "run", *arguments)
     assert done.returncode == 2
     assert sentence in " ".join(done.stdout.split())
     assert "Traceback" not in done.stdout + done.stderr

@@ -1,6 +1,6 @@
-"""Teacher predictions on the terminal, read through Feast: ``python -m pipeline.report.show_predictions``.
+"""Teacher predictions on the terminal, read through Feast: ``exfm predictions``.
 
-    python -m pipeline.report.show_predictions [--teacher NAME] [--slice KEY] [--rows N]
+    exfm predictions [--teacher NAME] [--slice KEY] [--rows N]
 
 Belongs here: one look at what is stored. Not here: training sets (feature_repo/store.py has the calls).
 """
@@ -23,7 +23,7 @@ from pipeline.workspace import Workspace
 
 def main(arguments: list[str] | None = None) -> int:
     """Print, and give the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m pipeline.report.show_predictions", description=__doc__)
+    parser = argparse.ArgumentParser(prog="exfm predictions", description=__doc__)
     parser.add_argument("--teacher", help="default: the first declared")
     parser.add_argument("--slice", help="default: the newest slice with impressions")
     parser.add_argument("--rows", type=int, default=5)
