@@ -116,6 +116,18 @@ class FeatureView(Declaration):
         """Feature names in the order in which they are stored: counts (Int64), then rates (Float32)."""
         return self.count_features + self.rate_features
 
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """What it is made of: ``interactions``, ``impressions``, or tasks (their outcomes)."""
+        return tuple(dict.fromkeys((*self.counts, *self.rates, *([IMPRESSIONS] if self.rates else []))))
+
+    @property
+    def description(self) -> str:
+        return (
+            f"Counts and rates by {', '.join(self.entities)} over half-open windows, one row when a value changes; "
+            "an outcome counts from when it is known."
+        )
+
     def encoding(self, feature: str, dtypes: Mapping[str, type]) -> Encoding:
         """How a feature becomes an input of networks.
 

@@ -63,6 +63,15 @@ class HistoryView(Declaration):
     def features(self) -> tuple[str, ...]:
         return (LAST,)
 
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """What it is made of, as in ``FeatureView``."""
+        return (self.source,)
+
+    @property
+    def description(self) -> str:
+        return f"The last {self.length} {self.of} of a {self.entity}'s {self.source}, strictly before the stamp."
+
     def encoding(self, feature: str, dtypes: Mapping[str, type]) -> Encoding:
         """How a feature becomes an input of networks.
 

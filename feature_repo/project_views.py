@@ -9,9 +9,10 @@ from datetime import timedelta
 
 from feast import Entity, FeatureService, FeatureView, Field, FileSource, ValueType
 from feast.data_format import ParquetFormat
-from feast.types import Array, Float32, Int64, String, UnixTimestamp
+from feast.types import Array, FeastType, Float32, Int64, String, UnixTimestamp
 
 from exfm.columns import FeatureColumn, ScoreColumns
+from exfm.encoding import Encoding
 from exfm.errors import DeclarationError
 from exfm.feature_views import FeatureView as Declared
 from exfm.history_views import HistoryView
@@ -71,6 +72,12 @@ def _key_field(column: Column) -> Field:
     return Field(name=column.name, dtype=String if column.dtype is str else Int64)
 
 
+def _feast_type(encoding: Encoding) -> FeastType:
+    ids = String if encoding.dtype == "str" else Int64
+    types: dict[str, FeastType] = {"id": ids, "ids": Array(ids), "count": Int64, "number": Float32}
+    return types[encoding.kind]
+
+
 def _source(name: str, folder: str) -> FileSource:
     return FileSource(
         name=name,
@@ -85,13 +92,8 @@ def _input_view(
     view: Declared | HistoryView | PredictionView, entities: dict[str, Entity], columns: dict[str, Column], state: State
 ) -> FeatureView:
     schema = [_key_field(columns[name]) for name in view.entities]
-    if isinstance(view, HistoryView):
-        listed = Array(String if columns[view.of].dtype is str else Int64)
-        schema += [Field(name=name, dtype=listed) for name in view.features]
-    else:
-        numbers = view.number_features if isinstance(view, PredictionView) else view.rate_features
-        schema += [Field(name=name, dtype=Int64) for name in view.count_features]
-        schema += [Field(name=name, dtype=Float32) for name in numbers]
+    dtypes = {name: column.dtype for name, column in columns.items()}
+    schema += [Field(name=name, dtype=_feast_type(view.encoding(name, dtypes))) for name in view.features]
     return FeatureView(
         name=view.name,
         entities=[entities[name] for name in view.entities],

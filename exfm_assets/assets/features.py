@@ -13,7 +13,6 @@ import polars as pl
 
 from exfm.columns import FeatureColumn, views_of
 from exfm.declaration import digest
-from exfm.feature_views import INTERACTIONS as COUNTS_INTERACTIONS
 from exfm.history_views import HistoryView
 from exfm.online import graph_loads, late_sentence, later_than_declared
 from exfm.project import Project
@@ -23,11 +22,10 @@ from exfm_assets.assets.common import Lineage, result, write_slice
 from exfm_assets.assets.stream import IMPRESSIONS, INTERACTIONS, OUTCOMES
 from exfm_assets.automation import catch_up, follow, on_change
 from exfm_assets.partitions import SINGLE_RUN, earlier, slice_partitions, slices_of, slices_within
-from pipeline.slices.provenance import View, of_logged_inputs, of_online, of_view, since, slices_known
+from pipeline.slices.provenance import View, of_logged_inputs, of_online, of_view, slices_known
 from pipeline.tables import naming_damage
-from pipeline.transforms.aggregates import aggregate
-from pipeline.transforms.histories import histories
 from pipeline.transforms.inputs import rows_of, with_calendar
+from pipeline.transforms.view_rows import reads_interactions, since, view_rows
 from pipeline.verify.kept import note_online
 from pipeline.workspace import Workspace
 
@@ -57,7 +55,7 @@ def _lookback_slices(project: Project) -> int:
 
 def _view_spec(project: Project, view: View) -> dg.AssetSpec:
     past = earlier(_lookback_slices(project), to=0)
-    sources = [IMPRESSIONS, OUTCOMES, *([INTERACTIONS] if _counts_interactions(view) else [])]
+    sources = [IMPRESSIONS, OUTCOMES, *([INTERACTIONS] if reads_interactions(view) else [])]
     return dg.AssetSpec(
         view_key(view),
         deps=[dg.AssetDep(source, partition_mapping=past) for source in sources],
@@ -67,20 +65,7 @@ def _view_spec(project: Project, view: View) -> dg.AssetSpec:
         skippable=True,
         code_version=digest(view),
         automation_condition=catch_up(project.stream),
-        description=_description(view),
-    )
-
-
-def _counts_interactions(view: View) -> bool:
-    return COUNTS_INTERACTIONS in ((view.source,) if isinstance(view, HistoryView) else view.counts)
-
-
-def _description(view: View) -> str:
-    if isinstance(view, HistoryView):
-        return f"The last {view.length} {view.of} of a {view.entity}'s {view.source}, strictly before the stamp."
-    return (
-        f"Counts and rates by {', '.join(view.entities)} over half-open windows, one row when a value changes; "
-        "an outcome counts from when it is known."
+        description=view.description,
     )
 
 
@@ -134,11 +119,8 @@ def _aggregated(work: Workspace, view: View, slices: list[Slice]) -> Iterator[tu
     around = list(stream.slices(since(view, stream, start), end))
     impressions, outcomes = (work.table(name).scan(around) for name in ("impressions", "outcomes"))
     # Read only if the view counts them: it may be requested before they are there.
-    interactions = work.table("interactions").scan(around) if _counts_interactions(view) else pl.LazyFrame()
-    if isinstance(view, HistoryView):
-        rows = histories(view, stream, impressions, outcomes, interactions, start, end)
-    else:
-        rows = aggregate(view, stream, impressions, outcomes, interactions, start, end)
+    interactions = work.table("interactions").scan(around) if reads_interactions(view) else pl.LazyFrame()
+    rows = view_rows(view, stream, impressions, outcomes, interactions, start, end)
     for slice_ in slices:
         stamped = pl.col("event_timestamp").is_between(slice_.start, slice_.end, closed="right")
         yield slice_, rows.filter(stamped)

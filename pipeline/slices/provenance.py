@@ -25,9 +25,8 @@ from pipeline.streams.contract import schema_of
 from pipeline.streams.reader import read_log
 from pipeline.streams.seen import Seen, digest_of, seen_of
 from pipeline.tables import SliceTable
-from pipeline.transforms.aggregates import needed_since
-from pipeline.transforms.histories import history_needed_since
 from pipeline.transforms.predicted import needed
+from pipeline.transforms.view_rows import since
 from pipeline.workspace import Workspace
 
 DECLARATION, AS_OF, LOG = "declaration", "as_of", "log/"
@@ -51,13 +50,6 @@ class Made:
 def recognised_since(stream: Stream, start: datetime) -> datetime:
     """An outcome at ``start`` may belong to an impression as old as this; of an older one it is an orphan."""
     return max(start - stream.longest_window - stream.lateness, stream.first_slice)
-
-
-def since(view: View, stream: Stream, start: datetime) -> datetime:
-    """How far back the log must reach for rows of a view stamped after ``start``."""
-    if isinstance(view, HistoryView):
-        return history_needed_since(view, stream, start)
-    return needed_since(view, stream, start)
 
 
 def slices_known(view: View | PredictionView, stream: Stream, slice_: Slice) -> list[Slice]:

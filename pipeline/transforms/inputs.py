@@ -42,6 +42,12 @@ def with_calendar(frame: pl.DataFrame, stream: Stream) -> pl.DataFrame:
     return frame.with_columns(_CALENDAR[name].alias(name) for name in stream.calendar)
 
 
+def stored_type(encoding: Encoding) -> pl.DataType:
+    """The type in which a column of an encoding is stored."""
+    ids = pl.String() if encoding.dtype == "str" else pl.Int64()
+    return {"id": ids, "ids": pl.List(ids), "count": pl.Int64(), "number": pl.Float32()}[encoding.kind]
+
+
 def hashed_ids(frame: pl.DataFrame, names: Sequence[str], encoder: Encoder) -> np.ndarray:
     """Categorical columns as stable 64-bit hashes, salted by their column: (N, F) int64; a null is an id of its own."""
     hashed = [_hashes(frame[name], encoder[name]) for name in names]

@@ -12,12 +12,12 @@ import duckdb
 import polars as pl
 
 from exfm.feature_views import FeatureView
-from exfm.history_views import LAST, HistoryView
+from exfm.history_views import HistoryView
 from exfm.prediction_views import PredictionView
 from exfm.stream import Slice, Stream
 from pipeline.streams.contract import schema_of
 from pipeline.streams.layout import LogFiles, find_files
-from pipeline.transforms.inputs import literal
+from pipeline.transforms.inputs import literal, stored_type
 from pipeline.verify.findings import Finding, all_hold
 from pipeline.workspace import Workspace
 
@@ -79,12 +79,8 @@ def feature_contract(view: FeatureView | HistoryView | PredictionView) -> CheckF
 
 
 def _values(view: FeatureView | HistoryView | PredictionView, stream: Stream) -> dict[str, pl.DataType]:
-    if isinstance(view, HistoryView):
-        listed = next(column for column in stream.id_columns if column.name == view.of)
-        return {LAST: pl.List(pl.String() if listed.dtype is str else pl.Int64())}
-    counts = dict.fromkeys(view.count_features, pl.Int64())
-    numbers = view.number_features if isinstance(view, PredictionView) else view.rate_features
-    return {**counts, **dict.fromkeys(numbers, pl.Float32())}
+    dtypes = {column.name: column.dtype for column in stream.id_columns}
+    return {feature: stored_type(view.encoding(feature, dtypes)) for feature in view.features}
 
 
 def _faults(frame: pl.DataFrame, expected: Mapping[str, pl.DataType], key: list[str]) -> Iterator[str]:
