@@ -37,15 +37,17 @@ from tests.models.worlds import slice_tensors
 
 GOLDEN = Path(__file__).with_name("golden.json")
 MEANT = "If that was meant, say why in the commit, and: python -m tests.models.test_golden --write"
-# Another CPU sums in another order and rounds its exponentials otherwise, some 1e-7 a step, and Adam and Adagrad, which
-# divide by gradients of any size, carry that on: up to LOSS_CPUS in a loss after three slices, LOGIT_CPUS in a logit.
-LOSSES, LOGITS = 1e-4, 1e-3
-# Steps small enough to be stable, large enough that what was learnt, not what was drawn, decides the logits.
-TRAINING = Training(batch_size=64, learning_rate=5e-3, seed=3)
+# Another CPU sums in another order and rounds exponentials otherwise: that moves a float32 by some 1e-7. Over three
+# slices it stayed below 1e-6 of losses and 1e-5 of logits with AVX512, AVX2 and neither (ATEN_CPU_CAPABILITY), with
+# other kernels of matrix products (MKL_CBWR) and with two threads. Ten times that and more is room for processors like
+# none of these, and still far below what a changed knob moves. Not bits: those hold on one machine alone.
+LOSSES, LOGITS = 1e-4, 2e-4
+# Small batches and large steps: what is learnt decides the logits, not what was drawn.
+TRAINING = Training(batch_size=32, learning_rate=1e-2, seed=3)
 TASKS = ("click", "buy")
 SLICES, SCORED, ROWS = (1, 2, 3), 4, (0, 7, 77, 177, 299)
-# Before each slice: leads of the teacher, gains of the student; a share of 0.3, one of 0.5, one that gains proved.
-MEASURED = (((0.011,), ()), ((0.011, 0.015), ()), ((0.006, 0.007), (0.004, 0.006, 0.003, 0.007, 0.002)))
+# Before each slice: leads of the teacher, gains of the student. Shares of 0.3, of 0.5, of what gains prove in part.
+MEASURED = (((0.011,), ()), ((0.011, 0.015), ()), ((0.006, 0.007), (0.004, -0.002, 0.006, 0.001, 0.003)))
 
 
 @dataclass(frozen=True)
@@ -178,7 +180,7 @@ def test_a_change_that_must_not_alter_learning_alters_no_value(
     expected, now = golden[name], measured(CASES[name])
     assert now["losses"] == pytest.approx(expected["losses"], rel=LOSSES), MEANT
     for field in ("mean", "std", "rows"):
-        assert now[field] == pytest.approx(expected[field], rel=LOGITS, abs=LOGITS), MEANT
+        assert now[field] == pytest.approx(expected[field], rel=0, abs=LOGITS), MEANT
 
 
 def test_every_family_and_every_distillation_has_golden_values(golden: dict[str, dict[str, list[float]]]) -> None:
