@@ -7,7 +7,7 @@ run at its end. The others, and what depends on them, are made as if it were not
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
@@ -34,6 +34,12 @@ if TYPE_CHECKING:
 
 DRIFT_REPORT, PROGRESS = dg.AssetKey("drift_report"), dg.AssetKey("student_progress")
 PARTS = ("student", "control", "evaluation")
+CONTROL_DESCRIPTION = (
+    "The same student under the same seed, learning from labels alone: what distillation is measured against."
+)
+EVALUATION_DESCRIPTION = (
+    "NE, AUC, log loss, calibration on the slice, by the checkpoint that would have served it ({lag} back)."
+)
 
 
 def student_key(student: Student, part: str) -> dg.AssetKey:
@@ -48,61 +54,46 @@ def student_assets(project: Project) -> list[dg.AssetsDefinition]:
 def _specs(project: Project, student: Student) -> list[dg.AssetSpec]:
     stream = project.stream
     checkpoint, control, evaluation = (student_key(student, part) for part in PARTS)
-    teacher_predictions = [teacher_key(project.teacher(name), PREDICTIONS) for name in student.teachers]
-    control_for_lead = [control] if student.lead is not None else []  # the teacher's lead is over the control
     refresh = refresh_student(stream, student_key(student, "release"), DRIFT_REPORT)
     lag = stream.serving_lag(stream.task(student.task).window)
     # Dagster 1.13 takes one mapping a key and step: what continues t - 1 and what judges t - lag share this one.
-    past = earlier(lag)
+    past = {key: dg.AssetDep(key, partition_mapping=earlier(lag)) for key in (checkpoint, control)}
     where = f"surface {student.surface!r}" if student.surface is not None else "all surfaces"
     how = type(student.distillation).__name__ if student.distillation else "labels alone"
-
-    def spec(
-        key: dg.AssetKey,
-        deps: list[dg.AssetKey | dg.AssetDep],
-        condition: dg.AutomationCondition,
-        description: str,
-        version: str,
-    ) -> dg.AssetSpec:
-        return dg.AssetSpec(
-            key, deps=deps, description=description, code_version=version, automation_condition=condition,
-            partitions_def=slice_partitions(stream), group_name=f"student_{student.name}", skippable=True,
-            kinds={"torch"},
-        )  # fmt: skip
-
-    teacher_features = project.columns_of(student.inputs, where=student.name).of_teachers
-    inputs = [LOGGED_INPUTS, LABELS, *([LOGGED_TEACHER_FEATURES] if teacher_features else [])]
+    second = project.columns_of(student.inputs, where=student.name).of_teachers
+    inputs = [LOGGED_INPUTS, LABELS, *([LOGGED_TEACHER_FEATURES] if second else [])]
+    supervision = [REGISTRY, *(teacher_key(project.teacher(name), PREDICTIONS) for name in student.teachers)]
+    for_lead = [past[control]] if student.lead is not None else []  # the teacher's lead is over the control
+    common: dict[str, Any] = {
+        "partitions_def": slice_partitions(stream),
+        "group_name": f"student_{student.name}",
+        "skippable": True,
+        "kinds": {"torch"},
+    }
     return [
-        spec(
+        dg.AssetSpec(
             checkpoint,
-            [
-                *inputs,
-                REGISTRY,
-                *teacher_predictions,
-                *(dg.AssetDep(key, partition_mapping=past) for key in (checkpoint, *control_for_lead)),
-            ],
-            refresh,
-            f"Student for {student.task} on {where} after one more slice, learning by {how}.",
-            declaration_digest(project, student),
+            deps=[*inputs, *supervision, past[checkpoint], *for_lead],
+            automation_condition=refresh,
+            description=f"Student for {student.task} on {where} after one more slice, learning by {how}.",
+            code_version=declaration_digest(project, student),
+            **common,
         ),
-        spec(
+        dg.AssetSpec(
             control,
-            [*inputs, dg.AssetDep(control, partition_mapping=past)],
-            refresh,
-            "The same student under the same seed, learning from labels alone: what distillation is measured against.",
-            declaration_digest(project, student, control=True),
+            deps=[*inputs, past[control]],
+            automation_condition=refresh,
+            description=CONTROL_DESCRIPTION,
+            code_version=declaration_digest(project, student, control=True),
+            **common,
         ),
-        spec(
+        dg.AssetSpec(
             evaluation,
-            [
-                *inputs,
-                REGISTRY,
-                *teacher_predictions,
-                *(dg.AssetDep(key, partition_mapping=past) for key in (checkpoint, control)),
-            ],
-            judge_what_served(stream, checkpoint, control, student_key(student, "release")),
-            f"NE, AUC, log loss, calibration on the slice, by the checkpoint that would have served it ({lag} back).",
-            "1",
+            deps=[*inputs, *supervision, past[checkpoint], past[control]],
+            automation_condition=judge_what_served(stream, checkpoint, control, student_key(student, "release")),
+            description=EVALUATION_DESCRIPTION.format(lag=lag),
+            code_version="1",
+            **common,
         ),
     ]
 

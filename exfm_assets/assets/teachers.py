@@ -4,12 +4,13 @@ Belongs here: specs, the call of the walk, what is reported. Not here: the walk 
 """
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from exfm.learning import Teacher
 from exfm.project import Project
+from exfm.stream import Slice
 from exfm_assets import metadata_keys as keys
 from exfm_assets.assets.common import Lineage, combined, report_slice, result
 from exfm_assets.assets.features import LOGGED_INPUTS, REGISTRY
@@ -17,8 +18,11 @@ from exfm_assets.assets.stream import LABELS
 from exfm_assets.automation import catch_up
 from exfm_assets.partitions import SINGLE_RUN, earlier, slice_partitions, slices_of
 from pipeline.registry.lineage import declaration_digest
-from pipeline.slices.predictions import prediction_schema
+from pipeline.slices.predictions import PredictionFile, Stored, prediction_schema
 from pipeline.workspace import Workspace
+
+if TYPE_CHECKING:
+    from pipeline.training.joint_training import TrainResult
 
 PREDICTIONS = "predictions"
 
@@ -74,6 +78,8 @@ def _specs(project: Project, teacher: Teacher) -> list[dg.AssetSpec]:
 
 
 def _teacher(project: Project, teacher: Teacher) -> dg.AssetsDefinition:
+    checkpoint, predictions = teacher_key(teacher, "checkpoint"), teacher_key(teacher, PREDICTIONS)
+
     @dg.multi_asset(
         name=f"teacher_{teacher.name}",
         specs=_specs(project, teacher),
@@ -85,7 +91,6 @@ def _teacher(project: Project, teacher: Teacher) -> dg.AssetsDefinition:
     def walk(context: dg.AssetExecutionContext, work: dg.ResourceParam[Workspace]) -> Iterator[dg.MaterializeResult]:
         from pipeline.training.teacher_walk import walk_teacher
 
-        checkpoint, predictions = teacher_key(teacher, "checkpoint"), teacher_key(teacher, PREDICTIONS)
         selected = context.selected_asset_keys
         versions: dict[dg.AssetKey, list[str]] = {checkpoint: [], predictions: []}
         visits = walk_teacher(
@@ -98,36 +103,17 @@ def _teacher(project: Project, teacher: Teacher) -> dg.AssetsDefinition:
             device=work.device,
         )
         for visit in visits:
-            parts = [f"teacher/{teacher.name} {visit.slice.key}:"]
+            done = []
             if visit.stored is not None:
-                stored = visit.stored
-                metadata: dict[str, object] = {
-                    keys.LEAKS: stored.leaks,
-                    keys.CHECKPOINT: stored.checkpoint,
-                    keys.REUSED: stored.reused,
-                }
-                digest = stored.path.stem.partition("-")[2] if stored.path else "none"
-                report_slice(context, predictions, visit.slice, stored.rows, digest, **metadata)
-                versions[predictions].append(digest)
-                for name in stored.damaged:
-                    context.log.warning(
-                        f"teacher/{teacher.name}/predictions {visit.slice.key}: {name} was not what had been written: "
-                        "set aside, and the slice scored again"
-                    )
-                parts.append(
-                    f"{stored.rows:,} scored by {stored.checkpoint}{' (stored already)' if stored.reused else ''},"
-                )
+                versions[predictions].append(_report_scores(context, teacher, visit.slice, visit.stored))
+                reused = " (stored already)" if visit.stored.reused else ""
+                done.append(f"{visit.stored.rows:,} scored by {visit.stored.checkpoint}{reused},")
             if visit.trained is not None:
-                manifest, fit = visit.trained.manifest, visit.trained.fit
-                metadata = {keys.CHECKPOINT: manifest.version, keys.TRAINED_UNTIL: manifest.trained_until or "never"}
-                if fit is not None:
-                    metadata |= {keys.EXAMPLES_PER_SECOND: fit.examples_per_second, "loss": fit.loss}
-                report_slice(context, checkpoint, visit.slice, manifest.rows, manifest.version, **metadata)
-                versions[checkpoint].append(manifest.version)
-                parts.append(
-                    f"checkpoint {manifest.version}" if fit else f"checkpoint {manifest.version} (stored already)"
-                )
-            context.log.info(f"{' '.join(parts)} in {visit.seconds:.1f} s")
+                versions[checkpoint].append(_report_checkpoint(context, checkpoint, visit.slice, visit.trained))
+                reused = "" if visit.trained.fit else " (stored already)"
+                done.append(f"checkpoint {visit.trained.manifest.version}{reused}")
+            message = f"teacher/{teacher.name} {visit.slice.key}: {' '.join(done)} in {visit.seconds:.1f} s"
+            context.log.info(message)
         # Topological order: predictions of later slices need the checkpoint of earlier ones.
         if checkpoint in selected:
             yield dg.MaterializeResult(asset_key=checkpoint, data_version=combined(versions[checkpoint]))
@@ -136,3 +122,32 @@ def _teacher(project: Project, teacher: Teacher) -> dg.AssetsDefinition:
             yield result(predictions, versions[predictions] or ["none"], schema, _lineage(project, teacher))
 
     return walk
+
+
+def _report_scores(context: dg.AssetExecutionContext, teacher: Teacher, slice_: Slice, stored: Stored) -> str:
+    """Say what was stored of a slice's predictions; their version is given back."""
+    version = PredictionFile.of(stored.path).scored if stored.path else "none"
+    metadata: dict[str, object] = {
+        keys.LEAKS: stored.leaks, keys.CHECKPOINT: stored.checkpoint, keys.REUSED: stored.reused
+    }  # fmt: skip
+    report_slice(context, teacher_key(teacher, PREDICTIONS), slice_, stored.rows, version, **metadata)
+    for name in stored.damaged:
+        context.log.warning(
+            f"teacher/{teacher.name}/predictions {slice_.key}: {name} was not what had been written: "
+            "set aside, and the slice scored again"
+        )
+    return version
+
+
+def _report_checkpoint(
+    context: dg.AssetExecutionContext, key: dg.AssetKey, slice_: Slice, trained: "TrainResult"
+) -> str:
+    """Say what was learnt from a slice; the checkpoint's version is given back."""
+    manifest, fit = trained.manifest, trained.fit
+    metadata: dict[str, object] = {
+        keys.CHECKPOINT: manifest.version, keys.TRAINED_UNTIL: manifest.trained_until or "never"
+    }  # fmt: skip
+    if fit is not None:
+        metadata |= {keys.EXAMPLES_PER_SECOND: fit.examples_per_second, "loss": fit.loss}
+    report_slice(context, key, slice_, manifest.rows, manifest.version, **metadata)
+    return manifest.version
