@@ -90,8 +90,8 @@ def test_children_are_told_in_words_that_hold_in_any_folder(tmp_path: Path, monk
 
 def test_the_command_says_what_it_can_do(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == main(["--help"]) == 0
-    said = capsys.readouterr().out
-    assert all(f"exfm {name}" in said for name in COMMANDS)
+    output = capsys.readouterr().out
+    assert all(f"exfm {name}" in output for name in COMMANDS)
     assert main(["rum"]) == 2
     assert "'rum' is no command: use one of run, ui" in capsys.readouterr().err
     assert main(["home"]) == 0 and main(["version"]) == 0

@@ -35,15 +35,15 @@ def snippets() -> list[str]:
     return re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
 
 
-PASTED = next(one for one in snippets() if one.startswith("Student("))
+PASTED = next(text for text in snippets() if "student = Student(" in text)
 
 
 def test_the_main_job_prints_its_command_its_steps_and_a_row_a_student(environment: dict[str, str]) -> None:
-    said = environment["MAIN_JOB_SAID"]
+    output = environment["MAIN_JOB_SAID"]
     command = "dagster asset materialize -m exfm_assets.definitions --select 'not group:\"studies\"'"
-    assert f"{command} --partition-range {RANGE}" in said
+    assert f"{command} --partition-range {RANGE}" in output
     for word in ("teacher_large", "feed_click", "search_convert", "report.html"):
-        assert word in said
+        assert word in output
 
 
 def test_the_log_of_a_run_ends_with_the_run(environment: dict[str, str]) -> None:
@@ -52,7 +52,7 @@ def test_the_log_of_a_run_ends_with_the_run(environment: dict[str, str]) -> None
     assert "RUN_SUCCESS" in log.read_text(encoding="utf-8").splitlines()[-1]
 
 
-@pytest.mark.parametrize("snippet", [one for one in snippets() if one != PASTED])
+@pytest.mark.parametrize("snippet", [snippet for snippet in snippets() if snippet != PASTED])
 def test_snippets_run_and_show_what_they_did(environment: dict[str, str], snippet: str) -> None:
     done = call(environment, sys.executable, "-c", snippet)
     assert done.returncode == 0, done.stderr
@@ -144,4 +144,4 @@ def _anchor(title: str) -> str:
 
 def test_the_readme_names_folders_that_exist() -> None:
     for folder in re.findall(r"`(\w+)/`", README):
-        assert folder in ("data", "impressions", "outcomes", "interactions") or (ROOT / folder).is_dir()
+        assert folder in ("data", "exfm_data", "impressions", "outcomes", "interactions") or (ROOT / folder).is_dir()

@@ -104,10 +104,10 @@ def test_a_write_that_fails_leaves_what_was_there(
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(os, "fsync", refused)
-    with pytest.raises(DataError) as said:
+    with pytest.raises(DataError) as raised:
         table.write(PIECE, FRAME.with_columns(pl.col("impression_id") + 1))
-    assert f"part.parquet can't be written ({os.strerror(number)}): " in str(said.value)
-    assert REFUSALS[number] in str(said.value)
+    assert f"part.parquet can't be written ({os.strerror(number)}): " in str(raised.value)
+    assert REFUSALS[number] in str(raised.value)
     assert table.read([PIECE]).equals(FRAME)
     assert os.listdir(table.path(PIECE).parent) == ["part.parquet"]
 
@@ -124,7 +124,8 @@ from pathlib import Path
 import polars as pl
 import torch
 from pipeline.tables import DataError, write_parquet
-from exfm.writing import StateError, refusal, write_text
+from exfm.atomic_write import write_text
+from exfm.writing import StateError, refusal
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
@@ -147,11 +148,11 @@ def test_what_the_system_refuses_is_said_whoever_writes(tmp_path: Path) -> None:
     """Python, polars and safetensors, in a process whose files may not grow: each word of it comes from the system."""
     command = [sys.executable, "-c", LIMITED, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
-    said = done.stdout.splitlines()
-    assert len(said) == 3, done.stderr
-    assert said[0].startswith(f"{tmp_path}/a.parquet can't be written (File too large): ")
-    assert said[1].startswith(f"{tmp_path}/a.txt can't be written (File too large): ")
-    assert said[2] == str(errno.EFBIG)
+    lines = done.stdout.splitlines()
+    assert len(lines) == 3, done.stderr
+    assert lines[0].startswith(f"{tmp_path}/a.parquet can't be written (File too large): ")
+    assert lines[1].startswith(f"{tmp_path}/a.txt can't be written (File too large): ")
+    assert lines[2] == str(errno.EFBIG)
     assert [path.name for path in tmp_path.iterdir() if path.name != "a.safetensors"] == []
 
 

@@ -34,9 +34,9 @@ def built(folder: Path, *packages: str) -> Path:
             (source / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, source / name)
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
-    places = [str(source / package) for package in packages]
+    paths = [str(source / package) for package in packages]
     wheels, site = folder / "wheels", folder / "site"
-    wheel = [*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(wheels), *places]
+    wheel = [*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(wheels), *paths]
     subprocess.run(wheel, check=True, capture_output=True, text=True)
     install = [*pip, "install", "--no-deps", "--no-index", "--target", str(site), *map(str, wheels.glob("*.whl"))]
     subprocess.run(install, check=True, capture_output=True, text=True)

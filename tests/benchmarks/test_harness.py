@@ -40,11 +40,11 @@ def test_arms_are_interleaved_and_medians_published(tmp_path: Path) -> None:
     order: list[str] = []
 
     def arm(name: str, values: list[float]):  # type: ignore[no-untyped-def]
-        def one(number: int) -> dict[str, float]:
+        def run_round(number: int) -> dict[str, float]:
             order.append(name)
             return {"total": values[number]}
 
-        return one
+        return run_round
 
     console = Console(file=(tmp_path / "out.txt").open("w"), width=100)
     measured = interleave({"ours": arm("ours", [1, 9, 2]), "peer": arm("peer", [4, 4, 5])}, 3, console)

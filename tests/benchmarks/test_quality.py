@@ -23,27 +23,28 @@ def test_teacher_features_of_a_replay_are_those_that_the_graph_stored(ran: Ran, 
     predictions = teach(replay, teacher, [teacher.lag])[teacher.lag]
     mine = with_teacher_features(replay, {teacher.name: predictions}, tmp_path)
     known = 0
-    for place in range(len(replay)):
-        ours, theirs = mine.resident[place].tensors, stored.resident[place].tensors
+    for index in range(len(replay)):
+        ours, theirs = mine.resident[index].tensors, stored.resident[index].tensors
         for name in project.teacher_feature_columns.features:
-            one = ours.numbers[:, ours.number_names.index(name)]
+            computed = ours.numbers[:, ours.number_names.index(name)]
             other = theirs.numbers[:, theirs.number_names.index(name)]
-            assert torch.equal(one.nan_to_num(-1.0), other.nan_to_num(-1.0))  # joined by Feast, as those of the graph
-            known += int((one.isfinite() & (one != 0)).sum())
+            # Joined by Feast, as those of the graph.
+            assert torch.equal(computed.nan_to_num(-1.0), other.nan_to_num(-1.0))
+            known += int((computed.isfinite() & (computed != 0)).sum())
     assert known > 1_000
 
 
 def test_a_seed_answers_every_question_for_every_method(ran: Ran) -> None:
     replay = Replay.of(ran.work, "cpu", teachers_columns(ran.work.project))
     table = one_seed(replay, 0)
-    asked = list(questions(ran.work.project))
-    assert {one.inputs for one in asked} == {"fewer", "same"}
-    found = summary(table.filter(part="methods"), len(replay), "none")
-    assert found.height == len(asked) * (len(METHODS) + 2)  # with the teacher and the best
-    control = found.filter(pl.col("model") == "none")
+    compared = list(questions(ran.work.project))
+    assert {question.inputs for question in compared} == {"fewer", "same"}
+    result = summary(table.filter(part="methods"), len(replay), "none")
+    assert result.height == len(compared) * (len(METHODS) + 2)  # with the teacher and the best
+    control = result.filter(pl.col("model") == "none")
     assert (control["gain"] == 0).all()
-    taught = found.filter(pl.col("model") == TEACHER)
-    assert all(value == pytest.approx(1.0) or np.isnan(value) for value in taught["transfer"])
+    teacher_rows = result.filter(pl.col("model") == TEACHER)
+    assert all(value == pytest.approx(1.0) or np.isnan(value) for value in teacher_rows["transfer"])
 
 
 def test_a_gain_is_over_the_own_control_and_in_all_over_the_plain_one() -> None:
@@ -51,12 +52,12 @@ def test_a_gain_is_over_the_own_control_and_in_all_over_the_plain_one() -> None:
           (True, "none"): 0.86, (True, "AH"): 0.85, (True, TEACHER): 0.80}  # fmt: skip
     rows = [
         {"part": "methods", "seed": seed, "surface": "1", "task": "click", "inputs": "fewer", "second": second,
-         "slice": f"s{place}", "place": place, "model": model, "ne": value + 0.001 * seed * (model == "AH"),
+         "slice": f"s{index}", "place": index, "model": model, "ne": value + 0.001 * seed * (model == "AH"),
          "auc": 0.7, "calibration": 1.0}
-        for (second, model), value in ne.items() for seed in range(3) for place in range(4)
+        for (second, model), value in ne.items() for seed in range(3) for index in range(4)
     ]  # fmt: skip
-    found = summary(pl.DataFrame(rows), 4, "none")
-    both = found.filter(pl.col("second"), pl.col("model") == "AH").row(0, named=True)
+    result = summary(pl.DataFrame(rows), 4, "none")
+    both = result.filter(pl.col("second"), pl.col("model") == "AH").row(0, named=True)
     assert both["slices"] == 2 and both["seeds"] == 3
     assert both["gain"] == pytest.approx((0.86 - 0.851) / 0.86)
     assert both["gain_total"] == pytest.approx((0.90 - 0.851) / 0.90)
@@ -84,9 +85,9 @@ def test_the_short_table_says_gain_star_and_transfer() -> None:
     ne = {"none": 0.90, "AH": 0.88, TEACHER: 0.80}
     rows = [
         {"part": "methods", "seed": seed, "surface": "1", "task": "click", "inputs": "fewer", "second": False,
-         "slice": f"s{place}", "place": place, "model": model, "ne": value + 0.0001 * seed * (model == "AH"),
+         "slice": f"s{index}", "place": index, "model": model, "ne": value + 0.0001 * seed * (model == "AH"),
          "auc": 0.7, "calibration": 1.0}
-        for model, value in ne.items() for seed in range(3) for place in range(4)
+        for model, value in ne.items() for seed in range(3) for index in range(4)
     ]  # fmt: skip
     lines = list(markdown(summary(pl.DataFrame(rows), 4, "none")))
     assert lines[1] == "| | click, 1 |"

@@ -27,7 +27,7 @@ def test_fuxictr_with_our_weights_gives_our_logits() -> None:
         for (name, _), rows in zip(SIZES.id_columns, tables, strict=True):
             peer.embedding_layer.embedding_layer.embedding_layers[name].weight.copy_(rows)
         ours = [name for name in state if name.endswith("weight") and "serving" not in name]
-        theirs = [one for one in peer.modules() if isinstance(one, torch.nn.Linear)]
+        theirs = [module for module in peer.modules() if isinstance(module, torch.nn.Linear)]
         for name, linear in zip([*ours, "serving.weight"], theirs, strict=True):
             linear.weight.copy_(state[name][0].reshape(linear.in_features, -1).T)
             linear.bias.copy_(state[name.replace("weight", "bias")].flatten())
@@ -52,15 +52,15 @@ def test_students_beside_a_control_are_as_many_as_asked() -> None:
     company = Company(students=7, control=True)
     training = Training(batch_size=4_096)
     passes = company.learners(SMALL, SIZES, 1, training, "cpu")
-    assert [len(one.specs) for one in passes] == [4, 4]  # 8 x 4,096 x 320 floats are more than one cheap block
-    assert [len(one.spec.teachers) for one in passes] == [0, 1]
+    assert [len(learner.specs) for learner in passes] == [4, 4]  # 8 x 4,096 x 320 floats are more than one cheap block
+    assert [len(learner.spec.teachers) for learner in passes] == [0, 1]
 
 
 @pytest.mark.parametrize(("who", "students"), [("exfm", 1), ("exfm scores", 0)])
 def test_an_arm_measures(who: str, students: int) -> None:
-    found = measure(Arm(who, network="small", batch=128, rows=1_000, ids=2_000, students=students, test_rows=200))
-    assert found["rows_per_second"] > 0 and found["share"] > 0 and found["peak_mb"] > 10
-    assert who != "exfm" or 0 < found["auc"] < 1
+    result = measure(Arm(who, network="small", batch=128, rows=1_000, ids=2_000, students=students, test_rows=200))
+    assert result["rows_per_second"] > 0 and result["share"] > 0 and result["peak_mb"] > 10
+    assert who != "exfm" or 0 < result["auc"] < 1
 
 
 def test_growth_tables_differ_in_one_thing() -> None:

@@ -22,6 +22,7 @@ from exfm.distillation import (
     Recalibration,
     StudentAdapter,
 )  # fmt: skip
+from exfm.encoding import Encoding
 from exfm.errors import DeclarationError
 from exfm.learning import Freshness, Gate, Training
 from exfm.networks import DLRM, DCNv2, DeepFM, TwoTower, Wukong
@@ -34,7 +35,7 @@ from projects.simulated import PROJECT
 from tests.declarations.base import history, opinion, student, teacher, view
 
 # What is made of declarations: nobody writes one.
-RESULTS = {Slice, Columns, FeatureColumn, ScoreColumns, State, Reads}
+RESULTS = {Slice, Columns, Encoding, FeatureColumn, ScoreColumns, State, Reads}
 
 SAMPLES: tuple[Declaration, ...] = (
     PROJECT, PROJECT.stream, PROJECT.stream.user, PROJECT.stream.tasks[0], view(), history(), opinion(), teacher(),
@@ -85,20 +86,28 @@ def all_fields() -> list[tuple[Declaration, Field[Any]]]:
 
 
 def test_every_dataclass_of_the_room_is_a_declaration_or_a_known_result() -> None:
-    found = set()
+    classes = set()
     for module in pkgutil.iter_modules(exfm.__path__):
         room = importlib.import_module(f"exfm.{module.name}")
-        found |= {thing for thing in vars(room).values() if isinstance(thing, type) and is_dataclass(thing)}
-    assert found - RESULTS - {Declaration} == {one for one in declarations() if one.__module__.startswith("exfm.")}
-    assert len(found) > 20
+        classes |= {thing for thing in vars(room).values() if isinstance(thing, type) and is_dataclass(thing)}
+    assert classes - RESULTS - {Declaration} == {
+        declaration for declaration in declarations() if declaration.__module__.startswith("exfm.")
+    }
+    assert len(classes) > 20
 
 
 def test_every_declaration_has_a_sample() -> None:
-    public = {one for one in declarations() if one.__module__.startswith("exfm.") and one.__name__[0] != "_"}
+    public = {
+        declaration
+        for declaration in declarations()
+        if declaration.__module__.startswith("exfm.") and declaration.__name__[0] != "_"
+    }
     assert {type(sample) for sample in SAMPLES} == public
 
 
-@pytest.mark.parametrize(("sample", "field"), all_fields(), ids=lambda one: getattr(one, "name", type(one).__name__))
+@pytest.mark.parametrize(
+    ("sample", "field"), all_fields(), ids=lambda value: getattr(value, "name", type(value).__name__)
+)
 def test_a_field_takes_no_value_of_another_type(sample: Declaration, field: Field[Any]) -> None:
     right = allowed(get_type_hints(type(sample))[field.name])
     for name, value in VALUES.items():
@@ -114,8 +123,8 @@ def test_a_field_takes_no_value_of_another_type(sample: Declaration, field: Fiel
 def test_the_table_of_types_knows_every_type_that_a_field_has() -> None:
     known = {timedelta, datetime, *ALLOWED, *(type(sample) for sample in SAMPLES)}
     for sample, field in all_fields():
-        for one in _leaves(get_type_hints(type(sample))[field.name]):
-            assert one in known, (sample, field.name, one)
+        for leaf in _leaves(get_type_hints(type(sample))[field.name]):
+            assert leaf in known, (sample, field.name, leaf)
 
 
 def _leaves(kind: Any) -> Iterator[Any]:
@@ -128,7 +137,7 @@ def _leaves(kind: Any) -> Iterator[Any]:
         yield from _leaves(part)
 
 
-@pytest.mark.parametrize("sample", SAMPLES, ids=lambda one: type(one).__name__)
+@pytest.mark.parametrize("sample", SAMPLES, ids=lambda value: type(value).__name__)
 def test_a_field_that_is_not_there_is_named(sample: Declaration) -> None:
     kind = type(sample)
     with pytest.raises(DeclarationError, match=rf"^{kind.__name__}\.colour: is not supported"):
@@ -137,7 +146,7 @@ def test_a_field_that_is_not_there_is_named(sample: Declaration) -> None:
         kind(5)  # type: ignore[call-arg]
 
 
-@pytest.mark.parametrize("sample", SAMPLES, ids=lambda one: type(one).__name__)
+@pytest.mark.parametrize("sample", SAMPLES, ids=lambda value: type(value).__name__)
 def test_a_rule_changes_nothing_that_is_right(sample: Declaration) -> None:
     """Copies, comparison, hashing and digests are a dataclass's own."""
     import copy
@@ -174,7 +183,7 @@ def test_a_part_whose_meaning_changes_changes_only_the_digests_that_it_is_in(mon
     assert digest(PROJECT.stream) == of_others
 
 
-@pytest.mark.parametrize("sample", SAMPLES, ids=lambda one: type(one).__name__)
+@pytest.mark.parametrize("sample", SAMPLES, ids=lambda value: type(value).__name__)
 def test_what_is_written_is_read_back_as_what_it_was(sample: Declaration) -> None:
     if type(sample).__name__ in ("Project", "Stream", "Column"):
         return  # of the log's columns Python types are declared, which nobody reads back

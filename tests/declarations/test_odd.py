@@ -150,8 +150,11 @@ def test_an_odd_declaration_becomes_a_graph_and_feast_objects(what: str, tmp_pat
     state = State(folder=tmp_path / declared.name, log=tmp_path / "log")
     dg.Definitions.validate_loadable(build_defs(Workspace(declared, state)))
     objects = objects_of(declared, state)
-    assert set(objects.views) == {*(one.name for one in declared.all_views), *(one.view for one in declared.teachers)}
-    assert {f"{one.name}_inputs" for one in declared.students if _reads_views(declared, one.inputs)} <= set(
+    assert set(objects.views) == {
+        *(view.name for view in declared.all_views),
+        *(teacher.view for teacher in declared.teachers),
+    }
+    assert {f"{student.name}_inputs" for student in declared.students if _reads_views(declared, student.inputs)} <= set(
         objects.services
     )
 
@@ -167,8 +170,8 @@ def test_every_name_that_feast_holds_is_among_those_that_are_checked(name: str) 
         objects = objects_of(declared, State(folder=Path(folder), log=Path(folder)))
     checked = names.feast_objects(
         [column.name for column in declared.stream.id_columns],
-        [(type(one).__name__, one.name) for one in declared.all_views],
-        [one.name for one in declared.teachers],
-        [one.name for one in declared.students],
+        [(type(view).__name__, view.name) for view in declared.all_views],
+        [teacher.name for teacher in declared.teachers],
+        [student.name for student in declared.students],
     )
     assert {*objects.entities, *objects.views, *objects.services} <= set(checked)

@@ -29,14 +29,14 @@ NETWORKS: list[Network] = [
 
 
 @pytest.mark.parametrize("numbers", [0, NUMBERS])
-@pytest.mark.parametrize("network", NETWORKS, ids=lambda one: type(one).__name__)
+@pytest.mark.parametrize("network", NETWORKS, ids=lambda value: type(value).__name__)
 def test_weights_are_counted_as_they_are_built(network: Network, numbers: int) -> None:
     spec = NetworkSpec(
-        ids=tuple((f"id{place}", 8) for place in range(FIELDS)), numbers=tuple(f"n{place}" for place in range(numbers)),
+        ids=tuple((f"id{index}", 8) for index in range(FIELDS)), numbers=tuple(f"n{index}" for index in range(numbers)),
         tasks=tuple("ab"), network=network, item_ids=("id0",) if isinstance(network, TwoTower) else (),
     )  # fmt: skip
     with torch.device("cpu"):
-        built = sum(one.numel() for one in Networks(1, spec, 0, {}, {}).parameters())
+        built = sum(parameter.numel() for parameter in Networks(1, spec, 0, {}, {}).parameters())
     counted = network.dense_weights(FIELDS, numbers, TASKS)
     assert counted <= built  # never refused for weights that are not there
     assert counted == pytest.approx(built, rel=0.05)  # biases, norms and heads are left out

@@ -7,9 +7,9 @@ from tests.declarations.base import Wrong
 from tests.declarations.wrong import WRONG, became
 
 CASES = [
-    pytest.param(case, id=f"{kind}-{place}-{case[0]}")
+    pytest.param(case, id=f"{kind}-{index}-{case[0]}")
     for kind, cases in WRONG.items()
-    for place, case in enumerate(cases)
+    for index, case in enumerate(cases)
 ]
 MENDS = ("use ", "write ", "declare ", "rename ", "set ", "add ", "drop ", "list ", "name ")
 
@@ -22,7 +22,7 @@ def test_a_wrong_declaration_is_refused_in_one_sentence_that_names_the_field(cas
     sentence = str(refused.value)
     assert sentence.startswith(f"{field}: ")
     assert "\n" not in sentence and len(sentence) < 800
-    assert any(mend in sentence.rpartition(": ")[2] for mend in MENDS)
+    assert any(remedy in sentence.rpartition(": ")[2] for remedy in MENDS)
 
 
 def test_the_count_tells_a_wrong_field_a_traceback_and_silence_apart() -> None:

@@ -35,12 +35,12 @@ def main() -> None:
     """Count by kind; with an argument, name those that were not refused as they should be."""
     total: Counter[str] = Counter()
     for kind, cases in WRONG.items():
-        found = Counter(became(*case) for case in cases)
-        total += found
-        print(f"{kind:12}{len(cases):5}  {dict(found)}")
-        for place, case in enumerate(cases if len(sys.argv) > 1 else ()):
+        outcomes = Counter(became(*case) for case in cases)
+        total += outcomes
+        print(f"{kind:12}{len(cases):5}  {dict(outcomes)}")
+        for index, case in enumerate(cases if len(sys.argv) > 1 else ()):
             if (how := became(*case)) != "refused":
-                print(f"    {place} {case[0]}: {how}")
+                print(f"    {index} {case[0]}: {how}")
     print(f"{'all':12}{sum(total.values()):5}  {dict(total)}")
 
 

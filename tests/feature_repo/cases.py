@@ -40,7 +40,7 @@ class Case:
     cutoff: bool
     mode: str
     form: str
-    slice_: int
+    chunk_rows: int
 
 
 def micros(hour: float) -> int:
@@ -166,8 +166,8 @@ def objects(folder: Path) -> list[object]:
             )
     viewed = views["pair"].with_name("viewed").with_join_key_map({"user_id": "viewer_id"})
     # Feast can't compare services that hold a view with and without an alias.
-    asked = [view.with_name("pair") if name == "pair" else view for name, view in views.items()]
-    return [*entities.values(), *views.values(), FeatureService(name="every", features=[*asked, viewed])]
+    requested = [view.with_name("pair") if name == "pair" else view for name, view in views.items()]
+    return [*entities.values(), *views.values(), FeatureService(name="every", features=[*requested, viewed])]
 
 
 def entity_table(case: Case, rng: Random) -> pa.Table:

@@ -58,10 +58,12 @@ def _move_in(folder: Path, history: list[dict[str, object]]) -> None:
 def test_equals_brute_force(store: FeatureStore, folder: Path, seed: int, cutoff: bool) -> None:
     world = random_world(seed)
     _move_in(folder, world.history)
-    asked = pa.Table.from_pylist(world.entities, schema=ENTITIES)
-    job = store.get_historical_features(asked, FEATURES, full_feature_names=True, filter_by_created_timestamp=cutoff)
+    entity_rows = pa.Table.from_pylist(world.entities, schema=ENTITIES)
+    job = store.get_historical_features(
+        entity_rows, FEATURES, full_feature_names=True, filter_by_created_timestamp=cutoff
+    )
     table = job.to_arrow()
-    assert table.select(asked.column_names).equals(asked)
+    assert table.select(entity_rows.column_names).equals(entity_rows)
     assert table.schema.field("activity__clicks").type == pa.int64()
     assert table.schema.field("activity__rate").type == pa.float32()
     for view, ttl in (("activity", timedelta(0)), ("short_lived", TTL)):
@@ -98,16 +100,18 @@ def test_agrees_with_the_stock_stores_in_the_plain_case(tmp_path: Path, stock: s
     (tmp_path / "files").mkdir()
     path = tmp_path / "files" / "a.parquet"
     pq.write_table(pa.Table.from_pandas(frame, schema=HISTORY, preserve_index=False), path)
-    asked = frame[["user_id", "surface"]].drop_duplicates().reset_index(drop=True)
-    asked["event_timestamp"] = pd.Timestamp("2026-01-01 06:40", tz="UTC") + pd.to_timedelta(asked.index, unit="s")
-    asked["row"] = asked.index
+    entity_rows = frame[["user_id", "surface"]].drop_duplicates().reset_index(drop=True)
+    entity_rows["event_timestamp"] = pd.Timestamp("2026-01-01 06:40", tz="UTC") + pd.to_timedelta(
+        entity_rows.index, unit="s"
+    )
+    entity_rows["row"] = entity_rows.index
     answers = []
     for name, offline in (("ours", ASOF), ("stock", stock)):
         (tmp_path / name).mkdir()
         store = make_store(tmp_path / name, [activity_view(path)], offline)
-        found = store.get_historical_features(asked.copy(), ["activity:clicks", "activity:rate"]).to_df()
-        answers.append(found.sort_values("row").reset_index(drop=True)[["row", "clicks", "rate"]])
-    assert answers[0]["clicks"].notna().all() and len(answers[0]) == len(asked) > 30
+        result = store.get_historical_features(entity_rows.copy(), ["activity:clicks", "activity:rate"]).to_df()
+        answers.append(result.sort_values("row").reset_index(drop=True)[["row", "clicks", "rate"]])
+    assert answers[0]["clicks"].notna().all() and len(answers[0]) == len(entity_rows) > 30
     pd.testing.assert_frame_equal(answers[0], answers[1], check_dtype=False)
 
 
@@ -138,8 +142,8 @@ def test_takes_sql(plain: FeatureStore) -> None:
 def test_any_unit_and_zone_of_the_clock(plain: FeatureStore, unit: str, zone: str | None) -> None:
     clock = pa.array([at(3)], UTC_US).cast(pa.timestamp(unit, zone or "UTC"))
     clock = clock if zone else clock.cast(pa.timestamp(unit))
-    asked = pa.table({"user_id": [1], "surface": ["feed"], "event_timestamp": clock})
-    for given in (asked, asked.to_pandas()):
+    entity_rows = pa.table({"user_id": [1], "surface": ["feed"], "event_timestamp": clock})
+    for given in (entity_rows, entity_rows.to_pandas()):
         table = plain.get_historical_features(given, ["activity:clicks"]).to_arrow()
         assert table["clicks"].to_pylist() == [30]
         assert table["event_timestamp"].to_pylist() == [at(3)]
@@ -167,10 +171,12 @@ def test_any_unit_of_the_files(tmp_path: Path, unit: str, zone: str | None) -> N
         moments = {n: table[n].cast(pa.timestamp(unit, "UTC")).cast(moment) for n in schema.names if "stamp" in n}
         pq.write_table(pa.table({n: moments.get(n, table[n]) for n in schema.names}, schema=schema), path)
     store = make_store(tmp_path, [activity_view(tmp_path / "files", ttl=2 * HOUR)])
-    asked = pa.table({"user_id": [1, 1], "surface": ["feed"] * 2, "event_timestamp": pa.array([at(3), at(8)], UTC_US)})
-    job = store.get_historical_features(asked, ["activity:clicks"], filter_by_created_timestamp=True)
+    entity_rows = pa.table(
+        {"user_id": [1, 1], "surface": ["feed"] * 2, "event_timestamp": pa.array([at(3), at(8)], UTC_US)}
+    )
+    job = store.get_historical_features(entity_rows, ["activity:clicks"], filter_by_created_timestamp=True)
     assert job.to_arrow()["clicks"].to_pylist() == [1, None]
-    assert store.get_historical_features(asked, ["activity:clicks"]).to_arrow()["clicks"].to_pylist() == [1, None]
+    assert store.get_historical_features(entity_rows, ["activity:clicks"]).to_arrow()["clicks"].to_pylist() == [1, None]
     store.materialize(at(0), at(10))
     online = store.get_online_features(["activity:clicks"], [{"user_id": 1, "surface": "feed"}]).to_dict()
     assert online["clicks"] == [9]
@@ -182,16 +188,16 @@ def test_renamed_and_mapped_keys(plain: FeatureStore) -> None:
 
     plain.apply(FeatureService(name="mapped", features=[view]))
     clock = pa.array([at(5)] * 2, UTC_US)
-    asked = pa.table({"viewer_id": [1, 1], "surface": ["feed", "search"], "event_timestamp": clock})
+    entity_rows = pa.table({"viewer_id": [1, 1], "surface": ["feed", "search"], "event_timestamp": clock})
     service = plain.get_feature_service("mapped")
-    table = plain.get_historical_features(asked, service, full_feature_names=True).to_arrow()
+    table = plain.get_historical_features(entity_rows, service, full_feature_names=True).to_arrow()
     assert table["viewer__clicks"].to_pylist() == [30, None]
 
 
 def test_no_rows_and_no_timestamps(plain: FeatureStore) -> None:
-    asked = pa.table({"user_id": [1], "surface": ["feed"], "event_timestamp": pa.array([None], UTC_US)})
-    assert plain.get_historical_features(asked, ["activity:clicks"]).to_arrow()["clicks"].to_pylist() == [None]
-    empty = plain.get_historical_features(asked.slice(0, 0), ["activity:clicks"]).to_arrow()
+    entity_rows = pa.table({"user_id": [1], "surface": ["feed"], "event_timestamp": pa.array([None], UTC_US)})
+    assert plain.get_historical_features(entity_rows, ["activity:clicks"]).to_arrow()["clicks"].to_pylist() == [None]
+    empty = plain.get_historical_features(entity_rows.slice(0, 0), ["activity:clicks"]).to_arrow()
     assert (empty.num_rows, empty.schema.field("clicks").type) == (0, pa.int64())
 
 
@@ -217,8 +223,8 @@ def test_two_moments_that_become_known_at_once(tmp_path: Path, engine: str) -> N
         write_history(_activity(*rows), folder / "files")
         store = make_store(folder, [activity_view(folder / "files")])
         store.config.offline_store.engine = engine
-        asked = pa.table({"user_id": [1], "surface": ["feed"], "event_timestamp": pa.array([at(6)], UTC_US)})
-        job = store.get_historical_features(asked, ["activity:clicks"], filter_by_created_timestamp=True)
+        entity_rows = pa.table({"user_id": [1], "surface": ["feed"], "event_timestamp": pa.array([at(6)], UTC_US)})
+        job = store.get_historical_features(entity_rows, ["activity:clicks"], filter_by_created_timestamp=True)
         assert job.to_arrow()["clicks"].to_pylist() == [50]
 
 
@@ -229,8 +235,8 @@ def test_before_1970_and_no_moment_at_all(tmp_path: Path, engine: str) -> None:
     store = make_store(tmp_path, [activity_view(tmp_path / "files")])
     store.config.offline_store.engine = engine
     clock = pa.array([at(before), None, at(2)], UTC_US)
-    asked = pa.table({"user_id": [1] * 3, "surface": ["feed"] * 3, "event_timestamp": clock})
-    answer = store.get_historical_features(asked, ["activity:clicks"]).to_arrow()
+    entity_rows = pa.table({"user_id": [1] * 3, "surface": ["feed"] * 3, "event_timestamp": clock})
+    answer = store.get_historical_features(entity_rows, ["activity:clicks"]).to_arrow()
     assert answer["clicks"].to_pylist() == [7, None, 10]
 
 
@@ -242,8 +248,8 @@ def test_many_keys(tmp_path: Path, kind: pa.DataType) -> None:
     minutes = rng.integers(0, 5, len(keys))
     clock = (np.datetime64("2026-01-01T00:00", "us") + minutes.astype("timedelta64[m]")).astype("datetime64[us]")
     newest: dict[int, tuple[int, int]] = {}
-    for place, (key, minute) in enumerate(zip(keys.tolist(), minutes.tolist(), strict=True)):
-        newest[key] = max(newest.get(key, (-1, -1)), (minute, place))
+    for index, (key, minute) in enumerate(zip(keys.tolist(), minutes.tolist(), strict=True)):
+        newest[key] = max(newest.get(key, (-1, -1)), (minute, index))
     columns = {"key": pa.array(keys).cast(kind), "event_timestamp": pa.array(clock), "place": np.arange(len(keys))}
     pq.write_table(pa.table(columns), tmp_path / "rows.parquet")
     key_field = Field(name="key", dtype=Int64 if kind == pa.int64() else String)
@@ -254,7 +260,7 @@ def test_many_keys(tmp_path: Path, kind: pa.DataType) -> None:
     fields = [key_field, Field(name="place", dtype=Int64)]
     view = FeatureView(name="v", entities=[entity], ttl=HOUR * 0, schema=fields, source=source)
     store = make_store(tmp_path, [entity, view])
-    asked = rng.integers(0, 300_000, rows)
-    given = pa.table({"key": pa.array(asked).cast(kind), "event_timestamp": pa.array([at(1)] * rows, UTC_US)})
+    requested = rng.integers(0, 300_000, rows)
+    given = pa.table({"key": pa.array(requested).cast(kind), "event_timestamp": pa.array([at(1)] * rows, UTC_US)})
     answer = store.get_historical_features(given, ["v:place"]).to_arrow()["place"].to_pylist()
-    assert answer == [newest[key][1] if key in newest else None for key in asked.tolist()]
+    assert answer == [newest[key][1] if key in newest else None for key in requested.tolist()]

@@ -46,16 +46,16 @@ def store(tmp_path: Path) -> FeatureStore:
 @pytest.mark.parametrize("engine", ["memory", "duckdb"])
 def test_pieces_are_the_answer(store: FeatureStore, tmp_path: Path, engine: str) -> None:
     store.config.offline_store.engine = engine
-    asked = _asked(*range(10))
-    job = store.get_historical_features(asked, FEATURES)
-    slices = list(job.to_arrow_batches(3))
-    assert [slice_.num_rows for slice_ in slices] == [3, 3, 3, 1]
-    assert pa.concat_tables(slices).equals(job.to_arrow())
+    entity_rows = _asked(*range(10))
+    job = store.get_historical_features(entity_rows, FEATURES)
+    chunks = list(job.to_arrow_batches(3))
+    assert [chunk.num_rows for chunk in chunks] == [3, 3, 3, 1]
+    assert pa.concat_tables(chunks).equals(job.to_arrow())
     assert job.to_parquet(tmp_path / "answer.parquet", rows=4) == 10
     assert pq.read_table(tmp_path / "answer.parquet").equals(job.to_arrow())
     assert job.to_polars()["clicks"].to_list() == [None, 10, 10, 30, 30, 30, 30, 30, 30, 30]
-    empty = store.get_historical_features(asked.slice(0, 0), FEATURES)
-    assert [slice_.schema for slice_ in empty.to_arrow_batches(3)] == [empty.to_arrow().schema]
+    empty = store.get_historical_features(entity_rows.slice(0, 0), FEATURES)
+    assert [chunk.schema for chunk in empty.to_arrow_batches(3)] == [empty.to_arrow().schema]
     with pytest.raises(RetrievalError, match="rows: 0"):
         next(job.to_arrow_batches(0))
 
@@ -64,8 +64,8 @@ def test_a_long_history_is_read_in_turns(store: FeatureStore, tmp_path: Path, mo
     monkeypatch.setattr(answering, "_TURN", 1)
     monkeypatch.setattr(answering, "_MANY", 0)
     read: list[int] = []
-    learner_slice = answering.learner_slice
-    monkeypatch.setattr(answering, "prepare", lambda *a, **k: read.append(len(a[1])) or learner_slice(*a, **k))
+    prepare = answering.prepare
+    monkeypatch.setattr(answering, "prepare", lambda *a, **k: read.append(len(a[1])) or prepare(*a, **k))
     assert store.get_historical_features(_asked(2, 4), FEATURES).to_arrow()["clicks"].to_pylist() == [10, 30]
     write_history([_row(1, 1, 10), _row(1, 7, 70)], tmp_path / "files")
     assert store.get_historical_features(_asked(2, 9), FEATURES).to_arrow()["clicks"].to_pylist() == [10, 70]
@@ -145,7 +145,7 @@ def test_on_demand_views(tmp_path: Path) -> None:
             _asked(2, 4), ["activity:clicks", "computed:twice"], full_feature_names=full
         )
         assert job.to_arrow()[name].to_pylist() == [20.0, 61.0]
-        assert [slice_[name].to_pylist() for slice_ in job.to_arrow_batches(1)] == [[20.0], [61.0]]
+        assert [chunk[name].to_pylist() for chunk in job.to_arrow_batches(1)] == [[20.0], [61.0]]
     without = store.get_historical_features(_asked(2).drop_columns("label"), ["computed:twice"])
     with pytest.raises(RetrievalError, match="no column 'label'.*'computed'"):
         without.to_arrow()
@@ -240,7 +240,7 @@ for number in range(10):
 
 def test_two_processes_lose_no_rows(tmp_path: Path) -> None:
     both = [subprocess.Popen([sys.executable, "-c", SAVING, str(tmp_path), name]) for name in "ab"]
-    assert [one.wait(timeout=120) for one in both] == [0, 0]
+    assert [process.wait(timeout=120) for process in both] == [0, 0]
     assert len(monitoring.query_metrics(tmp_path, "p", "feature", None, None, None)) == 20
 
 
@@ -251,6 +251,6 @@ def test_feast_monitors_through_the_store(store: FeatureStore) -> None:
     service.compute_metrics(
         project=store.project, feature_view_name="activity", start_date=at(0).date(), end_date=at(30).date()
     )
-    found = service.get_feature_metrics(project=store.project, feature_view_name="activity")
-    by_name = {row["feature_name"]: row for row in found}
+    metrics = service.get_feature_metrics(project=store.project, feature_view_name="activity")
+    by_name = {row["feature_name"]: row for row in metrics}
     assert by_name["clicks"]["row_count"] == 3 and by_name["clicks"]["max_val"] == 80.0

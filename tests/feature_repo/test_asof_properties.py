@@ -59,9 +59,9 @@ def _answer(store: FeatureStore, case: Case, given: object, monkeypatch: pytest.
         )
         if not case.mode.endswith("pieces"):
             return job.to_arrow()
-        slices = list(job.to_arrow_batches(case.slice))
-    assert all(slice_.num_rows <= case.slice for slice_ in slices)
-    return pa.concat_tables(slices)
+        chunks = list(job.to_arrow_batches(case.chunk_rows))
+    assert all(chunk.num_rows <= case.chunk_rows for chunk in chunks)
+    return pa.concat_tables(chunks)
 
 
 def _check(store: FeatureStore, folder: Path, rng: Random, monkeypatch: pytest.MonkeyPatch) -> Case:
@@ -94,8 +94,8 @@ def test_thousands_of_cases_equal_brute_force(
 ) -> None:
     """Plain seeds: hypothesis spends most of its time on looking for smaller cases, which need no thousands."""
     cases = [_check(store, folder, Random(seed), monkeypatch) for seed in range(2000)]
-    asked = Counter((case.mode, case.form, case.cutoff) for case in cases)
-    assert len(asked) == 50
+    combinations = Counter((case.mode, case.form, case.cutoff) for case in cases)
+    assert len(combinations) == 50
     answers = [served(case, view, e) for case in cases for e in case.entities for view in ("pair_ttl", "viewed", "all")]
     assert sum(len(values) > 1 for values in answers) > 200
     assert sum(values != {None} for values in answers) > 6_500

@@ -16,7 +16,7 @@ from feast.data_source import PushMode
 from feast.types import Array, FeastType, Float32, Float64, Int64, Map, String
 
 from feast_asof.errors import RetrievalError
-from tests.feature_repo.test_asof_types import BIG, asked, both, view_of, write
+from tests.feature_repo.test_asof_types import BIG, both, entity_rows, view_of, write
 from tests.feature_repo.worlds import UTC_US, at, make_store
 
 FORMS = ("file", "folder", "delta")
@@ -56,18 +56,18 @@ def pushed_to(folder: Path, source: FileSource, *views: Mapping[str, FeastType])
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("first", [False, True])
 def test_two_views_on_one_source(form: str, first: bool, tmp_path: Path) -> None:
-    held = asked([1], 1, a=[5], b=[50])
+    held = entity_rows([1], 1, a=[5], b=[50])
     source = source_of(tmp_path, form, None if first else held)
     store = pushed_to(tmp_path, source, {"a": Int64}, {"b": Int64})
     frame = pd.DataFrame({"user_id": [2, 3], **CLOCK, "a": [6, 7], "b": [60, 70]})
     store.push("push", frame, to=PushMode.ONLINE_AND_OFFLINE)
-    answer = both(store, asked([1, 2, 3]), ["v0:a", "v1:b"])
+    answer = both(store, entity_rows([1, 2, 3]), ["v0:a", "v1:b"])
     old = (None, None) if first else (5, 50)
     assert answer["a"].to_pylist() == [old[0], 6, 7] and answer["b"].to_pylist() == [old[1], 60, 70]
     store.materialize(at(0), at(9))
     rows = [{"user_id": 2}, {"user_id": 3}]
-    found = store.get_online_features(["v0:a", "v1:b"], rows).to_dict()
-    assert (found["a"], found["b"]) == ([6, 7], [60, 70])
+    online = store.get_online_features(["v0:a", "v1:b"], rows).to_dict()
+    assert (online["a"], online["b"]) == ([6, 7], [60, 70])
     if form == "folder":  # the same rows once, whichever view brought them
         assert len(list((tmp_path / "folder").glob("pushed-*"))) == 1
 
@@ -98,12 +98,12 @@ HELD: dict[str, tuple[FeastType, pa.Array, list[object], list[object]]] = {
 @pytest.mark.parametrize("kind", HELD)
 def test_values_into_what_is_held(kind: str, form: str, tmp_path: Path) -> None:
     declared, held, values, wanted = HELD[kind]
-    source = source_of(tmp_path, form, asked([1], 1, x=held))
+    source = source_of(tmp_path, form, entity_rows([1], 1, x=held))
     store = pushed_to(tmp_path, source, {"x": declared})
     frame = pd.DataFrame({"user_id": [2, 3], **CLOCK, "x": pd.Series(values)})
     store.push("push", frame, to=PushMode.OFFLINE)
-    assert both(store, asked([2, 3]), ["v0:x"])["x"].to_pylist() == wanted
-    kept = both(store, asked([1]), ["v0:x"])["x"].to_pylist()
+    assert both(store, entity_rows([2, 3]), ["v0:x"])["x"].to_pylist() == wanted
+    kept = both(store, entity_rows([1]), ["v0:x"])["x"].to_pylist()
     assert kept == held.to_pylist() or kind == "struct with a field more"
 
 
@@ -135,13 +135,13 @@ def test_clocks_into_what_is_held(held: pa.DataType, given: str, form: str, tmp_
     frame = pd.DataFrame({"user_id": [2], "event_timestamp": moments[given], "x": [2]})
     store.push("push", frame, to=PushMode.OFFLINE)
     known = 24 if given == "dates" else 5.5
-    assert both(store, asked([1, 2], known), ["v0:x"])["x"].to_pylist() == [1, 2]
-    assert both(store, asked([1, 2], known - 0.001), ["v0:x"])["x"].to_pylist() == [1, None]
+    assert both(store, entity_rows([1, 2], known), ["v0:x"])["x"].to_pylist() == [1, 2]
+    assert both(store, entity_rows([1, 2], known - 0.001), ["v0:x"])["x"].to_pylist() == [1, None]
 
 
 @pytest.mark.parametrize("form", ["file", "folder"])
 def test_what_would_be_lost_is_refused(form: str, tmp_path: Path) -> None:
-    source = source_of(tmp_path, form, asked([1], 1, x=[1]))
+    source = source_of(tmp_path, form, entity_rows([1], 1, x=[1]))
     store = pushed_to(tmp_path, source, {"x": Int64})
     before = {path: path.read_bytes() for path in tmp_path.rglob("*.parquet")}
     for value in (0.5, "seven"):
@@ -173,8 +173,11 @@ def test_mapped_names(form: str, tmp_path: Path) -> None:
     clocks = {"timestamp_field": "ts", "created_timestamp_column": "created", "field_mapping": MAPPED}
     source = source_of(tmp_path, form, held, **clocks)
     store = make_store(tmp_path / "repo", mapped_view(source, push=False))
-    late = both(store, asked([1], 2), ["v:clicks"], filter_by_created_timestamp=True)
-    assert (late["clicks"].to_pylist(), both(store, asked([1], 2), ["v:clicks"])["clicks"].to_pylist()) == ([5], [6])
+    late = both(store, entity_rows([1], 2), ["v:clicks"], filter_by_created_timestamp=True)
+    assert (late["clicks"].to_pylist(), both(store, entity_rows([1], 2), ["v:clicks"])["clicks"].to_pylist()) == (
+        [5],
+        [6],
+    )
     window = store.get_historical_features(None, ["v:clicks"], start_date=at(0), end_date=at(9)).to_arrow()
     assert window.select(["user_id", "clicks"]).to_pylist() == [{"user_id": 1, "clicks": 6}]
     store.materialize(at(0), at(9))
@@ -190,7 +193,7 @@ def test_mapped_names(form: str, tmp_path: Path) -> None:
     offline.offline_write_batch(  # as compute engines do: by the views' names
         store.config, view, pa.table({"user_id": [3], "ts": [at(5)], "created": [at(5)], "clicks": [8]}), None
     )
-    answer = both(pushing, asked([1, 2, 3]), ["v:clicks"])
+    answer = both(pushing, entity_rows([1, 2, 3]), ["v:clicks"])
     assert answer["clicks"].to_pylist() == [6, 7, 8]
     pulled = offline.pull_all_from_table_or_query(store.config, view.batch_source, ["usr"], ["raw"], "ts_1", "made")
     table = pulled.to_arrow()
@@ -201,10 +204,10 @@ def test_mapped_names(form: str, tmp_path: Path) -> None:
 
 
 def test_a_mapping_of_what_is_not_there(tmp_path: Path) -> None:
-    source = source_of(tmp_path, "folder", asked([1], 1, x=[1]), field_mapping={"nowhere": "event_timestamp"})
+    source = source_of(tmp_path, "folder", entity_rows([1], 1, x=[1]), field_mapping={"nowhere": "event_timestamp"})
     store = pushed_to(tmp_path, source, {"x": Int64})
     store.push("push", pd.DataFrame({"user_id": [2, 3], **CLOCK, "x": [2, 3]}), to=PushMode.OFFLINE)
-    assert both(store, asked([1, 2]), ["v0:x"])["x"].to_pylist() == [1, 2]
+    assert both(store, entity_rows([1, 2]), ["v0:x"])["x"].to_pylist() == [1, 2]
 
 
 def test_a_view_without_entities(tmp_path: Path) -> None:
@@ -218,7 +221,7 @@ def test_a_view_without_entities(tmp_path: Path) -> None:
         store.materialize(at(0), at(9))
         assert store.get_online_features(["everyone:x"], [{"user_id": 1}]).to_dict()["x"] == [3]
     store.push("push", pd.DataFrame({"event_timestamp": [at(5)], "x": [5]}), to=PushMode.ONLINE_AND_OFFLINE)
-    assert both(store, asked([1, 2], 5), ["everyone:x"])["x"].to_pylist() == [5, 5]
+    assert both(store, entity_rows([1, 2], 5), ["everyone:x"])["x"].to_pylist() == [5, 5]
 
 
 def test_a_batch_view_that_computes(tmp_path: Path) -> None:
@@ -242,9 +245,9 @@ def test_a_batch_view_that_computes(tmp_path: Path) -> None:
     store = make_store(tmp_path / "repo", [plain, direct, kept], batch_engine=engine)
     store.materialize(at(0), at(9), feature_views=["direct", "kept"])
     for view in ("direct", "kept"):
-        found = store.get_online_features([f"{view}:c"], [{"user_id": 1}, {"user_id": 2}]).to_dict()
-        assert found["c"] == [35.0, 22.0]
-    assert both(store, asked([1, 2, 3]), ["kept:c"])["c"].to_pylist() == [35.0, 22.0, None]
+        online = store.get_online_features([f"{view}:c"], [{"user_id": 1}, {"user_id": 2}]).to_dict()
+        assert online["c"] == [35.0, 22.0]
+    assert both(store, entity_rows([1, 2, 3]), ["kept:c"])["c"].to_pylist() == [35.0, 22.0, None]
 
 
 def test_a_stream_as_feast_init_pushes_it(tmp_path: Path) -> None:
@@ -265,6 +268,6 @@ def test_a_stream_as_feast_init_pushes_it(tmp_path: Path) -> None:
     store = pushed_to(tmp_path, source_of(tmp_path / "one", "file", None), fields)
     for user, moment in ((2, at(2)), (3, at(3).replace(tzinfo=None))):
         store.push("push", rows(user, moment), to=PushMode.ONLINE_AND_OFFLINE)
-    answer = both(store, asked([1, 2, 3]), [f"v0:{name}" for name in fields])
+    answer = both(store, entity_rows([1, 2, 3]), [f"v0:{name}" for name in fields])
     assert answer["rate"].to_pylist() == [0.5] * 3 and answer["ads"].to_pylist() == [[1, 2]] * 3
     assert answer["meta"].to_pylist() == [{"kind": "suv"}] * 3

@@ -44,8 +44,8 @@ def store(tmp_path: Path) -> FeatureStore:
     return make_store(tmp_path, [activity_view(tmp_path / "files")])
 
 
-def _ask(store: FeatureStore, asked: pa.Table | pd.DataFrame | str | None, **options: object) -> pa.Table:
-    return store.get_historical_features(asked, CLICKS, **options).to_arrow()
+def _ask(store: FeatureStore, entity_rows: pa.Table | pd.DataFrame | str | None, **options: object) -> pa.Table:
+    return store.get_historical_features(entity_rows, CLICKS, **options).to_arrow()
 
 
 def test_a_missing_entity_column(store: FeatureStore) -> None:
@@ -117,13 +117,13 @@ def test_unfinished_files_are_not_seen(store: FeatureStore, tmp_path: Path) -> N
 
 def test_a_file_written_again_is_read_again(store: FeatureStore, tmp_path: Path) -> None:
     """Its time range is remembered by what the file is, not by its path."""
-    asked = ASKED.set_column(2, "event_timestamp", pa.array([at(5)], UTC_US))
-    assert _ask(store, asked)["clicks"].to_pylist() == [1]
+    entity_rows = ASKED.set_column(2, "event_timestamp", pa.array([at(5)], UTC_US))
+    assert _ask(store, entity_rows)["clicks"].to_pylist() == [1]
     path = tmp_path / "files" / "slice=1" / "part.parquet"
     unfinished = path.with_name(".aside")
     pq.write_table(pa.Table.from_pylist(_rows(4), schema=HISTORY), unfinished)
     unfinished.replace(path)
-    assert _ask(store, asked)["clicks"].to_pylist() == [4]
+    assert _ask(store, entity_rows)["clicks"].to_pylist() == [4]
 
 
 def test_only_files_that_can_matter_are_named_in_the_query(store: FeatureStore, tmp_path: Path) -> None:
@@ -176,8 +176,8 @@ def test_online_values_never_go_back_in_time(tmp_path: Path) -> None:
     store = make_store(tmp_path, [activity_view(tmp_path / "files")])
     load_online(store, ["activity"], at(6), at(14))
     load_online(store, ["activity"], at(0), at(6))
-    found = store.get_online_features(CLICKS, [{"user_id": 1, "surface": "feed"}]).to_dict()
-    assert found["clicks"] == [13]
+    online = store.get_online_features(CLICKS, [{"user_id": 1, "surface": "feed"}]).to_dict()
+    assert online["clicks"] == [13]
 
 
 def test_pull_all_is_ordered_and_complete(store: FeatureStore) -> None:
@@ -265,5 +265,7 @@ def test_unsigned_and_far_away(tmp_path: Path, engine: str) -> None:
     pq.write_table(table, path)
     store = make_store(tmp_path, [activity_view(tmp_path / "files")])
     store.config.offline_store.engine = engine
-    asked = pa.table({"user_id": [-1, 5], "surface": ["feed"] * 2, "event_timestamp": pa.array([at(5)] * 2, UTC_US)})
-    assert _ask(store, asked)["clicks"].to_pylist() == [None, 1]
+    entity_rows = pa.table(
+        {"user_id": [-1, 5], "surface": ["feed"] * 2, "event_timestamp": pa.array([at(5)] * 2, UTC_US)}
+    )
+    assert _ask(store, entity_rows)["clicks"].to_pylist() == [None, 1]

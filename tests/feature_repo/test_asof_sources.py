@@ -39,9 +39,9 @@ ASKED = pa.table(
 ANSWER = [10, 20, 80, None]
 
 
-def _clicks(store: FeatureStore, engine: str, asked: pa.Table = ASKED) -> list[int | None]:
+def _clicks(store: FeatureStore, engine: str, entity_rows: pa.Table = ASKED) -> list[int | None]:
     store.config.offline_store.engine = engine
-    job = store.get_historical_features(asked, ["activity:clicks"])
+    job = store.get_historical_features(entity_rows, ["activity:clicks"])
     answer: list[int | None] = job.to_arrow()["clicks"].to_pylist()
     assert pa.concat_tables(job.to_arrow_batches(2))["clicks"].to_pylist() == answer
     return answer

@@ -40,7 +40,7 @@ def write(path: Path, hour: float, users: list[int] | pa.Array, **columns: objec
     pq.write_table(pa.table({"user_id": users, "event_timestamp": clock, **columns}), path)
 
 
-def asked(users: list[int] | pa.Array, hour: float = 9, **columns: object) -> pa.Table:
+def entity_rows(users: list[int] | pa.Array, hour: float = 9, **columns: object) -> pa.Table:
     return pa.table({"user_id": users, "event_timestamp": pa.array([at(hour)] * len(users), UTC_US), **columns})
 
 
@@ -80,8 +80,8 @@ def test_features_of_any_type(kind: str, tmp_path: Path) -> None:
     declared, stored, wanted = FEATURES[kind]
     write(tmp_path / "f" / "a.parquet", 1, [1, 2], x=stored)
     store = make_store(tmp_path, [view_of(tmp_path / "f", {"x": declared})])
-    assert both(store, asked([1, 2, 3]), ["v:x"])["x"].to_pylist() == [*wanted, None]
-    assert both(store, asked([]), ["v:x"]).num_rows == 0
+    assert both(store, entity_rows([1, 2, 3]), ["v:x"])["x"].to_pylist() == [*wanted, None]
+    assert both(store, entity_rows([]), ["v:x"]).num_rows == 0
 
 
 GIVEN: dict[str, pa.Array] = {
@@ -103,7 +103,7 @@ GIVEN: dict[str, pa.Array] = {
 def test_entity_columns_of_any_type(kind: str, tmp_path: Path) -> None:
     write(tmp_path / "f" / "a.parquet", 1, [1, 2], x=[5, 6])
     store = make_store(tmp_path, [view_of(tmp_path / "f", {"x": Int64})])
-    given = asked([2, 1], label=GIVEN[kind])
+    given = entity_rows([2, 1], label=GIVEN[kind])
     answer = both(store, given, ["v:x"])
     assert answer["x"].to_pylist() == [6, 5]
     assert answer["label"].type == GIVEN[kind].type and answer["label"].to_pylist() == GIVEN[kind].to_pylist()
@@ -123,13 +123,13 @@ def test_lists_whose_files_differ(first: str, oldest: bool, tmp_path: Path, monk
     store = make_store(tmp_path, [view_of(tmp_path / "f", {"x": Array(Int64)})])
     old = {"empty lists": [[], []], "nulls": [None, None], "narrow": [[1], []], "none": [None, None]}[first]
     wanted = [[11, 12], old[1], [BIG]]
-    assert both(store, asked([1, 2, 3]), ["v:x"])["x"].to_pylist() == wanted
-    assert both(store, asked([1, 2], 1), ["v:x"])["x"].to_pylist() == old
+    assert both(store, entity_rows([1, 2, 3]), ["v:x"])["x"].to_pylist() == wanted
+    assert both(store, entity_rows([1, 2], 1), ["v:x"])["x"].to_pylist() == old
     from feast_asof import answering
 
     monkeypatch.setattr(answering, "_TURN", 1)
     monkeypatch.setattr(answering, "_MANY", 0)  # a file a turn
-    assert both(store, asked([1, 2, 3]), ["v:x"])["x"].to_pylist() == wanted
+    assert both(store, entity_rows([1, 2, 3]), ["v:x"])["x"].to_pylist() == wanted
 
 
 def test_integers_whose_files_differ_in_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,7 +140,7 @@ def test_integers_whose_files_differ_in_turns(tmp_path: Path, monkeypatch: pytes
     write(tmp_path / "f" / "a.parquet", 0, [1], x=pa.array([1], pa.int8()))
     write(tmp_path / "f" / "b.parquet", 1, [2], x=pa.array([BIG]))
     store = make_store(tmp_path, [view_of(tmp_path / "f", {"x": Int64})])
-    assert both(store, asked([1, 2]), ["v:x"])["x"].to_pylist() == [1, BIG]
+    assert both(store, entity_rows([1, 2]), ["v:x"])["x"].to_pylist() == [1, BIG]
 
 
 @pytest.mark.parametrize("where", ["files", "rows", "both"])
@@ -149,7 +149,7 @@ def test_integer_keys_as_categories(where: str, tmp_path: Path) -> None:
     coded = users.dictionary_encode()
     write(tmp_path / "f" / "a.parquet", 1, users if where == "rows" else coded, x=[5, 6])
     store = make_store(tmp_path, [view_of(tmp_path / "f", {"x": Int64})])
-    given = asked(users if where == "files" else coded)
+    given = entity_rows(users if where == "files" else coded)
     assert both(store, given, ["v:x"])["x"].to_pylist() == [5, 6]
     store.materialize(at(0), at(9))
     assert store.get_online_features(["v:x"], [{"user_id": 8}]).to_dict()["x"] == [6]
@@ -179,7 +179,7 @@ def test_ids_beside_a_null_in_pandas(tmp_path: Path) -> None:
     )
     store = make_store(tmp_path, [view_of(tmp_path / "f", {"last_ad": Int64, "ads": Array(Int64)})])
     small = pa.array([1, None, 2], pa.int32())
-    given = asked([1, 2, 3], session=pa.array([BIG, None, 2**64 - 1], pa.uint64()), small=small)
+    given = entity_rows([1, 2, 3], session=pa.array([BIG, None, 2**64 - 1], pa.uint64()), small=small)
     frame = store.get_historical_features(given, ["v:last_ad", "v:ads"]).to_df()
     assert frame["last_ad"].dtype == "Int64" and frame["last_ad"].tolist() == [BIG, pd.NA, pd.NA]
     assert frame["session"].dtype == "UInt64" and frame["session"][2] == 2**64 - 1
@@ -191,7 +191,7 @@ def test_a_column_added_later(tmp_path: Path) -> None:
     write(tmp_path / "f" / "a.parquet", 0, [1, 2], x=[1, 2])
     write(tmp_path / "f" / "b.parquet", 5, [1], x=[10], y=[0.5])
     store = make_store(tmp_path, [view_of(tmp_path / "f", {"x": Int64, "y": Float64})])
-    assert both(store, asked([1, 2]), ["v:x", "v:y"]).select(["x", "y"]).to_pylist() == [
+    assert both(store, entity_rows([1, 2]), ["v:x", "v:y"]).select(["x", "y"]).to_pylist() == [
         {"x": 10, "y": 0.5},
         {"x": 2, "y": None},
     ]
@@ -199,7 +199,7 @@ def test_a_column_added_later(tmp_path: Path) -> None:
     assert store.get_online_features(["v:y"], [{"user_id": 1}, {"user_id": 2}]).to_dict()["y"] == [0.5, None]
     write(tmp_path / "f" / "c.parquet", 7, [1], x=[20])  # the newest rows lost it: that is no evolution
     with pytest.raises(RetrievalError, match="column 'y' is not in '.*c.parquet'"):
-        store.get_historical_features(asked([1]), ["v:y"]).to_arrow()
+        store.get_historical_features(entity_rows([1]), ["v:y"]).to_arrow()
 
 
 def _chunked(values: list[object], dtype: pa.DataType | None = None) -> pa.ChunkedArray:

@@ -33,11 +33,11 @@ def _computed(store: FeatureStore, columns: dict[str, pa.Array], kinds: dict[str
     clock = pa.array([at(0)] * len(next(iter(columns.values()))), UTC_US)
     pq.write_table(pa.table({**columns, "event_timestamp": clock}), path)
     source = FileSource(path=str(path), timestamp_field="event_timestamp")
-    found: Metrics = store._get_provider().offline_store.compute_monitoring_metrics(
+    metrics: Metrics = store._get_provider().offline_store.compute_monitoring_metrics(
         store.config, source, list(kinds.items()), "event_timestamp", at(-1), at(1), **options
     )
-    assert [(row["feature_name"], row["feature_type"]) for row in found] == list(kinds.items())
-    return found
+    assert [(row["feature_name"], row["feature_type"]) for row in metrics] == list(kinds.items())
+    return metrics
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -59,8 +59,8 @@ def test_statistics_are_those_of_numpy_and_pandas(store: FeatureStore, seed: int
 
     frequent = pd.Series(words).value_counts()
     values = word["histogram"]["values"]
-    assert [one["count"] for one in values] == frequent[:3].tolist()
-    assert all(frequent[one["value"]] == one["count"] for one in values)
+    assert [entry["count"] for entry in values] == frequent[:3].tolist()
+    assert all(frequent[entry["value"]] == entry["count"] for entry in values)
     assert word["histogram"]["other_count"] == frequent[3:].sum()
     assert word["histogram"]["unique_count"] == len(frequent)
     assert (word["row_count"], word["null_count"]) == (500, words.count(None))
@@ -102,8 +102,8 @@ def test_a_job_runs_to_its_end(store: FeatureStore) -> None:
     jobs.ensure_table()
     job = jobs.submit("p", "baseline", "v", {"feature_names": ["f"]})
     jobs.execute_job(job, Service())
-    found = jobs.get_job(job, "p") or {}
-    assert found["status"] == "completed" and found["started_at"] <= found["completed_at"]
+    result = jobs.get_job(job, "p") or {}
+    assert result["status"] == "completed" and result["started_at"] <= result["completed_at"]
 
 
 def test_tables_give_what_feasts_store_gives(store: FeatureStore) -> None:
@@ -118,7 +118,7 @@ def test_tables_give_what_feasts_store_gives(store: FeatureStore) -> None:
     }
     row |= dict.fromkeys([*STATISTICS, "null_rate"], 0.5)
     rows = [{**row, "metric_date": date(2026, 1, day), "is_baseline": day == 2, "mean": day} for day in (3, 1, 2)]
-    rows = [{**one, "max_event_timestamp": moment, "histogram": {"bins": [1.5]}} for one in rows]
+    rows = [{**metric, "max_event_timestamp": moment, "histogram": {"bins": [1.5]}} for metric in rows]
     feasts = store.config.model_copy(update={"repo_path": Path(store.config.repo_path) / "feasts"})
     feasts.offline_config, feasts._offline_store = {"type": "duckdb"}, None
     for offline, config in ((store._get_provider().offline_store, store.config), (DuckDBOfflineStore, feasts)):
@@ -141,6 +141,6 @@ def test_clearing_touches_only_what_matches_and_types_stay(tmp_path: Path) -> No
     where = {"feature_view_name": "v", "feature_name": "f", "data_source_type": None}
     monitoring.clear_baseline(tmp_path, "another", *where.items())
     monitoring.clear_baseline(tmp_path, "p", *where.items())
-    found = monitoring.query_metrics(tmp_path, "p", "feature", {"is_baseline": True}, None, None)
-    assert {(row["feature_view_name"], row["feature_name"]) for row in found} == {("v", "g"), ("w", "f")}
+    baselines = monitoring.query_metrics(tmp_path, "p", "feature", {"is_baseline": True}, None, None)
+    assert {(row["feature_view_name"], row["feature_name"]) for row in baselines} == {("v", "g"), ("w", "f")}
     assert pq.read_schema(path).equals(empty)

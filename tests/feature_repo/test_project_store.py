@@ -181,10 +181,12 @@ def test_sql_asks_the_same_as_arrow(store: FeatureStore, tmp_path: Path) -> None
     pq.write_table(ENTITIES, tmp_path / "asked.parquet")
     sql = f"SELECT * FROM read_parquet('{tmp_path / 'asked.parquet'}')"
     assert read_inputs(store, sql, "logged_inputs").equals(read_inputs(store, ENTITIES, "logged_inputs"))
-    asked = read_supervision(store, sql, at(48), "rich_supervision")
-    assert set(asked.column_names) == set(read_supervision(store, ENTITIES, at(48), "rich_supervision").column_names)
-    assert asked["event_timestamp"].to_pylist() == ENTITIES["event_timestamp"].to_pylist()
-    assert asked["teacher_large__checkpoint"].to_pylist() == ["c1", None]
+    supervision = read_supervision(store, sql, at(48), "rich_supervision")
+    assert set(supervision.column_names) == set(
+        read_supervision(store, ENTITIES, at(48), "rich_supervision").column_names
+    )
+    assert supervision["event_timestamp"].to_pylist() == ENTITIES["event_timestamp"].to_pylist()
+    assert supervision["teacher_large__checkpoint"].to_pylist() == ["c1", None]
 
 
 def test_an_unknown_service_is_named(store: FeatureStore) -> None:
@@ -195,8 +197,8 @@ def test_an_unknown_service_is_named(store: FeatureStore) -> None:
 def test_online_serves_what_was_loaded(store: FeatureStore) -> None:
     load_online(store, ["user_activity"], at(0), at(6))
     service = store.get_feature_service("rich_inputs")
-    found = store.get_online_features(service, [{"user_id": 1}], full_feature_names=True).to_dict()
-    assert found["user_activity__click_rate_6h"] == [0.25]
+    online = store.get_online_features(service, [{"user_id": 1}], full_feature_names=True).to_dict()
+    assert online["user_activity__click_rate_6h"] == [0.25]
 
 
 def test_supervision_can_not_be_an_input(state: State) -> None:

@@ -91,10 +91,10 @@ def test_processes_that_apply_for_the_first_time_at_once_all_succeed(tmp_path: P
         workers = [context.Process(target=_apply, args=(folder, together, failed)) for _ in range(6)]
         for worker in workers:
             worker.start()
-        said = [failed.get(timeout=120) for _ in workers]
+        messages = [failed.get(timeout=120) for _ in workers]
         for worker in workers:
             worker.join()
-        assert said == [""] * 6
+        assert messages == [""] * 6
         assert len(paths_of(state_in(folder))) > 2
 
 
@@ -126,16 +126,16 @@ def test_who_waits_says_for_what_and_the_dead_hold_nothing(tmp_path: Path, caplo
 
 
 @pytest.mark.parametrize(
-    ("reason", "mend"),
+    ("reason", "remedy"),
     [("database or disk is full", "make room"), ("attempt to write a readonly database", "make the folder writable")],
 )
-def test_what_sqlite_refuses_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reason: str, mend: str) -> None:
+def test_what_sqlite_refuses_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reason: str, remedy: str) -> None:
     state = state_in(tmp_path)
 
     def refused(*arguments: object, **options: object) -> None:
         raise sqlite3.OperationalError(reason)
 
     monkeypatch.setattr(FeatureStore, "apply", refused)
-    with pytest.raises(StateError) as said:
+    with pytest.raises(StateError) as raised:
         apply(tiny_project(), state)
-    assert reason in str(said.value) and mend in str(said.value) and str(state.feast) in str(said.value)
+    assert reason in str(raised.value) and remedy in str(raised.value) and str(state.feast) in str(raised.value)

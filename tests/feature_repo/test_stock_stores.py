@@ -47,23 +47,23 @@ def _asked(*rows: tuple[int, str, float]) -> pd.DataFrame:
     return frame.drop(columns="hour")
 
 
-def _clicks(store: FeatureStore, asked: object) -> list[float | None]:
-    frame = store.get_historical_features(asked, ["activity:clicks"]).to_df()
+def _clicks(store: FeatureStore, entity_rows: object) -> list[float | None]:
+    frame = store.get_historical_features(entity_rows, ["activity:clicks"]).to_df()
     return [None if pd.isna(value) else value for value in frame["clicks"]]
 
 
 def test_impressions_of_one_page_view(tmp_path: Path) -> None:
-    asked = _asked(*[(1, "feed", 2.0)] * 5)
+    entity_rows = _asked(*[(1, "feed", 2.0)] * 5)
     rows = (1, "feed", 1, 10)
-    assert _clicks(_store(tmp_path / "ours", ASOF, rows), asked) == [10] * 5
-    assert _clicks(_store(tmp_path / "dask", "dask", rows), asked) == [10]  # four training rows are gone
+    assert _clicks(_store(tmp_path / "ours", ASOF, rows), entity_rows) == [10] * 5
+    assert _clicks(_store(tmp_path / "dask", "dask", rows), entity_rows) == [10]  # four training rows are gone
 
 
 def test_a_feature_that_is_expired_or_of_the_future(tmp_path: Path) -> None:
-    asked = _asked((1, "feed", 2.0), (1, "feed", 9.0), (1, "feed", 0.5))
+    entity_rows = _asked((1, "feed", 2.0), (1, "feed", 9.0), (1, "feed", 0.5))
     rows = (1, "feed", 1, 10)
-    assert _clicks(_store(tmp_path / "ours", ASOF, rows), asked) == [10, None, None]
-    assert len(_clicks(_store(tmp_path / "dask", "dask", rows), asked)) < 3
+    assert _clicks(_store(tmp_path / "ours", ASOF, rows), entity_rows) == [10, None, None]
+    assert len(_clicks(_store(tmp_path / "dask", "dask", rows), entity_rows)) < 3
 
 
 def test_a_map_of_one_of_two_keys(tmp_path: Path) -> None:
@@ -72,9 +72,9 @@ def test_a_map_of_one_of_two_keys(tmp_path: Path) -> None:
         store = _store(tmp_path / name, name, (1, "feed", 1, 10), (2, "feed", 1.5, 20))
         mapped = store.get_feature_view("activity").with_name("mapped").with_join_key_map({"surface": "place"})
         store.apply(FeatureService(name="mapped", features=[mapped]))
-        asked = _asked((1, "feed", 2.0)).rename(columns={"surface": "place"})
-        found = store.get_historical_features(asked, store.get_feature_service("mapped")).to_df()
-        answers[name] = found["clicks"].tolist()
+        entity_rows = _asked((1, "feed", 2.0)).rename(columns={"surface": "place"})
+        result = store.get_historical_features(entity_rows, store.get_feature_service("mapped")).to_df()
+        answers[name] = result["clicks"].tolist()
     assert answers == {ASOF: [10], "duckdb": [20]}  # the other user's clicks
 
 
@@ -97,8 +97,8 @@ def test_a_column_of_the_wrong_type(tmp_path: Path) -> None:
         store = _store(tmp_path / name, name, (1, "feed", 1, 10))
         path = tmp_path / name / "rows.parquet"
         table = pq.read_table(path)
-        place = table.column_names.index("clicks")
-        pq.write_table(table.set_column(place, "clicks", pa.array(["ten"])), path)
+        index = table.column_names.index("clicks")
+        pq.write_table(table.set_column(index, "clicks", pa.array(["ten"])), path)
         try:
             answers.append(_clicks(store, _asked((1, "feed", 2.0))))
         except ValueError as error:
@@ -122,11 +122,11 @@ def test_random_rows(tmp_path: Path, offline: str, is_right: bool) -> None:
         folder.mkdir()
         pq.write_table(pa.Table.from_pylist(world.history, schema=HISTORY), folder / "rows.parquet")
         store = make_store(folder, [activity_view(folder / "rows.parquet", ttl=5 * HOUR)], offline)
-        asked = pd.DataFrame(world.entities).assign(label=range(len(world.entities)))
-        asked["event_timestamp"] = pa.array(list(asked["event_timestamp"]), UTC_US).to_pandas()
-        found = store.get_historical_features(asked, ["activity:clicks"]).to_df()
-        lost += len(asked) - len(found)
-        for label, clicks in zip(found["label"], found["clicks"], strict=True):
+        entity_rows = pd.DataFrame(world.entities).assign(label=range(len(world.entities)))
+        entity_rows["event_timestamp"] = pa.array(list(entity_rows["event_timestamp"]), UTC_US).to_pandas()
+        result = store.get_historical_features(entity_rows, ["activity:clicks"]).to_df()
+        lost += len(entity_rows) - len(result)
+        for label, clicks in zip(result["label"], result["clicks"], strict=True):
             allowed = {pair[0] for pair in known_rows(world, world.entities[label], 5 * HOUR, cutoff=False)}
             wrong += (None if pd.isna(clicks) else clicks) not in allowed
     assert (wrong + lost == 0) == is_right

@@ -126,7 +126,7 @@ def known_rows(
     """Brute force: the values that may be served for one entity row; several only if rows tie in both clocks."""
     now = entity["event_timestamp"]
     never = datetime.min.replace(tzinfo=UTC)
-    found = [
+    candidates = [
         (row["event_timestamp"], row["created_timestamp"] or never, row)
         for row in world.history
         if None not in (entity["user_id"], entity["surface"])
@@ -134,10 +134,10 @@ def known_rows(
         and row["event_timestamp"] <= now
         and (not cutoff or (row["created_timestamp"] is not None and row["created_timestamp"] <= now))
     ]
-    if not found or (ttl and now - max(found, key=lambda f: f[:2])[0] > ttl):
+    if not candidates or (ttl and now - max(candidates, key=lambda f: f[:2])[0] > ttl):
         return [(None, None)]
-    newest = max(f[:2] for f in found)
-    return [(row["clicks"], _float32(row["rate"])) for t, c, row in found if (t, c) == newest]
+    newest = max(f[:2] for f in candidates)
+    return [(row["clicks"], _float32(row["rate"])) for t, c, row in candidates if (t, c) == newest]
 
 
 def _float32(value: object) -> object:

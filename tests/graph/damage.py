@@ -19,8 +19,8 @@ MIDDLE, BEFORE_LAST = "slice=2026-01-03", "slice=2026-01-04"
 
 def flipped(stored: bytes) -> bytes:
     """Three bytes in the middle are others."""
-    place = len(stored) // 2
-    return stored[:place] + bytes(byte ^ 0xFF for byte in stored[place : place + 3]) + stored[place + 3 :]
+    middle = len(stored) // 2
+    return stored[:middle] + bytes(byte ^ 0xFF for byte in stored[middle : middle + 3]) + stored[middle + 3 :]
 
 
 BY_BYTES: dict[str, Callable[[bytes], bytes]] = {
@@ -94,17 +94,17 @@ def step(work: Workspace, first: str = LAST, last: str = LAST, select: str | Non
 def ways_out(sentences: Iterable[str]) -> Iterator[tuple[str, str, str]]:
     """First and last slice and selection of each run that sentences ask for."""
     for sentence in sentences:
-        said = sentence.partition("Error: ")[2] or sentence
-        if found := re.search(r"from slice (\S+) on", said):
-            yield found[1], LAST, EVERYDAY
-        elif found := re.search(r"slice (\S+): materialise (\S+) for it and the slices before it first", said):
-            yield FIRST, found[1], f'key:"{found[2]}"'
-        elif found := re.search(r"has no slice (\S+): materialise (\S+) for it first", said):
-            yield found[1], found[1], f'key:"{found[2]}"'
-        elif found := re.search(r"materialise (\S+) for slice (\S+) again", said):
-            yield found[2], found[2], f'key:"{found[1]}"'
-        elif found := re.match(r"\S+ (\S.*?): .*materialise (\S+) for (?:it|them) again", said):
-            slices = found[1].split(", ")
-            yield slices[0].split("...")[0], slices[-1].split("...")[-1], f'key:"{found[2]}"'
-        elif found := re.search(r"materialise ([\w/]+)", said):
-            yield LAST, LAST, f'key:"{found[1]}"'
+        message = sentence.partition("Error: ")[2] or sentence
+        if match := re.search(r"from slice (\S+) on", message):
+            yield match[1], LAST, EVERYDAY
+        elif match := re.search(r"slice (\S+): materialise (\S+) for it and the slices before it first", message):
+            yield FIRST, match[1], f'key:"{match[2]}"'
+        elif match := re.search(r"has no slice (\S+): materialise (\S+) for it first", message):
+            yield match[1], match[1], f'key:"{match[2]}"'
+        elif match := re.search(r"materialise (\S+) for slice (\S+) again", message):
+            yield match[2], match[2], f'key:"{match[1]}"'
+        elif match := re.match(r"\S+ (\S.*?): .*materialise (\S+) for (?:it|them) again", message):
+            slices = match[1].split(", ")
+            yield slices[0].split("...")[0], slices[-1].split("...")[-1], f'key:"{match[2]}"'
+        elif match := re.search(r"materialise ([\w/]+)", message):
+            yield LAST, LAST, f'key:"{match[1]}"'

@@ -44,9 +44,9 @@ def live_project(since: datetime) -> Project:
     teacher = replace(tiny.teachers[0], inputs=without_calendar(tiny.teachers[0].inputs))
     fresh = Freshness(warn=2 * SLICE, fail=10 * SLICE)
     students = tuple(
-        replace(one, inputs=renamed(one.inputs, views, opinions), freshness=fresh,
+        replace(student, inputs=renamed(student.inputs, views, opinions), freshness=fresh,
                 gate=Gate(tolerance=1.0, slices=1, rows=100), distillation=AuxiliaryHead(weight=2.0), lead=None)
-        for one in tiny.students
+        for student in tiny.students
     )  # fmt: skip
     impressions = Simulation(
         impressions_per_day=int(400 * timedelta(days=1) / SLICE), users=200, items=60,

@@ -63,15 +63,15 @@ def _ignore_interrupts() -> None:
 
 def members(session: int) -> list[int]:
     """Living processes of a session that a test started, zombies left out."""
-    found = []
+    pids = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
             fields = stat.read_text().rpartition(") ")[2].split()
         except OSError:
             continue  # it ended meanwhile
         if int(fields[3]) == session and fields[0] != "Z":
-            found.append(int(stat.parent.name))
-    return found
+            pids.append(int(stat.parent.name))
+    return pids
 
 
 def kill_session(process: "subprocess.Popen[str]") -> None:

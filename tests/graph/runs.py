@@ -30,7 +30,7 @@ def run(
 ) -> dg.ExecuteInProcessResult:
     """Materialise a range of slices, of all assets but studies, or of a selection; failures are in the result."""
     result = _run(work, first, last, select, instance, checks=checks)
-    if result.success or any(one.partition(":")[0] not in _DAGSTERS_OWN for one in sentences(result)):
+    if result.success or any(sentence.partition(":")[0] not in _DAGSTERS_OWN for sentence in sentences(result)):
         return result
     # Dagster's in-memory instance fails now and then in a long process ("database table is locked", dagster #18727):
     # then no step of ours said anything. What we run is safe to run again, and a fault of ours fails again.
@@ -65,7 +65,11 @@ def _run(
 def failed_checks(result: dg.ExecuteInProcessResult) -> list[str]:
     """Names of checks that did not pass."""
     evaluations = result.get_asset_check_evaluations()
-    return [f"{one.asset_key.to_user_string()}:{one.check_name}" for one in evaluations if not one.passed]
+    return [
+        f"{evaluation.asset_key.to_user_string()}:{evaluation.check_name}"
+        for evaluation in evaluations
+        if not evaluation.passed
+    ]
 
 
 def sentences(result: dg.ExecuteInProcessResult) -> list[str]:
@@ -76,7 +80,7 @@ def sentences(result: dg.ExecuteInProcessResult) -> list[str]:
 def left_by(work: Workspace) -> dict[str, str]:
     """Digests of all that a run left, but for what says when it ran. Older runs of a prediction count as superseded."""
     folder = work.state.folder
-    found = {}
+    digests = {}
     for path in sorted(folder.rglob("*")):
         name = str(path.relative_to(folder))
         if not path.is_file() or name.startswith(("feast/", "logs/")):
@@ -89,23 +93,23 @@ def left_by(work: Workspace) -> dict[str, str]:
             if path.suffix != ".parquet" or path != max(path.parent.glob("*.parquet")):
                 continue
             name = f"{path.parent.relative_to(folder)}/{path.stem.partition('-')[2]}"
-            found[name] = _rows(pl.read_parquet(path, glob=False).drop(AUDIT))
-            found[f"{name}.json"] = json.dumps(_made_of(path.with_suffix(".json")))
+            digests[name] = _rows(pl.read_parquet(path, glob=False).drop(AUDIT))
+            digests[f"{name}.json"] = json.dumps(_made_of(path.with_suffix(".json")))
         elif (
             path.suffix == ".json" and path.with_suffix(".parquet").is_file()
         ):  # a sidecar: of its file, and of what that was made of
-            found[name] = json.dumps(_made_of(path))
+            digests[name] = json.dumps(_made_of(path))
         elif path.name == "report.html":
-            found[name] = "there"  # its text says when it was written
+            digests[name] = "there"  # its text says when it was written
         elif path.name == "manifest.json":
             manifest = json.loads(path.read_text())
             del manifest["made_with"]
-            found[name] = json.dumps(manifest, sort_keys=True)
+            digests[name] = json.dumps(manifest, sort_keys=True)
         elif path.name == "current.json":
-            found[name] = json.loads(path.read_text())["version"]
+            digests[name] = json.loads(path.read_text())["version"]
         else:
-            found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
-    return found
+            digests[name] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return digests
 
 
 def _made_of(sidecar: Path) -> dict[str, str]:

@@ -40,14 +40,14 @@ class Clockwork:
             defs=self.defs, instance=self.instance, cursor=self.cursor, evaluation_time=at
         )
         self.cursor = result.cursor
-        graph, asked = self.defs.resolve_asset_graph(), {}
-        for one in result.results:
-            if one.true_subset.is_empty or not isinstance(one.key, dg.AssetKey):
+        graph, requested = self.defs.resolve_asset_graph(), {}
+        for evaluation in result.results:
+            if evaluation.true_subset.is_empty or not isinstance(evaluation.key, dg.AssetKey):
                 continue
-            sliced = graph.get(one.key).is_partitioned
-            keys = one.true_subset.expensively_compute_partition_keys() if sliced else []
-            asked[one.key.to_user_string()] = sorted(keys)
-        return asked
+            sliced = graph.get(evaluation.key).is_partitioned
+            keys = evaluation.true_subset.expensively_compute_partition_keys() if sliced else []
+            requested[evaluation.key.to_user_string()] = sorted(keys)
+        return requested
 
     def materialised(self, path: str, partitions: list[str] | None = None) -> None:
         for partition in partitions or [None]:  # type: ignore[list-item]
@@ -64,10 +64,10 @@ class Clockwork:
     def everything_but(self, *paths: str) -> None:
         """Report every asset as materialised for all slices, but for those that start with one of the paths."""
         graph = self.defs.resolve_asset_graph()
-        for one in sorted(graph.get_all_asset_keys()):
-            name = one.to_user_string()
+        for key in sorted(graph.get_all_asset_keys()):
+            name = key.to_user_string()
             if not name.startswith(paths):
-                self.materialised(name, KEYS if graph.get(one).is_partitioned else None)
+                self.materialised(name, KEYS if graph.get(key).is_partitioned else None)
 
     def grew(self, path: str, state: FreshnessState) -> None:
         """Report a release's freshness as the daemon would."""
@@ -100,15 +100,21 @@ def test_no_two_conditions_of_an_asset_share_their_memory(clockwork: Clockwork) 
 
 
 def test_an_empty_instance_is_caught_up_without_a_hand(clockwork: Clockwork) -> None:
-    asked = clockwork.tick()
-    assert asked["simulated_log"] == asked["impressions"] == asked["labels"] == asked["features/user_activity"] == KEYS
-    assert "feature_registry" in asked
+    requested = clockwork.tick()
+    assert (
+        requested["simulated_log"]
+        == requested["impressions"]
+        == requested["labels"]
+        == requested["features/user_activity"]
+        == KEYS
+    )
+    assert "feature_registry" in requested
     clockwork.materialised("feature_registry")
     clockwork.tick()
-    asked = clockwork.tick()
-    assert asked["logged_inputs"] == KEYS
+    requested = clockwork.tick()
+    assert requested["logged_inputs"] == KEYS
     # A chain is asked for slice by slice, and there is no release yet.
-    assert asked["teacher/large/checkpoint"] == asked["student/feed_click/checkpoint"] == KEYS[:1]
+    assert requested["teacher/large/checkpoint"] == requested["student/feed_click/checkpoint"] == KEYS[:1]
 
 
 def test_when_all_is_there_nothing_is_asked_for(clockwork: Clockwork) -> None:
@@ -119,22 +125,22 @@ def test_when_all_is_there_nothing_is_asked_for(clockwork: Clockwork) -> None:
 
 def test_a_missing_slice_is_asked_for_once_its_inputs_are_there(clockwork: Clockwork) -> None:
     clockwork.everything_but("teacher", "student", "drift_report", "report")
-    asked = clockwork.tick()
-    assert asked["teacher/large/checkpoint"] == KEYS[:1]
+    requested = clockwork.tick()
+    assert requested["teacher/large/checkpoint"] == KEYS[:1]
     clockwork.materialised("teacher/large/checkpoint", KEYS[:1])
-    scored = asked["teacher/large/predictions"]
-    asked = clockwork.tick()
-    assert asked["teacher/large/checkpoint"] == KEYS[1:2]
-    assert set(scored) | set(asked["teacher/large/predictions"]) >= set(KEYS[1:3])
+    scored = requested["teacher/large/predictions"]
+    requested = clockwork.tick()
+    assert requested["teacher/large/checkpoint"] == KEYS[1:2]
+    assert set(scored) | set(requested["teacher/large/predictions"]) >= set(KEYS[1:3])
 
 
 def test_students_wait_for_a_reason_and_evaluations_do_not(clockwork: Clockwork) -> None:
     clockwork.everything_but(
         "student/feed_click/checkpoint", "student/feed_click/control", "student/feed_click/evaluation"
     )
-    asked = clockwork.tick()
-    assert asked["student/feed_click/evaluation"] == KEYS
-    assert "student/feed_click/checkpoint" not in asked and "student/feed_click/control" not in asked
+    requested = clockwork.tick()
+    assert requested["student/feed_click/evaluation"] == KEYS
+    assert "student/feed_click/checkpoint" not in requested and "student/feed_click/control" not in requested
 
 
 @pytest.mark.parametrize("state", [FreshnessState.WARN, FreshnessState.FAIL])
@@ -145,9 +151,9 @@ def test_a_stale_release_asks_for_the_missing_slices_of_its_student_alone(
     clockwork.materialised("student/feed_click/checkpoint", KEYS[:3])
     clockwork.tick()
     clockwork.grew("student/feed_click/release", state)
-    asked = clockwork.tick()
-    assert asked["student/feed_click/checkpoint"] == [KEYS[3]]  # the next one continues it
-    assert "student/feed_convert/checkpoint" not in asked
+    requested = clockwork.tick()
+    assert requested["student/feed_click/checkpoint"] == [KEYS[3]]  # the next one continues it
+    assert "student/feed_convert/checkpoint" not in requested
     clockwork.materialised("student/feed_click/checkpoint", [KEYS[3]])
     assert clockwork.tick()["student/feed_click/checkpoint"] == [KEYS[4]]
     clockwork.materialised("student/feed_click/checkpoint", [KEYS[4]])
@@ -193,14 +199,14 @@ def test_a_student_that_was_never_released_is_judged_by_checkpoints_of_the_slice
     clockwork.everything_but(*mine)
     lag = clockwork.work.project.stream.serving_lag(clockwork.work.project.stream.task("click").window)
     judged = []
-    for place, slice_ in enumerate(KEYS):
-        asked = clockwork.tick()
-        new = [one for one in asked.get("student/feed_click/evaluation", []) if one not in judged]
-        # Slice t needs the checkpoints of the lag slices before it: all of them are there up to slice place - 1.
-        assert new == [one for one in KEYS[: place + 1] if one not in judged], (place, lag)
+    for index, slice_ in enumerate(KEYS):
+        requested = clockwork.tick()
+        new = [key for key in requested.get("student/feed_click/evaluation", []) if key not in judged]
+        # Slice t needs the checkpoints of the lag slices before it: all of them are there up to slice index - 1.
+        assert new == [key for key in KEYS[: index + 1] if key not in judged], (index, lag)
         clockwork.materialised("student/feed_click/evaluation", new)
         judged += new
-        assert asked["student/feed_click/checkpoint"] == [slice_]
+        assert requested["student/feed_click/checkpoint"] == [slice_]
         for part in ("checkpoint", "control"):
             clockwork.materialised(f"student/feed_click/{part}", [slice_])
 
@@ -210,12 +216,12 @@ def test_what_hangs_on_all_students_follows_any_slice_that_was_judged(clockwork:
     clockwork.everything_but("student/feed_click/evaluation")
     for part in KEYS[:2]:
         clockwork.materialised("student/feed_click/evaluation", [part])
-    asked = clockwork.tick()
-    assert asked["student/feed_click/evaluation"] == asked["student_progress"] == KEYS[2:]  # in the same run
+    requested = clockwork.tick()
+    assert requested["student/feed_click/evaluation"] == requested["student_progress"] == KEYS[2:]  # in the same run
     clockwork.materialised("student/feed_click/evaluation", [KEYS[2]])
     clockwork.materialised("student_progress", [KEYS[2]])
-    asked = clockwork.tick()
-    assert {"drift_report", "release_gates"} <= set(asked)
+    requested = clockwork.tick()
+    assert {"drift_report", "release_gates"} <= set(requested)
 
 
 def test_what_follows_and_failed_is_asked_for_again_only_after_a_change(clockwork: Clockwork) -> None:
@@ -240,9 +246,9 @@ def test_where_work_never_ends_what_hangs_on_it_waits_for_minutes_only(clockwork
     for path in ("student/feed_click/evaluation", "student_progress"):
         clockwork.materialised(path, [KEYS[1]])
         clockwork.at_work(path, KEYS[2])
-    asked = [watched & set(clockwork.tick(noon + timedelta(seconds=30 * n))) for n in range(1, 13)]
-    assert asked[:9] == [set()] * 9  # until 12:04:31
-    assert set().union(*asked[9:]) >= watched - {"report"}
+    requested = [watched & set(clockwork.tick(noon + timedelta(seconds=30 * n))) for n in range(1, 13)]
+    assert requested[:9] == [set()] * 9  # until 12:04:31
+    assert set().union(*requested[9:]) >= watched - {"report"}
 
 
 def test_a_part_materialised_by_hand_is_followed_too(clockwork: Clockwork) -> None:
@@ -294,7 +300,7 @@ def test_labels_of_a_live_stream_wait_for_their_windows(tmp_path: Path) -> None:
     live = replace(project, stream=replace(project.stream, first_slice=first, until=None))
     clockwork = Clockwork(tiny_workspace(tmp_path, live))
     clockwork.materialised("feature_registry")
-    asked = clockwork.tick()
+    requested = clockwork.tick()
     ended = [f"{first + timedelta(days=day):%Y-%m-%d}" for day in range(4)]
-    assert asked["impressions"] == asked["logged_inputs"] == ended
-    assert asked["labels"] == ended[:-1]  # windows of yesterday's last impressions close at noon today
+    assert requested["impressions"] == requested["logged_inputs"] == ended
+    assert requested["labels"] == ended[:-1]  # windows of yesterday's last impressions close at noon today

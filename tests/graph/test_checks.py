@@ -137,9 +137,9 @@ def test_a_planted_fault_is_found(
     look, slices = look_of(copy), list(copy.project.stream.slices(copy.project.stream.first_slice, last(copy).end))
     assert look(copy, slices).passed
     fault(copy)
-    found = look(copy, slices)
-    assert not found.passed
-    assert sentence in found.said
+    result = look(copy, slices)
+    assert not result.passed
+    assert sentence in result.said
 
 
 def test_a_blocking_check_stops_what_is_below(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,6 +172,6 @@ def test_a_leak_that_was_stored_is_masked_when_read(copy: Workspace) -> None:
     impressions = copy.table("impressions").read([slice_])
     seen = (impressions["event_timestamp"] <= half).to_numpy()
     assert read.leaks == seen.sum() > 0
-    place = teacher.tasks.index("click")
-    assert all(map(lambda value: value != value, read.logits[seen, place]))
+    column = teacher.tasks.index("click")
+    assert all(map(lambda value: value != value, read.logits[seen, column]))
     assert read.coverage == pytest.approx(1 - seen.mean())

@@ -86,7 +86,7 @@ def test_a_file_that_holds_nothing_of_a_slices_impressions_changes_none_of_its_l
     stored = [pl.read_parquet(path) for path in late.parent.glob("*.parquet")]
     schema = stored[0].schema
     pl.concat(stored).with_columns(impression_id=pl.lit(-1, schema["impression_id"])).write_parquet(late)
-    assert [one.asset for one in current.stale(copy, ["outcomes", "labels"])] == ["outcomes"]
+    assert [finding.asset for finding in current.stale(copy, ["outcomes", "labels"])] == ["outcomes"]
 
 
 def test_a_changed_teacher_is_named_with_what_it_scored(copy: Workspace, tmp_path: Path) -> None:
@@ -108,8 +108,8 @@ def test_labels_are_out_of_date_once_windows_that_were_open_have_closed(copy: Wo
     early = Workspace(live, copy.state, now=lambda: slice_.end + timedelta(minutes=1))
     assert run(early, LAST, LAST, 'key:"labels"').success
     assert current.stale(replace(early, now=lambda: slice_.end + timedelta(minutes=9)), ["labels"]) == []
-    (said,) = current.stale(replace(early, now=lambda: slice_.end + timedelta(days=9)), ["labels"])
-    assert str(said) == (
+    (finding,) = current.stale(replace(early, now=lambda: slice_.end + timedelta(days=9)), ["labels"])
+    assert str(finding) == (
         f"labels {LAST}: made while windows were open that have closed since: materialise labels for it again"
     )
 
@@ -119,8 +119,8 @@ def test_a_release_whose_checkpoint_was_trained_again_is_named(copy: Workspace) 
     labels = table.read([slice_])
     table.write(slice_, labels.with_columns(click=1 - labels["click"]))
     assert run(copy, LAST, LAST, 'key:"student/feed_click/checkpoint" or key:"student/feed_click/control"').success
-    (said,) = current.stale(copy, ["student/feed_click/release"])
-    assert "is served, and its slice 2026-01-05 was trained again since" in str(said)
+    (finding,) = current.stale(copy, ["student/feed_click/release"])
+    assert "is served, and its slice 2026-01-05 was trained again since" in str(finding)
 
 
 def test_a_state_of_the_version_before_is_read_and_gets_sidecars_when_it_is_made_again(

@@ -45,21 +45,21 @@ def copy(ran: Ran, tmp_path: Path) -> Workspace:
 
 def mended(work: Workspace) -> list[str]:
     """Run the newest slice, and do what is said until nothing is said any more; gives all that was said."""
-    said: list[str] = []
+    messages: list[str] = []
     for _ in range(5):
         daily = step(work)
         sentences = [*daily.errors] or lines_of(work)
         if daily.success and not sentences:
-            return said
+            return messages
         for sentence in sentences:
-            assert sentence not in said, f"said again after it was done: {sentence}"
+            assert sentence not in messages, f"said again after it was done: {sentence}"
         assert all(any(name in error for name in WORDED) for error in daily.errors), daily.errors
-        said += sentences
-        asked = list(dict.fromkeys(ways_out(sentences)))
-        assert asked, sentences
-        for first, last, select in asked:
-            said += _done(work, step(work, first, last, select))
-    raise AssertionError(f"no end of it: {said}")
+        messages += sentences
+        reruns = list(dict.fromkeys(ways_out(sentences)))
+        assert reruns, sentences
+        for first, last, select in reruns:
+            messages += _done(work, step(work, first, last, select))
+    raise AssertionError(f"no end of it: {messages}")
 
 
 def _done(work: Workspace, tried: Step) -> list[str]:
@@ -73,16 +73,16 @@ def _done(work: Workspace, tried: Step) -> list[str]:
 def test_damage_is_made_good(ran: Ran, copy: Workspace, kind: str, damage: str) -> None:
     path = spoil(copy, kind, damage)
     opening._opened.clear()  # the next run is another process
-    said = mended(copy)
+    messages = mended(copy)
     if "sidecar" in kind:  # its file is read as it is, and gets another when it is made again
         assert step(copy, FIRST).success
     here, there = left_by(copy), left_by(ran.work)
     if "weights" in kind and damage == "missing":  # as retention drops them: they are made again when they are needed
         gone = str(path.relative_to(copy.state.folder))
         here, there = ({name: text for name, text in left.items() if name != gone} for left in (here, there))
-    if said and path.parent.parent.parent.name in ("student", "control"):
+    if messages and path.parent.parent.parent.name in ("student", "control"):
         here, there = (alone(left, str(path.parent.relative_to(copy.state.folder))) for left in (here, there))
-    assert here == there, said
+    assert here == there, messages
     assert lines_of(copy) == []
 
 

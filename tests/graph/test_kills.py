@@ -60,8 +60,8 @@ def test_a_main_job_killed_at_random_moments(ran: Ran, tmp_path: Path, victim: s
             process.wait()
             assert wait_until(lambda: not members(process.pid), 60), "its run goes on unseen"  # noqa: B023
     last = main_job(surroundings)
-    said, _ = last.communicate(timeout=240)
-    assert last.returncode == 0, said
+    output, _ = last.communicate(timeout=240)
+    assert last.returncode == 0, output
     assert left_by(tiny_workspace(tmp_path)) == left_by(ran.work)
     assert no_run_is_left(surroundings)
 
@@ -94,17 +94,17 @@ def test_a_main_job_that_was_stopped_says_so_in_a_sentence(tmp_path: Path, who: 
             for pid in members(process.pid):
                 if pid != process.pid:
                     with_signal(pid, signal.SIGKILL)
-        said, _ = process.communicate(timeout=60)
+        output, _ = process.communicate(timeout=60)
     finally:
         kill_session(process)
-    assert "run it again to go on" in said and "Traceback" not in said, said
+    assert "run it again to go on" in output and "Traceback" not in output, output
     assert process.returncode not in (0, 2)
 
 
 def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
 
 
 def versions(work: Workspace) -> dict[str, str]:

@@ -77,8 +77,10 @@ def assert_kept_up(work: Workspace, instance: dg.DagsterInstance, looked_at: dat
     statuses = Counter(run.status.value for run in runs)
     print(f"slices of {SLICE}: runs {dict(statuses)}, drift reports {len(drifts)}, drift checks {len(checks)}")
     assert not statuses.keys() & {"FAILURE", "CANCELED"}, [run.run_id for run in runs if run.status.value == "FAILURE"]
-    assert_filled(work, [one for one in stream.slices(stream.first_slice, looked_at) if one.end < looked_at - MARGIN])
-    again = {asked: times for asked, times in asked_for(work, runs).items() if times > 1}
+    assert_filled(
+        work, [slice_ for slice_ in stream.slices(stream.first_slice, looked_at) if slice_.end < looked_at - MARGIN]
+    )
+    again = {requested: times for requested, times in asked_for(work, runs).items() if times > 1}
     assert not again, again
     assert len(drifts) > 1 and len(checks) > 1
 
@@ -87,14 +89,14 @@ def assert_filled(work: Workspace, ended: list[Slice]) -> None:
     """Every slice that ended long ago is stored, labelled, scored and judged, and the newest is close to release."""
     assert len(ended) > 2
     for name in ("impressions", "outcomes", "interactions", "labels", "logged_inputs"):
-        missing = [one.key for one in ended if not work.table(name).rows(one)]
+        missing = [slice_.key for slice_ in ended if not work.table(name).rows(slice_)]
         assert not missing, (name, missing)
     for student in work.project.students:
-        judged = {one.key for one in work.evaluations(student.name).stored(work.project.stream)}
-        assert not (missing := [one.key for one in ended if one.key not in judged]), (student.name, missing)
+        judged = {slice_.key for slice_ in work.evaluations(student.name).stored(work.project.stream)}
+        assert not (missing := [slice_.key for slice_ in ended if slice_.key not in judged]), (student.name, missing)
         released = current_release(work, student)
         assert released is not None, student.name
         print(student.name, "released", released.slice, "of slices until", ended[-1].key)
-        behind = [one.key for one in ended if one.key > released.slice]
+        behind = [slice_.key for slice_ in ended if slice_.key > released.slice]
         # A student is refreshed when its release is as old as its policy says, and then it trains and is judged.
         assert len(behind) <= student.freshness.warn // SLICE + 2, (student.name, behind)

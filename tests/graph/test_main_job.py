@@ -177,8 +177,10 @@ def test_continuing_a_changed_student_in_the_middle_is_refused(tmp_path: Path) -
     changed = tiny_project(students=(replace(first, distillation=KnowledgeDistillation()), *rest))
     result = run(tiny_workspace(tmp_path, changed), "2026-01-03", "2026-01-03")
     assert not result.success
-    said = sentences(result)
-    assert any("trained under declaration" in one and "train from the first slice again" in one for one in said)
+    messages = sentences(result)
+    assert any(
+        "trained under declaration" in message and "train from the first slice again" in message for message in messages
+    )
 
 
 def test_a_slice_cannot_be_trained_before_the_one_it_continues(tmp_path: Path) -> None:
@@ -227,29 +229,29 @@ def test_a_lead_aware_student_needs_its_control_and_records_leads_of_earlier_sli
     tensors = replay.resident[last].tensors.take(rows)
     before = [CheckpointStore.of(ran.work, student, control=control) for control in (False, True)]
     mine, base = (
-        normalised_entropy(one.load(ran.work.project.stream.slice_at(last - 1), "cpu")[0]
+        normalised_entropy(store.load(ran.work.project.stream.slice_at(last - 1), "cpu")[0]
                            .predict(tensors)[:, 0].numpy(), labels)
-        for one in before
+        for store in before
     )  # fmt: skip
     assert gains[-1] == pytest.approx(1 - mine / base, rel=1e-4)
     work = tiny_workspace(tmp_path)
     assert run(work, FIRST, "2026-01-02", select='not key:"student/*"').success
     alone = run(work, FIRST, "2026-01-02", select='key:"student/feed_convert/checkpoint"')
     assert not alone.success
-    said = str(
+    message = str(
         next(event for event in alone.all_events if event.event_type_value == "STEP_FAILURE").event_specific_data
     )
-    assert "materialise student/feed_convert/control" in said
+    assert "materialise student/feed_convert/control" in message
 
 
 def test_a_replay_measures_the_leads_and_gains_that_the_graph_measures(
     ran: Ran, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[list[float]] = []
+    calls: list[list[float]] = []
     project, student = ran.work.project, ran.work.project.student("feed_convert")
 
     def half(lead: LeadAware, leads: list[float], gains: list[float]) -> float:
-        asked.append([*leads[-lead.slices :], *gains[-lead.proof :]])
+        calls.append([*leads[-lead.slices :], *gains[-lead.proof :]])
         return 0.5
 
     monkeypatch.setattr(LeadAware, "share", half)
@@ -259,11 +261,11 @@ def test_a_replay_measures_the_leads_and_gains_that_the_graph_measures(
         shutil.rmtree(work.state.checkpoints(f"{kind}/{student.name}"))
     both = f'key:"student/{student.name}/checkpoint" or key:"student/{student.name}/control"'
     assert run(work, select=both).success
-    by_graph, asked[:] = asked.copy(), []
+    by_graph, calls[:] = calls.copy(), []
     (teacher,), replay = project.teachers, Replay.of(ran.work, "cpu", students_columns(project))
     study(replay, [student], {"large": teach(replay, teacher, [1])[1]}, serving_lag=1)
-    assert [len(seen) for seen in asked] == [0, 0, 2, 4, 5]  # of two leads, and of every gain
-    for mine, theirs in zip(asked, by_graph, strict=True):
+    assert [len(seen) for seen in calls] == [0, 0, 2, 4, 5]  # of two leads, and of every gain
+    for mine, theirs in zip(calls, by_graph, strict=True):
         assert mine == theirs  # to the bit: it is the same walk
 
 

@@ -37,8 +37,8 @@ def _oddly_named() -> Project:
             item=replace(stream.item, name="order"),
             surface=replace(stream.surface, name="group"),
             surfaces=SURFACES,
-            context=(*(replace(one, name=COLUMNS[one.name]) for one in stream.context), *more),
-            tasks=tuple(replace(one, name=TASKS[one.name]) for one in stream.tasks),
+            context=(*(replace(column, name=COLUMNS[column.name]) for column in stream.context), *more),
+            tasks=tuple(replace(task, name=TASKS[task.name]) for task in stream.tasks),
         ),
         feature_views=(
             *(_renamed(view) for view in tiny.feature_views),
@@ -53,12 +53,15 @@ def _oddly_named() -> Project:
             for view in tiny.prediction_views
         ),
         teachers=tuple(
-            replace(one, tasks=tuple(TASKS.values()), inputs=(*_columns(one.inputs), *MORE, "by", "where"))
-            for one in tiny.teachers
+            replace(teacher, tasks=tuple(TASKS.values()), inputs=(*_columns(teacher.inputs), *MORE, "by", "where"))
+            for teacher in tiny.teachers
         ),
         students=tuple(
-            replace(one, name=name, surface=surface, task=TASKS[one.task], inputs=(*_columns(one.inputs), *MORE, "by"))
-            for one, name, surface in zip(tiny.students, ("import", "large"), SURFACES, strict=False)
+            replace(
+                student, name=name, surface=surface, task=TASKS[student.task],
+                inputs=(*_columns(student.inputs), *MORE, "by"),
+            )
+            for student, name, surface in zip(tiny.students, ("import", "large"), SURFACES, strict=False)
         ),
     )  # fmt: skip
 
@@ -93,12 +96,12 @@ def test_odd_names_change_no_value(tmp_path: Path) -> None:
         assert judged["rows"].to_list() == [rows] and rows > 100
 
 
-@pytest.mark.parametrize("taught", [True, False])
-def test_models_that_read_no_view_need_none(tmp_path: Path, taught: bool) -> None:
+@pytest.mark.parametrize("is_taught", [True, False])
+def test_models_that_read_no_view_need_none(tmp_path: Path, is_taught: bool) -> None:
     tiny, ids = tiny_project(), ("user_id", "item_id", "hour_of_day")
     student, teacher = replace(tiny.students[0], inputs=ids), replace(tiny.teachers[0], inputs=ids)
     project = replace(tiny, feature_views=(), prediction_views=(), teachers=(teacher,), students=(student,))
-    if not taught:
+    if not is_taught:
         alone = replace(student, teacher=None, distillation=None, lead=None)
         project = replace(project, teachers=(), students=(alone,), feature_views=tiny.feature_views)
     work = tiny_workspace(tmp_path, project)

@@ -25,23 +25,23 @@ def _skew(ran: Ran, view: View, before: timedelta = timedelta(0)) -> tuple[int, 
     keys = table.scan(table.stored(stream)).select(view.entities).unique().sort(view.entities).collect()
     # The clock at which the last slice's values were in the online store.
     clock = pl.lit(newest.end + view.delay - before).cast(pl.Datetime("us", "UTC"))
-    asked = keys.with_columns(clock.alias("event_timestamp"))
+    entity_rows = keys.with_columns(clock.alias("event_timestamp"))
     features = [f"{view.name}:{name}" for name in view.features]
-    job = ran.work.store.get_historical_features(asked, features, filter_by_created_timestamp=True)
+    job = ran.work.store.get_historical_features(entity_rows, features, filter_by_created_timestamp=True)
     offline = job.to_polars()
     online = ran.work.store.get_online_features(features, keys.to_dicts()).to_dict()
     pairs = (
-        (name, one, other) for name in view.features for one, other in zip(offline[name], online[name], strict=True)
+        (name, value, other) for name in view.features for value, other in zip(offline[name], online[name], strict=True)
     )
-    return keys.height, sum(not _equal(one, other) for _, one, other in pairs)
+    return keys.height, sum(not _equal(value, other) for _, value, other in pairs)
 
 
-def _equal(one: object, other: object) -> bool:
-    if any(isinstance(side, list | pl.Series) for side in (one, other)):
+def _equal(value: object, other: object) -> bool:
+    if any(isinstance(side, list | pl.Series) for side in (value, other)):
         # Feast's online store knows no empty list: it gives a null back.
-        mine, theirs = ([] if side is None else list(side) for side in (one, other))  # type: ignore[call-overload]
+        mine, theirs = ([] if side is None else list(side) for side in (value, other))  # type: ignore[call-overload]
         return bool(mine == theirs)
-    return one is other or (one is not None and other is not None and np.float32(one) == np.float32(other))  # type: ignore[arg-type]
+    return value is other or (value is not None and other is not None and np.float32(value) == np.float32(other))  # type: ignore[arg-type]
 
 
 def test_online_is_offline_at_that_time(ran: Ran) -> None:

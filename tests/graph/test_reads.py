@@ -46,7 +46,7 @@ def recording(monkeypatch: pytest.MonkeyPatch) -> Iterator[set[str]]:
 
 @cache
 def parents_of(key: str) -> frozenset[str]:
-    return frozenset(one.to_user_string() for one in GRAPH.get(dg.AssetKey(key.split("/"))).parent_keys)
+    return frozenset(parent.to_user_string() for parent in GRAPH.get(dg.AssetKey(key.split("/"))).parent_keys)
 
 
 @cache
@@ -72,7 +72,9 @@ def test_a_step_reads_what_its_asset_declares(
         result = run(work, LAST, LAST, select=f'key:"{key}"', checks=False)
     assert result.success, sentences(result)
     # What hangs on all students hangs on `student_progress` alone, which is there also where one of them failed.
-    all_students = {f"student/{one.name}/evaluation" for one in work.project.students} if key in UPKEEP else set()
+    all_students = (
+        {f"student/{student.name}/evaluation" for student in work.project.students} if key in UPKEEP else set()
+    )
     assert read - {key} <= parents_of(key) | all_students | looked_at_beside(key)
     with recording(monkeypatch) as read:
         assert run(work, LAST, LAST, select=f'key:"{key}"').success

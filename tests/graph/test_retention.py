@@ -11,12 +11,12 @@ from tests.graph.runs import FIRST, LAST, left_by, run, sentences
 from tests.tiny import tiny_project, tiny_workspace
 
 
-def short(place: int | None = None) -> Project:
+def short(index: int | None = None) -> Project:
     """The tiny project with few weights kept, and one of its students changed."""
     project = tiny_project(retention=Retention(last=1))
     students = list(project.students)
-    if place is not None:
-        students[place] = replace(students[place], distillation=AuxiliaryHead(weight=3.0))
+    if index is not None:
+        students[index] = replace(students[index], distillation=AuxiliaryHead(weight=3.0))
     return replace(project, students=tuple(students))
 
 
@@ -25,19 +25,19 @@ def learned(left: dict[str, str]) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    "place", [pytest.param(0, marks=pytest.mark.slow, id="by a head"), pytest.param(1, id="lead-aware")]
+    "index", [pytest.param(0, marks=pytest.mark.slow, id="by a head"), pytest.param(1, id="lead-aware")]
 )
-def test_a_changed_student_over_a_long_range_is_as_if_it_had_always_been_so(tmp_path: Path, place: int) -> None:
-    anew = tiny_workspace(tmp_path / "anew", short(place))
+def test_a_changed_student_over_a_long_range_is_as_if_it_had_always_been_so(tmp_path: Path, index: int) -> None:
+    anew = tiny_workspace(tmp_path / "anew", short(index))
     assert run(anew).success
     work = tiny_workspace(tmp_path / "changed", short())
     assert run(work, FIRST, "2026-01-04").success  # as if it had been stopped before the last slice
-    control = work.state.checkpoints(f"control/{work.project.students[place].name}")
+    control = work.state.checkpoints(f"control/{work.project.students[index].name}")
     assert not (control / work.project.stream.slice_at(0).folder / "weights.safetensors").exists()
-    assert run(tiny_workspace(tmp_path / "changed", short(place))).success
+    assert run(tiny_workspace(tmp_path / "changed", short(index))).success
     assert learned(left_by(work)) == learned(left_by(anew))
     times = {path: path.stat().st_mtime_ns for path in work.state.folder.rglob("weights.safetensors")}
-    assert run(tiny_workspace(tmp_path / "changed", short(place))).success  # and nothing is left to be done again
+    assert run(tiny_workspace(tmp_path / "changed", short(index))).success  # and nothing is left to be done again
     assert times == {path: path.stat().st_mtime_ns for path in work.state.folder.rglob("weights.safetensors")}
 
 
@@ -61,13 +61,13 @@ def test_what_was_not_asked_for_is_named(tmp_path: Path) -> None:
     assert run(work).success
     changed = tiny_workspace(tmp_path, short(1))
     alone = run(changed, select='key:"student/feed_convert/checkpoint"')
-    said = sentences(alone)
-    assert any("materialise student/feed_convert/control along with it" in one for one in said), said
+    messages = sentences(alone)
+    assert any("materialise student/feed_convert/control along with it" in message for message in messages), messages
     frame = work.table("labels").read([work.project.stream.slice_at(3)])
     work.table("labels").write(work.project.stream.slice_at(3), frame.with_columns(click=1 - frame["click"]))
     late = run(work, "2026-01-04", LAST, select='key:"student/feed_click/*"')
-    said = sentences(late)
-    assert any(f"materialise from slice {FIRST} on" in one for one in said), said
+    messages = sentences(late)
+    assert any(f"materialise from slice {FIRST} on" in message for message in messages), messages
 
 
 def test_what_went_ahead_keeps_the_weights_that_the_other_needs_yet(tmp_path: Path) -> None:

@@ -82,8 +82,8 @@ def test_a_killed_run_is_ended_and_its_slot_freed(home: str, instance: dg.Dagste
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()
-    (said,) = end_dead_runs(instance)
-    assert run_id[:8] in said
+    (message,) = end_dead_runs(instance)
+    assert run_id[:8] in message
     run = instance.get_run_by_id(run_id)
     assert run is not None and run.status == dg.DagsterRunStatus.CANCELED
     assert holders_of(instance, "gpu") == "nobody"

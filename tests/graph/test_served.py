@@ -19,17 +19,19 @@ from tests.tiny import tiny_project, tiny_workspace
 
 
 def least(rows: int) -> Project:
-    students = tuple(replace(one, gate=Gate(tolerance=1.0, slices=1, rows=rows)) for one in tiny_project().students)
+    students = tuple(
+        replace(student, gate=Gate(tolerance=1.0, slices=1, rows=rows)) for student in tiny_project().students
+    )
     return tiny_project(students=students)
 
 
 def judged_slices(work) -> dict[str, list[str]]:  # type: ignore[no-untyped-def]
-    found = {}
+    slices = {}
     for student in work.project.students:
         table = work.evaluations(student.name)
         frame = table.read(table.stored(work.project.stream))
-        found[student.name] = frame.filter(pl.col("model") == "student")["slice"].to_list()
-    return found
+        slices[student.name] = frame.filter(pl.col("model") == "student")["slice"].to_list()
+    return slices
 
 
 def test_a_checkpoint_of_too_few_labelled_rows_serves_nobody(ran: Ran, tmp_path: Path) -> None:

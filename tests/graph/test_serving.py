@@ -36,7 +36,11 @@ def _live(delay: timedelta, *, until: datetime | None = None) -> Project:
 def _metadata(work: Workspace) -> dict[str, object]:
     ran = run(work, last="2026-01-02", select=LOADED)
     assert ran.success
-    (event,) = [one for one in ran.get_asset_materialization_events() if one.asset_key.path == ["online_store"]]
+    (event,) = [
+        materialization
+        for materialization in ran.get_asset_materialization_events()
+        if materialization.asset_key.path == ["online_store"]
+    ]
     return {name: value.value for name, value in event.materialization.metadata.items()}
 
 
@@ -70,11 +74,11 @@ def test_lateness_is_what_the_delay_does_not_cover(delay: int, after: int, late:
     project = _live(delay * MINUTE)
     view, stream = project.feature_views[0], project.stream
     slice_ = stream.slice_at(3)
-    found = later_than_declared(view, stream, slice_, slice_.end + after * MINUTE)
-    assert found == late * MINUTE
+    lateness = later_than_declared(view, stream, slice_, slice_.end + after * MINUTE)
+    assert lateness == late * MINUTE
     closed = replace(stream, until=stream.slice_at(9).end)  # a replayed log's clock is not ours
     assert later_than_declared(view, closed, slice_, slice_.end + after * MINUTE) == timedelta(0)
-    sentence = late_sentence(view, stream, found)
+    sentence = late_sentence(view, stream, lateness)
     assert sentence.startswith("FeatureView(item_activity).delay: ")
     assert f"delay=timedelta(minutes={max(delay, after)})" in sentence or "seconds=" in sentence
 

@@ -58,9 +58,9 @@ def said_by(instance: dg.DagsterInstance, run_id: str) -> str:
 
 
 def test_every_step_has_its_line(ran: Ran) -> None:
-    said = said_by(ran.instance, ran.result.run_id)
+    output = said_by(ran.instance, ran.result.run_id)
     for step in ("impressions", "labels", "teacher_large", "students", "drift_report", "report"):
-        assert f"  {step} " in said
+        assert f"  {step} " in output
 
 
 def test_the_first_sentence_is_the_one_that_says_what_to_do(ran: Ran, tmp_path: Path) -> None:
@@ -72,9 +72,9 @@ def test_the_first_sentence_is_the_one_that_says_what_to_do(ran: Ran, tmp_path: 
     instance = dg.DagsterInstance.ephemeral()
     result = run(work, LAST, LAST, select='key:"student/feed_click/checkpoint"', instance=instance)
     assert not result.success
-    said = said_by(instance, result.run_id)
-    assert "Dependencies for step" not in said
-    (line,) = [line for line in said.splitlines() if "failed after" in line]
+    output = said_by(instance, result.run_id)
+    assert "Dependencies for step" not in output
+    (line,) = [line for line in output.splitlines() if "failed after" in line]
     assert "labels" in line and "materialise labels" in line and "Dagster" not in line
 
 
@@ -89,30 +89,30 @@ def test_a_blocking_check_says_its_name_and_its_sentence(ran: Ran, tmp_path: Pat
     table.write(slice_, planted)
     checks = dg.AssetSelection.checks_for_assets(dg.AssetKey("logged_inputs"))
     result = run(work, LAST, LAST, select=checks, instance=instance)
-    said = said_by(instance, result.run_id)
-    assert "check one_per_impression of logged_inputs: " in said and "10 rows are not the" in said
+    output = said_by(instance, result.run_id)
+    assert "check one_per_impression of logged_inputs: " in output and "10 rows are not the" in output
 
 
 @pytest.mark.slow
 def test_a_main_job_whose_run_cannot_start_says_why(tmp_path: Path) -> None:
     process = main_job(environment(tmp_path), "--select", "key:nonsense")
-    said, _ = process.communicate(timeout=120)
-    assert process.returncode and "nonsense" in said and "Traceback" not in said
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode and "nonsense" in output and "Traceback" not in output
 
 
-@pytest.mark.parametrize(("asked", "sentence"), [(f"{LAST}...{FIRST}", "ends before it begins")])
-def test_a_reversed_range_is_refused(tmp_path: Path, asked: str, sentence: str) -> None:
-    process = main_job(environment(tmp_path), "--range", asked)
-    said, _ = process.communicate(timeout=120)
-    assert process.returncode == 2 and sentence in said and f"{FIRST}...{LAST}" in said
+@pytest.mark.parametrize(("requested", "sentence"), [(f"{LAST}...{FIRST}", "ends before it begins")])
+def test_a_reversed_range_is_refused(tmp_path: Path, requested: str, sentence: str) -> None:
+    process = main_job(environment(tmp_path), "--range", requested)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 2 and sentence in output and f"{FIRST}...{LAST}" in output
 
 
 def test_a_terminal_without_the_signs_shows_others(tmp_path: Path) -> None:
     """LANG=C as it was before Python 3.7: the sentence has an accent that it can't show."""
     surroundings = environment(tmp_path, PYTHONIOENCODING="ascii")
     process = main_job(surroundings, "--student", "müller")
-    said, _ = process.communicate(timeout=120)
-    assert process.returncode == 2 and "m?ller" in said and "Traceback" not in said
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 2 and "m?ller" in output and "Traceback" not in output
 
 
 def test_an_empty_student_is_no_wish_for_everything(tmp_path: Path) -> None:
@@ -121,5 +121,5 @@ def test_an_empty_student_is_no_wish_for_everything(tmp_path: Path) -> None:
         (("--student", "feed_click", "--select", "key:labels"), "not allowed with argument"),
     ):
         process = main_job(environment(tmp_path), *arguments)
-        said, _ = process.communicate(timeout=120)
-        assert process.returncode == 2 and sentence in said
+        output, _ = process.communicate(timeout=120)
+        assert process.returncode == 2 and sentence in output

@@ -32,19 +32,19 @@ def materialised(result: dg.ExecuteInProcessResult) -> set[str]:
 def test_a_new_student_and_the_newest_slice_alone(tmp_path: Path) -> None:
     work = tiny_workspace(tmp_path)
     assert run(work, FIRST, "2026-01-04").success
-    before = {one.name: current_release(work, one) for one in work.project.students}
+    before = {student.name: current_release(work, student) for student in work.project.students}
     new = replace(work.project.students[0], name="newcomer")
     grown = with_student(tmp_path, new)
     result = run(grown, LAST, LAST)
     assert not result.success
-    (said,) = sentences(result)
-    assert "student/newcomer: " in said and "no checkpoint trained on slice 2026-01-04" in said
+    (message,) = sentences(result)
+    assert "student/newcomer: " in message and "no checkpoint trained on slice 2026-01-04" in message
     made = materialised(result)
     assert {"student_progress", "release_gates", "drift_report", "report"} <= made
     assert not any("newcomer" in name for name in made)
-    for one in work.project.students:
-        assert {f"student/{one.name}/{part}" for part in ("checkpoint", "control", "evaluation", "release")} <= made
-        assert current_release(grown, one) not in (None, before[one.name])
+    for student in work.project.students:
+        assert {f"student/{student.name}/{part}" for part in ("checkpoint", "control", "evaluation", "release")} <= made
+        assert current_release(grown, student) not in (None, before[student.name])
     progress = grown.table("student_progress").read([grown.project.stream.slice_of(LAST)])
     failed = progress.filter(progress["reason"] != "")
     assert failed["student"].unique().to_list() == ["newcomer"]
@@ -61,7 +61,9 @@ def test_a_student_whose_loss_is_no_number_leaves_those_beside_it_alone(tmp_path
     wild = replace(first, training=Training(batch_size=256, learning_rate=1e30))
     result = run(tiny_workspace(tmp_path, tiny_project(students=(wild, second))), FIRST, "2026-01-02")
     assert not result.success
-    assert any("lower Training.learning_rate" in said and f"student/{wild.name}" in said for said in sentences(result))
+    assert any(
+        "lower Training.learning_rate" in message and f"student/{wild.name}" in message for message in sentences(result)
+    )
     assert f"student/{second.name}/checkpoint" in materialised(result)
     assert f"student/{wild.name}/checkpoint" not in materialised(result)
 

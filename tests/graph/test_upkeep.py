@@ -32,11 +32,11 @@ def evaluations(student: list[float], control: list[float], calibration: float =
     start = datetime(2026, 1, 1, tzinfo=UTC)
     rows = [
         {
-            "student": "s", "slice": f"{place}", "slice_start": start + timedelta(days=place), "model": model,
+            "student": "s", "slice": f"{index}", "slice_start": start + timedelta(days=index), "model": model,
             "rows": 10, "positives": 1, "ne": ne, "calibration": calibration,
         }
         for model, values in (("student", student), ("control", control))
-        for place, ne in enumerate(values)
+        for index, ne in enumerate(values)
     ]  # fmt: skip
     return pl.DataFrame(rows, schema=dict(SCHEMA))
 
@@ -95,9 +95,9 @@ def test_nothing_passes_the_gate_before_it_was_evaluated() -> None:
 )
 def test_drift_is_a_rise_over_the_slices_before(ne: list[float], calibration: float, drifted: bool) -> None:
     limits = Drift(slices=2, ne_rise=0.05, calibration_error=0.25)
-    found = judge_drift(STUDENT, limits, evaluations(ne, ne, calibration))
-    assert found["drifted"] is drifted
-    assert found["reason"]
+    result = judge_drift(STUDENT, limits, evaluations(ne, ne, calibration))
+    assert result["drifted"] is drifted
+    assert result["reason"]
 
 
 def test_models_are_judged_on_the_rows_that_all_of_them_scored() -> None:

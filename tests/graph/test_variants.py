@@ -45,8 +45,14 @@ def two_teachers(project: Project) -> Project:
 def labels_only(project: Project) -> Project:
     views = {view.name for view in project.prediction_views}
     students = tuple(
-        replace(one, teacher=None, distillation=None, lead=None, inputs=tuple(i for i in one.inputs if i not in views))
-        for one in project.students
+        replace(
+            student,
+            teacher=None,
+            distillation=None,
+            lead=None,
+            inputs=tuple(i for i in student.inputs if i not in views),
+        )
+        for student in project.students
     )
     return replace(project, teachers=(), students=students, prediction_views=())
 
@@ -75,8 +81,8 @@ def words_for_ids(project: Project) -> Project:
     def renamed(inputs: tuple[str, ...]) -> tuple[str, ...]:
         return tuple({"user_id": "uid", "item_id": "ad"}.get(name, name) for name in inputs)
 
-    teachers = tuple(replace(one, inputs=renamed(one.inputs)) for one in project.teachers)
-    students = tuple(replace(one, inputs=renamed(one.inputs)) for one in project.students)
+    teachers = tuple(replace(teacher, inputs=renamed(teacher.inputs)) for teacher in project.teachers)
+    students = tuple(replace(student, inputs=renamed(student.inputs)) for student in project.students)
     return replace(
         project, stream=named, feature_views=views, prediction_views=opinions, teachers=teachers, students=students
     )
@@ -92,7 +98,8 @@ def six_hours(project: Project) -> Project:
     opinions = tuple(replace(view, windows=windows) for view in project.prediction_views)
     inputs = tuple(name for name in project.students[0].inputs if ":" not in name)
     students = tuple(replace(student, inputs=inputs) for student in project.students)
-    teachers = tuple(replace(one, lag=2) for one in project.teachers)  # in time for clicks: conversions close late
+    # In time for clicks: conversions close late.
+    teachers = tuple(replace(teacher, lag=2) for teacher in project.teachers)
     return replace(
         project, stream=stream, feature_views=views, prediction_views=opinions, teachers=teachers, students=students
     )
@@ -139,7 +146,7 @@ def test_members_too_large_for_one_pass_learn_the_same_in_several(
     assert passes and set(passes) == {1}
     slices = list(work.project.stream.slices(work.project.stream.first_slice, work.project.stream.until))
     for student in work.project.students:
-        mine, theirs = (one.evaluations(student.name).read(slices[1:]) for one in (work, ran.work))
+        mine, theirs = (workspace.evaluations(student.name).read(slices[1:]) for workspace in (work, ran.work))
         np.testing.assert_allclose(mine["ne"].to_numpy(), theirs["ne"].to_numpy(), rtol=1e-4)
 
 
@@ -162,7 +169,7 @@ def test_a_day_without_impressions_is_passed_over(ran: Ran, tmp_path: Path) -> N
     assert failed_checks(result) == ["impressions:not_empty"]
     stream = work.project.stream
     model = [load_manifest(work.state.checkpoints("teacher/large") / stream.slice_at(n).folder) for n in range(5)]
-    assert [one.rows > 0 for one in model] == [True, True, False, True, True]
+    assert [manifest.rows > 0 for manifest in model] == [True, True, False, True, True]
     assert model[2].trained_until == model[1].trained_until
     assert model[3].parent == model[2].version
 
@@ -204,8 +211,8 @@ def test_a_table_cut_short_stops_the_run_with_its_sentence(ran: Ran, tmp_path: P
     path.write_bytes(path.read_bytes()[:-30])
     result = run(work, LAST, LAST, select='key:"teacher/large/checkpoint"')
     (failure,) = result.get_step_failure_events()
-    said = str(failure.step_failure_data.error.cause.message)
-    assert "not a whole parquet file" in said and f"materialise logged_inputs for slice {LAST} again" in said
+    message = str(failure.step_failure_data.error.cause.message)
+    assert "not a whole parquet file" in message and f"materialise logged_inputs for slice {LAST} again" in message
 
 
 def test_a_damaged_checkpoint_is_refused_and_made_again(ran: Ran, tmp_path: Path) -> None:
@@ -240,7 +247,7 @@ def test_two_processes_at_once_leave_what_one_leaves(ran: Ran, tmp_path: Path, r
         write_log(work.state.log, simulate(work.project.simulation, work.project.stream, slice_), slice_)
     assert run(work, FIRST, LAST, select='key:"impressions" or key:"feature_registry"').success
     spawn = multiprocessing.get_context("spawn")
-    processes = [spawn.Process(target=both, args=(tmp_path, *one)) for one in ranges]
+    processes = [spawn.Process(target=both, args=(tmp_path, *bounds)) for bounds in ranges]
     for process in processes:
         process.start()
     for process in processes:

@@ -47,8 +47,8 @@ def test_what_was_saved_comes_back_and_goes_on_bit_for_bit(tmp_path: Path, disti
     assert (back.members, back.training) == (mine.members, mine.training)
     assert {name: getattr(manifest, name) for name in FIELDS} == FIELDS
     assert load_manifest(tmp_path / "c") == manifest
-    for one in (mine, back):
-        one.fit(slice_tensors(seed=2), "b")
+    for model in (mine, back):
+        model.fit(slice_tensors(seed=2), "b")
     theirs = learner_state(back)
     assert all(torch.equal(tensor, theirs[name]) for name, tensor in learner_state(mine).items())
 

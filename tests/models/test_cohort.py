@@ -63,53 +63,53 @@ def member(distillation: Distillation, network: Network = FAMILIES[0]) -> Member
 @pytest.mark.parametrize("batch", [1, 512, 4_096, 60_000, 2**22])
 @pytest.mark.parametrize("members", [1, 2, 5, 8, 17])
 def test_passes_are_few_even_and_small_enough(members: int, batch: int) -> None:
-    one = spec(None, network=replace(FAMILIES[0], hidden=(128, 64)))
-    passes = abreast(range(members), one, batch, "cpu")
+    network_spec = spec(None, network=replace(FAMILIES[0], hidden=(128, 64)))
+    passes = abreast(range(members), network_spec, batch, "cpu")
     sizes = [len(part) for part in passes]
-    assert [place for part in passes for place in part] == list(range(members))
+    assert [index for part in passes for index in part] == list(range(members))
     assert max(sizes) - min(sizes) <= 1
     width = 4 * batch * 128
     assert max(sizes) == 1 or max(sizes) * width <= LARGEST_BLOCK
     assert len(passes) == 1 or -(-members // (len(passes) - 1)) * width > LARGEST_BLOCK or max(sizes) == 1
-    assert abreast(range(members), one, batch, "cuda") == [list(range(members))]
+    assert abreast(range(members), network_spec, batch, "cuda") == [list(range(members))]
 
 
 @pytest.mark.parametrize("network", FAMILIES, ids=lambda n: type(n).__name__)
 def test_beside_others_a_member_is_what_it_is_alone(network: Network) -> None:
-    members = [member(one, network) for one in EVERY]
+    members = [member(distillation, network) for distillation in EVERY]
     together = Learner(members, TRAINING, "cpu")
-    alone = [Learner([one], TRAINING, "cpu") for one in members]
-    shares = [{"large": 0.5 + place / 20} for place in range(len(members))]
+    alone = [Learner([single], TRAINING, "cpu") for single in members]
+    shares = [{"large": 0.5 + index / 20} for index in range(len(members))]
     for seed in (1, 2):
         shared = with_history(slice_tensors(seed=seed), seed)
         report = together.fit(shared, str(seed), shares)
-        for place, one in enumerate(alone):
-            assert one.fit(shared, str(seed), [shares[place]]).of(0).loss == pytest.approx(
-                report.losses[place], rel=1e-6
+        for index, model in enumerate(alone):
+            assert model.fit(shared, str(seed), [shares[index]]).of(0).loss == pytest.approx(
+                report.losses[index], rel=1e-6
             )
     scores = together.predict_all(with_history(slice_tensors(seed=3)))
-    for place, one in enumerate(alone):
-        mine, theirs = learner_state(together, place), learner_state(one)
+    for index, model in enumerate(alone):
+        mine, theirs = learner_state(together, index), learner_state(model)
         assert mine.keys() == theirs.keys()
         for name, tensor in mine.items():
             torch.testing.assert_close(tensor, theirs[name], rtol=1e-3, atol=1e-5, msg=name)
         torch.testing.assert_close(
-            scores[place], one.predict(with_history(slice_tensors(seed=3))), rtol=1e-4, atol=1e-5
+            scores[index], model.predict(with_history(slice_tensors(seed=3))), rtol=1e-4, atol=1e-5
         )
 
 
 def test_members_part_and_meet_again() -> None:
-    members = [member(one) for one in EVERY[:4]]
+    members = [member(distillation) for distillation in EVERY[:4]]
     straight, first = (Learner(members, TRAINING, "cpu") for _ in range(2))
-    for one in (straight, first):
-        one.fit(with_history(slice_tensors(seed=1)), "a")
-    states = [learner_state(first, place) for place in (2, 0)]
+    for model in (straight, first):
+        model.fit(with_history(slice_tensors(seed=1)), "a")
+    states = [learner_state(first, index) for index in (2, 0)]
     fewer = Learner([members[2], members[0]], TRAINING, "cpu")
     load_states(fewer, states, "here")
-    for one in (straight, fewer):
-        one.fit(with_history(slice_tensors(seed=2)), "b")
-    for mine, place in ((0, 2), (1, 0)):
-        theirs = learner_state(straight, place)
+    for model in (straight, fewer):
+        model.fit(with_history(slice_tensors(seed=2)), "b")
+    for mine, index in ((0, 2), (1, 0)):
+        theirs = learner_state(straight, index)
         for name, tensor in learner_state(fewer, mine).items():
             torch.testing.assert_close(tensor, theirs[name], rtol=1e-3, atol=1e-5)
 
@@ -118,10 +118,10 @@ def test_members_of_other_tasks_learn_their_own_labels() -> None:
     both = slice_tensors(tasks=("click", "buy"))
     together = Learner([Member(spec(tasks=(task,))) for task in ("click", "buy")], TRAINING, "cpu")
     report = together.fit(both, "a")
-    for place, task in enumerate(("click", "buy")):
+    for index, task in enumerate(("click", "buy")):
         alone = learner(tasks=(task,))
-        assert alone.fit(both, "a").labelled[0] == report.labelled[place]
-        torch.testing.assert_close(alone.predict(both), together.predict(both, place), rtol=1e-4, atol=1e-5)
+        assert alone.fit(both, "a").labelled[0] == report.labelled[index]
+        torch.testing.assert_close(alone.predict(both), together.predict(both, index), rtol=1e-4, atol=1e-5)
 
 
 def test_members_of_other_shapes_or_steps_are_refused() -> None:
@@ -138,12 +138,12 @@ def test_members_of_other_shapes_or_steps_are_refused() -> None:
 
 
 def test_a_share_of_nothing_is_the_control() -> None:
-    taught = [member(one) for one in EVERY[1:]]
-    together = Learner([member(None), *taught], TRAINING, "cpu")
-    together.fit(with_history(slice_tensors()), "a", [{}, *[{"large": 0.0}] * len(taught)])
+    students = [member(distillation) for distillation in EVERY[1:]]
+    together = Learner([member(None), *students], TRAINING, "cpu")
+    together.fit(with_history(slice_tensors()), "a", [{}, *[{"large": 0.0}] * len(students)])
     control = serving_state(together, 0)
-    for place in range(1, len(taught) + 1):
-        mine = serving_state(together, place)
+    for index in range(1, len(students) + 1):
+        mine = serving_state(together, index)
         for name, tensor in control.items():
             torch.testing.assert_close(mine[name], tensor, rtol=1e-3, atol=1e-5)
 
@@ -167,8 +167,8 @@ def test_every_family_learns_a_planted_signal_and_resumes(network: Network) -> N
     assert normalised_entropy(mine.predict(new).numpy().ravel(), new.labels.numpy().ravel()) < 0.9
     back = Learner([member(None, network)], mine.training, "cpu")
     load_states(back, [learner_state(mine)], "here")
-    for one in (mine, back):
-        one.fit(new, "b")
+    for model in (mine, back):
+        model.fit(new, "b")
     assert torch.equal(mine.predict(new), back.predict(new))
 
 
@@ -204,17 +204,17 @@ def test_compiled_and_deterministic_networks_learn_alike(change: dict[str, bool]
     if "compile" in change and shutil.which("g++") is None and shutil.which("clang++") is None:
         pytest.skip("torch.compile on a CPU needs a C++ compiler")
     plain, other = learner(), learner(training=replace(TRAINING, **change))  # type: ignore[arg-type]
-    for one in (plain, other):
-        one.fit(slice_tensors(), "a")
+    for model in (plain, other):
+        model.fit(slice_tensors(), "a")
     torch.testing.assert_close(other.predict(slice_tensors()), plain.predict(slice_tensors()), rtol=1e-4, atol=1e-5)
 
 
 def test_cuda_graphs_are_asked_of_the_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[dict[str, object]] = []
-    monkeypatch.setattr(torch, "compile", lambda networks, **how: asked.append(how) or networks)
+    calls: list[dict[str, object]] = []
+    monkeypatch.setattr(torch, "compile", lambda networks, **how: calls.append(how) or networks)
     for change in ({}, {"compile": True}, {"compile": True, "cuda_graphs": True}):
         learner(training=replace(TRAINING, **change))
-    assert [how["mode"] for how in asked] == [None, "reduce-overhead"]
+    assert [how["mode"] for how in calls] == [None, "reduce-overhead"]
 
 
 @pytest.mark.parametrize("network", FAMILIES, ids=lambda n: type(n).__name__)
@@ -234,7 +234,7 @@ def test_an_empty_slice_one_class_and_ids_never_seen_each_have_a_clear_outcome(n
 
 def test_a_member_whose_loss_is_no_number_is_named_and_touches_no_other() -> None:
     distillations = (KnowledgeDistillation(weight=2.0), AuxiliaryHead(weight=4.0))
-    together = Learner([member(one) for one in distillations], TRAINING, "cpu")
+    together = Learner([member(distillation) for distillation in distillations], TRAINING, "cpu")
     alone = Learner([member(distillations[1])], TRAINING, "cpu")
     load_states(alone, [learner_state(together, 1)], "alone")
     with torch.no_grad():

@@ -34,8 +34,8 @@ def mean_h(logits: Tensor, targets: Tensor) -> float:
 
 def world(*members: Distillation) -> tuple[Networks, SupervisionPairs, Tensor]:
     """Networks of some members, one teacher each, on a batch of five rows."""
-    specs = [spec(one) for one in members]
-    pairs = SupervisionPairs([one.teachers for one in specs], members, "cpu")
+    specs = [spec(distillation) for distillation in members]
+    pairs = SupervisionPairs([network_spec.teachers for network_spec in specs], members, "cpu")
     networks = Networks(len(members), specs[0], 0, pairs.heads, pairs.towers)
     hidden = torch.randn(5, 1, 8, generator=torch.Generator().manual_seed(1)).repeat(len(members), 1, 1, 1)
     return networks, pairs, hidden.requires_grad_()
@@ -45,11 +45,16 @@ def loss_of(
     declared: Distillation, teacher: Tensor | None = TEACHER, calibrated: Tensor | None = None
 ) -> tuple[float, Any]:
     networks, pairs, hidden = world(declared)
-    taught = None if teacher is None else teacher.unsqueeze(0)
-    found = losses(
-        networks, pairs, hidden, LABELS.unsqueeze(0), taught, None if calibrated is None else calibrated.unsqueeze(0)
+    teacher_logits = None if teacher is None else teacher.unsqueeze(0)
+    loss = losses(
+        networks,
+        pairs,
+        hidden,
+        LABELS.unsqueeze(0),
+        teacher_logits,
+        None if calibrated is None else calibrated.unsqueeze(0),
     )
-    return found.item(), (networks, hidden)
+    return loss.item(), (networks, hidden)
 
 
 def head(networks: Networks, kind: str, hidden: Tensor) -> Tensor:
@@ -57,64 +62,64 @@ def head(networks: Networks, kind: str, hidden: Tensor) -> Tensor:
 
 
 def test_labels_only_and_unknown_labels_left_out() -> None:
-    found, (networks, hidden) = loss_of(None, None)
-    assert found == pytest.approx(mean_h(networks.serving(hidden)[0], LABELS), rel=1e-6)
+    loss, (networks, hidden) = loss_of(None, None)
+    assert loss == pytest.approx(mean_h(networks.serving(hidden)[0], LABELS), rel=1e-6)
 
 
 def test_tasks_are_summed_and_a_task_without_targets_adds_zero() -> None:
     logits = torch.randn(2, 5, 3, requires_grad=True)
     targets = torch.cat([LABELS, torch.full((5, 1), torch.nan), 1 - LABELS], dim=1).repeat(2, 1, 1)
-    found = masked_bce(logits, targets)
+    loss = masked_bce(logits, targets)
     for member in range(2):
         by_hand = sum(mean_h(logits[member, :, t], targets[member, :, t]) for t in (0, 2))
-        assert found[member].item() == pytest.approx(by_hand, rel=1e-6)
-    found.sum().backward()
+        assert loss[member].item() == pytest.approx(by_hand, rel=1e-6)
+    loss.sum().backward()
     assert logits.grad is not None
     assert logits.grad.isfinite().all()
     assert not logits.grad[:, :, 1].any()
 
 
 def test_knowledge_distillation_is_on_the_served_head() -> None:
-    found, (networks, hidden) = loss_of(KnowledgeDistillation(weight=4.0))
+    loss, (networks, hidden) = loss_of(KnowledgeDistillation(weight=4.0))
     served = networks.serving(hidden)[0]
-    assert found == pytest.approx(mean_h(served, LABELS) + 4 * mean_h(served, TEACHER.sigmoid()), rel=1e-6)
+    assert loss == pytest.approx(mean_h(served, LABELS) + 4 * mean_h(served, TEACHER.sigmoid()), rel=1e-6)
 
 
 @pytest.mark.parametrize("alpha", [1.0, 2.5])
 def test_auxiliary_head_scales_and_caps_the_teachers_label(alpha: float) -> None:
-    found, (networks, hidden) = loss_of(AuxiliaryHead(weight=3.0, label_scale=alpha))
+    loss, (networks, hidden) = loss_of(AuxiliaryHead(weight=3.0, label_scale=alpha))
     targets = (alpha * TEACHER.sigmoid()).clamp(max=1.0)
     assert alpha == 1.0 or float(targets.nan_to_num().max()) == 1.0  # the cap is met
     by_hand = mean_h(networks.serving(hidden)[0], LABELS) + 3 * mean_h(head(networks, "auxiliary", hidden), targets)
-    assert found == pytest.approx(by_hand, rel=1e-6)
+    assert loss == pytest.approx(by_hand, rel=1e-6)
 
 
 def test_a_bent_prediction_teaches_its_own_head() -> None:
     calibrated = torch.tensor([[0.7], [0.2], [0.9], [torch.nan], [0.4]])
-    found, (networks, hidden) = loss_of(ADAPTED, calibrated=calibrated)
+    loss, (networks, hidden) = loss_of(ADAPTED, calibrated=calibrated)
     by_hand = mean_h(networks.serving(hidden)[0], LABELS)
     by_hand += 3 * mean_h(head(networks, "auxiliary", hidden), TEACHER.sigmoid())
     by_hand += 2 * mean_h(head(networks, "adapter", hidden), calibrated)
-    assert found == pytest.approx(by_hand, rel=1e-6)
+    assert loss == pytest.approx(by_hand, rel=1e-6)
 
 
 def test_an_auxiliary_tower_learns_labels_and_teacher_beside_the_served_head() -> None:
-    found, (networks, hidden) = loss_of(AuxiliaryTower(weight=3.0, gradient_scale=7.0, hidden=6))
+    loss, (networks, hidden) = loss_of(AuxiliaryTower(weight=3.0, gradient_scale=7.0, hidden=6))
     tower = networks.towers["tower_6"](hidden.flatten(1, 2)).unflatten(1, (5, 1))
     assert tower.shape == (1, 5, 1, 6)
     logits = head(networks, "tower_6", tower)
     by_hand = mean_h(networks.serving(hidden)[0], LABELS) + mean_h(logits, LABELS)
-    assert found == pytest.approx(by_hand + 3 * mean_h(logits, TEACHER.sigmoid()), rel=1e-6)
+    assert loss == pytest.approx(by_hand + 3 * mean_h(logits, TEACHER.sigmoid()), rel=1e-6)
 
 
 def test_members_losses_are_those_of_each_alone_and_shares_weigh_the_teachers_part() -> None:
     everybody = (None, KnowledgeDistillation(weight=4.0), AuxiliaryHead(weight=3.0), AuxiliaryTower(weight=2.0))
     networks, pairs, hidden = world(*everybody)
-    labels, taught = LABELS.repeat(4, 1, 1), TEACHER.repeat(3, 1, 1)
-    whole = losses(networks, pairs, hidden, labels, taught, None)
-    alone = [loss_of(one)[0] for one in everybody]
+    labels, teacher_logits = LABELS.repeat(4, 1, 1), TEACHER.repeat(3, 1, 1)
+    whole = losses(networks, pairs, hidden, labels, teacher_logits, None)
+    alone = [loss_of(distillation)[0] for distillation in everybody]
     assert whole.tolist() == pytest.approx(alone, rel=1e-6)
-    part = losses(networks, pairs, hidden, labels, taught, None, torch.tensor([0.25, 0.0, 1.0]))
+    part = losses(networks, pairs, hidden, labels, teacher_logits, None, torch.tensor([0.25, 0.0, 1.0]))
     assert part.tolist() == pytest.approx(
         [alone[0], alone[0] + 0.25 * (alone[1] - alone[0]), alone[0], alone[3]], rel=1e-5
     )
@@ -124,10 +129,12 @@ def test_each_of_several_teachers_has_its_own_head() -> None:
     pairs = SupervisionPairs([("large", "other")], [AuxiliaryHead(weight=3.0)], "cpu")
     networks = Networks(1, replace(spec(), teachers=("large", "other")), 0, pairs.heads, pairs.towers)
     hidden = torch.randn(1, 5, 1, 8, generator=torch.Generator().manual_seed(1))
-    taught = torch.stack([TEACHER, TEACHER - 1])
-    found = losses(networks, pairs, hidden, LABELS.unsqueeze(0), taught, None).item()
-    each = [mean_h(networks.heads["auxiliary"](hidden.repeat(2, 1, 1, 1))[k], taught[k].sigmoid()) for k in (0, 1)]
-    assert found == pytest.approx(mean_h(networks.serving(hidden)[0], LABELS) + 3 * sum(each), rel=1e-6)
+    teacher_logits = torch.stack([TEACHER, TEACHER - 1])
+    loss = losses(networks, pairs, hidden, LABELS.unsqueeze(0), teacher_logits, None).item()
+    each = [
+        mean_h(networks.heads["auxiliary"](hidden.repeat(2, 1, 1, 1))[k], teacher_logits[k].sigmoid()) for k in (0, 1)
+    ]
+    assert loss == pytest.approx(mean_h(networks.serving(hidden)[0], LABELS) + 3 * sum(each), rel=1e-6)
 
 
 def test_the_adapter_begins_as_the_teacher_and_learns_from_labels_alone() -> None:
@@ -172,10 +179,10 @@ def gradients(beta: float, labels: Tensor, declared: AuxiliaryHead) -> tuple[Ten
 
 def test_gradient_scaling_multiplies_the_backbones_gradient_and_nothing_else() -> None:
     declared, unknown = AuxiliaryHead(weight=3.0), torch.full((5, 1), torch.nan)
-    one, heads = gradients(1.0, unknown, declared)
-    assert one.abs().sum() > 0
+    whole, heads = gradients(1.0, unknown, declared)
+    assert whole.abs().sum() > 0
     quarter, scaled_heads = gradients(0.25, unknown, declared)
-    assert torch.equal(quarter, one * 0.25)  # a power of two: exact
+    assert torch.equal(quarter, whole * 0.25)  # a power of two: exact
     for name in ("heads.auxiliary.weight", "heads.auxiliary.bias"):
         mine, theirs = heads[name], scaled_heads[name]
         assert mine is not None and theirs is not None and torch.equal(mine, theirs)
@@ -191,10 +198,12 @@ def test_the_label_term_is_not_scaled() -> None:
 @pytest.mark.parametrize("declared", [AuxiliaryHead(weight=50.0), AuxiliaryTower(weight=50.0), ADAPTED], ids=str)
 def test_no_gradient_of_the_teacher_reaches_the_serving_head(declared: Distillation) -> None:
     grads = []
-    for one in (declared, None):
-        networks, pairs, hidden = world(one)
-        taught, calibrated = (TEACHER[None], TEACHER.sigmoid()[None]) if one is not None else (None, None)
-        losses(networks, pairs, hidden, LABELS[None], taught, calibrated).sum().backward()
+    for distillation in (declared, None):
+        networks, pairs, hidden = world(distillation)
+        teacher_logits, calibrated = (
+            (TEACHER[None], TEACHER.sigmoid()[None]) if distillation is not None else (None, None)
+        )
+        losses(networks, pairs, hidden, LABELS[None], teacher_logits, calibrated).sum().backward()
         grads.append(networks.serving.weight.grad)
     assert grads[0] is not None and grads[1] is not None
     assert torch.equal(grads[0], grads[1])
@@ -203,6 +212,6 @@ def test_no_gradient_of_the_teacher_reaches_the_serving_head(declared: Distillat
 def test_a_batch_that_the_teacher_left_out_learns_from_labels() -> None:
     nothing = torch.full((5, 1), torch.nan)
     for declared in (KnowledgeDistillation(weight=4.0), AuxiliaryHead(weight=4.0), ADAPTED):
-        found, (networks, hidden) = loss_of(declared, nothing, nothing)
-        assert found == pytest.approx(mean_h(networks.serving(hidden)[0], LABELS), rel=1e-6)
+        loss, (networks, hidden) = loss_of(declared, nothing, nothing)
+        assert loss == pytest.approx(mean_h(networks.serving(hidden)[0], LABELS), rel=1e-6)
     assert adapter_loss(Adapter(StudentAdapter(), seed=0), nothing, LABELS).item() == 0

@@ -26,8 +26,8 @@ GOLDEN = (0.63445, 1.84270, 3.05575, 3.67599)
 ids = ["labels only", "kd", "auxiliary head", "student adapter"]
 
 
-def same(one: Learner, other: Learner) -> bool:
-    mine, theirs = learner_state(one), learner_state(other)
+def same(model: Learner, other: Learner) -> bool:
+    mine, theirs = learner_state(model), learner_state(other)
     return mine.keys() == theirs.keys() and all(torch.equal(mine[name], theirs[name]) for name in mine)
 
 
@@ -41,9 +41,9 @@ def test_a_student_and_its_control_begin_with_the_same_bits(distillation: Distil
 
 
 def test_what_serves_holds_nothing_of_distillation() -> None:
-    taught = learner(EVERY[3])
-    taught.fit(slice_tensors(), "a")
-    assert not [n for n in serving_state(taught) if any(w in n for w in ("heads", "adapter", "adam", "accumulator"))]
+    student = learner(EVERY[3])
+    student.fit(slice_tensors(), "a")
+    assert not [n for n in serving_state(student) if any(w in n for w in ("heads", "adapter", "adam", "accumulator"))]
 
 
 @pytest.mark.parametrize("distillation", EVERY, ids=ids)
@@ -58,16 +58,16 @@ def test_resuming_is_as_if_it_never_stopped(distillation: Distillation) -> None:
 
 
 def test_the_same_seeds_give_the_same_bits_whatever_was_drawn_before() -> None:
-    one = learner(EVERY[3])
-    one.fit(slice_tensors(), "a")
+    first = learner(EVERY[3])
+    first.fit(slice_tensors(), "a")
     torch.manual_seed(99)
     torch.rand(5)
     other = learner(EVERY[3])
     other.fit(slice_tensors(), "a")
-    assert same(one, other)
+    assert same(first, other)
     third = learner(EVERY[3])
     third.fit(slice_tensors(), "another order")
-    assert not same(one, third)
+    assert not same(first, third)
 
 
 def test_scoring_changes_nothing_and_reads_no_label() -> None:

@@ -48,9 +48,9 @@ def test_ece_of_two_bins_by_hand() -> None:
 
 @pytest.mark.parametrize("labels", [np.zeros(0), np.zeros(5), np.ones(5)], ids=["empty", "all 0", "all 1"])
 def test_what_is_not_defined_is_nan(labels: np.ndarray) -> None:
-    found = evaluate(np.linspace(-1, 1, labels.size), labels, np.arange(labels.size))
-    assert all(math.isnan(found[name]) for name in ("ne", "auc", "gauc"))
-    assert math.isnan(found["calibration"]) == (labels.sum() == 0)
+    result = evaluate(np.linspace(-1, 1, labels.size), labels, np.arange(labels.size))
+    assert all(math.isnan(result[name]) for name in ("ne", "auc", "gauc"))
+    assert math.isnan(result["calibration"]) == (labels.sum() == 0)
 
 
 def test_the_base_rates_own_entropy_is_one_and_extreme_logits_stay_finite() -> None:

@@ -59,8 +59,8 @@ def test_columns_do_not_share_rows_but_a_history_shares_its_columns() -> None:
     assert rows.tolist() == [[4, 11], [4, 11], [0, 5]]
     assert mine.rows_in(1, torch.tensor([-1, 6, 7])).tolist() == [11, 11, 5]
     touched = mine.touch(rows, torch.tensor([11, 0, 11]))
-    for asked, place in zip((rows, torch.tensor([11, 0, 11])), touched.places, strict=True):
-        assert torch.equal(mine.lookup(asked), functional.embedding(place, touched.values))
+    for requested, position in zip((rows, torch.tensor([11, 0, 11])), touched.places, strict=True):
+        assert torch.equal(mine.lookup(requested), functional.embedding(position, touched.values))
     assert touched.rows.tolist() == [0, 4, 5, 11]
 
 
@@ -92,8 +92,8 @@ def test_a_column_that_no_fit_has_seen_vary_says_nothing() -> None:
 def test_missing_becomes_zero_and_outliers_are_clipped() -> None:
     mine = Normalizer(1)
     mine.update(torch.tensor([[1.0], [3.0], [torch.nan]]))
-    found = mine.apply_(torch.tensor([[1.0], [3.0], [torch.nan], [1e9], [-torch.inf]]))
-    assert found.flatten().tolist() == [-1, 1, 0, 8, -8]
+    result = mine.apply_(torch.tensor([[1.0], [3.0], [torch.nan], [1e9], [-torch.inf]]))
+    assert result.flatten().tolist() == [-1, 1, 0, 8, -8]
 
 
 @pytest.mark.parametrize("rank", [None, 2])
@@ -162,10 +162,10 @@ def test_a_wukong_layer_is_its_formula() -> None:
 
 def test_pairs_are_all_pairs() -> None:
     fields = torch.randn(2, 3, 4, 5)
-    one = [(a, b) for a in range(4) for b in range(a + 1, 4)]
-    dots = torch.stack([(fields[:, :, a] * fields[:, :, b]).sum(dim=2) for a, b in one], dim=2)
+    pairs = [(a, b) for a in range(4) for b in range(a + 1, 4)]
+    dots = torch.stack([(fields[:, :, a] * fields[:, :, b]).sum(dim=2) for a, b in pairs], dim=2)
     torch.testing.assert_close(pair_products(fields), dots)
-    summed = torch.stack([fields[:, :, a] * fields[:, :, b] for a, b in one]).sum(dim=0)
+    summed = torch.stack([fields[:, :, a] * fields[:, :, b] for a, b in pairs]).sum(dim=0)
     torch.testing.assert_close(pooled_pairs(fields), summed, rtol=1e-4, atol=1e-5)
 
 
@@ -192,7 +192,7 @@ def test_jagged_attention_equals_a_padded_one(lengths: list[int]) -> None:
             parameter.normal_()
     keys = torch.randn(2, sum(lengths), 4, requires_grad=True)
     target = torch.randn(2, 4, 4, requires_grad=True)
-    found = net(keys, target, history)
+    result = net(keys, target, history)
     longest = max([1, *lengths])
     padded, mask = torch.zeros(2, 4, longest, 4), torch.zeros(4, longest, dtype=torch.bool)
     for row, length in enumerate(lengths):
@@ -203,15 +203,15 @@ def test_jagged_attention_equals_a_padded_one(lengths: list[int]) -> None:
     score = net.score(torch.relu(net.first(x))).view(2, 4, longest)
     score = (15 * torch.tanh(score / 15)).masked_fill(~mask, -torch.inf)
     by_hand = (score.softmax(dim=2).nan_to_num(0.0).unsqueeze(3) * padded).sum(dim=2)
-    torch.testing.assert_close(found, by_hand)
+    torch.testing.assert_close(result, by_hand)
     if not sum(lengths):
-        assert not found.any()
+        assert not result.any()
         return
-    pull = torch.randn_like(found)
-    mine = torch.autograd.grad((found * pull).sum(), [keys, target])
+    pull = torch.randn_like(result)
+    mine = torch.autograd.grad((result * pull).sum(), [keys, target])
     theirs = torch.autograd.grad((by_hand * pull).sum(), [keys, target])
-    for one, other in zip(mine, theirs, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+    for gradient, other in zip(mine, theirs, strict=True):
+        torch.testing.assert_close(gradient, other, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["platt", "isotonic"])
@@ -222,17 +222,17 @@ def test_recalibration_is_the_references_fit(kind: str) -> None:
     mine = Recalibrator(Recalibration(kind=kind), 1, "cpu")
     assert torch.equal(mine.apply(logits), logits.double().sigmoid().float())  # nothing remembered: the identity
     mine.remember(logits, labels)
-    found = mine.apply(logits).numpy().ravel()
+    result = mine.apply(logits).numpy().ravel()
     if kind == "platt":
         reference = LogisticRegression(C=1e9).fit(logits.numpy(), labels.numpy().ravel()).predict_proba(logits)[:, 1]
     else:
         reference = IsotonicRegression(out_of_bounds="clip").fit_transform(logits.numpy().ravel(), labels.ravel())
-    assert abs(found - reference).mean() < 0.01  # logits are remembered in bins a tenth wide
+    assert abs(result - reference).mean() < 0.01  # logits are remembered in bins a tenth wide
     mine.remember(logits, 1 - labels)
     assert mine.counts[0, :, 0].sum().item() == pytest.approx(20_000 * (1 + 0.5 ** (1 / 3)))
 
 
 def test_isotonic_pools_violators() -> None:
-    found = isotonic(np.array([3.0, 1.0, 2.0, 5.0, 4.0]), np.array([1.0, 1.0, 2.0, 1.0, 3.0]))
+    result = isotonic(np.array([3.0, 1.0, 2.0, 5.0, 4.0]), np.array([1.0, 1.0, 2.0, 1.0, 3.0]))
     reference = IsotonicRegression().fit_transform(np.arange(5), [3, 1, 2, 5, 4], sample_weight=[1, 1, 2, 1, 3])
-    assert found.tolist() == pytest.approx(reference.tolist())
+    assert result.tolist() == pytest.approx(reference.tolist())

@@ -43,11 +43,11 @@ def test_the_spin_is_bounded_unless_a_user_says_how(user: dict[str, str], after:
 
 @pytest.mark.parametrize("package", ["exfm_assets", "benchmarks"])
 def test_every_process_of_the_project_bounds_it_before_torch_is_there(package: str) -> None:
-    said = "import json, os, sys; print(json.dumps([os.environ.get('GOMP_SPINCOUNT'), 'torch' in sys.modules]))"
+    script = "import json, os, sys; print(json.dumps([os.environ.get('GOMP_SPINCOUNT'), 'torch' in sys.modules]))"
     bare = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_"))}
     for user, expected in (({}, SPIN), ({"GOMP_SPINCOUNT": "5"}, "5")):
         done = subprocess.run(
-            [sys.executable, "-c", f"import {package}; {said}"],
+            [sys.executable, "-c", f"import {package}; {script}"],
             cwd=ROOT, env={**bare, **user}, capture_output=True, text=True, check=True,
         )  # fmt: skip
         assert json.loads(done.stdout) == [expected, False]
@@ -96,13 +96,13 @@ def test_work_counts_every_product() -> None:
 
 @pytest.mark.usefixtures("two_threads")
 def test_one_thread_or_two_give_a_small_network_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
-    one, two = learner(training=TRAINING), learner(training=TRAINING)
-    one.fit(slice_tensors(rows=600), "0")
+    single, double = learner(training=TRAINING), learner(training=TRAINING)
+    single.fit(slice_tensors(rows=600), "0")
     monkeypatch.setattr("models.threads.SMALL", 0)
-    two.fit(slice_tensors(rows=600), "0")
-    for mine, other in zip(one.networks.parameters(), two.networks.parameters(), strict=True):
+    double.fit(slice_tensors(rows=600), "0")
+    for mine, other in zip(single.networks.parameters(), double.networks.parameters(), strict=True):
         assert torch.equal(mine, other)
-    assert torch.equal(one.table.weight, two.table.weight)
+    assert torch.equal(single.table.weight, double.table.weight)
 
 
 def test_adam_is_torchs_to_the_bit_and_leaves_what_no_loss_reached() -> None:

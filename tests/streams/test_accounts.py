@@ -72,7 +72,7 @@ def work_of(tmp_path: Path, declared: Project | None = None) -> Workspace:
     return Workspace(declared or project(), State(folder=tmp_path / "state", log=tmp_path / "log"))
 
 
-def told(result: dg.ExecuteInProcessResult, instance: dg.DagsterInstance) -> list[tuple[str, str]]:
+def log_messages(result: dg.ExecuteInProcessResult, instance: dg.DagsterInstance) -> list[tuple[str, str]]:
     """Level and text of what the assets logged."""
     logs = instance.all_logs(result.run_id)
     return [(logged_level(entry.level), entry.user_message) for entry in logs if not entry.is_dagster_event]
@@ -89,10 +89,12 @@ def ran(work: Workspace, first: str = "2026-01-01", last: str = "2026-01-03") ->
     """Success; what was said of each table; what stopped the run."""
     instance = dg.DagsterInstance.ephemeral()
     result = run(work, first, last, STREAM_ASSETS, instance)
-    said = {text.partition(":")[0]: (level, text) for level, text in told(result, instance) if "rows read" in text}
+    messages = {
+        text.partition(":")[0]: (level, text) for level, text in log_messages(result, instance) if "rows read" in text
+    }
     failures = [event for event in result.all_events if event.is_step_failure]
     causes = [cause.step_failure_data.error.cause for cause in failures if cause.step_failure_data.error]
-    return result.success, said, " | ".join(cause.message for cause in causes if cause)
+    return result.success, messages, " | ".join(cause.message for cause in causes if cause)
 
 
 def test_a_sound_log_is_said_quietly_with_its_numbers(tmp_path: Path) -> None:
@@ -101,8 +103,8 @@ def test_a_sound_log_is_said_quietly_with_its_numbers(tmp_path: Path) -> None:
     instance = dg.DagsterInstance.ephemeral()
     result = run(work, "2026-01-01", "2026-01-03", STREAM_ASSETS, instance)
     assert result.success
-    assert ("INFO", "impressions: 300 rows read, 300 kept, 0 quarantined") in told(result, instance)
-    assert ("INFO", "outcomes: 75 rows read, 75 kept, 0 quarantined") in told(result, instance)
+    assert ("INFO", "impressions: 300 rows read, 300 kept, 0 quarantined") in log_messages(result, instance)
+    assert ("INFO", "outcomes: 75 rows read, 75 kept, 0 quarantined") in log_messages(result, instance)
     (made,) = [event for event in result.asset_materializations_for_node("outcomes") if event.partition == "2026-01-03"]
     assert made.metadata[keys.RUN_READ].value == 75 and made.metadata[keys.RUN_QUARANTINED].value == 0
 
@@ -110,9 +112,9 @@ def test_a_sound_log_is_said_quietly_with_its_numbers(tmp_path: Path) -> None:
 def test_rows_outside_the_stream_are_counted(tmp_path: Path) -> None:
     put(tmp_path / "log", events())
     stream = project(first_slice=START + DAY, until=START + 2 * DAY)
-    success, said, _ = ran(work_of(tmp_path, stream), "2026-01-02", "2026-01-02")
+    success, messages, _ = ran(work_of(tmp_path, stream), "2026-01-02", "2026-01-02")
     assert success
-    level, text = said["impressions"]
+    level, text = messages["impressions"]
     assert level == "WARNING"
     assert "100 rows read, 100 kept, 0 quarantined; 200 rows of the log lie outside the stream" in text
     assert "(first_slice 2026-01-02 .. until 2026-01-03): move Stream.first_slice or until" in text
@@ -135,9 +137,9 @@ def test_rows_outside_a_stream_that_begins_inside_a_day_are_counted(tmp_path: Pa
 
 def test_local_days_are_said_with_the_reason(tmp_path: Path) -> None:
     put(tmp_path / "log", events(), shift=8 * HOUR)
-    success, said, _ = ran(work_of(tmp_path))
+    success, messages, _ = ran(work_of(tmp_path))
     assert success
-    level, text = said["impressions"]
+    level, text = messages["impressions"]
     misfiled = sum(at.hour >= 16 and at.day < 3 for at in events()["impressions"]["event_timestamp"])
     assert level == "WARNING" and f"outside its day folder {misfiled}" in text
     assert "a folder's day is the UTC day of its rows, not a local one" in text
@@ -163,8 +165,8 @@ def test_the_declared_share_decides(tmp_path: Path) -> None:
     odd = pl.when(pl.col("impression_id") % 12 == 0).then(pl.lit("billboard")).otherwise("surface")
     tables["impressions"] = tables["impressions"].with_columns(surface=odd)
     put(tmp_path / "log", tables)
-    success, said, _ = ran(work_of(tmp_path))
-    assert success and "unknown surface 100" in said["impressions"][1]
+    success, messages, _ = ran(work_of(tmp_path))
+    assert success and "unknown surface 100" in messages["impressions"][1]
     success, _, stopped = ran(work_of(tmp_path, project(quarantine_limit=0.05)))
     assert not success and "Stream.quarantine_limit (5%)" in stopped
 
@@ -209,8 +211,8 @@ def test_a_paused_stream_runs_and_a_log_that_never_had_a_row_does_not(tmp_path: 
     assert ran(work_of(tmp_path), "2026-01-02", "2026-01-02")[0]  # the pause alone: other slices have rows
     live = project(until=None, first_slice=START + DAY)
     fresh = Workspace(live, State(folder=tmp_path / "fresh", log=tmp_path / "log"))
-    success, said, _ = ran(fresh, "2026-01-02", "2026-01-02")  # a live stream whose first slice is quiet
-    assert success and said["impressions"][0] == "WARNING" and "0 rows read" in said["impressions"][1]
+    success, messages, _ = ran(fresh, "2026-01-02", "2026-01-02")  # a live stream whose first slice is quiet
+    assert success and messages["impressions"][0] == "WARNING" and "0 rows read" in messages["impressions"][1]
 
 
 @pytest.mark.parametrize("closed", [True, False])
@@ -248,8 +250,8 @@ def test_orphans_of_a_stream_that_has_just_begun_are_no_fault(tmp_path: Path) ->
     strange = tables["outcomes"].with_columns(pl.col("impression_id") + 10**6)
     put(tmp_path / "log", {**tables, "outcomes": pl.concat([tables["outcomes"].head(10), strange])})
     long = (Task(name="click", window=7 * DAY),)
-    success, said, _ = ran(work_of(tmp_path, project(tasks=long)))
-    assert success and "orphan 225" in said["outcomes"][1]
+    success, messages, _ = ran(work_of(tmp_path, project(tasks=long)))
+    assert success and "orphan 225" in messages["outcomes"][1]
     success, _, stopped = ran(work_of(tmp_path))
     assert not success and "Stream.quarantine_limit" in stopped
 
@@ -257,9 +259,9 @@ def test_orphans_of_a_stream_that_has_just_begun_are_no_fault(tmp_path: Path) ->
 def test_other_files_of_the_log_are_said(tmp_path: Path) -> None:
     put(tmp_path / "log", events())
     (tmp_path / "log/impressions/day=2026-01-01/b.csv").write_text("x")
-    _, said, _ = ran(work_of(tmp_path))
-    assert said["impressions"][0] == "WARNING"
-    assert "1 files are not read, for they don't end in .parquet: day=2026-01-01/b.csv" in said["impressions"][1]
+    _, messages, _ = ran(work_of(tmp_path))
+    assert messages["impressions"][0] == "WARNING"
+    assert "1 files are not read, for they don't end in .parquet: day=2026-01-01/b.csv" in messages["impressions"][1]
 
 
 @pytest.mark.parametrize("limit", [0, -0.1, 1.5, float("nan")])

@@ -122,8 +122,8 @@ def test_rows_are_counted_as_they_are_read(tmp_path: Path, unit: Literal["ms", "
         got = read_log(tmp_path, stream, "impressions", slice_.start, slice_.end)
         work.table("impressions").write(slice_, got.frame)
         work.quarantine("impressions").write(slice_, got.quarantine)
-        found = rows_kept("impressions")(work, [slice_])
-        assert found.passed and found.numbers["rows"] == got.rows_read, found.said
+        result = rows_kept("impressions")(work, [slice_])
+        assert result.passed and result.numbers["rows"] == got.rows_read, result.said
         work.table("impressions").write(slice_, got.frame.tail(-1))
         assert rows_kept("impressions")(work, [slice_]).passed == got.frame.is_empty()
         counted, refused = counted + got.rows_read, refused + got.quarantine.height

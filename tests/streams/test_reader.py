@@ -159,12 +159,12 @@ def test_a_sound_row_stands_beside_a_broken_one_of_the_same_id(tmp_path: Path) -
 
 def days_of(*rows: tuple[int, int, str]) -> dict[int, pl.DataFrame]:
     """(id, hours after the start, surface) as the log's days."""
-    one = impressions().head(1)
+    template = impressions().head(1)
     made = pl.concat(
         [
-            one.with_columns(
+            template.with_columns(
                 impression_id=pl.lit(i, pl.Int64), event_timestamp=START + timedelta(hours=h), surface=pl.lit(surface)
-            ).select(one.columns)
+            ).select(template.columns)
             for i, h, surface in rows
         ]
     )
@@ -172,12 +172,12 @@ def days_of(*rows: tuple[int, int, str]) -> dict[int, pl.DataFrame]:
 
 
 def kept_by_day(log: Path, days: int, order: list[int]) -> dict[int, tuple[list[int], list[str]]]:
-    found = {}
+    kept = {}
     for day in order:
         read = read_log(log, STREAM, "impressions", START + day * DAY, START + (day + 1) * DAY)
         assert read.rows_read == read.frame.height + read.quarantine.height
-        found[day] = (read.frame["impression_id"].to_list(), read.quarantine["reason"].to_list())
-    return {day: found[day] for day in range(days)}
+        kept[day] = (read.frame["impression_id"].to_list(), read.quarantine["reason"].to_list())
+    return {day: kept[day] for day in range(days)}
 
 
 def test_an_id_that_an_earlier_slice_has_is_quarantined_in_whatever_order_slices_are_read(tmp_path: Path) -> None:
@@ -229,9 +229,9 @@ def test_repeats_are_found_as_brute_force_finds_them(tmp_path: Path) -> None:
 
 def test_ids_before_the_stream_or_long_ago_repeat_nothing(tmp_path: Path) -> None:
     late = STREAM.first_slice + LOOK_BACK + 2 * DAY
-    one = impressions().head(1)
+    template = impressions().head(1)
     for moment in (START - HOUR, START + HOUR, START + 2 * HOUR, late):
-        write(tmp_path, one.with_columns(event_timestamp=moment), f"{moment:%Y-%m-%d}")
+        write(tmp_path, template.with_columns(event_timestamp=moment), f"{moment:%Y-%m-%d}")
     assert read_log(tmp_path, STREAM, "impressions", START, START + DAY).frame.height == 1
     assert read_log(tmp_path, STREAM, "impressions", late, late + DAY).frame.height == 1
 

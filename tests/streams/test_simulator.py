@@ -45,11 +45,11 @@ def test_rates_are_as_declared_and_outcomes_follow_the_truth(tmp_path: Path) -> 
     joined = join_labels(simulated.impressions, outcomes, STREAM, slice_.end + 2 * STREAM.longest_window)
     rates = World(SMALL, STREAM).rates()
     assert rates.max() == pytest.approx(0.30, abs=0.01) and rates.min() == pytest.approx(0.03, abs=0.005)
-    for place, surface in enumerate(STREAM.surfaces):
+    for row, surface in enumerate(STREAM.surfaces):
         here = simulated.impressions["surface"] == surface
         for column, task in enumerate(STREAM.task_names):
             truth, labels = simulated.truth[task].filter(here), joined.frame[task].filter(here)
-            assert truth.mean() == pytest.approx(rates[place, column], rel=0.15)
+            assert truth.mean() == pytest.approx(rates[row, column], rel=0.15)
             noise = np.sqrt((truth * (1 - truth)).sum()) / here.sum()
             assert abs(labels.mean() - truth.mean()) < 4 * noise
 

@@ -110,7 +110,7 @@ def test_the_last_row_at_a_stamp_is_what_a_loop_counts(view: FeatureView, seed: 
             row = last.row(0, named=True)
             for window in view.windows:
                 within = {
-                    what: sum(one == entity and stamp - window <= at < stamp for one, at in events)
+                    what: sum(event_entity == entity and stamp - window <= at < stamp for event_entity, at in events)
                     for what, events in counted.items()
                 }
                 for what in view.counts:
@@ -131,8 +131,8 @@ def test_a_row_stands_where_an_event_entered_or_left_and_nowhere_else(view: Feat
             moves = [entered, *(entered + window for window in view.windows)]
             if at < END and what in (*view.counts, *view.rates):
                 expected |= {(*entity, stamp) for stamp in moves if START < stamp <= END}
-    found = rows(view, seed).select(*view.entities, "event_timestamp").rows()
-    assert len(found) == len(set(found)) and set(found) == expected
+    result = rows(view, seed).select(*view.entities, "event_timestamp").rows()
+    assert len(result) == len(set(result)) and set(result) == expected
 
 
 @pytest.mark.parametrize("view", [VIEW, CROSS])
@@ -159,12 +159,12 @@ def test_what_lies_before_needed_since_changes_nothing(view: FeatureView, seed: 
 
 def test_an_event_at_the_stamp_is_not_in_it_and_one_that_left_leaves_zeros() -> None:
     at = START + 6 * HOUR
-    one = pl.DataFrame(
+    interaction = pl.DataFrame(
         {"event_timestamp": [at], "user_id": [1], "item_id": [1]}, schema_overrides={"event_timestamp": TIME}
     )
     impressions, outcomes, _ = drawn(0)
     view = replace(VIEW, counts=("interactions",), rates=(), windows=(6 * HOUR,))
-    frame = aggregate(view, STREAM, impressions.lazy(), outcomes.lazy(), one.lazy(), START, END)
+    frame = aggregate(view, STREAM, impressions.lazy(), outcomes.lazy(), interaction.lazy(), START, END)
     assert frame["event_timestamp"].to_list() == [at + 6 * HOUR, at + 12 * HOUR]
     assert frame["interactions_6h"].to_list() == [1, 0]
     assert (frame["created_timestamp"] - frame["event_timestamp"]).unique().to_list() == [view.delay]

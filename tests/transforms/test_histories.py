@@ -78,10 +78,10 @@ def test_at_every_stamp_the_newest_row_is_the_brute_force_list(source: str, seed
     declared, frames = view(source=source), world(seed)
     events = events_of(declared, frames)
     end = START + 60 * HOUR
-    found = histories(declared, STREAM, *(frame.lazy() for frame in frames), START, end)
-    assert found.schema["last"] == pl.List(pl.Int64)
-    assert found.select("user_id", "event_timestamp").is_duplicated().sum() == 0
-    rows = {(row["user_id"], row["event_timestamp"]): row["last"] for row in found.iter_rows(named=True)}
+    result = histories(declared, STREAM, *(frame.lazy() for frame in frames), START, end)
+    assert result.schema["last"] == pl.List(pl.Int64)
+    assert result.select("user_id", "event_timestamp").is_duplicated().sum() == 0
+    rows = {(row["user_id"], row["event_timestamp"]): row["last"] for row in result.iter_rows(named=True)}
     for user in (1, 2, 3, 4):
         known: list[int] = []
         for hour in range(1, 61):
@@ -115,13 +115,13 @@ def test_a_range_is_its_slices_one_by_one_from_what_they_need() -> None:
 
 def test_no_events_are_no_rows() -> None:
     frames = [frame.clear() for frame in world(0)]
-    found = histories(view(), STREAM, *(frame.lazy() for frame in frames), START, START + 24 * HOUR)
-    assert found.height == 0
-    assert found.schema["last"] == pl.List(pl.Int64)
+    result = histories(view(), STREAM, *(frame.lazy() for frame in frames), START, START + 24 * HOUR)
+    assert result.height == 0
+    assert result.schema["last"] == pl.List(pl.Int64)
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"of": "user_id"}, "is its own history"),
         ({"window": 90 * timedelta(minutes=1)}, "not a multiple of every"),
@@ -132,6 +132,6 @@ def test_no_events_are_no_rows() -> None:
         ({"every": 7 * HOUR, "window": 14 * HOUR}, "does not divide the slice length"),
     ],
 )
-def test_a_history_that_does_not_fit_is_refused_in_one_sentence(changes: dict[str, Any], said: str) -> None:
-    with pytest.raises(DeclarationError, match=said):
+def test_a_history_that_does_not_fit_is_refused_in_one_sentence(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(DeclarationError, match=message):
         view(**changes).check(STREAM)

@@ -110,9 +110,9 @@ def test_a_checkpoint_reads_rows_from_feast_as_it_read_them_when_it_trained(ran:
     features = work.store.get_feature_service(inputs_service(student.name))
     job = work.store.get_historical_features(entity_df=entities.to_pandas(), features=features, full_feature_names=True)
     counts = [name for name, encoding in manifest.encoder.items() if encoding.kind == "count"]
-    asked = job.to_df().astype(dict.fromkeys(counts, "float64"))  # what pandas does as soon as one is missing
+    answer = job.to_df().astype(dict.fromkeys(counts, "float64"))  # what pandas does as soon as one is missing
     assert counts
-    rows = entities.select("impression_id").join(pl.from_pandas(asked), on="impression_id", maintain_order="left")
+    rows = entities.select("impression_id").join(pl.from_pandas(answer), on="impression_id", maintain_order="left")
     mine, theirs = learner.predict(tensors_for(manifest, rows)), learner.predict(logged.tensors)
     assert torch.equal(mine, theirs)
 

@@ -33,11 +33,11 @@ def world(seed: int) -> list[list[Row]]:
     slices: list[list[Row]] = []
     for day in range(8):
         rows = []
-        for place in range(draw.choice([0, 12])):
+        for index in range(draw.choice([0, 12])):
             at = START + day * DAY + timedelta(seconds=draw.randrange(86_400))
             leak = draw.random() < 0.1
             rows.append({
-                "impression_id": day * 100 + place, "event_timestamp": at, "user_id": draw.choice([1, 2, 3, None]),
+                "impression_id": day * 100 + index, "event_timestamp": at, "user_id": draw.choice([1, 2, 3, None]),
                 "click_logit": draw.uniform(-3, 1), "convert_logit": draw.uniform(-5, -1),
                 "trained_until": at + timedelta(seconds=1) if leak else START + (day - 1) * DAY,
             })  # fmt: skip
@@ -67,12 +67,12 @@ def brute(declared: PredictionView, slices: list[list[Row]], after: timedelta, u
         return sum(logits) / len(logits) if logits else None
 
     newest = max(known(3 * DAY), key=lambda row: (row["event_timestamp"], row["impression_id"]), default=None)
-    found: Row = {"count_1d": len(known(DAY)), "count_3d": len(known(3 * DAY))}
+    expected: Row = {"count_1d": len(known(DAY)), "count_3d": len(known(3 * DAY))}
     for task in declared.tasks:
-        found |= {f"{task}_mean_1d": mean(task, DAY), f"{task}_mean_3d": mean(task, 3 * DAY)}
-        found[f"{task}_last"] = newest[f"{task}_logit"] if newest else None
-    found["age_hours"] = (stamp - newest["event_timestamp"]).total_seconds() / 3600 if newest else None
-    return found
+        expected |= {f"{task}_mean_1d": mean(task, DAY), f"{task}_mean_3d": mean(task, 3 * DAY)}
+        expected[f"{task}_last"] = newest[f"{task}_logit"] if newest else None
+    expected["age_hours"] = (stamp - newest["event_timestamp"]).total_seconds() / 3600 if newest else None
+    return expected
 
 
 @pytest.mark.parametrize("after", [timedelta(0), timedelta(hours=10), 2 * DAY])
@@ -107,9 +107,9 @@ def test_at_every_stamp_the_newest_row_is_what_was_known(seed: int, after: timed
 def test_a_prediction_that_had_seen_its_impression_is_kept_out_and_counted() -> None:
     rows = world(1)[0] + world(2)[1] + world(3)[2]
     leaks = sum(row["trained_until"] >= row["event_timestamp"] for row in rows)
-    found, kept_out = bucket(view(), *frames(rows))
+    result, kept_out = bucket(view(), *frames(rows))
     assert leaks > 0 and kept_out == leaks
-    assert found["count"].sum() == sum(row["user_id"] is not None for row in rows) - sum(
+    assert result["count"].sum() == sum(row["user_id"] is not None for row in rows) - sum(
         row["user_id"] is not None and row["trained_until"] >= row["event_timestamp"] for row in rows
     )
 
@@ -127,7 +127,7 @@ def test_predictions_are_known_when_their_scorer_could_be_trained() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"teacher": "small"}, "PredictionView\\(opinion\\).teacher"),
         ({"tasks": ("buy",)}, "task of teacher large"),
@@ -135,8 +135,8 @@ def test_predictions_are_known_when_their_scorer_could_be_trained() -> None:
         ({"windows": (timedelta(hours=30),)}, "not a multiple of the slice length"),
     ],
 )
-def test_a_view_that_does_not_fit_is_refused_in_one_sentence(changes: dict[str, Any], said: str) -> None:
-    with pytest.raises(DeclarationError, match=said):
+def test_a_view_that_does_not_fit_is_refused_in_one_sentence(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(DeclarationError, match=message):
         view(**changes).check(STREAM, PROJECT.teachers)
 
 
