@@ -101,12 +101,9 @@ def manifest_of(learner: Learner, member: int, weights: str, **fields: Any) -> M
         fields: the manifest's fields but for those that the learner itself knows.
     """
     own = {"spec": learner.specs[member], "distillation": learner.members[member].distillation}
-    made_with = {
-        "torch": torch.__version__,
-        "device": torch.cuda.get_device_name() if learner.device.startswith("cuda") else "cpu",
-        "precision": "bf16" if learner.bf16 else "fp32",
-        "created": datetime.now(UTC).isoformat(),
-    }
+    device = torch.cuda.get_device_name() if learner.device.startswith("cuda") else "cpu"
+    precision, now = "bf16" if learner.bf16 else "fp32", datetime.now(UTC).isoformat()
+    made_with = {"torch": torch.__version__, "device": device, "precision": precision, "created": now}
     return Manifest(**{**own, **fields}, training=learner.training, weights=weights, made_with=made_with)
 
 
@@ -132,10 +129,8 @@ def read_state(folder: Path, manifest: Manifest) -> dict[str, Tensor]:
     path = folder / (WEIGHTS if (folder / WEIGHTS).is_file() else SERVING)
     name = called(folder)
     if not path.is_file():
-        raise CheckpointError(
-            f"checkpoint {name}: its weights were dropped by retention: "
-            "raise Retention.last, or train from the first slice"
-        )
+        remedy = "raise Retention.last, or train from the first slice"
+        raise CheckpointError(f"checkpoint {name}: its weights were dropped by retention: {remedy}")
     if _sha256(path) != manifest.weights:
         raise DamagedError(f"checkpoint {name}: {path.name} is damaged (sha256 differs): train it again")
     try:

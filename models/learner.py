@@ -20,7 +20,7 @@ from models.distillation import losses
 from models.embedding import EmbeddingTable
 from models.errors import LearningError
 from models.layers import Head
-from models.learner_slice import Inputs, inputs_of, learner_slice
+from models.learner_slice import Inputs, LearnerSlice, inputs_of, learner_slice
 from models.members import FitReport, Member
 from models.network import Networks, NetworkSpec
 from models.normalizer import Normalizer
@@ -54,9 +54,8 @@ class Learner:
         generator, rows = torch.Generator().manual_seed(training.seed), [rows for _, rows in self.spec.ids]
         self.table = EmbeddingTable(rows, self.spec.network.embedding, len(members), generator, device)
         self.normalizer = Normalizer(len(self.spec.numbers), device)
-        self.pairs = SupervisionPairs(
-            [spec.teachers for spec in self.specs], [member.distillation for member in members], device
-        )
+        distillations = [member.distillation for member in members]
+        self.pairs = SupervisionPairs([spec.teachers for spec in self.specs], distillations, device)
         sizes = (self.pairs.heads, self.pairs.towers)
         self.networks = Networks(len(members), self.spec, training.seed, *sizes).to(device)
         self._forward = compiled(self.networks, training)
@@ -91,17 +90,14 @@ class Learner:
         work = multiply_adds(self.networks, min(self.training.batch_size, len(ready.known)), ready.inputs.listed)
         with repeatable(self.training.deterministic), threads_for(work):
             for rows in shuffled(ready.known, self.training.batch_size, f"{self.training.seed}/{order_seed}"):
-                labels, teacher_logits = (
-                    ready.labels[:, rows],
-                    None if ready.teacher_logits is None else ready.teacher_logits[:, rows],
-                )
-                calibrated = self.calibrators.step(rows, teacher_logits, labels)
-                total += self._step(ready.inputs.take(rows), labels, teacher_logits, calibrated, share)
+                batch = ready.take(rows)
+                calibrated = self.calibrators.step(rows, batch.teacher_logits, batch.labels)
+                total += self._step(batch, calibrated, share)
                 steps += 1
         self.calibrators.end(ready.teacher_logits, ready.labels)
         means = (total / steps).tolist()
         weights = torch.stack([parameter.detach().sum() for parameter in self.networks.parameters()]).sum()
-        sound = [math.isfinite(mean) for mean in means]
+        sound = list(map(math.isfinite, means))
         if not any(sound) or (all(sound) and not bool(weights.isfinite())):
             raise LearningError(f"fit: the mean losses are {means} after {steps} steps: lower Training.learning_rate")
         return FitReport(len(ready.known), steps, labelled, tuple(means), time.perf_counter() - started)
@@ -116,17 +112,11 @@ class Learner:
         for kind, head in self.networks.heads.items():
             cast(Head, head).bias.copy_(logit[self.pairs.terms[kind].members])
 
-    def _step(
-        self,
-        inputs: Inputs,
-        labels: Tensor,
-        teacher_logits: Tensor | None,
-        calibrated: Tensor | None,
-        share: Tensor | None,
-    ) -> Tensor:
-        touched = self.table.touch(inputs.rows, *(history.values for history in inputs.histories))
-        hidden = self._hidden(inputs, [F.embedding(index, touched.values) for index in touched.places])
-        each = losses(self.networks, self.pairs, hidden.float(), labels, teacher_logits, calibrated, share)  # (S,)
+    def _step(self, batch: LearnerSlice, calibrated: Tensor | None, share: Tensor | None) -> Tensor:
+        touched = self.table.touch(batch.inputs.rows, *(history.values for history in batch.inputs.histories))
+        looked_up = [F.embedding(index, touched.values) for index in touched.places]
+        hidden = self._hidden(batch.inputs, looked_up).float()
+        each = losses(self.networks, self.pairs, hidden, batch.labels, batch.teacher_logits, calibrated, share)  # (S,)
         self.adam.step(each.sum())
         self.table.update(touched, self.training.table_learning_rate)
         return each.detach()
@@ -145,13 +135,10 @@ class Learner:
         """Logits of every member's serving heads, (S, N, T) float32; changes nothing."""
         inputs = inputs_of(tensors, self.spec, self.table)
         scored = [torch.empty(len(self.specs), 0, len(self.spec.tasks), device=self.device)]
-        for indices in torch.arange(len(tensors), device=self.device).split(
-            SCORING_ROWS[self.device.partition(":")[0]]
-        ):
+        at_once = SCORING_ROWS[self.device.partition(":")[0]]
+        for indices in torch.arange(len(tensors), device=self.device).split(at_once):
             part = inputs.take(indices)
-            looked_up = [
-                self.table.lookup(rows) for rows in (part.rows, *(history.values for history in part.histories))
-            ]
+            looked_up = list(map(self.table.lookup, (part.rows, *(history.values for history in part.histories))))
             scored.append(self.networks.serving(self._hidden(part, looked_up).float()))
         return torch.cat(scored, dim=1)
 

@@ -51,6 +51,11 @@ class LearnerSlice:
     teacher_logits: Tensor | None
     known: Tensor
 
+    def take(self, rows: Tensor) -> "LearnerSlice":
+        """Some rows of it, as a batch."""
+        logits = None if self.teacher_logits is None else self.teacher_logits[:, rows]
+        return LearnerSlice(self.inputs.take(rows), self.labels[:, rows], logits, rows)
+
 
 def inputs_of(tensors: SliceTensors, spec: NetworkSpec, table: EmbeddingTable) -> Inputs:
     """A slice's inputs by name.

@@ -5,7 +5,7 @@ Not here: weights (checkpoint.py), how versions are computed (pipeline/registry/
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import field
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from exfm.declaration import adapter, declaration
 from exfm.distillation import Distillation
 from exfm.encoding import Encoding
 from exfm.learning import Training
+from models.differences import differences
 from models.errors import CheckpointError, DamagedError
 from models.network import NetworkSpec
 
@@ -123,31 +124,3 @@ def load_manifest(folder: Path, declaration: str | None = None, declared: Mappin
             f"the project now declares {declaration}{changes}: train from the first slice again, or undo the change"
         )
     return manifest
-
-
-def differences(then: Mapping[str, Any], now: Mapping[str, Any], most: int = 3) -> str:
-    """What of a declaration is other now, in words for a sentence; nothing where one of them is not known."""
-    if not then or not now:
-        return ""
-    before, after = (dict(_leaves("", plain)) for plain in (then, now))
-    changed = [path for path in [*before, *(path for path in after if path not in before)]
-               if before.get(path) != after.get(path)]  # fmt: skip
-    words = [f"{path}: {_worded(before, path)} is now {_worded(after, path)}" for path in changed[:most]]
-    more = [f"and {len(changed) - most} more"] if len(changed) > most else []
-    return f" ({', '.join([*words, *more])})" if words else " (what it means in the code has changed)"
-
-
-def _leaves(path: str, plain: Any) -> Iterator[tuple[str, Any]]:
-    if isinstance(plain, Mapping):
-        for name, value in plain.items():
-            yield from _leaves(f"{path}.{name}" if path else name, value)
-    elif isinstance(plain, list) and any(isinstance(value, Mapping) for value in plain):
-        for index, value in enumerate(plain):
-            label = value.get("name", index) if isinstance(value, Mapping) else index
-            yield from _leaves(f"{path}[{label}]", value)
-    else:
-        yield path, plain
-
-
-def _worded(leaves: Mapping[str, Any], path: str) -> str:
-    return repr(leaves[path]) if path in leaves else "the default"

@@ -144,4 +144,7 @@ def _anchor(title: str) -> str:
 
 def test_the_readme_names_folders_that_exist() -> None:
     for folder in re.findall(r"`(\w+)/`", README):
-        assert folder in ("data", "exfm_data", "impressions", "outcomes", "interactions") or (ROOT / folder).is_dir()
+        assert (
+            folder in ("data", "exfm_data", "site", "impressions", "outcomes", "interactions")
+            or (ROOT / folder).is_dir()
+        )
