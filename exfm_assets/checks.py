@@ -4,7 +4,7 @@ Belongs here: what must hold of each asset, read back from what was written. Not
 Blocking checks stop the run below the asset that broke; those that only warn are for people.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -19,11 +19,9 @@ from exfm_assets.assets.stream import IMPRESSIONS, INTERACTIONS, LABELS, OUTCOME
 from exfm_assets.assets.students import DRIFT_REPORT, PROGRESS, student_key
 from exfm_assets.assets.teachers import PREDICTIONS, teacher_key
 from exfm_assets.partitions import slices_of
-from pipeline.verify import current, learned, predicted, stored
-from pipeline.verify.findings import Finding
+from pipeline.verify import checkpoints_sound, predictions_sound, tables_current, tables_sound
+from pipeline.verify.findings import CheckFn
 from pipeline.workspace import Workspace
-
-CheckFn = Callable[[Workspace, list[Slice]], Finding]
 
 
 @dataclass(frozen=True)
@@ -56,51 +54,68 @@ def declared(project: Project) -> Iterator[Check]:
     """Each check of each asset, as the declaration asks for it."""
     for key in (IMPRESSIONS, OUTCOMES, INTERACTIONS):
         name = key.to_user_string()
-        yield Check(key, "contract", stored.contract(name), "schema, keys and times are as the contract says")
-        yield Check(key, "rows_kept", stored.rows_kept(name), "rows in the log = rows stored + rows quarantined")
-    yield Check(IMPRESSIONS, "not_empty", stored.not_empty, "every slice has impressions", blocking=False)
-    yield Check(LABELS, "contract", stored.contract("labels"), "schema, keys and times are as the contract says")
-    yield Check(LABELS, "one_per_impression", stored.same_rows("labels"), "as many rows as impressions")
+        yield Check(key, "contract", tables_sound.contract(name), "schema, keys and times are as the contract says")
+        yield Check(key, "rows_kept", tables_sound.rows_kept(name), "rows in the log = rows stored + rows quarantined")
+    yield Check(IMPRESSIONS, "not_empty", tables_sound.not_empty, "every slice has impressions", blocking=False)
+    yield Check(LABELS, "contract", tables_sound.contract("labels"), "schema, keys and times are as the contract says")
+    yield Check(LABELS, "one_per_impression", tables_sound.same_rows("labels"), "as many rows as impressions")
     for view in project.feature_views:
         yield Check(
-            view_key(view), "contract", stored.feature_contract(view), "schema, keys and stamps are as declared"
+            view_key(view), "contract", tables_sound.feature_contract(view), "schema, keys and stamps are as declared"
         )
     for prediction_view in project.prediction_views:
-        look = stored.feature_contract(prediction_view)
+        look = tables_sound.feature_contract(prediction_view)
         yield Check(predicted_key(prediction_view), "contract", look, "schema, keys and stamps are as declared")
     if project.teacher_feature_columns.features:
-        same = stored.same_rows("logged_teacher_features")
+        same = tables_sound.same_rows("logged_teacher_features")
         yield Check(LOGGED_TEACHER_FEATURES, "one_per_impression", same, "as many rows as impressions")
-    yield Check(LOGGED_INPUTS, "one_per_impression", stored.same_rows("logged_inputs"), "as many rows as impressions")
+    yield Check(
+        LOGGED_INPUTS, "one_per_impression", tables_sound.same_rows("logged_inputs"), "as many rows as impressions"
+    )
     for teacher in project.teachers:
         key = teacher_key(teacher, PREDICTIONS)
-        yield Check(key, "no_leaks", predicted.no_leaks(teacher), "no stored prediction had seen its impression")
-        yield Check(key, "coverage", predicted.coverage(teacher), "every impression has a prediction")
         yield Check(
-            teacher_key(teacher, "checkpoint"), "finite", learned.finite(f"teacher/{teacher.name}"), "losses are finite"
+            key, "no_leaks", predictions_sound.no_leaks(teacher), "no stored prediction had seen its impression"
+        )
+        yield Check(key, "coverage", predictions_sound.coverage(teacher), "every impression has a prediction")
+        yield Check(
+            teacher_key(teacher, "checkpoint"),
+            "finite",
+            checkpoints_sound.finite(f"teacher/{teacher.name}"),
+            "losses are finite",
         )
     for student in project.students:
         for part in ("student", "control"):
             yield Check(
-                student_key(student, part), "finite", learned.finite(f"{part}/{student.name}"), "losses are finite"
+                student_key(student, part),
+                "finite",
+                checkpoints_sound.finite(f"{part}/{student.name}"),
+                "losses are finite",
             )
     if project.students:
         description = "every student was trained and judged as asked"
         yield Check(
-            PROGRESS, "no_student_failed", learned.no_student_failed, description, blocking=False, fails_run=True
+            PROGRESS,
+            "no_student_failed",
+            checkpoints_sound.no_student_failed,
+            description,
+            blocking=False,
+            fails_run=True,
         )
-    for asset in current.assets_of(project):
+    for asset in tables_current.assets_of(project):
         yield Check(
             dg.AssetKey(asset.split("/")),
             "up_to_date",
-            current.up_to_date(asset),
+            tables_current.up_to_date(asset),
             "every stored slice is made of what is stored now",
             blocking=False,
         )
     if project.students:
         description = "nothing that is stored is damaged, or made of what has changed since"
-        yield Check(REPORT, "nothing_stale", current.nothing_stale, description, blocking=False)
-    yield Check(DRIFT_REPORT, "drift", learned.drift, "no served student drifted; a failure retrains", blocking=False)
+        yield Check(REPORT, "nothing_stale", tables_current.nothing_stale, description, blocking=False)
+    yield Check(
+        DRIFT_REPORT, "drift", checkpoints_sound.drift, "no served student drifted; a failure retrains", blocking=False
+    )
 
 
 def _definition(key: dg.AssetKey, listed: list[Check]) -> dg.AssetChecksDefinition:
@@ -123,11 +138,11 @@ def _definition(key: dg.AssetKey, listed: list[Check]) -> dg.AssetChecksDefiniti
                 check_name=check.name,
                 passed=finding.passed,
                 severity=_severity(check),
-                description=finding.said,
+                description=finding.message,
                 metadata=dict(finding.numbers),
             )
             if check.fails_run and not finding.passed:
-                raise dg.Failure(finding.said, allow_retries=False)
+                raise dg.Failure(finding.message, allow_retries=False)
 
     return look
 

@@ -190,7 +190,7 @@ def _last_error(log: Path) -> str:
 def _print_summary(console: Console, project: Project, state: State) -> None:
     from pipeline.evaluation.summary import summary
     from pipeline.report.terminal import print_table
-    from pipeline.verify.current import lines_of
+    from pipeline.verify.tables_current import lines_of
     from pipeline.workspace import Workspace
 
     work = Workspace(project, state)

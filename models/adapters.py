@@ -83,5 +83,10 @@ class FittedAdapter:
         return mine | {f"adapter_adam.{name}": value for name, value in self.adam.state().items()}
 
     def load(self, state: dict[str, Tensor]) -> None:
-        self.adapter.load_state_dict({n.removeprefix("adapter."): v for n, v in state.items() if n[:8] == "adapter."})
-        self.adam.load({n.removeprefix("adapter_adam."): v for n, v in state.items() if n[:13] == "adapter_adam."})
+        self.adapter.load_state_dict(_below("adapter.", state))
+        self.adam.load(_below("adapter_adam.", state))
+
+
+def _below(prefix: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors whose names begin so, without that."""
+    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}

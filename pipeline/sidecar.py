@@ -1,7 +1,7 @@
 """Sidecars: the small file beside each stored parquet file that says what it holds and what it was made of.
 
 Belongs here: writing and reading them, and telling whether a file still is what was written.
-Not here: what each table is made of (provenance.py), what is out of date (verify/current.py).
+Not here: what each table is made of (provenance.py), what is out of date (verify/tables_current.py).
 
 A file without a readable sidecar is taken as it is: an older version wrote it, or a writer was stopped between the
 two. It gets one when it is made again. The old one goes before its file is replaced, so none speaks of another file.

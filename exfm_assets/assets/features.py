@@ -26,7 +26,7 @@ from pipeline.slices.provenance import View, of_logged_inputs, of_online, of_vie
 from pipeline.tables import naming_damage
 from pipeline.transforms.inputs import rows_of, with_calendar
 from pipeline.transforms.view_rows import reads_interactions, since, view_rows
-from pipeline.verify.kept import note_online
+from pipeline.verify.files_whole import note_online
 from pipeline.workspace import Workspace
 
 REGISTRY, ONLINE, LOGGED_INPUTS = (

@@ -1,7 +1,7 @@
 """What each stored table is made of: the slices, files and declarations behind it, as digests.
 
 Belongs here: one function a table, called when it is written, and later to check that it still holds.
-Not here: sidecars (sidecar.py), comparing (verify/current.py), checkpoints (registry/lineage.py).
+Not here: sidecars (sidecar.py), comparing (verify/tables_current.py), checkpoints (registry/lineage.py).
 
 What it was made of is written down before it is read, so a change in between shows as one.
 """

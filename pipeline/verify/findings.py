@@ -1,10 +1,13 @@
 """A finding: did it hold, in one sentence, with the numbers behind it.
 
-Belongs here: the shape of an answer. Not here: looking (stored.py, predicted.py, learned.py).
+Belongs here: the shape of an answer. Not here: looking (tables_sound.py, predictions_sound.py, checkpoints_sound.py).
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+
+from exfm.stream import Slice
+from pipeline.workspace import Workspace
 
 
 @dataclass(frozen=True)
@@ -12,8 +15,11 @@ class Finding:
     """What a check found."""
 
     passed: bool
-    said: str
+    message: str
     numbers: Mapping[str, float | int | str] = field(default_factory=dict)
+
+
+CheckFn = Callable[[Workspace, list[Slice]], Finding]  # what a check looks at: the slices of a run
 
 
 def all_hold(faults: Iterable[str], otherwise: str, **numbers: float | int | str) -> Finding:

@@ -11,7 +11,7 @@ import pytest
 
 from exfm.stream import Slice
 from pipeline.sidecar import write_stored
-from pipeline.verify import learned, predicted, stored
+from pipeline.verify import checkpoints_sound, predictions_sound, tables_sound
 from pipeline.verify.findings import Finding
 from pipeline.workspace import Workspace
 from tests.conftest import Ran
@@ -74,59 +74,63 @@ def teacher_look(look: Callable[..., CheckFn]) -> Callable[[Workspace], CheckFn]
 
 FAULTS: list[tuple[Callable[[Workspace], CheckFn], Callable[[Workspace], None], str]] = [
     (
-        lambda w: stored.contract("impressions"),
+        lambda w: tables_sound.contract("impressions"),
         spoil("impressions", lambda f: pl.concat([f, f.head(1)])),
         "repeated impr",
     ),
-    (lambda w: stored.contract("impressions"), spoil("impressions", lambda f: f.drop("surface")), "columns are"),
+    (lambda w: tables_sound.contract("impressions"), spoil("impressions", lambda f: f.drop("surface")), "columns are"),
     (
-        lambda w: stored.contract("outcomes"),
+        lambda w: tables_sound.contract("outcomes"),
         spoil("outcomes", lambda f: f.with_columns(pl.col("task").cast(pl.Categorical))),
         "columns are",
     ),
     (
-        lambda w: stored.contract("interactions"),
+        lambda w: tables_sound.contract("interactions"),
         spoil("interactions", lambda f: f.with_columns(pl.col("event_timestamp") + timedelta(days=1))),
         "outside the slice",
     ),
     (
-        lambda w: stored.contract("labels"),
+        lambda w: tables_sound.contract("labels"),
         spoil("labels", lambda f: f.with_columns(pl.col("click").cast(pl.Int64))),
         "columns are",
     ),
-    (lambda w: stored.rows_kept("impressions"), spoil("impressions", lambda f: f.tail(-1)), "rows in the log"),
-    (lambda w: stored.rows_kept("outcomes"), spoil("outcomes", lambda f: f.tail(-1)), "rows in the log"),
+    (lambda w: tables_sound.rows_kept("impressions"), spoil("impressions", lambda f: f.tail(-1)), "rows in the log"),
+    (lambda w: tables_sound.rows_kept("outcomes"), spoil("outcomes", lambda f: f.tail(-1)), "rows in the log"),
     (
-        lambda w: stored.rows_kept("interactions"),
+        lambda w: tables_sound.rows_kept("interactions"),
         spoil("interactions", lambda f: pl.concat([f, f.head(1)])),
         "rows in the log",
     ),
-    (lambda w: stored.not_empty, spoil("impressions", lambda f: f.clear()), "no rows"),
-    (lambda w: stored.same_rows("labels"), spoil("labels", lambda f: f.reverse()), "are not the"),
-    (lambda w: stored.same_rows("logged_inputs"), spoil("logged_inputs", lambda f: f.tail(-1)), "are not the"),
+    (lambda w: tables_sound.not_empty, spoil("impressions", lambda f: f.clear()), "no rows"),
+    (lambda w: tables_sound.same_rows("labels"), spoil("labels", lambda f: f.reverse()), "are not the"),
+    (lambda w: tables_sound.same_rows("logged_inputs"), spoil("logged_inputs", lambda f: f.tail(-1)), "are not the"),
     (
-        lambda w: stored.feature_contract(w.project.feature_views[0]),
+        lambda w: tables_sound.feature_contract(w.project.feature_views[0]),
         spoil_features(lambda f: pl.concat([f, f.head(1)])),
         "repeated user_id",
     ),
     (
-        lambda w: stored.feature_contract(w.project.feature_views[0]),
+        lambda w: tables_sound.feature_contract(w.project.feature_views[0]),
         spoil_features(lambda f: f.with_columns(pl.col("created_timestamp") - timedelta(hours=1))),
         "created before",
     ),
     (
-        lambda w: stored.feature_contract(w.project.feature_views[0]),
+        lambda w: tables_sound.feature_contract(w.project.feature_views[0]),
         spoil_features(lambda f: f.with_columns(pl.col("event_timestamp") - timedelta(days=1))),
         "stamped outside",
     ),
     (
-        teacher_look(predicted.no_leaks),
+        teacher_look(predictions_sound.no_leaks),
         spoil_predictions(lambda f: f.with_columns(trained_until=pl.col("event_timestamp").max())),
         "saw the impression",
     ),
-    (teacher_look(predicted.coverage), spoil_predictions(lambda f: f.tail(-100)), "have a prediction, fewer than"),
-    (lambda w: learned.finite("student/feed_click"), spoil_loss, "loss nan"),
-    (lambda w: learned.drift, spoil_drift, "planted"),
+    (
+        teacher_look(predictions_sound.coverage),
+        spoil_predictions(lambda f: f.tail(-100)),
+        "have a prediction, fewer than",
+    ),
+    (lambda w: checkpoints_sound.finite("student/feed_click"), spoil_loss, "loss nan"),
+    (lambda w: checkpoints_sound.drift, spoil_drift, "planted"),
 ]
 
 
@@ -139,7 +143,7 @@ def test_a_planted_fault_is_found(
     fault(copy)
     result = look(copy, slices)
     assert not result.passed
-    assert sentence in result.said
+    assert sentence in result.message
 
 
 def test_a_blocking_check_stops_what_is_below(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from feature_repo.store import apply
 from pipeline.sidecar import sidecar_of, write_stored
-from pipeline.verify import current
+from pipeline.verify import tables_current
 from pipeline.workspace import Workspace
 from tests.conftest import Ran
 from tests.graph.runs import FIRST, LAST, failed_checks, left_by, run
@@ -36,23 +36,23 @@ def correct(work: Workspace, table: str, day: str, column: str = "item_id") -> N
 
 def test_after_a_run_nothing_is_out_of_date(ran: Ran, copy: Workspace) -> None:
     assert not failed_checks(ran.result)
-    assert current.lines_of(copy) == []
-    assert list(current.looks_of(copy)) == current.assets_of(copy.project)
+    assert tables_current.lines_of(copy) == []
+    assert list(tables_current.looks_of(copy)) == tables_current.assets_of(copy.project)
 
 
 def test_corrected_impressions_are_followed_down_the_graph(copy: Workspace) -> None:
     correct(copy, "impressions", LAST)
-    assert current.lines_of(copy) == [
+    assert tables_current.lines_of(copy) == [
         f"impressions {LAST}: the log's impressions changed since: materialise impressions for it again"
     ]
     assert run(copy, LAST, LAST, 'key:"impressions"').success
-    lines = current.lines_of(copy)
+    lines = tables_current.lines_of(copy)
     for name in ("outcomes", "labels", "features/user_activity", "logged_inputs"):
         assert f"{name} {LAST}: made of other impressions than are stored now: materialise {name} for it again" in lines
     looked = run(copy, FIRST, FIRST, 'key:"labels"')  # a run of another slice says it too, and goes on
     assert looked.success and failed_checks(looked) == ["labels:up_to_date"]
     assert run(copy, LAST, LAST, ON_THIS_LOG).success
-    assert current.lines_of(copy) == []
+    assert tables_current.lines_of(copy) == []
 
 
 @pytest.mark.slow
@@ -63,7 +63,7 @@ def test_what_is_made_again_is_as_if_it_had_always_been_so(copy: Workspace, tmp_
     shutil.copytree(copy.state.log, anew.state.log)
     assert run(anew, select=ON_THIS_LOG).success
     assert run(copy, select=ON_THIS_LOG).success
-    assert current.lines_of(copy) == []
+    assert tables_current.lines_of(copy) == []
     assert left_by(copy) == left_by(anew)
 
 
@@ -71,14 +71,14 @@ def test_a_late_file_of_the_log_is_noticed_and_a_touched_one_is_none(copy: Works
     folder = copy.state.log / "outcomes" / f"day={THIRD}"
     for path in folder.glob("*.parquet"):
         path.touch()
-    assert current.lines_of(copy) == []
+    assert tables_current.lines_of(copy) == []
     some = next(iter(folder.glob("*.parquet")))
     pl.read_parquet(some).head(3).write_parquet(folder / "late.parquet")
-    lines = current.lines_of(copy)
+    lines = tables_current.lines_of(copy)
     assert f"outcomes {THIRD}: the log's outcomes changed since: materialise outcomes for it again" in lines
     assert any(line.startswith("labels ") and THIRD in line.split(":")[0] for line in lines)
     shutil.rmtree(folder)  # a day that was taken out of the log is no correction: what was read of it holds
-    assert current.lines_of(copy) == []
+    assert tables_current.lines_of(copy) == []
 
 
 def test_a_file_that_holds_nothing_of_a_slices_impressions_changes_none_of_its_labels(copy: Workspace) -> None:
@@ -86,13 +86,13 @@ def test_a_file_that_holds_nothing_of_a_slices_impressions_changes_none_of_its_l
     stored = [pl.read_parquet(path) for path in late.parent.glob("*.parquet")]
     schema = stored[0].schema
     pl.concat(stored).with_columns(impression_id=pl.lit(-1, schema["impression_id"])).write_parquet(late)
-    assert [finding.asset for finding in current.stale(copy, ["outcomes", "labels"])] == ["outcomes"]
+    assert [finding.asset for finding in tables_current.stale(copy, ["outcomes", "labels"])] == ["outcomes"]
 
 
 def test_a_changed_teacher_is_named_with_what_it_scored(copy: Workspace, tmp_path: Path) -> None:
     teacher = copy.project.teachers[0]
     other = tiny_project(teachers=(replace(teacher, training=replace(teacher.training, batch_size=128)),))
-    lines = current.lines_of(tiny_workspace(tmp_path, other))
+    lines = tables_current.lines_of(tiny_workspace(tmp_path, other))
     slices = "2026-01-02...2026-01-05"
     assert lines == [
         f"teacher/large/predictions {slices}: scored by a checkpoint of another declaration: "
@@ -107,8 +107,8 @@ def test_labels_are_out_of_date_once_windows_that_were_open_have_closed(copy: Wo
     live = replace(copy.project, stream=replace(copy.project.stream, until=None))
     early = Workspace(live, copy.state, now=lambda: slice_.end + timedelta(minutes=1))
     assert run(early, LAST, LAST, 'key:"labels"').success
-    assert current.stale(replace(early, now=lambda: slice_.end + timedelta(minutes=9)), ["labels"]) == []
-    (finding,) = current.stale(replace(early, now=lambda: slice_.end + timedelta(days=9)), ["labels"])
+    assert tables_current.stale(replace(early, now=lambda: slice_.end + timedelta(minutes=9)), ["labels"]) == []
+    (finding,) = tables_current.stale(replace(early, now=lambda: slice_.end + timedelta(days=9)), ["labels"])
     assert str(finding) == (
         f"labels {LAST}: made while windows were open that have closed since: materialise labels for it again"
     )
@@ -119,7 +119,7 @@ def test_a_release_whose_checkpoint_was_trained_again_is_named(copy: Workspace) 
     labels = table.read([slice_])
     table.write(slice_, labels.with_columns(click=1 - labels["click"]))
     assert run(copy, LAST, LAST, 'key:"student/feed_click/checkpoint" or key:"student/feed_click/control"').success
-    (finding,) = current.stale(copy, ["student/feed_click/release"])
+    (finding,) = tables_current.stale(copy, ["student/feed_click/release"])
     assert "is served, and its slice 2026-01-05 was trained again since" in str(finding)
 
 
@@ -129,15 +129,15 @@ def test_a_state_of_the_version_before_is_read_and_gets_sidecars_when_it_is_made
     sidecars = [path for path in copy.state.folder.rglob("*.json") if path.with_suffix(".parquet").is_file()]
     for path in [*sidecars, copy.state.feast / "online.json"]:
         path.unlink()
-    finding = current.nothing_stale(copy, [])
-    assert finding.passed and f"{finding.numbers['unknown']} slices do not say" in finding.said
+    finding = tables_current.nothing_stale(copy, [])
+    assert finding.passed and f"{finding.numbers['unknown']} slices do not say" in finding.message
     assert run(copy, LAST, LAST).success
-    assert current.lines_of(copy) == []
+    assert tables_current.lines_of(copy) == []
     assert sidecar_of(copy.table("labels").path(copy.project.stream.slice_of(LAST))).is_file()
     assert not sidecar_of(copy.table("labels").path(copy.project.stream.slice_of(THIRD))).is_file()
     assert run(copy).success
     assert left_by(copy) == left_by(ran.work)
-    assert current.nothing_stale(copy, []).numbers["unknown"] == 0
+    assert tables_current.nothing_stale(copy, []).numbers["unknown"] == 0
 
 
 def test_a_writer_stopped_before_the_sidecar_leaves_a_slice_that_is_read_and_made_again(

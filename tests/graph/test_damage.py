@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from feature_repo import opening, store
-from pipeline.verify.current import lines_of
+from pipeline.verify.tables_current import lines_of
 from pipeline.workspace import Workspace
 from tests.conftest import Ran
 from tests.graph.damage import DAMAGES, FILES, Step, spoil, step, ways_out

@@ -12,7 +12,7 @@ from exfm.state import State
 from pipeline.streams.layout import find_files
 from pipeline.streams.reader import read_log
 from pipeline.tables import DataError
-from pipeline.verify.stored import rows_kept
+from pipeline.verify.tables_sound import rows_kept
 from pipeline.workspace import Workspace
 from projects.simulated import STREAM
 from tests.streams.test_reader import DAY, START, impressions
@@ -123,7 +123,7 @@ def test_rows_are_counted_as_they_are_read(tmp_path: Path, unit: Literal["ms", "
         work.table("impressions").write(slice_, got.frame)
         work.quarantine("impressions").write(slice_, got.quarantine)
         result = rows_kept("impressions")(work, [slice_])
-        assert result.passed and result.numbers["rows"] == got.rows_read, result.said
+        assert result.passed and result.numbers["rows"] == got.rows_read, result.message
         work.table("impressions").write(slice_, got.frame.tail(-1))
         assert rows_kept("impressions")(work, [slice_]).passed == got.frame.is_empty()
         counted, refused = counted + got.rows_read, refused + got.quarantine.height

@@ -4,18 +4,15 @@ Belongs here: what is read back from manifests and reports. Not here: weights.
 """
 
 import math
-from collections.abc import Callable
 
 import polars as pl
 
 from exfm.stream import Slice
 from pipeline.sidecar import as_written
 from pipeline.tables import is_whole
-from pipeline.verify.findings import Finding, all_hold
-from pipeline.verify.learnt import read_manifest
+from pipeline.verify.findings import CheckFn, Finding, all_hold
+from pipeline.verify.models_current import read_manifest
 from pipeline.workspace import Workspace
-
-CheckFn = Callable[[Workspace, list[Slice]], Finding]
 
 
 def finite(model: str) -> CheckFn:

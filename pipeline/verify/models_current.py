@@ -1,6 +1,6 @@
 """Predictions, checkpoints, evaluations and releases against what they were made of.
 
-Belongs here: reading manifests as plain JSON and comparing. Not here: tables and the words of a finding (current.py).
+Belongs here: reading manifests as plain JSON and comparing. Not here: tables, words (tables_current.py).
 """
 
 import json

@@ -3,17 +3,13 @@
 Belongs here: what is read back and compared. Not here: the guard that refuses leaks when written.
 """
 
-from collections.abc import Callable
-
 import polars as pl
 
 from exfm.learning import Teacher
 from exfm.stream import Slice
 from pipeline.slices.predictions import sound_files
-from pipeline.verify.findings import Finding, all_hold
+from pipeline.verify.findings import CheckFn, Finding, all_hold
 from pipeline.workspace import Workspace
-
-CheckFn = Callable[[Workspace, list[Slice]], Finding]
 
 
 def _files(work: Workspace, teacher: Teacher, slice_: Slice) -> list[str]:

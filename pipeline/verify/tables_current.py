@@ -1,7 +1,7 @@
 """What is stored against what it was made of: which slices are out of date, why, and what makes them again.
 
 Belongs here: tables, and the words for what is out of date. Not here: what a table is made of (provenance.py),
-checkpoints and what follows from them (learnt.py), making anything again (the assets do).
+checkpoints and what follows from them (models_current.py), making anything again (the assets do).
 
 Every stored slice is looked at, by sidecars and manifests alone, so it costs little; only ``damaged`` reads files.
 One layer shows at a time: labels of corrected impressions are out of date, what was learnt from them once they changed.
@@ -17,9 +17,9 @@ from pipeline.sidecar import Sidecar, read_sidecar
 from pipeline.slices import provenance
 from pipeline.slices.provenance import AS_OF, DECLARATION, LOG, Made
 from pipeline.tables import SliceTable, is_whole
-from pipeline.verify import kept, learnt
+from pipeline.verify import files_whole, models_current
 from pipeline.verify.findings import Finding, all_hold
-from pipeline.verify.learnt import DAMAGED, Fault
+from pipeline.verify.models_current import DAMAGED, Fault
 from pipeline.workspace import Workspace
 
 Of = Callable[[Slice, Sidecar], Made]
@@ -56,7 +56,7 @@ def stale(work: Workspace, assets: Iterable[str] | None = None) -> list[Stale]:
 def damaged(work: Workspace) -> list[Stale]:
     """Stored files of the newest slices that are not what was written, read whole."""
     by_asset: dict[str, list[Fault]] = {}
-    for asset, slice_ in kept.damaged_files(work):
+    for asset, slice_ in files_whole.damaged_files(work):
         by_asset.setdefault(asset, []).append((slice_, DAMAGED))
     return [group for asset, faults in by_asset.items() for group in _grouped(work.project.stream, asset, faults)]
 
@@ -91,8 +91,12 @@ def assets_of(project: Project) -> list[str]:
     tables = ["impressions", "outcomes", "interactions", "labels"]
     tables += [f"features/{view.name}" for view in (*project.feature_views, *project.prediction_views)]
     tables += ["logged_inputs", *(["logged_teacher_features"] if project.teacher_feature_columns.features else [])]
-    of_teachers = [f"teacher/{teacher.name}/{part}" for teacher in project.teachers for part in learnt.TEACHER_PARTS]
-    of_students = [f"student/{student.name}/{part}" for student in project.students for part in learnt.STUDENT_PARTS]
+    of_teachers = [
+        f"teacher/{teacher.name}/{part}" for teacher in project.teachers for part in models_current.TEACHER_PARTS
+    ]
+    of_students = [
+        f"student/{student.name}/{part}" for student in project.students for part in models_current.STUDENT_PARTS
+    ]
     return [*tables, *of_teachers, *of_students, "online_store"]
 
 
@@ -103,7 +107,7 @@ def looks_of(work: Workspace) -> dict[str, Callable[[], Iterator[Fault]]]:
         return lambda: _faults(work, table, made)
 
     tables = {asset: of_table(table, made) for asset, (table, made) in tables_of(work).items()}
-    return {**tables, **learnt.looks_of(work), "online_store": lambda: kept.online_faults(work)}
+    return {**tables, **models_current.looks_of(work), "online_store": lambda: files_whole.online_faults(work)}
 
 
 def tables_of(work: Workspace) -> dict[str, tuple[SliceTable, Of]]:

@@ -1,7 +1,7 @@
 """Are the stored files still what was written? Read whole, newest slices first.
 
 Belongs here: which files there are, and what the online store was loaded from. Not here: what they are made of
-(current.py, learnt.py).
+(tables_current.py, models_current.py).
 """
 
 import json
@@ -16,8 +16,8 @@ from exfm.stream import Slice
 from pipeline.sidecar import as_written
 from pipeline.slices.provenance import of_online
 from pipeline.tables import SliceTable, is_whole
-from pipeline.verify import learnt
-from pipeline.verify.learnt import Fault
+from pipeline.verify import models_current
+from pipeline.verify.models_current import Fault
 from pipeline.workspace import Workspace
 
 READ_AT_ONCE = 2 << 30  # bytes: about a second or two; what is older is looked at by its size, and when it is read
@@ -37,8 +37,8 @@ def damaged_files(work: Workspace) -> Iterator[tuple[str, Slice | None]]:
         budget -= path.stat().st_size
         if not is_whole(path) or (budget >= 0 and not as_written(path)):
             yield asset, slice_
-    yield from learnt.predictions_damaged(work)
-    yield from learnt.weights_damaged(work)
+    yield from models_current.predictions_damaged(work)
+    yield from models_current.weights_damaged(work)
     for asset, name in REPORTS.items():
         path = work.state.reports / name
         if path.is_file() and not (is_whole(path) and as_written(path)):

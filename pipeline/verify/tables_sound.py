@@ -3,7 +3,7 @@
 Belongs here: what is read back and compared. Not here: when, and what a failure stops (checks.py).
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC as UTC_ZONE
 from datetime import datetime
 from datetime import time as time_of_day
@@ -15,15 +15,11 @@ from exfm.feature_views import FeatureView
 from exfm.history_views import HistoryView
 from exfm.prediction_views import PredictionView
 from exfm.stream import Slice, Stream
-from pipeline.streams.contract import schema_of
+from pipeline.streams.contract import TIME, UTC, schema_of
 from pipeline.streams.layout import LogFiles, find_files
 from pipeline.transforms.inputs import literal, stored_type
-from pipeline.verify.findings import Finding, all_hold
+from pipeline.verify.findings import CheckFn, Finding, all_hold
 from pipeline.workspace import Workspace
-
-CheckFn = Callable[[Workspace, list[Slice]], Finding]
-UTC = pl.Datetime("us", "UTC")
-TIMES = {"impressions": "event_timestamp", "outcomes": "outcome_timestamp", "interactions": "event_timestamp"}
 
 
 def expected_schema(stream: Stream, table: str) -> dict[str, pl.DataType]:
@@ -40,7 +36,7 @@ def contract(table: str) -> CheckFn:
     def look(work: Workspace, slices: list[Slice]) -> Finding:
         expected = expected_schema(work.project.stream, table)
         key = ["impression_id"] if table in ("impressions", "labels") else []
-        time = TIMES.get(table, "event_timestamp")
+        time = TIME.get(table, "event_timestamp")
         faults, rows = [], 0
         for slice_ in slices:
             frame = work.table(table).read([slice_])
@@ -142,7 +138,7 @@ def _in_log(work: Workspace, files: LogFiles, slice_: Slice) -> int:
 
     By their time; without one, or in a wrong day's folder, by where that day begins in the stream.
     """
-    time, count = TIMES[files.table], 0
+    time, count = TIME[files.table], 0
     query = (
         f"SELECT CAST({time} AS TIMESTAMPTZ) AS moment, "
         "CASE WHEN CAST(moment AS DATE) = $day THEN moment ELSE $begins END AS counted "
