@@ -19,9 +19,10 @@ from rich.console import Console
 from benchmarks.harness import Measured, Numbers, interleave, publish
 from benchmarks.sampled_job import RETRIEVALS
 from benchmarks.sampler import rooms
-from exfm.load import load_project
+from exfm.load import load_project, load_state
 from exfm.state import ROOT
-from exfm_assets.main_job import whole_range
+from exfm_assets.ranges import range_to_run
+from pipeline.workspace import Workspace
 
 
 def run_once(state: Path, slices: str) -> Numbers:
@@ -59,7 +60,7 @@ def main() -> None:
     if not console.is_terminal:
         console.width = 150  # a log or a pipe has no width of its own
     project = load_project()
-    slices = whole_range(project, chosen.slices or None)
+    slices = range_to_run(Workspace(project, load_state(project)), chosen.slices or None)
     with tempfile.TemporaryDirectory() as folder:
 
         def first(number: int) -> Numbers:

@@ -12,6 +12,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, fields
 from datetime import UTC, datetime, timedelta
+from difflib import get_close_matches
 from functools import cache
 from types import NoneType, UnionType
 from typing import (
@@ -57,14 +58,17 @@ def declaration(kind: type[T]) -> type[T]:
 class _Named(type):
     """Calls of a declaration: a field that does not exist, is not given, or is of another type is a sentence."""
 
-    def __call__(cls, *args: Any, **given: Any) -> Any:
+    def __call__(cls, /, *args: Any, **given: Any) -> Any:
         known = {field.name: field for field in fields(cls) if field.init}  # type: ignore[arg-type]
         if args:
             raise DeclarationError(f"{cls.__name__}: {shown(args[0])} has no field: write {_call(cls.__name__, known)}")
         for name in given:
             if name not in known:
+                near = get_close_matches(name, known, n=1)
+                meant = f" (did you mean {near[0]!r}?)" if near else ""
                 raise DeclarationError(
-                    f"{cls.__name__}.{name}: is not supported: use one of {', '.join(known) or 'no field'}, or drop it"
+                    f"{cls.__name__}.{name}: is not supported{meant}: "
+                    f"use one of {', '.join(known) or 'no field'}, or drop it"
                 )
         for name, field in known.items():
             if name not in given and field.default is MISSING and field.default_factory is MISSING:
@@ -85,6 +89,8 @@ def _sentence(declared: type, given: Mapping[str, Any], wrong: ValidationError) 
     own = first.get("ctx", {}).get("error")
     if isinstance(own, DeclarationError):
         return own
+    if not first["loc"]:  # a rule of a user's own class
+        return DeclarationError(f"{_called(declared, given.get('name'))}: {own or first['msg']}")
     name = str(first["loc"][0])
     where = declared.__name__ if name == "name" else _called(declared, given.get("name"))
     return DeclarationError(f"{where}.{name}: {_mismatch(given[name], kinds(declared)[name])}")
@@ -114,6 +120,7 @@ class Declaration(metaclass=_Named):
             value = getattr(self, name)
             where = f"{self._where if name != 'name' else type(self).__name__}.{name}"
             _within_bounds(where, value)
+            _of_known_class(where, value)
             if name == "name":
                 identifier(where, value)
 
@@ -186,10 +193,23 @@ def _worded(kind: Any) -> str:
     return words.get(kind) or str(kind.__name__)
 
 
+def _example(kind: Any) -> str:
+    """What to write for a type."""
+    origin, args = get_origin(kind), get_args(kind)
+    if origin in (Union, UnionType):
+        return " or ".join(_example(option) for option in args)
+    if origin is type:
+        return str(args[0].__name__)
+    examples = {timedelta: "timedelta(hours=...)", datetime: "datetime(..., tzinfo=UTC)"}
+    if isinstance(kind, type) and issubclass(kind, Declaration):
+        return f"{kind.__name__}(...)"
+    return examples.get(kind) or _worded(kind)
+
+
 def _mismatch(value: object, kind: Any) -> str:
     """What a value of the wrong type is, and what to write."""
     tuples = [option for option in (kind, *get_args(kind)) if get_origin(option) is tuple]
-    remedy = f"write {_worded(kind)}"
+    remedy = f"write {_example(kind)}"
     if isinstance(value, type) and _is_class_of(value, kind):
         remedy = f"write {value.__name__}(...), not the class"
     elif tuples and isinstance(value, list | set | frozenset):
@@ -211,6 +231,17 @@ def _is_class_of(value: type, kind: Any) -> bool:
     """Would an instance of a class be of the type?"""
     options = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
     return any(isinstance(option, type) and issubclass(value, option) for option in options)
+
+
+def _of_known_class(where: str, value: object) -> None:
+    """Refuse parts of a class of the user's own: digests and manifests know the fields of ours alone."""
+    for part in value if isinstance(value, tuple) else (value,):
+        if isinstance(part, Declaration) and not type(part).__module__.startswith("exfm."):
+            base = next(kind.__name__ for kind in type(part).__mro__ if kind.__module__.startswith("exfm."))
+            raise DeclarationError(
+                f"{where}: {type(part).__name__} is a class of your own made of {base}, whose own fields no manifest "
+                f"would keep: write {base}(...)"
+            )
 
 
 def _within_bounds(where: str, value: object) -> None:

@@ -6,6 +6,7 @@ Belongs here: how a declaration complains. Not here: what it complains about (ea
 import re
 from collections.abc import Collection, Iterable
 from datetime import timedelta
+from difflib import get_close_matches
 
 LONGEST_NAME = 64  # with what is added to it, it must fit a file's name (255 bytes)
 _NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
@@ -29,8 +30,14 @@ def choose_from(field: str, value: object, known: Iterable[object], *, what: str
     """
     names = list(known)
     if value not in names:
-        listed = ", ".join(map(repr, names)) or "none is declared"
-        raise DeclarationError(f"{field}: {shown(value)} is not a declared {what}: use one of {listed}, or declare it")
+        if not names:
+            raise DeclarationError(f"{field}: {shown(value)} is not a declared {what}: none is, so declare it")
+        near = get_close_matches(str(value), map(str, names), n=1)
+        meant = f" (did you mean {near[0]!r}?)" if near else ""
+        listed = ", ".join(map(repr, names))
+        raise DeclarationError(
+            f"{field}: {shown(value)} is not a declared {what}{meant}: use one of {listed}, or declare it"
+        )
 
 
 def at_least(field: str, value: float, least: float) -> None:

@@ -134,7 +134,7 @@ class Student(Declaration):
     Args:
         surface: one value of the stream's surface column, or ``None`` for all.
         task: the stream's task that it serves.
-        inputs: as a teacher's; never a teacher's predictions (those are supervision).
+        inputs: as a teacher's, and prediction views; never a teacher's prediction of the impression itself.
         teacher: whose predictions supervise it, one name or several; ``None`` only with ``distillation=None``.
         distillation: how they do; ``None`` learns from labels alone. Each of several teachers has its own term.
         lead: distil as much as the teacher's measured lead deserves; ``None`` always distils whole.

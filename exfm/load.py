@@ -28,7 +28,7 @@ def project_name() -> str:
     """The chosen project: ``EXFM_PROJECT``, or ``simulated``; a file as a whole path, the same from any folder."""
     chosen = os.environ.get("EXFM_PROJECT", "").strip() or DEFAULT
     file, attribute = _as_file(chosen)
-    return chosen if file is None else f"{Path(file).expanduser().resolve()}:{attribute}"
+    return chosen if file is None else f"{_whole(file)}:{attribute}"
 
 
 def load_project(name: str | None = None) -> Project:
@@ -53,13 +53,26 @@ def load_project(name: str | None = None) -> Project:
         if chosen not in known:
             raise DeclarationError(
                 f"EXFM_PROJECT: {chosen!r} is not a project: use one of {sorted(known)}, "
-                "or name your own as module:PROJECT or path/to/file.py"
+                f"or name your own as module:PROJECT or path/to/file.py{_meant(chosen)}"
             )
         point = known[chosen]
         found = _attribute(chosen, lambda: importlib.import_module(point.module), point.attr)
     if not isinstance(found, Project):
         raise DeclarationError(f"EXFM_PROJECT: {chosen!r} is a {type(found).__name__}, not a Project: name one")
     return found
+
+
+def _whole(file: str) -> Path:
+    try:
+        return Path(file).expanduser().resolve()
+    except RuntimeError as error:  # ~somebody
+        raise DeclarationError(f"EXFM_PROJECT: {file!r}: {error}: write the whole path") from error
+
+
+def _meant(chosen: str) -> str:
+    """A file that lies there under nearly this name."""
+    near = [path for path in (Path(chosen).with_suffix(".py"), Path(f"{chosen}.py")) if chosen and path.is_file()]
+    return f" (did you mean {str(near[0])!r}?)" if near else ""
 
 
 def _look_in(folder: str) -> None:
@@ -79,13 +92,13 @@ def _as_file(chosen: str) -> tuple[str | None, str]:
 
 def _module_of(file: Path) -> ModuleType:
     """A module made of a file; what lies beside it can be imported by it, as by a script."""
-    path = file.expanduser().resolve()
+    path = _whole(str(file))
     name = f"exfm_project_{path.stem}"
     loaded = sys.modules.get(name)
     if loaded is not None and loaded.__file__ == str(path):
         return loaded
     if not path.is_file():
-        raise FileNotFoundError("there is no such file")
+        raise FileNotFoundError(f"there is no file {path}: name one that is there")
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None and spec.loader is not None
     _look_in(str(path.parent))
@@ -100,19 +113,32 @@ def _module_of(file: Path) -> ModuleType:
 
 def _attribute(chosen: str, module: Callable[[], ModuleType], attribute: str) -> object:
     try:
-        return getattr(module(), attribute)
+        loaded = module()
     except DeclarationError:
         raise
-    except Exception as error:
-        said = str(error).splitlines()[0] if str(error) else "no message"
-        frames = traceback.extract_tb(error.__traceback__)
-        last = frames[-1] if frames else None
-        theirs = last is not None and not last.filename.startswith("<frozen") and last.filename != __file__
-        where = f", {Path(last.filename).name} line {last.lineno}" if last is not None and theirs else ""
-        raise DeclarationError(
-            f"EXFM_PROJECT: {chosen!r} can't be loaded ({type(error).__name__}: {said}{where}): "
-            "name module:PROJECT or path/to/file.py"
-        ) from error
+    except (Exception, SystemExit) as error:
+        raise DeclarationError(f"EXFM_PROJECT: {chosen!r} can't be loaded: {_reason(error)}") from error
+    if not hasattr(loaded, attribute):
+        named = [name for name, value in vars(loaded).items() if isinstance(value, Project)]
+        instead = f"it has {', '.join(named)}: name it as {chosen.partition(':')[0]}:{named[0]}" if named else ""
+        remedy = instead or f"write {attribute} = Project(...) in it"
+        raise DeclarationError(f"EXFM_PROJECT: {chosen!r} defines no {attribute}: {remedy}")
+    return getattr(loaded, attribute)
+
+
+def _reason(error: BaseException) -> str:
+    """What is wrong with a user's code, where, and what to do."""
+    if isinstance(error, FileNotFoundError) and error.filename is None:
+        return str(error)
+    message = str(error).splitlines()[0] if str(error) else "no message"
+    frames = traceback.extract_tb(error.__traceback__)
+    theirs = [frame for frame in frames if not frame.filename.startswith("<frozen") and frame.filename != __file__]
+    where, line = (theirs[-1].filename, theirs[-1].lineno) if theirs else (None, None)
+    if isinstance(error, SyntaxError):
+        where, line, message = error.filename, error.lineno, error.msg
+    if where is None:
+        return f"{type(error).__name__}: {message}: name module:PROJECT or path/to/file.py"
+    return f"{type(error).__name__}: {message}: see {Path(where).name} line {line}"
 
 
 def for_children() -> dict[str, str]:

@@ -12,7 +12,7 @@ from exfm.columns import Columns, FeatureColumn
 from exfm.cross_checks import check_fit
 from exfm.declaration import Declaration, declaration
 from exfm.encoding import Encoding, id_encoding
-from exfm.errors import DeclarationError, at_least, at_most, unique
+from exfm.errors import DeclarationError, at_least, at_most, choose_from, unique
 from exfm.feature_views import FeatureView
 from exfm.history_views import HistoryView
 from exfm.learning import Student, Teacher
@@ -83,9 +83,11 @@ class Project(Declaration):
         return (*self.feature_views, *self.prediction_views)
 
     def teacher(self, name: str) -> Teacher:
+        choose_from("teacher", name, (teacher.name for teacher in self.teachers), what="teacher")
         return next(teacher for teacher in self.teachers if teacher.name == name)
 
     def student(self, name: str) -> Student:
+        choose_from("student", name, (student.name for student in self.students), what="student")
         return next(student for student in self.students if student.name == name)
 
     def view(self, name: str) -> FeatureView | HistoryView | PredictionView:

@@ -12,12 +12,15 @@ from pathlib import Path
 
 HELP = """exfm: one large teacher, its predictions kept in Feast, many small students.
 
-    exfm run [--range A...B] [--student NAME | --select SELECTION]   the main job: everything over a range of slices
+    exfm run [--range A...B] [--student NAME | --select SELECTION] [--quiet]
+                                                                     the main job: everything over a range of slices
     exfm ui [arguments of dagster dev]                               Dagster's UI and daemon, automation on
     exfm predictions [--teacher NAME] [--slice KEY] [--rows N]       a teacher's predictions, read through Feast
     exfm feast [arguments of feast]                                  Feast's command in this project's feature repo
     exfm home                                                        where Dagster's home is (DAGSTER_HOME)
     exfm version
+
+For example: exfm run --range 2026-01-01...2026-01-04. Each command has --help.
 
 EXFM_PROJECT says which project: a name, module:PROJECT or path/to/file.py (default: simulated).
 EXFM_DATA says where its log is, EXFM_STATE where all that is made lies (default: ./exfm_data, in a checkout data/).
@@ -32,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(HELP, end="")
         return 0
     if name not in COMMANDS:
-        print(f"exfm: {name!r} is no command: use one of {', '.join(COMMANDS)}", file=sys.stderr)
+        print(f"exfm: {name!r} is no command: use one of {', '.join([*COMMANDS, 'help'])}", file=sys.stderr)
         return 2
     os.environ.setdefault("EXFM_PROJECT_PATH", str(Path.cwd()))  # where module:PROJECT may lie, for children too
     return COMMANDS[name](rest)

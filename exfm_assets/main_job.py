@@ -23,11 +23,13 @@ from rich.console import Console
 from rich.markup import escape
 
 from exfm.errors import DeclarationError, choose_from
-from exfm.load import for_children, load_project, load_state
+from exfm.load import PATH, for_children, load_project, load_state
 from exfm.project import Project
 from exfm.state import ROOT, State, state_root
 from exfm.writing import StateError, unwritable
 from exfm_assets.home import dagster_home
+from exfm_assets.ranges import range_to_run
+from pipeline.workspace import Workspace
 
 SUMS_UP = ("student_progress", "release_gates", "drift_report", "report")
 EVERYDAY = 'not group:"studies"'  # a study replays the whole stream: by hand, when its question is asked
@@ -36,7 +38,10 @@ EVERYDAY = 'not group:"studies"'  # a study replays the whole stream: by hand, w
 def main(arguments: list[str] | None = None) -> int:
     """Run, print, and give the exit status of the materialisation."""
     parser = argparse.ArgumentParser(prog="exfm run", description="Run the main job.")
-    parser.add_argument("--range", help="slices, first...last; default: the whole closed log, or the last 14 slices")
+    parser.add_argument(
+        "--range",
+        help="slices, first...last; default: all that ended and may lack something",
+    )
     choice = parser.add_mutually_exclusive_group()
     choice.add_argument("--select", default=EVERYDAY, help="Dagster asset selection, default all but studies")
     choice.add_argument("--student", help="one declared student alone, on what is stored already")
@@ -50,12 +55,12 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         project = load_project()
         state = load_state(project)
-        slices = whole_range(project, chosen.range)
         select = of_student(project, chosen.student) if chosen.student is not None else chosen.select
         _check_selection(select)
+        slices = range_to_run(Workspace(project, state), chosen.range, stored_only=chosen.student is not None)
         started = time.perf_counter()
         status, log = _materialise(console, state, select, slices, quiet=chosen.quiet)
-        _print_summary(console, project, state)
+        _print_summary(console, project, state, failed=bool(status))
     except KeyboardInterrupt:
         console.print("[red]Stopped by Ctrl-C. What is stored stays: run it again to go on[/red]")
         return 130
@@ -70,7 +75,7 @@ def main(arguments: list[str] | None = None) -> int:
         console.print(f"[red]The run failed; its whole log is {_short(log)}[/red]")
         return status if status > 0 else 128 - status  # as a shell reports a process that a signal ended
     console.print(
-        f"{time.perf_counter() - started:.0f} s. Report: {_short(state.reports / 'report.html')}. Look around: make ui"
+        f"{time.perf_counter() - started:.0f} s. Report: {_short(state.reports / 'report.html')}. Look around: exfm ui"
     )
     return 0
 
@@ -108,25 +113,6 @@ def _check_selection(select: str) -> None:
         raise DeclarationError(f"select: {select!r} selects no asset: name one of the asset graph, as key:labels")
 
 
-def whole_range(project: Project, requested: str | None) -> str:
-    """The slices to run, as Dagster writes a range.
-
-    Raises:
-        DeclarationError: if a key is not a slice of the stream, the range ends before it begins, or no slice has ended.
-    """
-    stream = project.stream
-    if requested:
-        first, _, last = requested.partition("...")
-        between = stream.slices_between(first, last or first)
-        return f"{between[0].key}...{between[-1].key}"
-    closed = list(stream.slices(stream.first_slice, min(stream.until or datetime.now(UTC), datetime.now(UTC))))
-    ended = [slice_ for slice_ in closed if slice_.end <= datetime.now(UTC)]
-    if not ended:
-        raise DeclarationError(f"Stream.first_slice: no slice since {stream.first_slice} has ended yet: start earlier")
-    oldest = ended[0] if stream.until else ended[-min(14, len(ended))]
-    return f"{oldest.key}...{ended[-1].key}"
-
-
 def _materialise(console: Console, state: State, select: str, slices: str, *, quiet: bool) -> tuple[int, Path]:
     import dagster as dg  # 1.2 s, while the child imports it too
 
@@ -136,7 +122,10 @@ def _materialise(console: Console, state: State, select: str, slices: str, *, qu
     command = ["dagster", "asset", "materialize", "-m", "exfm_assets.definitions", "--select", select]
     command += ["--partition-range", slices]
     home = dagster_home()
-    console.print(f"DAGSTER_HOME={_short(home)} " + shlex.join(command))
+    told = {name: value for name, value in for_children().items() if os.environ.get(name, "").strip()}
+    told = {"DAGSTER_HOME": str(home), **told}
+    words = [f"{name}={shlex.quote(value)}" for name, value in told.items() if name != PATH]
+    console.print(escape(" ".join([*words, shlex.join(command)])))
     log = state.folder / "logs" / f"run-{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.getpid()}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     progress = Progress(console, quiet)
@@ -187,18 +176,17 @@ def _last_error(log: Path) -> str:
     return next(iter(errors), lines[-1] if lines else "dagster said nothing")
 
 
-def _print_summary(console: Console, project: Project, state: State) -> None:
+def _print_summary(console: Console, project: Project, state: State, *, failed: bool) -> None:
     from pipeline.evaluation.summary import summary
     from pipeline.report.terminal import print_table
     from pipeline.verify.tables_current import lines_of
-    from pipeline.workspace import Workspace
 
     work = Workspace(project, state)
     for line in lines_of(work):
         console.print(f"[yellow]{escape(line)}[/yellow]")
     rows = summary(work)
-    if not rows.height:
-        return
+    if not rows.height or (failed and not rows["slices"].sum()):
+        return  # nothing was judged, and why is said above
     title = f"{project.name}: served checkpoints over judged impressions (NE: lower is better; ±: 2 standard errors)"
     print_table(console, rows, title)
     for row in rows.iter_rows(named=True):

@@ -107,17 +107,25 @@ def load_manifest(folder: Path, declaration: str | None = None, declared: Mappin
         raise DamagedError(f"checkpoint {name}: no {FILE}: train it again")
     try:
         plain = json.loads(path.read_text(encoding="utf-8"))
-        if int(plain.get("format", 1)) > FORMAT:
+        written = plain.get("format", 1)
+        if type(written) is not int or written < 1 or type(plain["rows"]) is not int:
+            raise ValueError(f"format {written!r}, rows {plain['rows']!r}")
+        if written > FORMAT:
             raise CheckpointError(
-                f"checkpoint {name}: {FILE} is of format {plain['format']}, and this exfm reads up to {FORMAT}: "
+                f"checkpoint {name}: {FILE} is of format {written}, and this exfm reads up to {FORMAT}: "
                 "use the version that wrote it, or a later one"
             )
         manifest: Manifest = adapter(Manifest).validate_python(_migrated(plain), strict=False)
     except CheckpointError:
         raise
-    except (ValueError, KeyError, TypeError, AttributeError) as broken:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as broken:
         raise DamagedError(f"checkpoint {name}: {FILE} is damaged ({_reason(broken)}): train it again") from broken
     if declaration is not None and manifest.declaration != declaration:
+        if written < FORMAT:
+            raise CheckpointError(
+                f"checkpoint {name}: trained under declaration {manifest.declaration} by an earlier exfm, which named "
+                f"declarations otherwise (now {declaration}): train from the first slice again, once"
+            )
         changes = differences(manifest.declared, declared or {})
         raise CheckpointError(
             f"checkpoint {name}: trained under declaration {manifest.declaration}, "

@@ -88,7 +88,12 @@ def load_states(learner: Learner, states: list[dict[str, Tensor]], where: str) -
         for pair, each in zip(learner.calibrators.pairs, learner.calibrators.maps, strict=True):
             prefix = f"bent.{pair.teacher}."
             if pair.member == member and not serving:
-                each.load({n.removeprefix(prefix): v for n, v in state.items() if n.startswith(prefix)})
+                try:
+                    each.load({n.removeprefix(prefix): v for n, v in state.items() if n.startswith(prefix)})
+                except (RuntimeError, KeyError) as error:
+                    raise CheckpointError(
+                        f"{where}: {prefix}* does not fit: it was saved by another adapter"
+                    ) from error
     learner.normalizer.load({name: states[0][f"normalizer.{name}"] for name in learner.normalizer.state()})
     learner.adam.load(moments)
 

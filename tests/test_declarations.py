@@ -99,7 +99,10 @@ def with_student(**changes: object) -> Project:
     ("declare", "sentence"),
     [
         (lambda: Training(cuda_graphs=True), "Training.cuda_graphs: True replays what was compiled: set compile=True"),
-        (lambda: with_student(task="clik"), "Student(feed_click).task: 'clik' is not a declared task: use one of"),
+        (
+            lambda: with_student(task="clik"),
+            "Student(feed_click).task: 'clik' is not a declared task (did you mean 'click'?): use one of",
+        ),
         (lambda: with_student(surface="fed"), "Student(feed_click).surface: 'fed' is not a declared surface"),
         (lambda: with_student(teacher="huge"), "Student(feed_click).teacher: 'huge' is not a declared teacher"),
         (lambda: with_student(inputs=("user_id", "clicks")), "Student(feed_click).inputs: 'clicks' is not a column or"),

@@ -57,10 +57,12 @@ def test_a_module_is_looked_for_where_the_command_was_given(tmp_path: Path, monk
 
 @pytest.mark.parametrize(("text", "sentence"), [
     ("PROJECT = 5\n", "is a int, not a Project: name one"),
-    ("PROJEKT = 5\n", "can't be loaded (AttributeError: "),
-    ("import nothing_of_that_name\n", "(ModuleNotFoundError: No module named 'nothing_of_that_name', own.py line 1)"),
-    ("x = 1\nPROJECT = unknown\n", "(NameError: name 'unknown' is not defined, own.py line 2)"),
-    ("def broken(:\n", "(SyntaxError: "),
+    ("PROJEKT = 5\n", "defines no PROJECT: write PROJECT = Project(...) in it"),
+    (OWN, "own.py' defines no PROJECT: it has OTHER: name it as "),
+    ("import no_such_name\n", "ModuleNotFoundError: No module named 'no_such_name': see own.py line 1"),
+    ("x = 1\nPROJECT = unknown\n", "NameError: name 'unknown' is not defined: see own.py line 2"),
+    ("x = 1\ndef broken(:\n", "SyntaxError: invalid syntax: see own.py line 2"),
+    ("import sys\nsys.exit(3)\n", "SystemExit: 3: see own.py line 2"),
     ("from exfm import Column\nColumn(name='Ü', rows=2)\n", "Column.name: 'Ü' can't name a view"),
 ])  # fmt: skip
 def test_what_is_wrong_with_a_file_is_a_sentence(tmp_path: Path, text: str, sentence: str) -> None:
@@ -71,10 +73,21 @@ def test_what_is_wrong_with_a_file_is_a_sentence(tmp_path: Path, text: str, sent
 
 
 def test_a_project_that_is_not_there_is_a_sentence(tmp_path: Path) -> None:
-    with pytest.raises(DeclarationError, match=r"EXFM_PROJECT: '.*none.py' can't be loaded .*there is no such file"):
+    with pytest.raises(DeclarationError, match=r"none.py' can't be loaded: there is no file .*none.py: name one"):
         load_project(str(tmp_path / "none.py"))
     with pytest.raises(DeclarationError, match=r"'nws' is not a project: use one of \['news', 'simulated'\]"):
         load_project("nws")
+
+
+def test_a_file_that_was_nearly_named_is_meant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written(tmp_path / "mine.py", OWN)
+    monkeypatch.chdir(tmp_path)
+    for name in ("mine", "mine.txt"):
+        with pytest.raises(DeclarationError, match=r"did you mean 'mine.py'\?"):
+            load_project(name)
+    monkeypatch.setenv("EXFM_PROJECT", "~nobody_of_that_name/x.py")
+    with pytest.raises(DeclarationError, match="write the whole path"):
+        load_project()
 
 
 def test_children_are_told_in_words_that_hold_in_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -71,7 +71,8 @@ def judge_gate(student: Student, evaluations: pl.DataFrame) -> GateResult:
     worse = ne_student / ne_control - 1
     worse = worse if abs(worse) > ROUNDING else 0.0
     # With as many digits as tell them apart: two numbers that look alike are no reason.
-    said = f"NE {ne_student:.4f} is {100 * worse:+.3g} % against the control's {ne_control:.4f}"
+    word = "above" if worse > 0 else "below"
+    said = f"NE {ne_student:.4f} is {100 * abs(worse):.3g} % {word} the control's {ne_control:.4f}"
     said = said if worse else f"NE {ne_student:.4f} is level with the control's"
     said = f"{said}, over {newest.height} {'slice' if newest.height == 1 else 'slices'}"
     if newest.height < gate.slices:

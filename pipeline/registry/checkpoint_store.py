@@ -5,7 +5,7 @@ Not here: a checkpoint's files (models/checkpoint.py), what it is made of (linea
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -77,8 +77,10 @@ class CheckpointStore:
 
     def version_at(self, slice_: Slice) -> str | None:
         """The version that is stored for a slice, under whatever declaration; ``None`` if none can be read."""
-        stored = self._stored(slice_)
-        return None if stored is None else stored.version
+        with suppress(CheckpointError):
+            stored = self._stored(slice_)
+            return None if stored is None else stored.version
+        return None
 
     def rows_at(self, slice_: Slice) -> int:
         """Labelled rows of the slice that its checkpoint learnt from; 0 if none is stored or it can't be read."""
@@ -86,9 +88,14 @@ class CheckpointStore:
         return 0 if stored is None else stored.rows
 
     def _stored(self, slice_: Slice) -> Manifest | None:
+        """The stored manifest; ``None`` where there is none, or a damaged one.
+
+        Raises:
+            CheckpointError: if it is of a format that only a later exfm reads: it is not made again.
+        """
         try:
             return load_manifest(self.folder(slice_)) if self.has(slice_) else None
-        except CheckpointError:
+        except DamagedError:
             return None
 
     def holds(self, slice_: Slice, version: str) -> bool:
@@ -139,12 +146,12 @@ class CheckpointStore:
 
     def drop_older(self, than: Slice, kept: Iterable[str]) -> None:
         """Drop the weights of checkpoints of slices before one, but for some versions; manifests stay."""
-        versions = set(kept)
-        stream = self.work.project.stream
+        versions, stream = set(kept), self.work.project.stream
+        older = {slice_.folder for slice_ in stream.slices(stream.first_slice, than.start)}
         for path in sorted(self.work.state.checkpoints(self.name).glob("slice=*/weights.safetensors")):
             try:
                 manifest = load_manifest(path.parent)
             except DamagedError:
                 continue  # whose weights they are can't be told: they stay until it is made again
-            if stream.slice_of(manifest.slice).start < than.start and manifest.version not in versions:
+            if path.parent.name in older and manifest.version not in versions:
                 drop_weights(path.parent)

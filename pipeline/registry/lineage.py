@@ -2,8 +2,9 @@
 
 Belongs here: versions. Not here: weights (models/checkpoint.py), Dagster's own data versions (assets/common.py).
 
-The same lineage gives the same bits on the same machine, so a checkpoint whose version is already stored is not
-trained again: a run that was killed, or is asked for twice, goes on where it was.
+The same lineage gives the same bits on the same machine (but for rounding, where a model trained beside others), so a
+checkpoint whose version is already stored is not trained again: a run that was killed, or is asked for twice, goes on
+where it was.
 """
 
 from collections.abc import Callable, Mapping

@@ -11,7 +11,7 @@ from exfm.atomic_write import atomic_write
 from exfm.learning import Student
 from exfm.stream import Slice
 from models.checkpoint import SERVING, save_serving
-from models.errors import CheckpointError
+from models.errors import DamagedError
 from models.manifest import FILE, Manifest, load_manifest
 from pipeline.registry.checkpoint_store import CheckpointStore
 from pipeline.releases.release import CURRENT, Released, current_release, released_versions
@@ -74,7 +74,7 @@ def _fault_of(folder: Path) -> str | None:
     """What is wrong with a release's folder."""
     try:
         manifest = load_manifest(folder)
-    except CheckpointError:
+    except DamagedError:
         return f"{FILE} is missing or damaged"
     path = folder / SERVING
     if not path.is_file():

@@ -23,7 +23,7 @@ from pipeline.workspace import Workspace
 
 def main(arguments: list[str] | None = None) -> int:
     """Print, and give the exit status."""
-    parser = argparse.ArgumentParser(prog="exfm predictions", description=__doc__)
+    parser = argparse.ArgumentParser(prog="exfm predictions", description="Teacher predictions, read through Feast.")
     parser.add_argument("--teacher", help="default: the first declared")
     parser.add_argument("--slice", help="default: the newest slice with impressions")
     parser.add_argument("--rows", type=int, default=5)
@@ -73,14 +73,14 @@ def _retrieve(work: Workspace, entities: str, features: list[str]) -> pl.DataFra
     except RetrievalError as error:
         raise DataError(str(error)) from error
     except FeastError as error:
-        raise DataError(f"Feast: {error}: run `make run` or `feast -c feature_repo apply` first") from error
+        raise DataError(f"Feast: {error}: run `exfm run` or `feast -c feature_repo apply` first") from error
 
 
 def _newest_scored(work: Workspace, teacher: str) -> Slice:
     folders = {path.parent.name for path in work.state.predictions(teacher).glob("slice=*/*.parquet")}
     scored = [slice_ for slice_ in work.table("impressions").stored(work.project.stream) if slice_.folder in folders]
     if not scored:
-        raise DataError(f"teacher/{teacher}/predictions: no slice is there yet: run `make run` first")
+        raise DataError(f"teacher/{teacher}/predictions: no slice is there yet: run `exfm run` first")
     return scored[-1]
 
 

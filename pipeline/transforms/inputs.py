@@ -157,7 +157,21 @@ def tensors_for(manifest: "Manifest", rows: pl.DataFrame) -> "SliceTensors":
 
     Args:
         rows: with its columns, whatever types they came in: as logged, or from Feast by way of pandas.
+
+    Raises:
+        DataError: if the manifest does not say how a column is encoded, or the rows lack one.
     """
     spec = manifest.spec
     columns = Columns(ids=spec.id_names, features=spec.numbers, histories=tuple(name for name, _ in spec.histories))
+    where = f"{manifest.model} {manifest.slice}"
+    for name in (*columns.ids, *columns.of_views):
+        if name not in manifest.encoder:
+            raise DataError(
+                f"{where}: its manifest has no encoder for {name!r}, as an earlier exfm wrote it: train and release it "
+                "again"
+            )
+        if name not in rows.columns:
+            raise DataError(
+                f"{manifest.model} {manifest.slice}: rows have no column {name!r}: pass it, null if unknown"
+            )
     return slice_tensors(rows, None, columns, spec.tasks, manifest.encoder)

@@ -189,3 +189,28 @@ def test_what_is_written_is_read_back_as_what_it_was(sample: Declaration) -> Non
         return  # of the log's columns Python types are declared, which nobody reads back
     plain = json.loads(json.dumps(adapter(type(sample)).dump_python(sample, mode="json")))
     assert adapter(type(sample)).validate_python({**plain, "later": 1}, strict=False) == sample
+
+
+def test_a_part_of_a_users_own_class_is_refused() -> None:
+    """Its fields would be in no manifest, and a digest that lacks them would keep old models."""
+
+    @declaration
+    class Mine(Training):
+        warmup: int = 0
+
+    with pytest.raises(DeclarationError, match=r"^Teacher\(large\)\.training: Mine is a class of your own"):
+        replace(PROJECT.teachers[0], training=Mine())
+
+
+def test_a_rule_of_a_users_own_class_says_its_own_sentence() -> None:
+    @declaration
+    class Odd(Declaration):
+        size: int = 1
+
+        def __post_init__(self) -> None:
+            super().__post_init__()
+            if self.size % 2 == 0:
+                raise ValueError("sizes are odd here")
+
+    with pytest.raises(DeclarationError, match="^Odd: sizes are odd here"):
+        Odd(size=2)

@@ -207,3 +207,26 @@ def test_what_changed_in_a_declaration_is_named(tmp_path: Path) -> None:
     assert "model.network.cross: the default is now 2)" in str(refused.value)
     with pytest.raises(CheckpointError, match="what it means in the code has changed"):
         load_manifest(tmp_path / "c", "def", then)
+
+
+@pytest.mark.parametrize("change", [
+    {"format": 0}, {"format": True}, {"format": 2.5}, {"format": "2"}, {"format": float("inf")}, {"rows": "5"},
+    {"rows": None}, {"spec": None}, {"encoder": {"user": {"kind": "colour"}}}, {"training": {"type": "Gate"}},
+])  # fmt: skip
+def test_a_manifest_that_says_nonsense_is_damaged(tmp_path: Path, change: dict[str, Any]) -> None:
+    saved(tmp_path / "c")
+    changed(tmp_path / "c", lambda plain: plain.update(change))
+    with pytest.raises(DamagedError, match=r"manifest\.json is damaged \(.*\): train it again$"):
+        load_manifest(tmp_path / "c")
+
+
+def test_an_adapter_of_another_size_is_refused(tmp_path: Path) -> None:
+    saved(tmp_path / "c")
+    changed(tmp_path / "c", lambda plain: plain["distillation"]["adapter"].update(hidden=3))
+    with pytest.raises(CheckpointError, match="it was saved by another adapter"):
+        load_checkpoint(tmp_path / "c")
+
+
+def test_a_checkpoint_of_an_earlier_exfm_is_said_to_be_one() -> None:
+    with pytest.raises(CheckpointError, match="by an earlier exfm, which named declarations otherwise"):
+        load_manifest(KEPT / "format-1", "def")
