@@ -4,8 +4,8 @@ Belongs here: turning frames and digests into Dagster metadata. Not here: comput
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import polars as pl
@@ -14,6 +14,9 @@ from exfm.stream import Slice
 from exfm_assets import metadata_keys as keys
 from pipeline.slices.provenance import Made
 from pipeline.tables import SliceTable
+
+if TYPE_CHECKING:
+    from pipeline.registry.checkpoint_store import CheckpointStore
 
 Lineage = Mapping[str, Iterable[tuple[dg.AssetKey, str]]]
 
@@ -81,3 +84,9 @@ def result(
     if lineage is not None:
         metadata[keys.COLUMN_LINEAGE] = column_lineage(lineage)
     return dg.MaterializeResult(asset_key=asset_key, metadata=metadata, data_version=combined(digests))
+
+
+def warn_of_outdated(context: dg.AssetExecutionContext, store: "CheckpointStore", slices: Sequence[Slice]) -> None:
+    """Say that stored checkpoints are trained again because their declaration, or what exfm makes of it, changed."""
+    if (message := store.outdated(slices)) is not None:
+        context.log.warning(message)

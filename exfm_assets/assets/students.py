@@ -15,7 +15,7 @@ from exfm.learning import Student
 from exfm.project import Project
 from exfm.stream import Slice
 from exfm_assets import metadata_keys as keys
-from exfm_assets.assets.common import combined, report_slice, result, table_schema, write_slice
+from exfm_assets.assets.common import combined, report_slice, result, table_schema, warn_of_outdated, write_slice
 from exfm_assets.assets.features import LOGGED_INPUTS, REGISTRY
 from exfm_assets.assets.predicted import LOGGED_TEACHER_FEATURES
 from exfm_assets.assets.stream import LABELS
@@ -123,6 +123,7 @@ def _students(project: Project) -> dg.AssetsDefinition:
     )
     def walk(context: dg.AssetExecutionContext, work: dg.ResourceParam[Workspace]) -> Iterator[dg.MaterializeResult]:
         from pipeline.evaluation.schema import SCHEMA
+        from pipeline.registry.checkpoint_store import CheckpointStore
         from pipeline.training.student_run import StudentRequest
         from pipeline.training.student_walk import walk_students
 
@@ -133,6 +134,11 @@ def _students(project: Project) -> dg.AssetsDefinition:
             for student in project.students
         }
         requests = [StudentRequest(student, parts[student.name]) for student in project.students if parts[student.name]]
+        for request in requests:
+            for part in ("control", "student"):
+                if part in request.parts:
+                    store = CheckpointStore.of(work, request.student, control=part == "control")
+                    warn_of_outdated(context, store, slices)
         versions: dict[dg.AssetKey, list[str]] = {key: [] for key in selected}
         failed: dict[str, tuple[str, str]] = {}
         for visit in walk_students(work, requests, slices, device=work.device) if requests else ():

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from exfm.columns import ScoreColumns
 from exfm.learning import Teacher
 from exfm.project import Project
 from exfm.stream import Slice
 from exfm_assets import metadata_keys as keys
-from exfm_assets.assets.common import Lineage, combined, report_slice, result
+from exfm_assets.assets.common import Lineage, combined, report_slice, result, warn_of_outdated
 from exfm_assets.assets.features import LOGGED_INPUTS, REGISTRY
 from exfm_assets.assets.stream import LABELS
 from exfm_assets.automation import catch_up
@@ -40,7 +41,7 @@ def _lineage(project: Project, teacher: Teacher) -> Lineage:
     """Every score comes from every input."""
     columns = project.columns_of(teacher.inputs, where=teacher.name)
     inputs = [(LOGGED_INPUTS, name) for name in (*columns.ids, *columns.of_views)]
-    scores = [f"{task}_{kind}" for task in teacher.tasks for kind in ("logit", "probability")]
+    scores = [name for task in map(ScoreColumns, teacher.tasks) for name in (task.logit, task.probability)]
     keyed = {name: [(LOGGED_INPUTS, name)] for name in ("impression_id", "event_timestamp")}
     return {**keyed, **dict.fromkeys(scores, inputs)}
 
@@ -89,14 +90,18 @@ def _teacher(project: Project, teacher: Teacher) -> dg.AssetsDefinition:
         pool="gpu",
     )
     def walk(context: dg.AssetExecutionContext, work: dg.ResourceParam[Workspace]) -> Iterator[dg.MaterializeResult]:
+        from pipeline.registry.checkpoint_store import CheckpointStore
         from pipeline.training.teacher_walk import walk_teacher
 
         selected = context.selected_asset_keys
+        slices = slices_of(project.stream, context.partition_keys)
+        if checkpoint in selected:
+            warn_of_outdated(context, CheckpointStore.of(work, teacher), slices)
         versions: dict[dg.AssetKey, list[str]] = {checkpoint: [], predictions: []}
         visits = walk_teacher(
             work,
             teacher,
-            slices_of(project.stream, context.partition_keys),
+            slices,
             score=predictions in selected,
             train=checkpoint in selected,
             run_id=context.run.run_id,

@@ -108,6 +108,22 @@ class CheckpointStore:
             return False  # retention never drops those: they were lost
         return manifest.version == version and (not weights.is_file() or sha256_of(weights) == manifest.weights)
 
+    def outdated(self, slices: Iterable[Slice]) -> str | None:
+        """Why stored checkpoints are trained again; ``None`` if all are of the present declaration."""
+        for slice_ in slices:
+            try:
+                stored = self._stored(slice_)
+            except CheckpointError:
+                return None  # of a later exfm: that is refused where it is read
+            if stored is None or stored.declaration == self.declaration:
+                continue
+            try:
+                self.manifest(slice_)
+            except CheckpointError as error:
+                reason = str(error).removeprefix("checkpoint ").rpartition(": train from")[0]
+                return f"{reason}: it is trained again, and all that continues it"
+        return None
+
     def _is_newest(self, slice_: Slice) -> bool:
         stream = self.work.project.stream
         there = {path.name for path in self.work.state.checkpoints(self.name).glob("slice=*")}

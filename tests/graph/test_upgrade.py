@@ -1,8 +1,12 @@
 """State that another version of exfm wrote: what is newer is never overwritten, what is older is made again."""
 
 import json
+import logging
 import shutil
+from dataclasses import replace
 from pathlib import Path
+
+import dagster as dg
 
 from models.manifest import FORMAT
 from pipeline.registry.checkpoint_store import CheckpointStore
@@ -39,6 +43,25 @@ def test_what_was_trained_under_other_digests_is_made_again_as_if_it_had_never_b
         plain["training"].pop("type")
         path.write_text(json.dumps({**plain, "format": 1, "declaration": "0123456789ab", "version": "fedcba987654"}))
     student = work.project.students[0]
-    assert not CheckpointStore.of(work, student).holds(work.project.stream.slice_at(0), "fedcba98765")
-    assert run(work).success
+    assert not CheckpointStore.of(work, student).holds(work.project.stream.slice_at(0), "anything")
+    instance = dg.DagsterInstance.ephemeral()
+    result = run(work, instance=instance)
+    assert result.success
     assert left_by(work) == left_by(ran.work)
+    logged = [entry.user_message for entry in instance.all_logs(result.run_id) if int(entry.level) == logging.WARNING]
+    for name in ("teacher/large", "student/feed_click", "control/feed_click"):
+        said = [line for line in logged if line.startswith(f"{name}/slice=2026-01-01: ")]
+        assert any("by an earlier exfm" in line and "it is trained again" in line for line in said), (name, logged)
+
+
+def test_a_changed_declaration_says_what_changed_when_it_trains_again(ran: Ran, tmp_path: Path) -> None:
+    first, *others = ran.work.project.students
+    changed = replace(first, network=replace(first.network, hidden=(12,)))
+    work = tiny_workspace(tmp_path, replace(ran.work.project, students=(changed, *others)))
+    shutil.copytree(ran.work.state.folder, work.state.folder)
+    instance = dg.DagsterInstance.ephemeral()
+    result = run(work, select=f'group:"student_{first.name}"', instance=instance)
+    assert result.success
+    logged = [entry.user_message for entry in instance.all_logs(result.run_id) if int(entry.level) == logging.WARNING]
+    (line,) = [line for line in logged if line.startswith(f"student/{first.name}/slice=2026-01-01: ")]
+    assert "(model.network.hidden: [8] is now [12]): it is trained again" in line
