@@ -43,11 +43,11 @@ def load_project(name: str | None = None) -> Project:
     chosen = name or project_name()
     file, attribute = _as_file(chosen)
     if file is not None:
-        found = _attribute(chosen, lambda: _module_of(Path(file)), attribute)
+        declared = _attribute(chosen, lambda: _module_of(Path(file)), attribute)
     elif ":" in chosen:
         module, _, attribute = chosen.partition(":")
         _look_in(os.environ.get(PATH, "").strip() or ".")
-        found = _attribute(chosen, lambda: importlib.import_module(module), attribute)
+        declared = _attribute(chosen, lambda: importlib.import_module(module), attribute)
     else:
         known = {point.name: point for point in entry_points(group=GROUP)}
         if chosen not in known:
@@ -56,10 +56,10 @@ def load_project(name: str | None = None) -> Project:
                 f"or name your own as module:PROJECT or path/to/file.py{_meant(chosen)}"
             )
         point = known[chosen]
-        found = _attribute(chosen, lambda: importlib.import_module(point.module), point.attr)
-    if not isinstance(found, Project):
-        raise DeclarationError(f"EXFM_PROJECT: {chosen!r} is a {type(found).__name__}, not a Project: name one")
-    return found
+        declared = _attribute(chosen, lambda: importlib.import_module(point.module), point.attr)
+    if not isinstance(declared, Project):
+        raise DeclarationError(f"EXFM_PROJECT: {chosen!r} is a {type(declared).__name__}, not a Project: name one")
+    return declared
 
 
 def _whole(file: str) -> Path:

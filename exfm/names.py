@@ -74,18 +74,18 @@ def feast_objects(
     Raises:
         DeclarationError: naming the declaration from which the later name is made.
     """
-    names, found = Names(), []
+    names, wanted_names = Names(), []
     wanted = [("", "impression_id", "the impression"), *(("", name, "the service of all inputs") for name in SERVICES)]
     wanted += [(f"Column({name}).name", name, "a column of the log") for name in columns]
     wanted += [(f"{kind}({name}).name", name, "a view") for kind, name in views]
-    wanted += [(f"Teacher({one}).name", f"teacher_{one}", f"the view of teacher {one!r}") for one in teachers]
-    for one in students:
-        for what, service in (("inputs", inputs_service(one)), ("supervision", supervision_service(one))):
-            wanted.append((f"Student({one}).name", service, f"the service of student {one!r}'s {what}"))
+    wanted += [(f"Teacher({model}).name", f"teacher_{model}", f"the view of teacher {model!r}") for model in teachers]
+    for model in students:
+        for what, service in (("inputs", inputs_service(model)), ("supervision", supervision_service(model))):
+            wanted.append((f"Student({model}).name", service, f"the service of student {model!r}'s {what}"))
     for field, name, what in wanted:
         names.take(field, name, what)
-        found.append(name)
-    return tuple(found)
+        wanted_names.append(name)
+    return tuple(wanted_names)
 
 
 def inputs_service(student: str) -> str:

@@ -98,8 +98,8 @@ class PredictionView(Declaration):
             DeclarationError: for an unknown teacher, task or entity, or a window that is no multiple of the slice.
         """
         where = f"PredictionView({self.name})"
-        choose_from(f"{where}.teacher", self.teacher, (one.name for one in teachers), what="teacher")
-        tasks = next(one.tasks for one in teachers if one.name == self.teacher)
+        choose_from(f"{where}.teacher", self.teacher, (teacher.name for teacher in teachers), what="teacher")
+        tasks = next(teacher.tasks for teacher in teachers if teacher.name == self.teacher)
         for task in self.tasks:
             choose_from(f"{where}.tasks", task, tasks, what=f"task of teacher {self.teacher}")
         columns = [column.name for column in (stream.user, stream.item, stream.surface, *stream.context)]

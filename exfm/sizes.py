@@ -67,7 +67,7 @@ def check_model(where: str, network: Network, batch_size: int, reads: Reads, dis
     if needs <= has:
         return
     family = type(network).__name__
-    mends = {
+    remedies = {
         "embedding table": ("network", f"a smaller {family}.embedding, or fewer Column.rows"),
         "layers": ("network", f"a smaller {family}.hidden, or fewer layers and experts"),
         "distillation": ("distillation", f"a smaller hidden of {type(distillation).__name__}"),
@@ -75,11 +75,11 @@ def check_model(where: str, network: Network, batch_size: int, reads: Reads, dis
     }
     if needs - parts["one batch"] > has:  # weights alone: a smaller batch would not help
         del parts["one batch"]
-    field, mend = mends[max(parts, key=lambda name: parts[name])]
+    field, remedy = remedies[max(parts, key=lambda name: parts[name])]
     listing = ", ".join(f"{name} {_bytes(size)}" for name, size in parts.items() if size)
     raise DeclarationError(
         f"{where}.{field}: needs {_bytes(sum(parts.values()))} ({listing}), and this machine has {_bytes(has)}: "
-        f"use {mend}"
+        f"use {remedy}"
     )
 
 

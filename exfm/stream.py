@@ -208,14 +208,14 @@ class Stream(Declaration):
             start = datetime.strptime(key, self.key_format).replace(tzinfo=UTC)
         except ValueError:
             start = self.first_slice - self.slice_length
-        found = self.slice_at(self.index_at(start))
-        if found.key != key or start < self.first_slice or (self.until is not None and start >= self.until):
+        slice_ = self.slice_at(self.index_at(start))
+        if slice_.key != key or start < self.first_slice or (self.until is not None and start >= self.until):
             ends = f" and before {self.until:{self.key_format}}" if self.until else ""
             raise DeclarationError(
                 f"slice: {key!r} is not a slice of this stream: "
                 f"use a key like {self.slice_at(0).key}, not earlier{ends}"
             )
-        return found
+        return slice_
 
     def index_at(self, moment: datetime) -> int:
         """The place of the slice that holds ``moment``; negative before the stream."""

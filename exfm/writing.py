@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 _log = logging.getLogger(__name__)
-_MENDS = {
+_REMEDIES = {
     errno.ENOSPC: "make room on its disk",
     errno.EDQUOT: "make room in your quota",
     errno.EROFS: "it lies on a read-only file system, so set EXFM_STATE to a folder that can be written",
@@ -31,8 +31,8 @@ class StateError(ValueError):
 
 def unwritable(path: Path, error: OSError) -> str:
     """What is said of a path that the system does not let us write."""
-    mend = _MENDS.get(error.errno or 0, "mend that, or set EXFM_STATE to another folder")
-    return f"{path} can't be written ({error.strerror or error}): {mend}, and run again"
+    remedy = _REMEDIES.get(error.errno or 0, "mend that, or set EXFM_STATE to another folder")
+    return f"{path} can't be written ({error.strerror or error}): {remedy}, and run again"
 
 
 def refusal(error: Exception) -> OSError | None:

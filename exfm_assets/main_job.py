@@ -122,9 +122,9 @@ def _materialise(console: Console, state: State, select: str, slices: str, *, qu
     command = ["dagster", "asset", "materialize", "-m", "exfm_assets.definitions", "--select", select]
     command += ["--partition-range", slices]
     home = dagster_home()
-    told = {name: value for name, value in for_children().items() if os.environ.get(name, "").strip()}
-    told = {"DAGSTER_HOME": str(home), **told}
-    words = [f"{name}={shlex.quote(value)}" for name, value in told.items() if name != PATH]
+    variables = {name: value for name, value in for_children().items() if os.environ.get(name, "").strip()}
+    variables = {"DAGSTER_HOME": str(home), **variables}
+    words = [f"{name}={shlex.quote(value)}" for name, value in variables.items() if name != PATH]
     console.print(escape(" ".join([*words, shlex.join(command)])))
     log = state.folder / "logs" / f"run-{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.getpid()}.log"
     log.parent.mkdir(parents=True, exist_ok=True)

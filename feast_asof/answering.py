@@ -118,12 +118,12 @@ def _in_memory(
             served = _serve_in_turns(pool, chunk, rows.clock, plans, clock, files, cutoff=cutoff)
             yield _with_columns(chunk, plans, served)
             return
-        prepared = [pool.submit(prepare, *pair, clock, None, cutoff=cutoff) for pair in zip(plans, files, strict=True)]
-        histories = [future.result() for future in prepared]
+        futures = [pool.submit(prepare, *pair, clock, None, cutoff=cutoff) for pair in zip(plans, files, strict=True)]
+        histories = [future.result() for future in futures]
         for chunk in rows.batches(size):
             keys, moments = [_keys(chunk, plan) for plan in plans], _moments(chunk, rows.clock)
             matches = list(pool.map(lambda history, k, m=moments: history.find(k, m), histories, keys))
-            indices = [history.places(rows) for history, rows in zip(histories, matches, strict=True)]
+            indices = [history.indices(rows) for history, rows in zip(histories, matches, strict=True)]
             frames = [history.frame for history in histories]
             yield _with_columns(chunk, plans, list(pool.map(_columns, plans, frames, indices)))
 
@@ -149,7 +149,7 @@ def _serve_in_turns(
     def at_once(plan: Plan, all_files: Sequence[SourceFile]) -> list[pa.ChunkedArray]:
         keys = _keys(chunk, plan)
         history = prepare(plan, all_files, clock, keys, cutoff=cutoff)
-        return _columns(plan, history.frame, history.places(history.find(keys, moments)))
+        return _columns(plan, history.frame, history.indices(history.find(keys, moments)))
 
     tasks: dict[int, list[Future[Any]]] = {}
     # The view with the most rows first: the others then fill the time of the threads that are done.

@@ -65,7 +65,7 @@ class History:
             matches[chunk] = self._search(codes[chunk], moments[chunk], steps)
         return matches
 
-    def places(self, matches: Codes) -> pl.Series:
+    def indices(self, matches: Codes) -> pl.Series:
         """The row of ``frame`` of each match; null where there is none."""
         if not len(self.rows):
             return pl.Series([None] * len(matches), dtype=pl.UInt32)

@@ -113,16 +113,16 @@ class Location:
             return
         path = Path(self.path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_name(f".{path.name}.{os.getpid()}.aside")
+        unfinished = path.with_name(f".{path.name}.{os.getpid()}.aside")
         for left in path.parent.glob(f".{escape(path.name)}.*.aside"):
             if time.time() - left.stat().st_mtime > _STALE:  # its writer was killed
                 left.unlink(missing_ok=True)
         try:
-            with pa.OSFile(str(aside), "wb") as sink:
+            with pa.OSFile(str(unfinished), "wb") as sink:
                 yield sink
-            os.replace(aside, path)
+            os.replace(unfinished, path)
         finally:
-            aside.unlink(missing_ok=True)
+            unfinished.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -130,14 +130,14 @@ def _upload(system: pafs.FileSystem, path: str) -> Iterator[Any]:
     # An object store shows an object when its upload is closed; closing a half-written one would show that half, so
     # it goes to a hidden name first.
     folder, _, name = path.rpartition("/")
-    aside = f"{folder}/.{name}.{os.getpid()}.aside"
+    unfinished = f"{folder}/.{name}.{os.getpid()}.aside"
     try:
-        with system.open_output_stream(aside) as sink:
+        with system.open_output_stream(unfinished) as sink:
             yield sink
     except BaseException:
-        system.delete_file(aside)
+        system.delete_file(unfinished)
         raise
-    system.move(aside, path)
+    system.move(unfinished, path)
 
 
 def place_of(path: str, *, endpoint: str | None = None, credentials: Mapping[str, str] | None = None) -> Location:

@@ -19,12 +19,12 @@ class Touched:
     Args:
         rows: (U,) distinct rows, ascending.
         values: (U, S E) their weights, requiring a gradient.
-        places: for each requested tensor of rows, the indices of its rows in ``rows``; same shapes.
+        indices: for each requested tensor of rows, the indices of its rows in ``rows``; same shapes.
     """
 
     rows: Tensor
     values: Tensor
-    places: tuple[Tensor, ...]
+    indices: tuple[Tensor, ...]
 
 
 class EmbeddingTable:

@@ -114,7 +114,7 @@ class Learner:
 
     def _step(self, batch: LearnerSlice, calibrated: Tensor | None, share: Tensor | None) -> Tensor:
         touched = self.table.touch(batch.inputs.rows, *(history.values for history in batch.inputs.histories))
-        looked_up = [F.embedding(index, touched.values) for index in touched.places]
+        looked_up = [F.embedding(index, touched.values) for index in touched.indices]
         hidden = self._hidden(batch.inputs, looked_up).float()
         each = losses(self.networks, self.pairs, hidden, batch.labels, batch.teacher_logits, calibrated, share)  # (S,)
         self.adam.step(each.sum())

@@ -110,8 +110,8 @@ class Networks(nn.Module):
     def forward(self, fields: Tensor, numbers: Tensor, keys: Sequence[Tensor], lists: Sequence[Jagged]) -> Tensor:
         """keys: (S, V, E) of each history."""
         attended = [
-            attend(key, fields[:, :, place], history).unsqueeze(2).to(fields.dtype)
-            for attend, place, key, history in zip(self.attention, self.targets, keys, lists, strict=True)
+            attend(key, fields[:, :, index], history).unsqueeze(2).to(fields.dtype)
+            for attend, index, key, history in zip(self.attention, self.targets, keys, lists, strict=True)
         ]
         hidden: Tensor = self.trunk(torch.cat([fields, *attended], dim=2) if attended else fields, numbers)
         return hidden

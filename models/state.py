@@ -21,9 +21,9 @@ def _parts(learner: Learner, member: int) -> Iterator[tuple[str, str, int]]:
             yield name, f"network.{name}", member
             continue
         kind, _, weight = rest.partition(".")
-        for place, pair in enumerate(learner.pairs.terms[kind].pairs.tolist()):
+        for index, pair in enumerate(learner.pairs.terms[kind].pairs.tolist()):
             if learner.pairs.all[pair].member == member:
-                yield name, f"network.{group}.{kind}.{learner.pairs.all[pair].teacher}.{weight}", place
+                yield name, f"network.{group}.{kind}.{learner.pairs.all[pair].teacher}.{weight}", index
 
 
 def _weights(learner: Learner, member: int) -> dict[str, Tensor]:
@@ -31,7 +31,7 @@ def _weights(learner: Learner, member: int) -> dict[str, Tensor]:
     parameters = dict(learner.networks.named_parameters())
     table = {f"table.{name}": value for name, value in learner.table.state(member).items()}
     normalizer = {f"normalizer.{name}": value for name, value in learner.normalizer.state().items()}
-    mine = {saved: parameters[name].detach()[place] for name, saved, place in _parts(learner, member)}
+    mine = {saved: parameters[name].detach()[index] for name, saved, index in _parts(learner, member)}
     return {**table, **normalizer, **mine}
 
 
@@ -48,10 +48,10 @@ def learner_state(learner: Learner, member: int = 0) -> dict[str, Tensor]:
     """What resuming needs: all of it."""
     state = _weights(learner, member)
     moments = learner.adam.state()
-    for name, saved, place in _parts(learner, member):
+    for name, saved, index in _parts(learner, member):
         if f"{name}.step" in moments:
             state[f"adam.{saved}.step"] = moments[f"{name}.step"]
-            state |= {f"adam.{saved}.{m}": moments[f"{name}.{m}"][place] for m in ("exp_avg", "exp_avg_sq")}
+            state |= {f"adam.{saved}.{m}": moments[f"{name}.{m}"][index] for m in ("exp_avg", "exp_avg_sq")}
     for pair, each in zip(learner.calibrators.pairs, learner.calibrators.maps, strict=True):
         if pair.member == member:
             state |= {f"bent.{pair.teacher}.{name}": value for name, value in each.state().items()}
@@ -79,9 +79,9 @@ def load_states(learner: Learner, states: list[dict[str, Tensor]], where: str) -
             if serving and not _only_serves(name):
                 continue
             if name not in state or state[name].shape != mine.shape:
-                found = tuple(state[name].shape) if name in state else "missing"
+                shape = tuple(state[name].shape) if name in state else "missing"
                 raise CheckpointError(
-                    f"{where}: {name} is {found}, not {tuple(mine.shape)}: it was saved by another network"
+                    f"{where}: {name} is {shape}, not {tuple(mine.shape)}: it was saved by another network"
                 )
             mine.copy_(state[name])
         _take_moments(learner, member, state, moments, where)
@@ -102,7 +102,7 @@ def _take_moments(
     learner: Learner, member: int, state: dict[str, Tensor], moments: dict[str, Tensor], where: str
 ) -> None:
     parameters = dict(learner.networks.named_parameters())
-    for name, saved, place in _parts(learner, member):
+    for name, saved, index in _parts(learner, member):
         if f"adam.{saved}.step" not in state:
             continue
         step = state[f"adam.{saved}.step"]
@@ -110,4 +110,4 @@ def _take_moments(
             raise CheckpointError(f"{where}: members have taken other numbers of steps: train each alone")
         for moment in ("exp_avg", "exp_avg_sq"):
             whole = moments.setdefault(f"{name}.{moment}", torch.zeros_like(parameters[name]))
-            whole[place].copy_(state[f"adam.{saved}.{moment}"])
+            whole[index].copy_(state[f"adam.{saved}.{moment}"])

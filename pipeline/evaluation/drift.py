@@ -32,9 +32,9 @@ def judge_drift(student: Student, limits: Drift, evaluations: pl.DataFrame) -> d
     """Mean NE over the newest slices against the same number before them, and their mean calibration."""
     served = evaluations.filter(pl.col("model") == "student", pl.col("ne").is_finite()).sort("slice_start")
     newest, before = served.tail(limits.slices), served.head(-limits.slices).tail(limits.slices)
-    found: dict[str, object] = {"student": student.name, "slices": newest.height, "drifted": False, "reason": ""}
+    row: dict[str, object] = {"student": student.name, "slices": newest.height, "drifted": False, "reason": ""}
     if before.height < limits.slices:
-        return {**found, "reason": f"{served.height} evaluated slices are too few to tell"}
+        return {**row, "reason": f"{served.height} evaluated slices are too few to tell"}
     reference, now, calibration = (
         _mean(frame, name) for frame, name in ((before, "ne"), (newest, "ne"), (newest, "calibration"))
     )
@@ -43,9 +43,9 @@ def judge_drift(student: Student, limits: Drift, evaluations: pl.DataFrame) -> d
         reasons.append(f"NE rose from {reference:.4f} to {now:.4f}, more than {limits.ne_rise:.0%}")
     if abs(calibration - 1) > limits.calibration_error:
         reasons.append(f"calibration {calibration:.3f} is more than {limits.calibration_error} from 1")
-    said = "; ".join(reasons) or f"NE {now:.4f} after {reference:.4f}, calibration {calibration:.3f}"
+    reason = "; ".join(reasons) or f"NE {now:.4f} after {reference:.4f}, calibration {calibration:.3f}"
     values = {"ne_reference": reference, "ne_newest": now, "calibration": calibration}
-    return {**found, **values, "drifted": bool(reasons), "reason": said}
+    return {**row, **values, "drifted": bool(reasons), "reason": reason}
 
 
 def _mean(frame: pl.DataFrame, column: str) -> float:

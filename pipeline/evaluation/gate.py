@@ -72,17 +72,17 @@ def judge_gate(student: Student, evaluations: pl.DataFrame) -> GateResult:
     worse = worse if abs(worse) > ROUNDING else 0.0
     # With as many digits as tell them apart: two numbers that look alike are no reason.
     word = "above" if worse > 0 else "below"
-    said = f"NE {ne_student:.4f} is {100 * abs(worse):.3g} % {word} the control's {ne_control:.4f}"
-    said = said if worse else f"NE {ne_student:.4f} is level with the control's"
-    said = f"{said}, over {newest.height} {'slice' if newest.height == 1 else 'slices'}"
+    comparison = f"NE {ne_student:.4f} is {100 * abs(worse):.3g} % {word} the control's {ne_control:.4f}"
+    comparison = comparison if worse else f"NE {ne_student:.4f} is level with the control's"
+    comparison = f"{comparison}, over {newest.height} {'slice' if newest.height == 1 else 'slices'}"
     if newest.height < gate.slices:
-        reason = f"{said}: the gate needs {gate.slices} judged slices"
+        reason = f"{comparison}: the gate needs {gate.slices} judged slices"
     elif worse > gate.tolerance:
-        reason = f"{said}: the gate allows {100 * gate.tolerance:+.3g} %"
+        reason = f"{comparison}: the gate allows {100 * gate.tolerance:+.3g} %"
     elif ne_student > 1 + max(gate.tolerance, 0.0):
-        reason = f"{said}: above 1, worse than a constant"
+        reason = f"{comparison}: above 1, worse than a constant"
     else:
-        return GateResult(True, said, newest.height, ne_student, ne_control)
+        return GateResult(True, comparison, newest.height, ne_student, ne_control)
     return GateResult(False, reason, newest.height, ne_student, ne_control)
 
 

@@ -39,7 +39,7 @@ def _row(work: Workspace, student: Student) -> dict[str, object]:
     }
     ne = {model: values["ne"] for model, values in means.items()}
     release, gate = current_release(work, student), gate_of(work, student)
-    taught = student.is_taught  # else it is its own control, and has no gain to show
+    is_taught = student.is_taught  # else it is its own control, and has no gain to show
     return {
         "student": student.name,
         "surface": str(student.surface) if student.surface is not None else "all",
@@ -49,8 +49,8 @@ def _row(work: Workspace, student: Student) -> dict[str, object]:
         "since": both[0] if both else None,
         "rows": int(common.filter(pl.col("model") == "student")["rows"].sum()),
         **{f"{metric}_{model}": value for model, values in means.items() for metric, value in values.items()},
-        "gain": _ratio(ne["control"], ne["student"], ne["control"], 0.0) if taught else None,
-        "gain_error": _gain_error(common) if taught else None,
+        "gain": _ratio(ne["control"], ne["student"], ne["control"], 0.0) if is_taught else None,
+        "gain_error": _gain_error(common) if is_taught else None,
         "transfer_ratio": _ratio(ne["control"], ne["student"], ne["control"], ne["teacher"]),
         "closed": _ratio(ne["control"], ne["student"], ne["control"], ne["best"]),
         "released": release.slice if release is not None else None,

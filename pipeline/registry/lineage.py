@@ -75,7 +75,7 @@ def data_of(
     if work.project.columns_of(student.inputs, where=student.name).of_teachers:
         tables.append("logged_teacher_features")
     digests = {table: digest_of(work.table(table), slice_) for table in tables}
-    data = {table: found for table, found in digests.items() if found is not None}
+    data = {table: known for table, known in digests.items() if known is not None}
     for name in student.teachers if supervised else ():
         # The newest file's name says which checkpoint scored which inputs: the same scores, the same digest.
         scored = scored_by(work, work.project.teacher(name), slice_)

@@ -20,7 +20,7 @@ def member_of(project: Project, model: Teacher | Student, *, control: bool = Fal
     item = stream.item.name
     towers = isinstance(model.network, TwoTower)
     of_items = [view.name for view in project.all_views if view.entities == (item,)]
-    taught = isinstance(model, Student) and model.is_taught and not control
+    is_taught = isinstance(model, Student) and model.is_taught and not control
     spec = NetworkSpec(
         ids=tuple((name, rows[name]) for name in columns.ids),
         numbers=columns.features,
@@ -29,10 +29,10 @@ def member_of(project: Project, model: Teacher | Student, *, control: bool = Fal
         histories=tuple((name, project.listed_by(name)) for name in columns.histories),
         item_ids=tuple(name for name in columns.ids if towers and name == item),
         item_numbers=tuple(n for n in columns.features if towers and FeatureColumn.of(n).view in of_items),
-        teachers=model.teachers if isinstance(model, Student) and taught else (),
+        teachers=model.teachers if isinstance(model, Student) and is_taught else (),
         surface=stream.surface.name,
     )
-    return Member(spec, model.distillation if isinstance(model, Student) and taught else None)
+    return Member(spec, model.distillation if isinstance(model, Student) and is_taught else None)
 
 
 def encoder_of(project: Project, model: Teacher | Student) -> dict[str, Encoding]:

@@ -31,7 +31,7 @@ def current_release(work: Workspace, student: Student) -> Released | None:
     path = work.state.release(student.name) / CURRENT
     try:
         plain = json.loads(path.read_text(encoding="utf-8"))
-        return Released(**{one.name: plain[one.name] for one in fields(Released)})
+        return Released(**{field.name: plain[field.name] for field in fields(Released)})
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

@@ -28,7 +28,7 @@ from pipeline.workspace import Workspace
 class StudentRecords(Protocol):
     """What a walk asks of what was stored before it, and leaves for those after it."""
 
-    def data(self, run: StudentRun, index: int, *, taught: bool) -> dict[str, str]:
+    def data(self, run: StudentRun, index: int, *, is_taught: bool) -> dict[str, str]:
         """What a slice's checkpoint of the student, or of its control, is made of: digests by table."""
 
     def made_of(self, run: StudentRun, slice_: Slice, judged: Mapping[str, Manifest]) -> str:
@@ -44,7 +44,7 @@ class StudentRecords(Protocol):
 class NoRecords:
     """For walks that store nothing."""
 
-    def data(self, run: StudentRun, index: int, *, taught: bool) -> dict[str, str]:
+    def data(self, run: StudentRun, index: int, *, is_taught: bool) -> dict[str, str]:
         return {}
 
     def made_of(self, run: StudentRun, slice_: Slice, judged: Mapping[str, Manifest]) -> str:
@@ -63,9 +63,9 @@ class StoredRecords:
 
     work: Workspace
 
-    def data(self, run: StudentRun, index: int, *, taught: bool) -> dict[str, str]:
-        read = data_of(self.work, self.work.project.stream.slice_at(index), run.declared, supervised=taught)
-        if taught and run.declared.lead is not None:
+    def data(self, run: StudentRun, index: int, *, is_taught: bool) -> dict[str, str]:
+        read = data_of(self.work, self.work.project.stream.slice_at(index), run.declared, supervised=is_taught)
+        if is_taught and run.declared.lead is not None:
             read |= control_version(run.served[CONTROL], index)
         return read
 
@@ -130,11 +130,11 @@ class StoredRecords:
         new = {CONTROL: after, STUDENT: after}
         try:
             if CONTROL in parts:
-                new[CONTROL] = first_new(run.control, partial(self.data, run, taught=False), indices)
+                new[CONTROL] = first_new(run.control, partial(self.data, run, is_taught=False), indices)
             # A lead-aware student is made of its control, too: where that is new, so is the student one slice later.
             looked_at = [index for index in indices if student.lead is None or index <= new[CONTROL]]
             if STUDENT in parts and looked_at:
-                new[STUDENT] = first_new(run.student, partial(self.data, run, taught=student.is_taught), looked_at)
+                new[STUDENT] = first_new(run.student, partial(self.data, run, is_taught=student.is_taught), looked_at)
             unjudged = self._first_unjudged(run, indices, min(new.values())) if EVALUATION in parts else after
         except (DataError, CheckpointError):
             return {}  # the walk itself says what is missing, where it is missed

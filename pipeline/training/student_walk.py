@@ -161,9 +161,9 @@ class StudentWalk:
     def _request(self, run: StudentRun, part: str, supervised: SupervisedSlice) -> TrainRequest:
         student, model = run.declared, run.model(part)
         spec, rows = model.member.spec, rows_name(student.surface)
-        taught = part == STUDENT and student.is_taught
-        names = student.teachers if taught else ()
-        lead = student.lead if taught else None
+        is_taught = part == STUDENT and student.is_taught
+        names = student.teachers if is_taught else ()
+        lead = student.lead if is_taught else None
 
         @cache
         def shares() -> DistillationShares:
@@ -174,7 +174,7 @@ class StudentWalk:
         return TrainRequest(
             model,
             rows,
-            self.records.data(run, supervised.slice.index, taught=taught),
+            self.records.data(run, supervised.slice.index, is_taught=is_taught),
             labelled=lambda: supervised.labelled(spec.tasks, rows),
             teacher_checkpoints=lambda: tuple(
                 dict.fromkeys(version for name in names for version in supervised.supervision(name).checkpoints)

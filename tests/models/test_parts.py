@@ -30,7 +30,7 @@ def test_row_wise_adagrad_equals_the_dense_recurrence(members: int) -> None:
         rows = mine.rows_of(torch.randint(-99, 99, (16, 2), generator=draws))
         pull = torch.randn(16, 2, members, 3, generator=draws)
         touched = mine.touch(rows)
-        (functional.embedding(touched.places[0], touched.values) * pull.flatten(2)).sum().backward()
+        (functional.embedding(touched.indices[0], touched.values) * pull.flatten(2)).sum().backward()
         mine.update(touched, 0.1)
         gradient = torch.zeros(12, members, 3, dtype=torch.float64)
         for row, values in zip(rows.flatten(), pull.double().flatten(0, 1), strict=True):
@@ -59,7 +59,7 @@ def test_columns_do_not_share_rows_but_a_history_shares_its_columns() -> None:
     assert rows.tolist() == [[4, 11], [4, 11], [0, 5]]
     assert mine.rows_in(1, torch.tensor([-1, 6, 7])).tolist() == [11, 11, 5]
     touched = mine.touch(rows, torch.tensor([11, 0, 11]))
-    for requested, position in zip((rows, torch.tensor([11, 0, 11])), touched.places, strict=True):
+    for requested, position in zip((rows, torch.tensor([11, 0, 11])), touched.indices, strict=True):
         assert torch.equal(mine.lookup(requested), functional.embedding(position, touched.values))
     assert touched.rows.tolist() == [0, 4, 5, 11]
 
