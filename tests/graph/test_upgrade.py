@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import dagster as dg
+import pytest
 
 from models.manifest import FORMAT
 from pipeline.registry.checkpoint_store import CheckpointStore
@@ -33,6 +34,7 @@ def test_checkpoints_of_a_later_format_are_left_alone(ran: Ran, tmp_path: Path) 
     assert {path: path.read_bytes() for path in paths} == before
 
 
+@pytest.mark.slow
 def test_what_was_trained_under_other_digests_is_made_again_as_if_it_had_never_been(ran: Ran, tmp_path: Path) -> None:
     """As after an upgrade that names declarations otherwise: one ordinary run ends as a first one."""
     work = tiny_workspace(tmp_path)
@@ -54,6 +56,7 @@ def test_what_was_trained_under_other_digests_is_made_again_as_if_it_had_never_b
         assert any("by an earlier exfm" in line and "it is trained again" in line for line in said), (name, logged)
 
 
+@pytest.mark.slow
 def test_a_changed_declaration_says_what_changed_when_it_trains_again(ran: Ran, tmp_path: Path) -> None:
     first, *others = ran.work.project.students
     changed = replace(first, network=replace(first.network, hidden=(12,)))

@@ -66,7 +66,7 @@ def test_the_gate_compares_with_the_control(
 
 def test_the_gate_says_by_how_much_in_digits_that_tell_them_apart() -> None:
     judged = judge_gate(STUDENT, evaluations([0.951902] * 3, [0.9519] * 3))
-    assert not judged.passed and "+0.00021 %" in judged.reason and "allows +0 %" in judged.reason
+    assert not judged.passed and "0.00021 % above" in judged.reason and "allows +0 %" in judged.reason
 
 
 def test_a_short_slice_weighs_less_at_the_gate() -> None:

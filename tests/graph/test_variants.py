@@ -105,7 +105,8 @@ def six_hours(project: Project) -> Project:
     )
 
 
-VARIANTS = [lagging, two_teachers, labels_only, teachers_only, all_surfaces, words_for_ids, six_hours]
+MORE = (labels_only, teachers_only, all_surfaces, words_for_ids)
+VARIANTS = [lagging, two_teachers, six_hours, *(pytest.param(variant, marks=pytest.mark.slow) for variant in MORE)]
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
