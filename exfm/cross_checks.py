@@ -146,5 +146,6 @@ def _check_in_time(project: "Project", student: Student, teacher: Teacher) -> No
         lag = -(-(after - window) // project.stream.slice_length) + teacher.lag
         raise DeclarationError(
             f"Student({student.name}).teacher: predictions of {teacher.name!r} are there {after} after a slice's "
-            f"end, later than labels of {student.task!r} ({window}): use lag={lag}, or a teacher of shorter tasks"
+            f"end, later than labels of {student.task!r} ({window}): give Teacher({teacher.name}) lag={lag}, or "
+            f"declare a teacher of {student.task!r} and shorter tasks alone"
         )

@@ -6,7 +6,7 @@ Not here: weights (checkpoint.py), how versions are computed (pipeline/registry/
 
 import json
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import field, fields
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,7 @@ class Manifest:
         encoder: how each column becomes an input; empty in a manifest of format 1.
         declared: what ``declaration`` is the digest of; empty in a manifest of format 1.
         made_with: torch's version, device, when.
+        unknown: what a later exfm says in the same format; it is written again as it is.
     """
 
     version: str
@@ -63,10 +64,12 @@ class Manifest:
     metrics: dict[str, float | None] = field(default_factory=dict)
     encoder: dict[str, Encoding] = field(default_factory=dict)
     declared: dict[str, Any] = field(default_factory=dict)
+    unknown: dict[str, Any] = field(default_factory=dict)
     made_with: dict[str, str] = field(default_factory=dict)
 
     def to_json(self) -> str:
-        return json.dumps({"format": FORMAT, **adapter(Manifest).dump_python(self, mode="json")}, indent=1)
+        known = adapter(Manifest).dump_python(self, mode="json", exclude={"unknown"})
+        return json.dumps({"format": FORMAT, **self.unknown, **known}, indent=1)
 
 
 def _migrated(plain: dict[str, Any]) -> dict[str, Any]:
@@ -115,7 +118,9 @@ def load_manifest(folder: Path, declaration: str | None = None, declared: Mappin
                 f"checkpoint {name}: {FILE} is of format {written}, and this exfm reads up to {FORMAT}: "
                 "use the version that wrote it, or a later one"
             )
-        manifest: Manifest = adapter(Manifest).validate_python(_migrated(plain), strict=False)
+        names = {part.name for part in fields(Manifest)}
+        unknown = {name: value for name, value in plain.items() if name not in {*names, "format"}}
+        manifest: Manifest = adapter(Manifest).validate_python({**_migrated(plain), "unknown": unknown}, strict=False)
     except CheckpointError:
         raise
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as broken:
