@@ -46,6 +46,7 @@ def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
 
 
+@pytest.mark.slow
 def test_a_checkout_is_run(tmp_path: Path) -> None:
     folder = tmp_path / "sdk" / "python"
     files = {

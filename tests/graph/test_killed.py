@@ -47,6 +47,7 @@ def killed_and_started_again(ran: Ran, folder: Path, text: str, number: int) -> 
     return left_by(work)
 
 
+@pytest.mark.slow
 def test_killed_between_a_prediction_and_its_training(ran: Ran, tmp_path: Path) -> None:
     assert killed_and_started_again(ran, tmp_path, "checkpoints/teacher/large", 2) == left_by(ran.work)
 

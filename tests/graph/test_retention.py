@@ -70,6 +70,7 @@ def test_what_was_not_asked_for_is_named(tmp_path: Path) -> None:
     assert any(f"materialise from slice {FIRST} on" in message for message in messages), messages
 
 
+@pytest.mark.slow
 def test_what_went_ahead_keeps_the_weights_that_the_other_needs_yet(tmp_path: Path) -> None:
     """Killed at a bad moment, a student stood at its first slice while its control had gone on to the last."""
     work = tiny_workspace(tmp_path / "ahead", short())

@@ -29,6 +29,7 @@ def materialised(result: dg.ExecuteInProcessResult) -> set[str]:
     return {event.asset_key.to_user_string() for event in result.get_asset_materialization_events()}
 
 
+@pytest.mark.slow
 def test_a_new_student_and_the_newest_slice_alone(tmp_path: Path) -> None:
     work = tiny_workspace(tmp_path)
     assert run(work, FIRST, "2026-01-04").success
