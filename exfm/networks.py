@@ -48,14 +48,14 @@ class _Network(Declaration):
         return self.hidden[-1]
 
     def dense_weights(self, fields: int, numbers: int, tasks: int) -> int:
-        """Weights beside the embedding table.
+        """Weights beside the embedding table: here those of layers over the flattened inputs.
 
         Args:
             fields: embeddings and attended histories.
             numbers: D of the number columns.
             tasks: T.
         """
-        raise NotImplementedError
+        return mlp_weights((self._input_width(fields, numbers), *self.hidden))
 
     def row_width(self, fields: int, numbers: int) -> int:
         """Floats that one row of a batch takes: its inputs, and what the layers make of them."""
@@ -172,9 +172,6 @@ class DeepFM(_Network):
     def output_width(self) -> int:
         return self.hidden[-1] + self.embedding
 
-    def dense_weights(self, fields: int, numbers: int, tasks: int) -> int:
-        return mlp_weights((self._input_width(fields, numbers), *self.hidden))
-
 
 @declaration
 class TwoTower(_Network):
@@ -187,7 +184,7 @@ class TwoTower(_Network):
 
     def dense_weights(self, fields: int, numbers: int, tasks: int) -> int:
         # Both first layers share the width.
-        return mlp_weights((self._input_width(fields, numbers), *self.hidden)) + mlp_weights(self.hidden)
+        return super().dense_weights(fields, numbers, tasks) + mlp_weights(self.hidden)
 
 
 Network = DCNv2 | Wukong | DLRM | DeepFM | TwoTower

@@ -252,10 +252,10 @@ class Stream(Declaration):
         known = now if self.known_until is None else min(self.known_until, now)
         return min(slice_.end + self.longest_window, known)
 
-    def serving_lag(self, window: timedelta) -> int:
+    def serving_lag(self, task: str) -> int:
         """Slices between the one that a checkpoint trained on last and the first that it can serve.
 
-        A label closes ``window`` after its impression, so a checkpoint that trained on slice s exists from
+        A label closes the task's window after its impression, so a checkpoint that trained on slice s exists from
         ``end(s) + window`` and serves slice t only if ``start(t)`` is not earlier.
         """
-        return 1 - (-window // self.slice_length)  # 1 + ceil(window / length)
+        return 1 - (-self.task(task).window // self.slice_length)  # 1 + ceil(window / length)

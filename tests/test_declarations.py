@@ -51,11 +51,11 @@ def test_a_slice_is_named_by_its_start(length: timedelta, cron: str, key: str) -
 
 @pytest.mark.parametrize("window_hours", [1, 2, 4, 5, 8, 23, 24])
 def test_the_serving_lag_is_the_first_slice_that_starts_when_labels_are_closed(window_hours: int) -> None:
-    declared = stream()
     window = window_hours * HOUR
+    declared = stream(tasks=(Task(name="click", window=window),))
     trained = declared.slice_at(10)
     by_hand = next(k for k in range(1, 99) if declared.slice_at(10 + k).start >= trained.end + window)
-    assert declared.serving_lag(window) == by_hand
+    assert declared.serving_lag("click") == by_hand
 
 
 def test_labels_are_as_of_the_end_of_the_longest_window_or_of_the_known_log() -> None:

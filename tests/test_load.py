@@ -1,5 +1,6 @@
 """Which project runs: an entry point, a module or a file of the user's own; a sentence where there is none."""
 
+import importlib
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -52,7 +53,7 @@ def test_a_module_is_looked_for_where_the_command_was_given(tmp_path: Path, monk
     written(tmp_path / "models" / "__init__.py", "raise RuntimeError('this folder hides nothing of exfm')\n")
     monkeypatch.setenv(PATH, str(tmp_path))
     assert load_project("company_ads:PROJECT").name == "company"
-    import models.learner  # noqa: F401
+    assert importlib.import_module("models.learner").Learner
 
 
 @pytest.mark.parametrize(("text", "sentence"), [

@@ -22,10 +22,10 @@ from exfm_assets.assets.common import Lineage, result, write_slice
 from exfm_assets.assets.stream import IMPRESSIONS, INTERACTIONS, OUTCOMES
 from exfm_assets.automation import catch_up, follow, on_change
 from exfm_assets.partitions import SINGLE_RUN, earlier, slice_partitions, slices_of, slices_within
-from pipeline.slices.provenance import View, of_logged_inputs, of_online, of_view, slices_known
+from pipeline.slices.provenance import of_logged_inputs, of_online, of_view, slices_known
 from pipeline.tables import naming_damage
 from pipeline.transforms.inputs import rows_of, with_calendar
-from pipeline.transforms.view_rows import reads_interactions, since, view_rows
+from pipeline.transforms.view_rows import LogView, reads_interactions, since, view_rows
 from pipeline.verify.files_whole import note_online
 from pipeline.workspace import Workspace
 
@@ -37,7 +37,7 @@ REGISTRY, ONLINE, LOGGED_INPUTS = (
 SLICES_AT_ONCE = 32  # aggregated together: bounds memory on long backfills
 
 
-def view_key(view: View) -> dg.AssetKey:
+def view_key(view: LogView) -> dg.AssetKey:
     return dg.AssetKey(["features", view.name])
 
 
@@ -53,7 +53,7 @@ def _lookback_slices(project: Project) -> int:
     return slices_within(project.stream, start - oldest)
 
 
-def _view_spec(project: Project, view: View) -> dg.AssetSpec:
+def _view_spec(project: Project, view: LogView) -> dg.AssetSpec:
     past = earlier(_lookback_slices(project), to=0)
     sources = [IMPRESSIONS, OUTCOMES, *([INTERACTIONS] if reads_interactions(view) else [])]
     return dg.AssetSpec(
@@ -69,7 +69,7 @@ def _view_spec(project: Project, view: View) -> dg.AssetSpec:
     )
 
 
-def _view_lineage(view: View) -> Lineage:
+def _view_lineage(view: LogView) -> Lineage:
     if isinstance(view, HistoryView):
         table = {"interactions": INTERACTIONS, "impressions": IMPRESSIONS}.get(view.source, OUTCOMES)
         listed = IMPRESSIONS if table == OUTCOMES else table
@@ -112,7 +112,7 @@ def _views(project: Project) -> dg.AssetsDefinition:
     return feature_views
 
 
-def _aggregated(work: Workspace, view: View, slices: list[Slice]) -> Iterator[tuple[Slice, pl.DataFrame]]:
+def _aggregated(work: Workspace, view: LogView, slices: list[Slice]) -> Iterator[tuple[Slice, pl.DataFrame]]:
     """The view's rows of adjacent slices, computed together (equal to one by one: a test holds that)."""
     stream = work.project.stream
     start, end = slices[0].start, slices[-1].end
@@ -209,7 +209,7 @@ def _logged_inputs(project: Project) -> dg.AssetsDefinition:
         },
     }
 
-    def past(view: View) -> dg.TimeWindowPartitionMapping:
+    def past(view: LogView) -> dg.TimeWindowPartitionMapping:
         """A value lives for the view's ttl, and the slice's own rows are stamped before its later impressions."""
         return earlier(slices_within(stream, view.ttl), to=0)
 

@@ -55,7 +55,7 @@ def _specs(project: Project, student: Student) -> list[dg.AssetSpec]:
     stream = project.stream
     checkpoint, control, evaluation = (student_key(student, part) for part in PARTS)
     refresh = refresh_student(stream, student_key(student, "release"), DRIFT_REPORT)
-    lag = stream.serving_lag(stream.task(student.task).window)
+    lag = stream.serving_lag(student.task)
     # Dagster 1.13 takes one mapping a key and step: what continues t - 1 and what judges t - lag share this one.
     past = {key: dg.AssetDep(key, partition_mapping=earlier(lag)) for key in (checkpoint, control)}
     where = f"surface {student.surface!r}" if student.surface is not None else "all surfaces"

@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 
 from exfm.learning import Student
-from exfm.stream import Slice, Stream
+from exfm.stream import Slice
 from models.manifest import Manifest
 from models.metrics import evaluate
 from pipeline.evaluation.schema import METRICS, SCHEMA
@@ -32,11 +32,6 @@ class Judged:
     def by(cls, model: str, logits: np.ndarray, manifest: Manifest) -> "Judged":
         until = datetime.fromisoformat(manifest.trained_until) if manifest.trained_until else None
         return cls(model, logits, manifest.version, until)
-
-
-def served_index(stream: Stream, student: Student, index: int) -> int:
-    """The last slice of the checkpoint that would have been serving when slice ``index`` began; below 0: none."""
-    return index - stream.serving_lag(stream.task(student.task).window)
 
 
 def evaluation_rows(

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from exfm.declaration import digest
+from exfm.errors import DeclarationError
 from exfm.learning import Student, Teacher
 from exfm.stream import Slice
 from models.checkpoint import WEIGHTS, drop_weights, load_checkpoint, save_checkpoint
@@ -163,11 +164,11 @@ class CheckpointStore:
     def drop_older(self, than: Slice, kept: Iterable[str]) -> None:
         """Drop the weights of checkpoints of slices before one, but for some versions; manifests stay."""
         versions, stream = set(kept), self.work.project.stream
-        older = {slice_.folder for slice_ in stream.slices(stream.first_slice, than.start)}
         for path in sorted(self.work.state.checkpoints(self.name).glob("slice=*/weights.safetensors")):
             try:
                 manifest = load_manifest(path.parent)
-            except DamagedError:
+                slice_ = stream.slice_of(manifest.slice)
+            except (CheckpointError, DeclarationError):
                 continue  # whose weights they are can't be told: they stay until it is made again
-            if path.parent.name in older and manifest.version not in versions:
+            if slice_.index < than.index and manifest.version not in versions:
                 drop_weights(path.parent)

@@ -15,8 +15,6 @@ import polars as pl
 
 from exfm.columns import views_of
 from exfm.declaration import digest
-from exfm.feature_views import FeatureView
-from exfm.history_views import HistoryView
 from exfm.prediction_views import PredictionView, known_after
 from exfm.stream import Slice, Stream
 from pipeline.sidecar import LogFile, Sidecar
@@ -26,11 +24,10 @@ from pipeline.streams.reader import read_log
 from pipeline.streams.seen import Seen, digest_of, seen_of
 from pipeline.tables import SliceTable
 from pipeline.transforms.predicted import needed
-from pipeline.transforms.view_rows import since
+from pipeline.transforms.view_rows import LogView, since
 from pipeline.workspace import Workspace
 
 DECLARATION, AS_OF, LOG = "declaration", "as_of", "log/"
-View = FeatureView | HistoryView
 
 
 @dataclass(frozen=True)
@@ -52,7 +49,7 @@ def recognised_since(stream: Stream, start: datetime) -> datetime:
     return max(start - stream.longest_window - stream.lateness, stream.first_slice)
 
 
-def slices_known(view: View | PredictionView, stream: Stream, slice_: Slice) -> list[Slice]:
+def slices_known(view: LogView | PredictionView, stream: Stream, slice_: Slice) -> list[Slice]:
     """The slices of a view whose rows may still hold for an impression of a slice."""
     return list(stream.slices(max(slice_.start - view.ttl, stream.first_slice), slice_.end))
 
@@ -102,7 +99,7 @@ def outcomes_digest(outcomes: pl.DataFrame, impressions: pl.DataFrame, as_of: da
     return hashlib.sha256(rows.write_csv().encode()).hexdigest()[:12]
 
 
-def of_view(work: Workspace, view: View, slice_: Slice) -> Made:
+def of_view(work: Workspace, view: LogView, slice_: Slice) -> Made:
     """A view of activity or histories."""
     around = list(work.project.stream.slices(since(view, work.project.stream, slice_.start), slice_.end))
     tables = ("impressions", "outcomes", "interactions")
@@ -137,7 +134,7 @@ def of_logged_teacher_features(work: Workspace, slice_: Slice) -> Made:
 
 
 def _joined(
-    work: Workspace, slice_: Slice, declared: str, columns: Iterable[str], views: Iterable[View | PredictionView]
+    work: Workspace, slice_: Slice, declared: str, columns: Iterable[str], views: Iterable[LogView | PredictionView]
 ) -> Made:
     read = set(views_of(columns))
     of = {DECLARATION: declared, "impressions": _slices(work.table("impressions"), [slice_])}

@@ -43,10 +43,9 @@ class SliceInputs:
         logged = self.work.table("logged_inputs").read([self.slice])
         if not self.columns.of_teachers:
             return logged
-        stored = self.teacher_features is None
-        table = self.work.table("logged_teacher_features")
-        features = table.read([self.slice]) if self.teacher_features is None else self.teacher_features(self.slice)
-        if stored and not features["impression_id"].equals(logged["impression_id"]):
+        read = self.teacher_features or (lambda slice_: self.work.table("logged_teacher_features").read([slice_]))
+        features = read(self.slice)
+        if not features["impression_id"].equals(logged["impression_id"]):
             raise DataError(
                 f"logged_teacher_features: slice {self.slice.key} has other impressions than logged_inputs: "
                 "materialise logged_teacher_features for it again"

@@ -122,18 +122,18 @@ def _supervision(teachers: Mapping[str, Predictions], inputs: SliceInputs, teach
 
 
 def teach(replay: Replay, teacher: Teacher, lags: Sequence[int]) -> dict[int, Predictions]:
-    """A teacher's predictions of every slice for each lag: by what trained last so many slices before."""
+    """A teacher's predictions of every slice for each lag, by the checkpoint that would have been published then."""
     predictions = {lag: Predictions(teacher.tasks) for lag in lags}
-    checkpoints = CheckpointsInMemory(f"teacher/{teacher.name}", weights=max(lags) + 1)
+    snapshots = {lag: replace(teacher, lag=lag) for lag in lags}
+    checkpoints = CheckpointsInMemory(f"teacher/{teacher.name}", weights=max(lags) + teacher.publish_every)
     member = member_of(replay.work.project, teacher)
     model, older = (
         IncrementalModel(checkpoints, replay.stream, member, teacher.training, {}, replay.device) for _ in range(2)
     )
-    first = replay.slices[0].index
     walk = TeacherWalk(
         model,
         older,
-        scorers=lambda index: [(index - lag if index - lag >= first else -1, predictions[lag]) for lag in lags],
+        scorers=lambda index: [(snapshots[lag].scorer_of(index), predictions[lag]) for lag in lags],
         data=lambda slice_: {},
     )
     for _ in walk.over(replay.resident):
@@ -157,7 +157,7 @@ def study(
         by student's name, and ``control``, ``teacher`` (the first student's) and ``best`` where there is one.
     """
     project, runs = replay.work.project, []
-    lag = serving_lag or replay.stream.serving_lag(replay.stream.task(students[0].task).window)
+    lag = serving_lag or replay.stream.serving_lag(students[0].task)
 
     def model(name: str, member: Member) -> tuple[IncrementalModel, IncrementalModel]:
         checkpoints = CheckpointsInMemory(name, weights=lag + 1)

@@ -101,7 +101,8 @@ class StudentWalk:
             mine, control = trained.get((student.name, STUDENT)), trained.get((student.name, CONTROL))
             read = supervised.supervision(student.teachers[0]) if mine and mine.fit and student.is_taught else None
             if run.error is None:
-                self.records.retain(run, supervised.slice)
+                with run.left_behind_on_error():
+                    self.records.retain(run, supervised.slice)
             run.reported = run.error is not None
             evaluation = evaluations.get(student.name)
             failed = None if run.error is None else str(run.error)
@@ -228,8 +229,7 @@ def stored_run(work: Workspace, request: StudentRequest, device: str) -> Student
     def model(control: bool) -> IncrementalModel:
         return student_model(work, request.student, device, control=control)
 
-    stream = work.project.stream
-    lag = stream.serving_lag(stream.task(request.student.task).window)
+    lag = work.project.stream.serving_lag(request.student.task)
     return StudentRun(request, model(False), model(True), {STUDENT: model(False), CONTROL: model(True)}, lag)
 
 

@@ -171,7 +171,5 @@ def tensors_for(manifest: "Manifest", rows: pl.DataFrame) -> "SliceTensors":
                 "again"
             )
         if name not in rows.columns:
-            raise DataError(
-                f"{manifest.model} {manifest.slice}: rows have no column {name!r}: pass it, null if unknown"
-            )
+            raise DataError(f"{where}: rows have no column {name!r}: pass it, null if unknown")
     return slice_tensors(rows, None, columns, spec.tasks, manifest.encoder)

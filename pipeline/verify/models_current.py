@@ -15,7 +15,7 @@ from exfm.stream import Slice, Stream
 from pipeline.registry.lineage import data_of, declaration_digest
 from pipeline.releases.release import current_release
 from pipeline.sidecar import as_written
-from pipeline.slices.predictions import files_of, scored_slices, sound
+from pipeline.slices.predictions import PredictionFile, files_of, scored_slices, sound
 from pipeline.tables import SliceTable, is_whole
 from pipeline.workspace import Workspace
 
@@ -113,20 +113,18 @@ def _predictions(work: Workspace, teacher: Teacher) -> Iterator[Fault]:
         by = teacher.scorer_of(slice_.index)
         manifest = manifests.get(stream.slice_at(by))
         newest = files_of(work, teacher, slice_)[-1]
-        checkpoint, _, inputs = newest.stem.partition("-")[2].partition("-")
+        scored = PredictionFile.of(newest)
         if not is_whole(newest):
             yield slice_, DAMAGED
-        elif manifest is None or checkpoint != manifest["version"]:
+        elif manifest is None or scored.checkpoint != manifest["version"]:
             yield slice_, "scored by another checkpoint than is stored now"
         elif manifest["declaration"] != declared:
             yield slice_, "scored by a checkpoint of another declaration"
-        elif work.table("logged_inputs").noted(slice_) not in (inputs, None):
+        elif work.table("logged_inputs").noted(slice_) not in (scored.inputs, None):
             yield slice_, "made of other logged_inputs than are stored now"
 
 
 def _evaluations(work: Workspace, student: Student) -> Iterator[Fault]:
-    from pipeline.evaluation.slice_metrics import served_index
-
     stream, table = work.project.stream, work.evaluations(student.name)
     manifests_by_kind = {kind: manifests_of(work, f"{kind}/{student.name}") for kind in ("student", "control")}
     trained = sorted(
@@ -138,7 +136,7 @@ def _evaluations(work: Workspace, student: Student) -> Iterator[Fault]:
         if not table.has(slice_) or not is_whole(table.path(slice_)):
             yield slice_, DAMAGED
             continue
-        serving = served_index(stream, student, slice_.index)
+        serving = slice_.index - stream.serving_lag(student.task)
         at = max((index for index in trained if index <= serving), default=None)
         if at is not None and not _had_learnt(student, manifests_by_kind, stream, at):
             at = None  # too few rows: it was never served

@@ -3,81 +3,20 @@
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
 import polars as pl
 import pytest
 from dagster._core.definitions.declarative_automation.operators import NewlyTrueCondition, SinceCondition
-from dagster._core.definitions.freshness import FreshnessState, FreshnessStateChange
-from dagster._core.events import AssetMaterializationPlannedData, DagsterEvent
-from dagster._core.test_utils import create_run_for_test
+from dagster._core.definitions.freshness import FreshnessState
+from dagster._core.events import DagsterEvent
 
-from exfm_assets.definitions import build_defs
 from pipeline.tables import write_parquet
-from pipeline.workspace import Workspace
+from tests.graph.clockwork import KEYS, Clockwork
 from tests.graph.runs import FIRST, LAST, run
-from tests.tiny import SLICES, tiny_project, tiny_workspace
+from tests.tiny import tiny_project, tiny_workspace
 
-KEYS = [f"2026-01-0{day}" for day in range(1, SLICES + 1)]
 DRIFT = dg.AssetKey("drift_report")
-
-
-def key(path: str) -> dg.AssetKey:
-    return dg.AssetKey(path.split("/"))
-
-
-class Clockwork:
-    """Ticks the sensor's conditions over an instance, and tells what each tick asks for."""
-
-    def __init__(self, work: Workspace) -> None:
-        self.work, self.defs = work, build_defs(work)
-        self.instance = dg.DagsterInstance.ephemeral()
-        self.cursor: Any = None
-
-    def tick(self, at: datetime | None = None) -> dict[str, list[str]]:
-        result = dg.evaluate_automation_conditions(
-            defs=self.defs, instance=self.instance, cursor=self.cursor, evaluation_time=at
-        )
-        self.cursor = result.cursor
-        graph, requested = self.defs.resolve_asset_graph(), {}
-        for evaluation in result.results:
-            if evaluation.true_subset.is_empty or not isinstance(evaluation.key, dg.AssetKey):
-                continue
-            sliced = graph.get(evaluation.key).is_partitioned
-            keys = evaluation.true_subset.expensively_compute_partition_keys() if sliced else []
-            requested[evaluation.key.to_user_string()] = sorted(keys)
-        return requested
-
-    def materialised(self, path: str, partitions: list[str] | None = None) -> None:
-        for partition in partitions or [None]:  # type: ignore[list-item]
-            self.instance.report_runless_asset_event(dg.AssetMaterialization(key(path), partition=partition))
-
-    def at_work(self, path: str, partition: str | None) -> str:
-        """Report a run that has begun a slice and does not end; its id."""
-        begun = create_run_for_test(self.instance, status=dg.DagsterRunStatus.STARTED)
-        planned = AssetMaterializationPlannedData(key(path), partition=partition)
-        event = DagsterEvent.build_asset_materialization_planned_event("job", "step", planned)
-        self.instance.report_dagster_event(event, begun.run_id)
-        return begun.run_id
-
-    def everything_but(self, *paths: str) -> None:
-        """Report every asset as materialised for all slices, but for those that start with one of the paths."""
-        graph = self.defs.resolve_asset_graph()
-        for key in sorted(graph.get_all_asset_keys()):
-            name = key.to_user_string()
-            if not name.startswith(paths):
-                self.materialised(name, KEYS if graph.get(key).is_partitioned else None)
-
-    def grew(self, path: str, state: FreshnessState) -> None:
-        """Report a release's freshness as the daemon would."""
-        change = FreshnessStateChange(
-            key=key(path),
-            previous_state=FreshnessState.PASS,
-            new_state=state,
-            state_change_timestamp=datetime.now(UTC).timestamp(),
-        )
-        self.instance._report_runless_asset_event(change)
 
 
 @pytest.fixture
@@ -197,7 +136,7 @@ def test_a_student_that_was_never_released_is_judged_by_checkpoints_of_the_slice
     """Not all slices by its first checkpoint, as soon as that is there."""
     mine = [f"student/feed_click/{part}" for part in ("checkpoint", "control", "evaluation", "release")]
     clockwork.everything_but(*mine)
-    lag = clockwork.work.project.stream.serving_lag(clockwork.work.project.stream.task("click").window)
+    lag = clockwork.work.project.stream.serving_lag("click")
     judged = []
     for index, slice_ in enumerate(KEYS):
         requested = clockwork.tick()

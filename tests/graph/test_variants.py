@@ -21,7 +21,9 @@ from exfm.stream import Column
 from models.learner import Learner
 from models.manifest import load_manifest
 from models.members import FitReport
+from pipeline.slices.slice_inputs import teachers_columns
 from pipeline.streams.simulator import simulate, write_log
+from pipeline.studies.replay import Replay, teach
 from pipeline.workspace import Workspace
 from tests.conftest import Ran
 from tests.graph.runs import FIRST, LAST, failed_checks, left_by, run
@@ -124,6 +126,19 @@ def test_other_declarations_run_and_pass_their_checks(variant: Callable[[Project
             for file in files:
                 scorer = work.state.checkpoints(f"teacher/{teacher.name}") / slices[teacher.scorer_of(index)].folder
                 assert pl.read_parquet(file)["checkpoint"].unique().to_list() == [load_manifest(scorer).version]
+        assert_replay_says_the_same(work, teacher)
+
+
+def assert_replay_says_the_same(work: Workspace, teacher: Teacher) -> None:
+    """To the bit, whatever its lag and however seldom it publishes: it is the same walk."""
+    replay = Replay.of(work, "cpu", teachers_columns(work.project))
+    by_slice = teach(replay, teacher, [teacher.lag])[teacher.lag].by_slice
+    for slice_ in replay.slices:
+        files = sorted((work.state.predictions(teacher.name) / slice_.folder).glob("*.parquet"))
+        assert bool(files) == (slice_.index in by_slice)
+        if files:
+            stored = pl.read_parquet(files[-1], glob=False).select(f"{task}_logit" for task in teacher.tasks).to_numpy()
+            np.testing.assert_array_equal(by_slice[slice_.index].logits, stored)
 
 
 def test_members_too_large_for_one_pass_learn_the_same_in_several(

@@ -22,7 +22,6 @@ EVERY = (
     AuxiliaryHead(weight=4.0),
     AuxiliaryHead(weight=4.0, gradient_scale=0.5, adapter=StudentAdapter()),
 )
-GOLDEN = (0.63445, 1.84270, 3.05575, 3.67599)
 ids = ["labels only", "kd", "auxiliary head", "student adapter"]
 
 
@@ -166,12 +165,6 @@ def test_bf16_stays_near_fp32() -> None:
         mine.fit(slice_tensors(), "a")
     assert not torch.equal(full.predict(slice_tensors()), half.predict(slice_tensors()))
     torch.testing.assert_close(half.predict(slice_tensors()), full.predict(slice_tensors()), atol=0.05, rtol=0)
-
-
-@pytest.mark.parametrize(("distillation", "golden"), list(zip(EVERY, GOLDEN, strict=True)), ids=ids)
-def test_losses_are_those_of_the_last_refactor(distillation: Distillation, golden: float) -> None:
-    """A change that must not alter numbers alters none: mean loss of a pass with fixed seeds."""
-    assert learner(distillation).fit(slice_tensors(), "golden").loss == pytest.approx(golden, abs=2e-4)
 
 
 def test_a_student_whose_teacher_left_no_logits_at_all_is_refused() -> None:
