@@ -13,23 +13,27 @@ from pathlib import Path
 import polars as pl
 from rich.console import Console
 
-from exfm.columns import ScoreColumns
-from exfm.distillation import (
+from exfm import (
     AuxiliaryHead,
     AuxiliaryTower,
+    DCNv2,
     Distillation,
     KnowledgeDistillation,
     LeadAware,
+    PredictionView,
+    Project,
     Recalibration,
+    State,
+    Student,
     StudentAdapter,
+    Teacher,
+    load_project,
+    load_state,
 )
-from exfm.learning import Student, Teacher
-from exfm.load import load_project, load_state
+from exfm.columns import ScoreColumns
 from exfm.names import LOGGED_TEACHER_FEATURES
-from exfm.networks import DCNv2
-from exfm.prediction_views import PredictionView, known_after
-from exfm.project import Project
-from exfm.state import ROOT, State
+from exfm.prediction_views import known_after
+from exfm.state import ROOT
 from feature_repo.store import apply, read_inputs
 from pipeline.slices.supervision import no_supervision
 from pipeline.studies.replay import Predictions, Replay

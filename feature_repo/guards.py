@@ -8,6 +8,8 @@ than its impression has a wrong clock. Feast enforces neither.
 
 import polars as pl
 
+from exfm.columns import FeatureColumn
+
 REASON = "reason"
 _KEYS = ("impression_id", "event_timestamp", "created_timestamp", "checkpoint")
 
@@ -56,7 +58,7 @@ def mask_leaks(table: pl.DataFrame, view: str) -> tuple[pl.DataFrame, int]:
         raise ValueError("table: column 'event_timestamp' is missing: keep the impressions' own one")
     leaks = (pl.col(trained) >= pl.col("event_timestamp")).fill_null(False)
     count = table.select(leaks.sum()).item()
-    theirs = [name for name in table.columns if name.startswith(f"{view}__")]
+    theirs = [name for name in table.columns if FeatureColumn.of(name).view == view]
     masked = table.with_columns(pl.when(~leaks).then(pl.col(name)).alias(name) for name in theirs)
     return masked, int(count)
 
@@ -72,7 +74,7 @@ def coverage(table: pl.DataFrame, view: str) -> float:
 
 
 def _trained_until(table: pl.DataFrame, view: str) -> str:
-    name = f"{view}__trained_until"
+    name = FeatureColumn(view, "trained_until").name
     if name not in table.columns:
         raise ValueError(f"table: column {name!r} is missing: read view {view!r} with full feature names")
     return name

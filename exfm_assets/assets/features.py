@@ -254,5 +254,5 @@ def _logged_inputs(project: Project) -> dg.AssetsDefinition:
 
 def _share_known(frame: pl.DataFrame, view: str) -> float:
     """Share of impressions for which the view had a value."""
-    first = next(name for name in frame.columns if name.startswith(f"{view}__"))
+    first = next(name for name in frame.columns if FeatureColumn.of(name).view == view)
     return 1 - frame[first].null_count() / max(frame.height, 1)

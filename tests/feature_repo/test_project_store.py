@@ -223,6 +223,7 @@ def _feast(state: Path, project: str, *command: str, cwd: Path = ROOT) -> subpro
     return subprocess.run(line, env=environment, cwd=cwd, capture_output=True, text=True, check=True, timeout=120)
 
 
+@pytest.mark.slow
 def test_command_line_and_two_projects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Projects share names of views; each has its own registry, wherever the command or Python is started."""
     _feast(tmp_path, "simulated", "apply")

@@ -123,6 +123,7 @@ def test_a_release_whose_checkpoint_was_trained_again_is_named(copy: Workspace) 
     assert "is served, and its slice 2026-01-05 was trained again since" in str(finding)
 
 
+@pytest.mark.slow
 def test_a_state_of_the_version_before_is_read_and_gets_sidecars_when_it_is_made_again(
     ran: Ran, copy: Workspace
 ) -> None:

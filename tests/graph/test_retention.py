@@ -24,9 +24,8 @@ def learned(left: dict[str, str]) -> dict[str, str]:
     return {name: text for name, text in left.items() if name.startswith(("checkpoints/", "evaluations/"))}
 
 
-@pytest.mark.parametrize(
-    "index", [pytest.param(0, marks=pytest.mark.slow, id="by a head"), pytest.param(1, id="lead-aware")]
-)
+@pytest.mark.parametrize("index", [pytest.param(0, id="by a head"), pytest.param(1, id="lead-aware")])
+@pytest.mark.slow
 def test_a_changed_student_over_a_long_range_is_as_if_it_had_always_been_so(tmp_path: Path, index: int) -> None:
     anew = tiny_workspace(tmp_path / "anew", short(index))
     assert run(anew).success
