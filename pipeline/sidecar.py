@@ -14,12 +14,14 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
 from exfm.atomic_write import atomic_write
 
 FORMAT = 1
+SECONDS = "seconds"  # among the notes: how long the slice took to make
 Identity = tuple[int, int, int, int]  # of a file's bytes: inode, size, when they changed, when anything of it changed
 LogFile = tuple[int, int, str | None]  # of a file of the log: size, mtime_ns, digest (None: no row of it was wanted)
 
@@ -33,6 +35,7 @@ class Sidecar:
         size: in bytes.
         made_of: what was read for it -> digest of that.
         log: by table of the log, the files that were looked at, so that unchanged ones need not be read again.
+        notes: what was reported of it besides (counts, rates), to be reported again where it need not be made again.
     """
 
     sha256: str
@@ -40,6 +43,12 @@ class Sidecar:
     rows: int
     made_of: Mapping[str, str] = field(default_factory=dict)
     log: Mapping[str, Mapping[str, LogFile]] = field(default_factory=dict)
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def digest(self) -> str:
+        """Twelve hex digits of the file's content."""
+        return self.sha256[:12]
 
 
 def sidecar_of(path: Path) -> Path:
@@ -52,12 +61,13 @@ def write_stored(
     path: Path,
     made_of: Mapping[str, str] | None = None,
     log: Mapping[str, Mapping[str, LogFile]] | None = None,
+    notes: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a frame so that ``path`` holds either what it held before or all of the frame, then its sidecar."""
     with atomic_write(path) as file:
         frame.write_parquet(file, compression="zstd", statistics=True)
         sidecar_of(path).unlink(missing_ok=True)
-    write_sidecar(path, frame.height, made_of, log)
+    write_sidecar(path, frame.height, made_of, log, notes)
 
 
 def write_sidecar(
@@ -65,9 +75,10 @@ def write_sidecar(
     rows: int,
     made_of: Mapping[str, str] | None = None,
     log: Mapping[str, Mapping[str, LogFile]] | None = None,
+    notes: Mapping[str, Any] | None = None,
 ) -> None:
     """Say of a file as it is now what it holds and what it was made of."""
-    written = Sidecar(sha256_of(path), path.stat().st_size, rows, made_of or {}, log or {})
+    written = Sidecar(sha256_of(path), path.stat().st_size, rows, made_of or {}, log or {}, notes or {})
     with atomic_write(sidecar_of(path)) as file:
         file.write(json.dumps({"format": FORMAT, **asdict(written)}, indent=1).encode())
 
@@ -129,6 +140,7 @@ def _parsed(path: Path, identity: Identity) -> Sidecar | None:
             for table, files in plain["log"].items()
         }
         made_of = {str(name): str(digest) for name, digest in plain["made_of"].items()}
-        return Sidecar(str(plain["sha256"]), int(plain["size"]), int(plain["rows"]), made_of, log)
+        notes = dict(plain.get("notes", {}))  # an earlier version wrote none
+        return Sidecar(str(plain["sha256"]), int(plain["size"]), int(plain["rows"]), made_of, log, notes)
     except (ValueError, KeyError, TypeError, AttributeError):
         return None

@@ -10,13 +10,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
 from exfm.atomic_write import atomic_write
 from exfm.stream import Slice, Stream
 from exfm.writing import StateError
-from pipeline.sidecar import LogFile, as_written, read_sidecar, sha256_of, write_stored
+from pipeline.sidecar import LogFile, Sidecar, as_written, read_sidecar, sha256_of, write_sidecar, write_stored
 
 PART = "part.parquet"
 UNREADABLE = (pl.exceptions.ComputeError, pl.exceptions.InvalidOperationError)  # what a damaged footer or page raises
@@ -108,12 +109,30 @@ class SliceTable:
         frame: pl.DataFrame,
         made_of: Mapping[str, str] | None = None,
         log: Mapping[str, Mapping[str, LogFile]] | None = None,
+        notes: Mapping[str, Any] | None = None,
     ) -> None:
-        """Write a slice, and beside it what it was made of (sidecar.py)."""
+        """Write a slice, and beside it what it was made of and what is reported of it (sidecar.py)."""
         try:
-            write_stored(frame, self.path(slice_), made_of, log)
+            write_stored(frame, self.path(slice_), made_of, log, notes)
         except StateError as error:
             raise DataError(str(error)) from error
+
+    def standing(self, slice_: Slice, made_of: Mapping[str, str]) -> Sidecar | None:
+        """The sidecar of a slice that need not be made again: it is whole, and made of just this; else ``None``."""
+        if not self.has(slice_):
+            return None
+        sidecar = read_sidecar(self.path(slice_))
+        if sidecar is None or dict(sidecar.made_of) != dict(made_of) or not self.sound(slice_):
+            return None
+        return sidecar
+
+    def note(self, slice_: Slice, sidecar: Sidecar, log: Mapping[str, Mapping[str, LogFile]]) -> None:
+        """Write a slice's sidecar again, with the files of the log as they are now."""
+        write_sidecar(self.path(slice_), sidecar.rows, sidecar.made_of, log, sidecar.notes)
+
+    def sidecar(self, slice_: Slice) -> Sidecar | None:
+        """What a slice's file was when it was written; ``None`` if it is not there, or does not say."""
+        return read_sidecar(self.path(slice_)) if self.has(slice_) else None
 
     def stored(self, stream: Stream) -> list[Slice]:
         """The slices that are there, oldest first."""

@@ -4,7 +4,9 @@ Belongs here: turning frames and digests into Dagster metadata. Not here: comput
 """
 
 import hashlib
+import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -12,6 +14,7 @@ import polars as pl
 
 from exfm.stream import Slice
 from exfm_assets import metadata_keys as keys
+from pipeline.sidecar import SECONDS, Sidecar
 from pipeline.slices.provenance import Made
 from pipeline.tables import SliceTable
 
@@ -55,21 +58,57 @@ def report_slice(
     context.add_asset_metadata(metadata, asset_key=asset_key, partition_key=slice_.key)
 
 
-def write_slice(
-    context: dg.AssetExecutionContext,
-    asset_key: dg.AssetKey,
-    table: SliceTable,
-    slice_: Slice,
-    frame: pl.DataFrame,
-    made: Made,
-    **more: object,
-) -> str:
-    """Write one slice and what it was made of, report it, and give its digest back."""
-    table.write(slice_, frame, made.of, made.log)
-    digest = table.digest(slice_)
-    report_slice(context, asset_key, slice_, frame.height, digest, **more)
-    context.log.info(f"{asset_key.to_user_string()} {slice_.key}: {frame.height:,} rows")
-    return digest
+@dataclass
+class SliceWriter:
+    """Writes the slices of an asset in a run, but for those that stand: whole, and made of what would be read now.
+
+    Both kinds are reported alike, since Dagster skips what is below an asset that reports nothing.
+    """
+
+    context: dg.AssetExecutionContext
+    asset_key: dg.AssetKey
+    table: SliceTable
+    schema: dict[str, pl.DataType] = field(default_factory=dict)
+    made: int = 0
+    _digests: dict[str, str] = field(default_factory=dict)
+    _since: float = field(default_factory=time.perf_counter)
+
+    def keep(self, slice_: Slice, made: Made) -> Sidecar | None:
+        """Report a slice that stands and give its sidecar; ``None`` if it must be made."""
+        sidecar = self.table.standing(slice_, made.of)
+        if sidecar is not None:
+            if sidecar.log != made.log:  # the same bytes in files of another time: noted, to tell sooner next time
+                self.table.note(slice_, sidecar, made.log)
+            self.schema = self.schema or dict(pl.read_parquet_schema(self.table.path(slice_)))
+            notes = {name: value for name, value in sidecar.notes.items() if name != SECONDS}
+            self._report(slice_, sidecar.rows, sidecar.digest, {**notes, keys.REUSED: True})
+            self._since = time.perf_counter()
+        return sidecar
+
+    def write(self, slice_: Slice, frame: pl.DataFrame, made: Made, **notes: object) -> None:
+        """Write a slice and what it was made of, and report it.
+
+        Args:
+            notes: reported with it, and kept to be reported again.
+        """
+        spent = time.perf_counter() - self._since
+        self.table.write(slice_, frame, made.of, made.log, {**notes, SECONDS: round(spent, 3)})
+        self.schema, self.made = dict(frame.schema), self.made + 1
+        self._report(slice_, frame.height, self.table.digest(slice_), notes)
+        self.context.log.info(f"{self.asset_key.to_user_string()} {slice_.key}: {frame.height:,} rows")
+        self._since = time.perf_counter()
+
+    def _report(self, slice_: Slice, rows: int, digest: str, notes: Mapping[str, object]) -> None:
+        self._digests[slice_.key] = digest
+        report_slice(self.context, self.asset_key, slice_, rows, digest, **notes)
+
+    def result(self, lineage: Lineage | None = None, more: Mapping[str, object] | None = None) -> dg.MaterializeResult:
+        """The materialisation of all slices of the run."""
+        if standing := len(self._digests) - self.made:
+            name = self.asset_key.to_user_string()
+            self.context.log.info(f"{name}: {standing} of {len(self._digests)} slices stand as they are")
+        digests = (self._digests[key] for key in sorted(self._digests))
+        return result(self.asset_key, digests, self.schema, lineage, more)
 
 
 def result(

@@ -5,8 +5,8 @@ Not here: the aggregation (transforms/aggregates.py), Feast's objects and store 
 """
 
 from collections.abc import Iterator
-from datetime import timedelta
 from functools import partial
+from typing import Any
 
 import dagster as dg
 import polars as pl
@@ -18,15 +18,16 @@ from exfm.online import graph_loads, late_sentence, later_than_declared
 from exfm.project import Project
 from exfm.stream import Slice
 from exfm_assets import metadata_keys as keys
-from exfm_assets.assets.common import Lineage, result, write_slice
+from exfm_assets.assets.common import Lineage, SliceWriter
 from exfm_assets.assets.stream import IMPRESSIONS, INTERACTIONS, OUTCOMES
 from exfm_assets.automation import catch_up, follow, on_change
 from exfm_assets.partitions import SINGLE_RUN, earlier, slice_partitions, slices_of, slices_within
+from feature_repo.stamp import applied, stamp
 from pipeline.slices.provenance import of_logged_inputs, of_online, of_view, slices_known
 from pipeline.tables import naming_damage
 from pipeline.transforms.inputs import rows_of, with_calendar
 from pipeline.transforms.view_rows import LogView, reads_interactions, since, view_rows
-from pipeline.verify.files_whole import note_online
+from pipeline.verify.online_current import loaded_online, note_online, window_to_load
 from pipeline.workspace import Workspace
 
 REGISTRY, ONLINE, LOGGED_INPUTS = (
@@ -98,18 +99,27 @@ def _views(project: Project) -> dg.AssetsDefinition:
         for view in work.project.feature_views:
             if view_key(view) not in context.selected_asset_keys:
                 continue
-            digests: list[str] = []
-            schema: dict[str, pl.DataType] = {}
-            for first in range(0, len(slices), SLICES_AT_ONCE):
-                adjacent = slices[first : first + SLICES_AT_ONCE]
-                made = {slice_.key: of_view(work, view, slice_) for slice_ in adjacent}
+            writer = SliceWriter(context, view_key(view), work.features(view.name))
+            made = {slice_.key: of_view(work, view, slice_) for slice_ in slices}
+            wanted = [slice_ for slice_ in slices if not writer.keep(slice_, made[slice_.key])]
+            for adjacent in _adjacent(wanted, SLICES_AT_ONCE):
                 for slice_, frame in _aggregated(work, view, adjacent):
-                    table = work.features(view.name)
-                    digests.append(write_slice(context, view_key(view), table, slice_, frame, made[slice_.key]))
-                    schema = dict(frame.schema)
-            yield result(view_key(view), digests, schema, _view_lineage(view))
+                    writer.write(slice_, frame, made[slice_.key])
+            yield writer.result(_view_lineage(view))
 
     return feature_views
+
+
+def _adjacent(slices: list[Slice], most: int) -> Iterator[list[Slice]]:
+    """Runs of slices that follow each other, of at most so many."""
+    run: list[Slice] = []
+    for slice_ in slices:
+        if run and (slice_.index != run[-1].index + 1 or len(run) == most):
+            yield run
+            run = []
+        run.append(slice_)
+    if run:
+        yield run
 
 
 def _aggregated(work: Workspace, view: LogView, slices: list[Slice]) -> Iterator[tuple[Slice, pl.DataFrame]]:
@@ -138,15 +148,17 @@ def _registry(project: Project) -> dg.AssetsDefinition:
     )
     def feature_registry(context: dg.AssetExecutionContext, work: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
         """Feast's views and services as the project declares them, applied; what is no longer declared goes."""
-        from feature_repo.store import apply
-
-        applied = apply(work.project, work.state)
-        lists = {"views": applied.views, "services": applied.services, "removed": applied.removed}
         version = _registry_version(work.project)
-        return dg.MaterializeResult(
-            metadata={name: dg.MetadataValue.json(list(names)) for name, names in lists.items()},
-            data_version=dg.DataVersion(version),
-        )
+        lists = applied(work.state.feast, version)
+        reused = {keys.REUSED: True} if lists is not None else {}
+        if lists is None:
+            from feature_repo.store import apply
+
+            report = apply(work.project, work.state)
+            lists = {"views": report.views, "services": report.services, "removed": report.removed}
+            stamp(work.state.feast, version, lists)
+        metadata: dict[str, Any] = {name: dg.MetadataValue.json(list(names)) for name, names in lists.items()}
+        return dg.MaterializeResult(metadata={**metadata, **reused}, data_version=dg.DataVersion(version))
 
     return feature_registry
 
@@ -171,28 +183,34 @@ def _online_store(project: Project) -> dg.AssetsDefinition:
         automation_condition=follow(project.stream),
     )
     def online_store(context: dg.AssetExecutionContext, work: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
-        """The newest values of every online view, loaded for serving: an explicit window a view, never an older one.
+        """The newest values of every online view, loaded for serving: what changed since it was loaded last.
 
         Views whose values another job pushes are not loaded: that would put older values over newer ones.
         """
-        from feature_repo.store import load_online
-
         stream = work.project.stream
-        metadata: dict[str, str | float] = {}
-        made = of_online(work)
+        metadata: dict[str, str | float | bool] = {}
+        before, made = loaded_online(work), of_online(work)
+        windows = {view.name: window_to_load(work, view, before, made) for view in served}
         for view in served:
             newest = work.features(view.name).newest(stream)
             if newest is None:
                 continue
-            with naming_damage(partial(work.features(view.name).check_all, stream)):
-                load_online(work.store, [view.name], newest.end - view.ttl, newest.end + timedelta(microseconds=1))
+            if (window := windows[view.name]) is not None:
+                from feature_repo.store import load_online
+
+                with naming_damage(partial(work.features(view.name).check_all, stream)):
+                    load_online(work.store, [view.name], *window)
+                metadata[f"loaded_from/{view.name}"] = window[0].isoformat()
+                late = later_than_declared(view, stream, newest, work.now())
+                if late:
+                    metadata[f"{keys.LATE_SECONDS}/{view.name}"] = late.total_seconds()
+                    context.log.warning(late_sentence(view, stream, late))
             metadata[f"loaded_until/{view.name}"] = newest.end.isoformat()
-            late = later_than_declared(view, stream, newest, work.now())
-            if late:
-                metadata[f"{keys.LATE_SECONDS}/{view.name}"] = late.total_seconds()
-                context.log.warning(late_sentence(view, stream, late))
-        note_online(work, made)
-        return dg.MaterializeResult(metadata=metadata)
+        if any(windows.values()) or before is None:
+            note_online(work, made)
+        else:
+            metadata[keys.REUSED] = True
+        return dg.MaterializeResult(metadata=metadata, data_version=dg.DataVersion(digest(made)))
 
     return online_store
 
@@ -225,14 +243,15 @@ def _logged_inputs(project: Project) -> dg.AssetsDefinition:
     )
     def logged_inputs(context: dg.AssetExecutionContext, work: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
         """Every input of every student and teacher, joined by Feast as of the impression; written once a slice."""
-        from feature_repo.store import read_inputs
-
         columns = work.project.logged_columns
-        digests: list[str] = []
-        schema: dict[str, pl.DataType] = {}
+        writer = SliceWriter(context, LOGGED_INPUTS, work.table("logged_inputs"))
         for slice_ in slices_of(stream, context.partition_keys):
             made = of_logged_inputs(work, slice_)
+            if writer.keep(slice_, made):
+                continue
             if columns.of_views:
+                from feature_repo.store import read_inputs
+
                 impressions = rows_of(work.table("impressions").sound_path(slice_))
                 for view in joined:
                     work.features(view.name).check(slices_known(view, stream, slice_))
@@ -244,10 +263,8 @@ def _logged_inputs(project: Project) -> dg.AssetsDefinition:
                 "impression_id", "event_timestamp", *columns.ids, *columns.of_views
             )
             known = {f"known/{v.name}": _share_known(frame, v.name) for v in joined}
-            table = work.table("logged_inputs")
-            digests.append(write_slice(context, LOGGED_INPUTS, table, slice_, frame, made, **known))
-            schema = dict(frame.schema)
-        return result(LOGGED_INPUTS, digests, schema, lineage)
+            writer.write(slice_, frame, made, **known)
+        return writer.result(lineage)
 
     return logged_inputs
 

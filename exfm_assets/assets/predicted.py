@@ -16,7 +16,7 @@ from exfm.prediction_views import PredictionView, known_after
 from exfm.project import Project
 from exfm.stream import Slice
 from exfm_assets import metadata_keys as keys
-from exfm_assets.assets.common import Lineage, result, write_slice
+from exfm_assets.assets.common import Lineage, SliceWriter
 from exfm_assets.assets.features import LOGGED_INPUTS, REGISTRY
 from exfm_assets.assets.stream import IMPRESSIONS
 from exfm_assets.assets.teachers import PREDICTIONS, teacher_key
@@ -79,10 +79,11 @@ def _view(project: Project, view: PredictionView) -> dg.AssetsDefinition:
         slices = slices_of(stream, context.partition_keys)
         after = known_after(teacher, stream)
         buckets: dict[str, pl.DataFrame] = {}
-        digests: list[str] = []
-        schema: dict[str, pl.DataType] = {}
+        writer = SliceWriter(context, predicted_key(view), work.features(view.name))
         for slice_ in slices:
             leaks, made = 0, of_prediction_view(work, view, slice_)
+            if writer.keep(slice_, made):
+                continue
             wanted = needed(view, stream, after, slice_.end)
             for earlier_piece in wanted:
                 if earlier_piece.key not in buckets:
@@ -90,11 +91,8 @@ def _view(project: Project, view: PredictionView) -> dg.AssetsDefinition:
                     leaks += leaked
             buckets = {needed_slice.key: buckets[needed_slice.key] for needed_slice in wanted}
             frame = predicted(view, stream, after, buckets, slice_.end)
-            noted = {keys.LEAKS: leaks, "slices known": len(wanted)}
-            table = work.features(view.name)
-            digests.append(write_slice(context, predicted_key(view), table, slice_, frame, made, **noted))
-            schema = dict(frame.schema)
-        return result(predicted_key(view), digests, schema, _lineage(project, view))
+            writer.write(slice_, frame, made, **{keys.LEAKS: leaks, "slices known": len(wanted)})
+        return writer.result(_lineage(project, view))
 
     return teacher_features
 
@@ -142,21 +140,20 @@ def _logged(project: Project) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext, work: dg.ResourceParam[Workspace]
     ) -> dg.MaterializeResult:
         """Teacher features as of each impression, by Feast; apart from ``logged_inputs``, which teachers read."""
-        from feature_repo.store import read_inputs
-
-        digests: list[str] = []
-        schema: dict[str, pl.DataType] = {}
+        writer = SliceWriter(context, LOGGED_TEACHER_FEATURES, work.table("logged_teacher_features"))
         for slice_ in slices_of(stream, context.partition_keys):
             made = of_logged_teacher_features(work, slice_)
+            if writer.keep(slice_, made):
+                continue
+            from feature_repo.store import read_inputs
+
             impressions = rows_of(work.table("impressions").sound_path(slice_))
             for view in joined:
                 work.features(view.name).check(slices_known(view, stream, slice_))
             with naming_damage(*(partial(work.features(view.name).check_all, stream) for view in joined)):
                 frame = pl.DataFrame(read_inputs(work.store, impressions, "logged_teacher_features"))
             frame = frame.select("impression_id", "event_timestamp", *columns.features)
-            table = work.table("logged_teacher_features")
-            digests.append(write_slice(context, LOGGED_TEACHER_FEATURES, table, slice_, frame, made))
-            schema = dict(frame.schema)
-        return result(LOGGED_TEACHER_FEATURES, digests, schema, lineage)
+            writer.write(slice_, frame, made)
+        return writer.result(lineage)
 
     return logged_teacher_features

@@ -4,6 +4,8 @@ Belongs here: reading slices of the log, calling the contract and the label join
 Not here: the contract and the simulator (streams/), the join (transforms/labels.py).
 """
 
+from dataclasses import asdict, dataclass
+
 import dagster as dg
 import polars as pl
 
@@ -11,17 +13,26 @@ from exfm.declaration import digest
 from exfm.project import Project
 from exfm.stream import Slice
 from exfm_assets import metadata_keys as keys
-from exfm_assets.assets.common import combined, report_slice, result, write_slice
+from exfm_assets.assets.common import SliceWriter, combined, report_slice
 from exfm_assets.automation import catch_up, catch_up_when_labels_close
 from exfm_assets.partitions import SINGLE_RUN, earlier, slice_partitions, slices_of, slices_within
-from pipeline.slices.provenance import Made, labels_see, of_labels, of_log_table, outcomes_digest, recognised_since
-from pipeline.streams.accounts import Account, check_any, check_share
+from pipeline.slices.provenance import (
+    Made,
+    labels_see,
+    of_labels,
+    of_labels_now,
+    of_log_table,
+    outcomes_digest,
+    recognised_since,
+)
+from pipeline.streams.accounts import Account, SliceAccount, check_any, check_share
 from pipeline.streams.heard import check_heard
 from pipeline.streams.layout import find_files
 from pipeline.streams.reader import LogRead, read_log
-from pipeline.streams.simulator import simulate, write_log
+from pipeline.streams.simulated_log import drawn_from, standing, write_log
+from pipeline.streams.simulator import simulate
+from pipeline.tables import SliceTable
 from pipeline.transforms.labels import find_orphans, join_labels
-from pipeline.transforms.quarantine import count_reasons
 from pipeline.workspace import Workspace
 
 SIMULATED_LOG = dg.AssetKey("simulated_log")
@@ -55,11 +66,15 @@ def _simulated_log(project: Project) -> dg.AssetsDefinition:
         """The canonical log of a seeded world: impressions, late and broken outcomes, interactions, and the truth."""
         simulation = work.project.simulation
         assert simulation is not None
-        digests = []
-        for slice_ in slices_of(work.project.stream, context.partition_keys):
-            simulated = simulate(simulation, work.project.stream, slice_)
-            write_log(work.state.log, simulated, slice_)
-            digests.append(digest(simulation, slice_.key))
+        stream, log, digests = work.project.stream, work.state.log, []
+        for slice_ in slices_of(stream, context.partition_keys):
+            digests.append(drawn_from(simulation, stream, slice_))
+            stands = standing(log, slice_, digests[-1])
+            if stands is not None:
+                report_slice(context, SIMULATED_LOG, slice_, stands, digests[-1], **{keys.REUSED: True})
+                continue
+            simulated = simulate(simulation, stream, slice_)
+            write_log(log, simulated, slice_, digests[-1])
             report_slice(context, SIMULATED_LOG, slice_, simulated.impressions.height, digests[-1])
             context.log.info(f"simulated_log {slice_.key}: {simulated.impressions.height:,} impressions")
         return dg.MaterializeResult(data_version=combined(digests))
@@ -88,42 +103,63 @@ def _log_table(project: Project, table: str) -> dg.AssetsDefinition:
         description=f"The log's {table}, checked against the contract; rows that break it are quarantined.",
     )
     def log_table(context: dg.AssetExecutionContext, work: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
-        digests: list[str] = []
-        schema: dict[str, pl.DataType] = {}
-        account = Account(find_files(work.state.log, table), work.project.stream)
+        writer = LogWriter.of(context, work, table)
         for slice_ in slices_of(work.project.stream, context.partition_keys):
-            made = of_log_table(work, table, slice_)
-            read = read_log(work.state.log, work.project.stream, table, slice_.start, slice_.end, account.files)
-            digests.append(_write_log_slice(context, work, account, slice_, read, made))
-            schema = dict(read.frame.schema)
-        return result(key, digests, schema, more=_close_account(context, work, account))
+            made = of_log_table(work, table, slice_, work.table(table).sidecar(slice_))
+            if not writer.keep(slice_, made):
+                read = read_log(
+                    work.state.log, work.project.stream, table, slice_.start, slice_.end, writer.account.files
+                )
+                writer.write(slice_, read, made)
+        return writer.close()
 
     return log_table
 
 
-def _close_account(context: dg.AssetExecutionContext, work: Workspace, account: Account) -> dict[str, object]:
-    """Say what came of the log in this run, and stop it if that was too little.
+@dataclass(frozen=True)
+class LogWriter:
+    """Writes the slices of a table of the log with their quarantine, and keeps the run's account of both."""
 
-    What was refused is written by then, to be looked into; no materialisation is reported, so nothing follows.
-    """
-    table = work.table(account.files.table)
-    sentence, needs_attention = account.sentence()
-    (context.log.warning if needs_attention else context.log.info)(sentence)
-    check_share(account)
-    stored = table.stored(account.stream)
-    if account.files.table != "interactions" and not account.kept and not any(map(table.rows, reversed(stored))):
-        check_any(account, complete=stored == account.stream.all_slices)
-    return {keys.RUN_ACCOUNT: sentence, keys.RUN_READ: account.read, keys.RUN_QUARANTINED: account.quarantined}
+    writer: SliceWriter
+    quarantine: SliceTable
+    account: Account
 
+    @classmethod
+    def of(cls, context: dg.AssetExecutionContext, work: Workspace, table: str) -> "LogWriter":
+        writer = SliceWriter(context, dg.AssetKey(table), work.table(table))
+        account = Account(find_files(work.state.log, table), work.project.stream)
+        return cls(writer, work.quarantine(table), account)
 
-def _write_log_slice(
-    context: dg.AssetExecutionContext, work: Workspace, account: Account, slice_: Slice, read: LogRead, made: Made
-) -> str:
-    account.add(read)
-    table = account.files.table
-    work.quarantine(table).write(slice_, read.quarantine)
-    metadata = {keys.ROWS_READ: read.rows_read, keys.QUARANTINED: count_reasons(read.quarantine)}
-    return write_slice(context, dg.AssetKey(table), work.table(table), slice_, read.frame, made, **metadata)
+    def keep(self, slice_: Slice, made: Made) -> bool:
+        """Count and report a slice that stands with its quarantine; whether it does."""
+        known = self.writer.table.standing(slice_, made.of)
+        if known is None or keys.ACCOUNT not in known.notes or not self.quarantine.sound(slice_):
+            return False
+        self.account.add(SliceAccount(**known.notes[keys.ACCOUNT]))
+        self.writer.keep(slice_, made)
+        return True
+
+    def write(self, slice_: Slice, read: LogRead, made: Made) -> None:
+        counted = SliceAccount.of(read, self.account.files.table, self.account.stream)
+        self.account.add(counted)
+        self.quarantine.write(slice_, read.quarantine)
+        notes = {keys.ROWS_READ: read.rows_read, keys.QUARANTINED: counted.reasons, keys.ACCOUNT: asdict(counted)}
+        self.writer.write(slice_, read.frame, made, **notes)
+
+    def close(self) -> dg.MaterializeResult:
+        """Say what came of the log in this run, and stop it if that was too little.
+
+        What was refused is written by then, to be looked into; no materialisation is reported, so nothing follows.
+        """
+        account, table = self.account, self.writer.table
+        sentence, needs_attention = account.sentence()
+        (self.writer.context.log.warning if needs_attention else self.writer.context.log.info)(sentence)
+        check_share(account)
+        stored = table.stored(account.stream)
+        if account.files.table != "interactions" and not account.kept and not any(map(table.rows, reversed(stored))):
+            check_any(account, complete=stored == account.stream.all_slices)
+        more = {keys.RUN_ACCOUNT: sentence, keys.RUN_READ: account.read, keys.RUN_QUARANTINED: account.quarantined}
+        return self.writer.result(more=more)
 
 
 def _outcomes(project: Project) -> dg.AssetsDefinition:
@@ -141,12 +177,12 @@ def _outcomes(project: Project) -> dg.AssetsDefinition:
     )
     def outcomes(context: dg.AssetExecutionContext, work: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
         """The log's outcomes by when they happened; those of no known impression (orphans) are quarantined."""
-        digests: list[str] = []
-        schema: dict[str, pl.DataType] = {}
-        account = Account(find_files(work.state.log, "outcomes"), stream)
+        writer = LogWriter.of(context, work, "outcomes")
         for slice_ in slices_of(stream, context.partition_keys):
-            made = of_log_table(work, "outcomes", slice_)
-            read = read_log(work.state.log, stream, "outcomes", slice_.start, slice_.end, account.files)
+            made = of_log_table(work, "outcomes", slice_, work.table("outcomes").sidecar(slice_))
+            if writer.keep(slice_, made):
+                continue
+            read = read_log(work.state.log, stream, "outcomes", slice_.start, slice_.end, writer.account.files)
             around = stream.slices(recognised_since(stream, slice_.start), slice_.end)
             known = work.table("impressions").read(around, columns=["impression_id"])
             orphans = find_orphans(read.frame, known)
@@ -155,9 +191,8 @@ def _outcomes(project: Project) -> dg.AssetsDefinition:
                 quarantine=pl.concat([read.quarantine, orphans], how="diagonal"),
                 rows_read=read.rows_read,
             )
-            digests.append(_write_log_slice(context, work, account, slice_, kept, made))
-            schema = dict(kept.frame.schema)
-        return result(OUTCOMES, digests, schema, more=_close_account(context, work, account))
+            writer.write(slice_, kept, made)
+        return writer.close()
 
     return outcomes
 
@@ -186,12 +221,12 @@ def _labels(project: Project) -> dg.AssetsDefinition:
         Windows close after the slice ends, so outcomes up to then are read from the log itself: waiting for the
         ``outcomes`` slices after this one would add up to a slice of delay to every label.
         """
-        digests: list[str] = []
-        schema: dict[str, pl.DataType] = {}
-        files = find_files(work.state.log, "outcomes")
+        files, writer = find_files(work.state.log, "outcomes"), SliceWriter(context, LABELS, work.table("labels"))
         slices = slices_of(stream, context.partition_keys)
         for slice_ in slices:
-            as_of = stream.closes(slice_, work.now())
+            as_of, before = stream.closes(slice_, work.now()), work.table("labels").sidecar(slice_)
+            if before is not None and writer.keep(slice_, of_labels_now(work, slice_, as_of, before)):
+                continue
             seen = labels_see(work, slice_, as_of)
             tail = slice_.end + stream.longest_window + stream.lateness
             known = read_log(work.state.log, stream, "outcomes", slice_.start, tail, files).frame
@@ -201,10 +236,8 @@ def _labels(project: Project) -> dg.AssetsDefinition:
             rates = {f"rate/{task}": joined.frame[task].mean() or 0.0 for task in stream.task_names}
             open_ = {f"open/{task}": joined.frame[task].null_count() for task in stream.task_names}
             counts = {"late": joined.late, "early": joined.early, "duplicates": joined.duplicates}
-            metadata = {"as_of": as_of.isoformat(), **counts, **rates, **open_}
-            digests.append(write_slice(context, LABELS, work.table("labels"), slice_, joined.frame, made, **metadata))
-            schema = dict(joined.frame.schema)
+            writer.write(slice_, joined.frame, made, as_of=as_of.isoformat(), **counts, **rates, **open_)
         check_heard(stream, work.table("labels"), work.table("outcomes"), work.quarantine("outcomes"), slices)
-        return result(LABELS, digests, schema, lineage)
+        return writer.result(lineage)
 
     return labels

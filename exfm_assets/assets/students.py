@@ -10,12 +10,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
+import polars as pl
 
+from exfm.declaration import digest
 from exfm.learning import Student
 from exfm.project import Project
 from exfm.stream import Slice
 from exfm_assets import metadata_keys as keys
-from exfm_assets.assets.common import combined, report_slice, result, table_schema, warn_of_outdated, write_slice
+from exfm_assets.assets.common import SliceWriter, combined, report_slice, table_schema, warn_of_outdated
 from exfm_assets.assets.features import LOGGED_INPUTS, REGISTRY
 from exfm_assets.assets.predicted import LOGGED_TEACHER_FEATURES
 from exfm_assets.assets.stream import LABELS
@@ -190,14 +192,14 @@ def _write_progress(
 ) -> dg.MaterializeResult:
     from pipeline.training.student_progress import progress_rows
 
-    digests, schema = [], {}
+    writer = SliceWriter(context, PROGRESS, work.table("student_progress"))
     for slice_ in slices:
         rows = progress_rows(work, slice_, {name: why for name, (at, why) in failed.items() if at <= slice_.key})
         failures = rows.filter(rows["reason"] != "").height
-        table = work.table("student_progress")
-        digests.append(write_slice(context, PROGRESS, table, slice_, rows, Made({}), failed=failures))
-        schema = dict(rows.schema)
-    return result(PROGRESS, digests, schema)
+        made = Made({"rows": digest(rows.rows())})
+        if not writer.keep(slice_, made):
+            writer.write(slice_, rows, made, failed=failures)
+    return writer.result()
 
 
 def _order(key: dg.AssetKey) -> int:
@@ -210,8 +212,12 @@ def _report_evaluation(
 ) -> None:
     rows = visit.evaluation_rows()
     key, table = student_key(visit.student, "evaluation"), work.evaluations(visit.student.name)
-    table.write(visit.slice, rows)
-    metadata: dict[str, object] = {
+    if isinstance(visit.evaluation, pl.DataFrame):
+        metadata: dict[str, object] = {keys.REUSED: True}  # stored already, made of the same
+    else:
+        table.write(visit.slice, rows)
+        metadata = {}
+    metadata |= {
         f"{metric}/{row['model']}": row[metric]
         for row in rows.iter_rows(named=True)
         for metric in METRICS
@@ -219,6 +225,6 @@ def _report_evaluation(
     }
     if visit.slice.key == context.partition_keys[-1]:
         metadata[keys.NE_PLOT] = dg.MetadataValue.md(ne_plot(work, visit.student))
-    digest = table.digest(visit.slice)
-    report_slice(context, key, visit.slice, rows.height, digest, **metadata)
-    versions[key].append(digest)
+    version = table.digest(visit.slice)
+    report_slice(context, key, visit.slice, rows.height, version, **metadata)
+    versions[key].append(version)

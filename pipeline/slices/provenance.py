@@ -15,6 +15,7 @@ import polars as pl
 
 from exfm.columns import views_of
 from exfm.declaration import digest
+from exfm.online import graph_loads
 from exfm.prediction_views import PredictionView, known_after
 from exfm.stream import Slice, Stream
 from pipeline.sidecar import LogFile, Sidecar
@@ -62,6 +63,7 @@ def of_log_table(work: Workspace, table: str, slice_: Slice, before: Sidecar | N
     if table == "outcomes":
         around = stream.slices(recognised_since(stream, slice_.start), slice_.end)
         of["impressions"] = _slices(work.table("impressions"), around)
+        of[DECLARATION] = digest(of[DECLARATION], stream.longest_window, stream.lateness)  # which ones are orphans
     return Made(of, read.log)
 
 
@@ -161,11 +163,12 @@ def _slices(table: SliceTable, slices: Iterable[Slice]) -> str:
     return digest([[slice_.key, table.noted(slice_)] for slice_ in slices])
 
 
-def of_online(work: Workspace) -> dict[str, str]:
-    """The online store: of each view that is served, the slices whose values still hold at its newest."""
+def of_online(work: Workspace) -> dict[str, dict[str, str]]:
+    """The online store: of each view that is served, the slices whose values still hold at its newest, by their key."""
     stream, of = work.project.stream, {}
     for view in work.project.all_views:
         table = work.features(view.name)
-        if view.online and (newest := table.newest(stream)) is not None:
-            of[f"features/{view.name}"] = _slices(table, slices_known(view, stream, newest))
+        if graph_loads(view) and (newest := table.newest(stream)) is not None:
+            known = {slice_.key: table.noted(slice_) for slice_ in slices_known(view, stream, newest)}
+            of[f"features/{view.name}"] = {key: noted for key, noted in known.items() if noted is not None}
     return of

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, partial
+from itertools import pairwise
 
 import numpy as np
 import polars as pl
@@ -29,6 +30,7 @@ class SliceInputs:
     Args:
         columns: of ``logged_inputs``, and of ``logged_teacher_features`` where students read them.
         teacher_features: slice -> ``impression_id`` and teacher features; ``None``: those that are stored.
+        when_read: called when somebody takes its tensors.
     """
 
     work: Workspace
@@ -37,6 +39,7 @@ class SliceInputs:
     with_labels: bool
     columns: Columns
     teacher_features: Callable[[Slice], pl.DataFrame] | None = None
+    when_read: Callable[[], object] | None = None
 
     @cached_property
     def frame(self) -> pl.DataFrame:
@@ -61,7 +64,10 @@ class SliceInputs:
 
     @cached_property
     def tensors(self) -> SliceTensors:
-        return self.on_host.to(self.device)
+        on_host = self.on_host
+        if self.when_read is not None:
+            self.when_read()
+        return on_host.to(self.device)
 
     def resident(self) -> "SliceInputs":
         """The same with its tensors in memory, and of its rows only what says which they are."""
@@ -102,13 +108,14 @@ def read_ahead(
 ) -> Iterator[SliceInputs]:
     """The inputs of each slice, in order; while one is worked on, the next is read in a thread of its own.
 
+    A slice of which nothing is read, since all that would be made of it is there, has nothing read after it either.
     What can't be read ahead (it may be missing) fails when it is needed, where the error says what for.
     """
     with ThreadPoolExecutor(max_workers=1) as ahead:
         waiting = [SliceInputs(work, slice_, device, with_labels, columns) for slice_ in slices]
+        for inputs, following in pairwise(waiting):
+            inputs.when_read = partial(ahead.submit, _read, following)
         for index, inputs in enumerate(waiting):
-            if index + 1 < len(waiting):
-                ahead.submit(_read, waiting[index + 1])
             yield inputs
             waiting[index] = SliceInputs(work, inputs.slice, device, with_labels, columns)  # what was read is let go
 

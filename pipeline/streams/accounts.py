@@ -5,6 +5,7 @@ Not here: reading (reader.py), the stored tables that tell whether anything ever
 """
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 
@@ -22,13 +23,36 @@ FEW = 10  # rows from which on it is an error that all were refused, while more 
 COUNTED_FILES = 1_000  # outside the stream; of more, files are counted, not rows
 
 
-@dataclass
-class Account:
-    """Counts over the slices of a run.
+@dataclass(frozen=True)
+class SliceAccount:
+    """What came of one slice of a table of the log.
 
     Args:
         young: refused orphans so early in the stream that their impressions may be older than it.
+        reasons: rows refused, by reason.
+        names: rows refused by the unknown name of their task.
     """
+
+    read: int
+    kept: int
+    young: int
+    reasons: Mapping[str, int]
+    names: Mapping[str, int]
+
+    @classmethod
+    def of(cls, read: LogRead, table: str, stream: Stream) -> "SliceAccount":
+        young = 0
+        if table == "outcomes":
+            mature_at = stream.first_slice + stream.longest_window + stream.lateness
+            orphan = pl.col("reason").str.starts_with(ORPHAN)
+            young = read.quarantine.filter(orphan, pl.col(TIME["outcomes"]) < mature_at).height
+        names = unknown_names(read.quarantine)
+        return cls(read.rows_read, read.frame.height, young, count_reasons(read.quarantine), names)
+
+
+@dataclass
+class Account:
+    """Counts over the slices of a run, of those that stand and those that are made."""
 
     files: LogFiles
     stream: Stream
@@ -38,16 +62,13 @@ class Account:
     reasons: Counter[str] = field(default_factory=Counter)
     names: Counter[str] = field(default_factory=Counter)
 
-    def add(self, read: LogRead) -> None:
+    def add(self, counted: SliceAccount) -> None:
         """Count a slice."""
-        self.read += read.rows_read
-        self.kept += read.frame.height
-        self.reasons.update(count_reasons(read.quarantine))
-        self.names.update(unknown_names(read.quarantine))
-        if self.files.table == "outcomes":
-            mature_at = self.stream.first_slice + self.stream.longest_window + self.stream.lateness
-            orphan = pl.col("reason").str.starts_with(ORPHAN)
-            self.young += read.quarantine.filter(orphan, pl.col(TIME["outcomes"]) < mature_at).height
+        self.read += counted.read
+        self.kept += counted.kept
+        self.young += counted.young
+        self.reasons.update(counted.reasons)
+        self.names.update(counted.names)
 
     @property
     def quarantined(self) -> int:

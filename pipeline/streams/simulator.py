@@ -1,6 +1,6 @@
-"""The simulator: draws a slice's events from the world and writes them as the canonical log.
+"""The simulator: draws a slice's events from the world.
 
-Belongs here: drawing and writing one slice. Not here: the world itself (world.py), reading a log (reader.py).
+Belongs here: drawing one slice. Not here: the world itself (world.py), writing it as a log (simulated_log.py).
 
 A slice is a pure function of the seed and the slice, so slices can be made in any order, apart, or again.
 """
@@ -8,7 +8,6 @@ A slice is a pure function of the seed and the slice, so slices can be made in a
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -17,7 +16,6 @@ from exfm.simulation import Simulation
 from exfm.stream import Column, Slice, Stream
 from pipeline.streams.contract import schema_of
 from pipeline.streams.world import CONTEXT_VALUES, DAY, SLICE, Floats, Ints, World, generator
-from pipeline.tables import write_parquet
 
 IDS_PER_SECOND = 1_000_000
 MICROSECOND = timedelta(microseconds=1)
@@ -144,19 +142,3 @@ def _interactions(
     }
     frame = pl.DataFrame(columns, schema=schema_of(stream, "interactions"), strict=False)
     return frame.sort("event_timestamp", stream.user.name, stream.item.name)
-
-
-def write_log(log: Path, simulated: SimulatedSlice, slice_: Slice) -> None:
-    """Write a slice's events into the log, one file a table and day, named after the slice; safe to do again."""
-    tables = (
-        ("truth", simulated.truth.with_columns(at=simulated.impressions["event_timestamp"]), "at"),
-        ("outcomes", simulated.outcomes, "outcome_timestamp"),
-        ("interactions", simulated.interactions, "event_timestamp"),
-        ("impressions", simulated.impressions, "event_timestamp"),
-    )
-    for table, frame, time in tables:
-        for (day,), rows in frame.with_columns(_day=pl.col(time).dt.date()).group_by("_day", maintain_order=True):
-            name = f"from-{slice_.folder.removeprefix('slice=')}.parquet"
-            write_parquet(rows.drop("_day"), log / table / f"day={day}" / name)
-        if frame.is_empty():
-            (log / table).mkdir(parents=True, exist_ok=True)

@@ -17,7 +17,7 @@ from pipeline.sidecar import Sidecar, read_sidecar
 from pipeline.slices import provenance
 from pipeline.slices.provenance import AS_OF, DECLARATION, LOG, Made
 from pipeline.tables import SliceTable, is_whole
-from pipeline.verify import files_whole, models_current
+from pipeline.verify import files_whole, models_current, online_current
 from pipeline.verify.findings import Finding, all_hold
 from pipeline.verify.models_current import DAMAGED, Fault
 from pipeline.workspace import Workspace
@@ -107,7 +107,7 @@ def looks_of(work: Workspace) -> dict[str, Callable[[], Iterator[Fault]]]:
         return lambda: _faults(work, table, made)
 
     tables = {asset: of_table(table, made) for asset, (table, made) in tables_of(work).items()}
-    return {**tables, **models_current.looks_of(work), "online_store": lambda: files_whole.online_faults(work)}
+    return {**tables, **models_current.looks_of(work), "online_store": lambda: online_current.online_faults(work)}
 
 
 def tables_of(work: Workspace) -> dict[str, tuple[SliceTable, Of]]:

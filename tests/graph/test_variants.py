@@ -22,7 +22,8 @@ from models.learner import Learner
 from models.manifest import load_manifest
 from models.members import FitReport
 from pipeline.slices.slice_inputs import teachers_columns
-from pipeline.streams.simulator import simulate, write_log
+from pipeline.streams.simulated_log import write_log
+from pipeline.streams.simulator import simulate
 from pipeline.studies.replay import Replay, teach
 from pipeline.workspace import Workspace
 from tests.conftest import Ran

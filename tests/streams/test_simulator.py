@@ -9,7 +9,8 @@ import pytest
 
 from exfm.simulation import Simulation
 from pipeline.streams.reader import read_log
-from pipeline.streams.simulator import SimulatedSlice, simulate, world_of, write_log
+from pipeline.streams.simulated_log import write_log
+from pipeline.streams.simulator import SimulatedSlice, simulate, world_of
 from pipeline.streams.world import World
 from pipeline.transforms.labels import find_orphans, join_labels
 from projects.simulated import STREAM
