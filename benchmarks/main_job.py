@@ -60,7 +60,8 @@ def main() -> None:
     if not console.is_terminal:
         console.width = 150  # a log or a pipe has no width of its own
     project = load_project()
-    slices = range_to_run(Workspace(project, load_state(project)), chosen.slices or None)
+    listed = range_to_run(Workspace(project, load_state(project)), chosen.slices or None)
+    slices = f"{listed[0].key}...{listed[-1].key}"
     with tempfile.TemporaryDirectory() as folder:
 
         def first(number: int) -> Numbers:

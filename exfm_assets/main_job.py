@@ -1,10 +1,10 @@
 """The main job from a terminal: materialise everything over a range of slices, show progress, print the table.
 
-    exfm run [--range A...B] [--select SELECTION | --student NAME]
+    exfm run [--plan] [--range A...B] [--select SELECTION | --student NAME]
 
-Belongs here: what ``make run`` starts. Not here: what it shows on the way (progress.py) and at the end
-(report/terminal.py), or anything that the graph itself does: the work is one ordinary ``dagster asset materialize``,
-whose command is printed.
+Belongs here: what ``make run`` starts. Not here: what it would make (plan.py), what it shows on the way (progress.py)
+and at the end (report/terminal.py), or anything that the graph itself does: the work is one ordinary
+``dagster asset materialize``, whose command is printed.
 """
 
 import argparse
@@ -18,6 +18,7 @@ import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
@@ -26,10 +27,15 @@ from exfm.errors import DeclarationError, choose_from
 from exfm.load import PATH, for_children, load_project, load_state
 from exfm.project import Project
 from exfm.state import ROOT, State, state_root
+from exfm.stream import Slice
 from exfm.writing import StateError, unwritable
 from exfm_assets.home import dagster_home
+from exfm_assets.plan_words import plan_lines, summary_line
 from exfm_assets.ranges import range_to_run
 from pipeline.workspace import Workspace
+
+if TYPE_CHECKING:
+    from exfm_assets.plan import Plan
 
 SUMS_UP = ("student_progress", "release_gates", "drift_report", "report")
 EVERYDAY = 'not group:"studies"'  # a study replays the whole stream: by hand, when its question is asked
@@ -46,6 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
     choice.add_argument("--select", default=EVERYDAY, help="Dagster asset selection, default all but studies")
     choice.add_argument("--student", help="one declared student alone, on what is stored already")
     parser.add_argument("--quiet", action="store_true", help="no progress, only the table")
+    parser.add_argument("--plan", action="store_true", help="say what would be made, why, and how long it takes; stop")
     chosen = parser.parse_args(arguments)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal that has no sign for ± shows another
@@ -56,10 +63,16 @@ def main(arguments: list[str] | None = None) -> int:
         project = load_project()
         state = load_state(project)
         select = of_student(project, chosen.student) if chosen.student is not None else chosen.select
-        _check_selection(select)
-        slices = range_to_run(Workspace(project, state), chosen.range, stored_only=chosen.student is not None)
+        work = Workspace(project, state)
+        slices = range_to_run(work, chosen.range, stored_only=chosen.student is not None)
         started = time.perf_counter()
-        status, log = _materialise(console, state, select, slices, quiet=chosen.quiet)
+        plan = _planned(work, select, slices)
+        if chosen.plan or plan.is_empty:
+            for line in plan_lines(plan):
+                console.print(escape(line))
+        if chosen.plan:
+            return 0
+        status, log = (0, None) if plan.is_empty else _materialise(console, state, select, plan, quiet=chosen.quiet)
         _print_summary(console, project, state, failed=bool(status))
     except KeyboardInterrupt:
         console.print("[red]Stopped by Ctrl-C. What is stored stays: run it again to go on[/red]")
@@ -71,7 +84,7 @@ def main(arguments: list[str] | None = None) -> int:
         where = Path(error.filename) if error.filename else state_root()
         console.print(f"[red]{escape(unwritable(where, error))}[/red]")
         return 2
-    if status:
+    if status and log is not None:
         console.print(f"[red]The run failed; its whole log is {_short(log)}[/red]")
         return status if status > 0 else 128 - status  # as a shell reports a process that a signal ended
     console.print(
@@ -91,48 +104,54 @@ def of_student(project: Project, name: str) -> str:
     return " or ".join(parts)
 
 
-def _check_selection(select: str) -> None:
-    """Refuse a selection of nothing, for which Dagster would materialise everything.
+def _planned(work: Workspace, select: str, slices: list[Slice]) -> "Plan":
+    """What a selection over some slices would make.
 
     Raises:
-        DeclarationError: if no asset is selected.
+        DeclarationError: if no asset is selected: Dagster would materialise everything.
     """
-    if select == EVERYDAY:
-        return
-    import dagster as dg
+    import dagster as dg  # 1.2 s
 
-    from exfm_assets.definitions import defs
+    from exfm_assets.definitions import build_defs
+    from exfm_assets.plan import Planner, recorded_by
 
+    graph = build_defs(work).resolve_asset_graph()
     try:
-        chosen = dg.AssetSelection.from_string(select).resolve(defs.resolve_asset_graph())
+        chosen = dg.AssetSelection.from_string(select).resolve(graph)
     except dg.DagsterError as error:
         raise DeclarationError(
             f"select: {select!r} is no selection of assets ({error}): see the asset graph"
         ) from error
     if not chosen:
         raise DeclarationError(f"select: {select!r} selects no asset: name one of the asset graph, as key:labels")
+    home = dagster_home()
+    os.chdir(ROOT)  # the committed home's paths are relative to it
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        recorded = recorded_by(instance, work, graph)
+    return Planner(work, graph, recorded).plan(slices, chosen)
 
 
-def _materialise(console: Console, state: State, select: str, slices: str, *, quiet: bool) -> tuple[int, Path]:
-    import dagster as dg  # 1.2 s, while the child imports it too
+def _materialise(console: Console, state: State, select: str, plan: "Plan", *, quiet: bool) -> tuple[int, Path]:
+    import dagster as dg
 
     from exfm_assets.progress import Progress, follow
     from exfm_assets.running import RunLocks
 
     command = ["dagster", "asset", "materialize", "-m", "exfm_assets.definitions", "--select", select]
-    command += ["--partition-range", slices]
+    command += ["--partition-range", "...".join(slice_.key for slice_ in plan.range)]
     home = dagster_home()
     variables = {name: value for name, value in for_children().items() if os.environ.get(name, "").strip()}
     variables = {"DAGSTER_HOME": str(home), **variables}
     words = [f"{name}={shlex.quote(value)}" for name, value in variables.items() if name != PATH]
     console.print(escape(" ".join([*words, shlex.join(command)])))
+    if not quiet:
+        console.print(f"  to be made: {escape(summary_line(plan))} (exfm run --plan says why)")
     log = state.folder / "logs" / f"run-{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.getpid()}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     progress = Progress(console, quiet)
     with log.open("w", encoding="utf-8") as log_file:
         process = _start(command, home, log_file.fileno())
         try:
-            os.chdir(ROOT)  # the committed home's paths are relative to it
             with dg.DagsterInstance.from_config(str(home)) as instance:
                 locks = RunLocks.of(instance)
                 run = follow(

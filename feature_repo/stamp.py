@@ -11,10 +11,16 @@ from pathlib import Path
 
 from exfm.atomic_write import write_text
 from exfm.declaration import digest
+from exfm.project import Project
 
 REGISTRY, STAMP = "registry.db", "registry.json"
 _NAMES = {"entities": "entity_name", "feature_views": "feature_view_name", "feature_services": "feature_service_name"}
 Lists = Mapping[str, Sequence[str]]
+
+
+def registry_version(project: Project) -> str:
+    """A digest of all that Feast's objects are made of."""
+    return digest(project.stream, project.all_views, project.teachers, project.students)
 
 
 def stamp(feast: Path, version: str, lists: Lists) -> None:

@@ -93,17 +93,19 @@ def _apart(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return saved
 
 
-def manifest_of(learner: Learner, member: int, weights: str, **fields: Any) -> Manifest:
+def manifest_of(learner: Learner, member: int, weights: str, seconds: float | None = None, **fields: Any) -> Manifest:
     """What a checkpoint of a member says of itself.
 
     Args:
         weights: sha256 of its file.
+        seconds: the member's share of the time that training on the slice took.
         fields: the manifest's fields but for those that the learner itself knows.
     """
     own = {"spec": learner.specs[member], "distillation": learner.members[member].distillation}
     device = torch.cuda.get_device_name() if learner.device.startswith("cuda") else "cpu"
     precision, now = "bf16" if learner.bf16 else "fp32", datetime.now(UTC).isoformat()
     made_with = {"torch": torch.__version__, "device": device, "precision": precision, "created": now}
+    made_with |= {} if seconds is None else {"seconds": f"{seconds:.3f}"}
     return Manifest(**{**own, **fields}, training=learner.training, weights=weights, made_with=made_with)
 
 

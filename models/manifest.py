@@ -13,10 +13,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from exfm.declaration import adapter, declaration
+from exfm.differences import differences
 from exfm.distillation import Distillation
 from exfm.encoding import Encoding
 from exfm.learning import Training
-from models.differences import differences
 from models.errors import CheckpointError, DamagedError
 from models.network import NetworkSpec
 
@@ -44,7 +44,7 @@ class Manifest:
         metrics: of the slice.
         encoder: how each column becomes an input; empty in a manifest of format 1.
         declared: what ``declaration`` is the digest of; empty in a manifest of format 1.
-        made_with: torch's version, device, when.
+        made_with: torch's version, device, when, and how many seconds it took.
         unknown: what a later exfm says in the same format; it is written again as it is.
     """
 

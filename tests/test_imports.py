@@ -26,7 +26,8 @@ ROOMS: dict[str, set[str]] = {
 # Rooms of the pipeline, lowest first: each imports those before it.
 FLOORS = (
     "sidecar", "tables", "workspace",
-    "transforms", "streams", "slices", "registry", "releases", "evaluation", "training", "studies", "verify", "report",
+    "transforms", "streams", "slices", "registry", "releases", "evaluation", "training", "studies", "verify",
+    "upkeep", "report",
 )  # fmt: skip
 
 

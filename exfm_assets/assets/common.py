@@ -15,7 +15,7 @@ import polars as pl
 from exfm.stream import Slice
 from exfm_assets import metadata_keys as keys
 from pipeline.sidecar import SECONDS, Sidecar
-from pipeline.slices.provenance import Made
+from pipeline.slices.provenance import DECLARED, Made
 from pipeline.tables import SliceTable
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class SliceWriter:
             if sidecar.log != made.log:  # the same bytes in files of another time: noted, to tell sooner next time
                 self.table.note(slice_, sidecar, made.log)
             self.schema = self.schema or dict(pl.read_parquet_schema(self.table.path(slice_)))
-            notes = {name: value for name, value in sidecar.notes.items() if name != SECONDS}
+            notes = {name: value for name, value in sidecar.notes.items() if name not in (SECONDS, DECLARED)}
             self._report(slice_, sidecar.rows, sidecar.digest, {**notes, keys.REUSED: True})
             self._since = time.perf_counter()
         return sidecar
@@ -92,7 +92,8 @@ class SliceWriter:
             notes: reported with it, and kept to be reported again.
         """
         spent = time.perf_counter() - self._since
-        self.table.write(slice_, frame, made.of, made.log, {**notes, SECONDS: round(spent, 3)})
+        kept = {**notes, DECLARED: made.declared, SECONDS: round(spent, 3)}
+        self.table.write(slice_, frame, made.of, made.log, kept)
         self.schema, self.made = dict(frame.schema), self.made + 1
         self._report(slice_, frame.height, self.table.digest(slice_), notes)
         self.context.log.info(f"{self.asset_key.to_user_string()} {slice_.key}: {frame.height:,} rows")

@@ -22,7 +22,7 @@ from exfm_assets.assets.common import Lineage, SliceWriter
 from exfm_assets.assets.stream import IMPRESSIONS, INTERACTIONS, OUTCOMES
 from exfm_assets.automation import catch_up, follow, on_change
 from exfm_assets.partitions import SINGLE_RUN, earlier, slice_partitions, slices_of, slices_within
-from feature_repo.stamp import applied, stamp
+from feature_repo.stamp import applied, registry_version, stamp
 from pipeline.slices.provenance import of_logged_inputs, of_online, of_view, slices_known
 from pipeline.tables import naming_damage
 from pipeline.transforms.inputs import rows_of, with_calendar
@@ -143,12 +143,12 @@ def _registry(project: Project) -> dg.AssetsDefinition:
         group_name="features",
         kinds={"feast", "sqlite"},
         pool="feast",
-        code_version=_registry_version(project),
+        code_version=registry_version(project),
         automation_condition=on_change(),
     )
     def feature_registry(context: dg.AssetExecutionContext, work: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
         """Feast's views and services as the project declares them, applied; what is no longer declared goes."""
-        version = _registry_version(work.project)
+        version = registry_version(work.project)
         lists = applied(work.state.feast, version)
         reused = {keys.REUSED: True} if lists is not None else {}
         if lists is None:
@@ -161,10 +161,6 @@ def _registry(project: Project) -> dg.AssetsDefinition:
         return dg.MaterializeResult(metadata={**metadata, **reused}, data_version=dg.DataVersion(version))
 
     return feature_registry
-
-
-def _registry_version(project: Project) -> str:
-    return digest(project.stream, project.all_views, project.teachers, project.students)
 
 
 def _online_store(project: Project) -> dg.AssetsDefinition:

@@ -16,7 +16,7 @@ from exfm.columns import ScoreColumns
 from exfm.learning import Teacher
 from exfm.stream import Slice
 from feature_repo.guards import split_leaks
-from pipeline.sidecar import as_written, read_sidecar, sidecar_of, write_sidecar, write_stored
+from pipeline.sidecar import SECONDS, as_written, read_sidecar, sidecar_of, write_sidecar, write_stored
 from pipeline.tables import DataError, is_whole
 from pipeline.workspace import Workspace
 
@@ -187,6 +187,7 @@ def store_predictions(
     scorer: Scorer,
     inputs: str,
     run_id: str,
+    seconds: float = 0.0,
 ) -> Stored:
     """Append a run's predictions of a slice; a later run supersedes by its ``created_timestamp``.
 
@@ -194,6 +195,7 @@ def store_predictions(
         impressions: ``impression_id`` and ``event_timestamp`` of N rows.
         logits: (N, T) float32, one column a task of the teacher.
         inputs: digest of the inputs that were scored.
+        seconds: how long scoring took.
     """
     created = work.now()
     columns = {
@@ -212,5 +214,5 @@ def store_predictions(
     work.quarantine(teacher.view).write(slice_, leaks)
     file = PredictionFile(f"{created:%Y%m%dT%H%M%S%f}", scorer.checkpoint, inputs)
     path = work.state.predictions(teacher.name) / slice_.folder / file.name
-    write_stored(kept, path, _made_of(scorer, inputs))
+    write_stored(kept, path, _made_of(scorer, inputs), notes={SECONDS: round(seconds, 3)})
     return Stored(rows=kept.height, leaks=leaks.height, reused=False, checkpoint=scorer.checkpoint, path=path)

@@ -10,11 +10,12 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Any
 
 import polars as pl
 
 from exfm.columns import views_of
-from exfm.declaration import digest
+from exfm.declaration import canonical_form, digest
 from exfm.online import graph_loads
 from exfm.prediction_views import PredictionView, known_after
 from exfm.stream import Slice, Stream
@@ -28,7 +29,18 @@ from pipeline.transforms.predicted import needed
 from pipeline.transforms.view_rows import LogView, since
 from pipeline.workspace import Workspace
 
-DECLARATION, AS_OF, LOG = "declaration", "as_of", "log/"
+DECLARATION, AS_OF, LOG, CODE = "declaration", "as_of", "log/", "code"
+DECLARED = "exfm/declared"  # among a sidecar's notes: what DECLARATION is the digest of
+# Raised where what a table holds of the same inputs changes with the code: its stored slices are made again. Views have
+# a code_version of their own; "1" is left out of what a slice is made of.
+CODE_VERSIONS = {
+    "impressions": "1",
+    "outcomes": "1",
+    "interactions": "1",
+    "labels": "1",
+    "logged_inputs": "1",
+    "logged_teacher_features": "1",
+}
 
 
 @dataclass(frozen=True)
@@ -39,10 +51,24 @@ class Made:
         of: upstream -> digest of what was read of it. ``log/<table>`` is a table of the log; ``declaration`` what is
             declared of the table itself; ``as_of`` when labels were closed.
         log: the files of the log that were looked at.
+        declared: what is declared of the table, of which ``declaration`` is the digest.
     """
 
     of: Mapping[str, str]
     log: Mapping[str, Mapping[str, LogFile]] = field(default_factory=dict)
+    declared: Mapping[str, Any] = field(default_factory=dict)
+
+
+def _made(
+    table: str,
+    declaration: str,
+    declared: Mapping[str, object],
+    of: Mapping[str, str],
+    log: Mapping[str, Mapping[str, LogFile]] | None = None,
+) -> Made:
+    version = CODE_VERSIONS.get(table, "1")
+    code = {CODE: version} if version != "1" else {}
+    return Made({DECLARATION: declaration, **code, **of}, log or {}, canonical_form(declared))
 
 
 def recognised_since(stream: Stream, start: datetime) -> datetime:
@@ -59,12 +85,13 @@ def of_log_table(work: Workspace, table: str, slice_: Slice, before: Sidecar | N
     """A table of the log; of outcomes also the impressions that make them no orphans."""
     stream = work.project.stream
     read = _log(work, table, slice_.start, slice_.end, before)
-    of = {DECLARATION: _contract(stream, table), **read.of}
+    declaration, declared, of = _contract(stream, table), _declared_of(stream, table), dict(read.of)
     if table == "outcomes":
         around = stream.slices(recognised_since(stream, slice_.start), slice_.end)
         of["impressions"] = _slices(work.table("impressions"), around)
-        of[DECLARATION] = digest(of[DECLARATION], stream.longest_window, stream.lateness)  # which ones are orphans
-    return Made(of, read.log)
+        declaration = digest(declaration, stream.longest_window, stream.lateness)  # which ones are orphans
+        declared |= {"longest_window": stream.longest_window, "lateness": stream.lateness}
+    return _made(table, declaration, declared, of, read.log)
 
 
 def labels_see(work: Workspace, slice_: Slice, as_of: datetime, before: Sidecar | None = None) -> Seen:
@@ -80,8 +107,10 @@ def of_labels(work: Workspace, slice_: Slice, as_of: datetime, seen: Seen, outco
         outcomes: digest of the outcomes of the slice's impressions. Files reach beyond a slice's windows, so a new one
             need not change its labels.
     """
-    of = {DECLARATION: digest(work.project.stream.tasks), AS_OF: as_of.isoformat(), LOG + "outcomes": outcomes}
-    return Made({**of, "impressions": _slices(work.table("impressions"), [slice_])}, {"outcomes": seen.files})
+    tasks = work.project.stream.tasks
+    of = {AS_OF: as_of.isoformat(), LOG + "outcomes": outcomes}
+    of |= {"impressions": _slices(work.table("impressions"), [slice_])}
+    return _made("labels", digest(tasks), {"tasks": tasks}, of, {"outcomes": seen.files})
 
 
 def of_labels_now(work: Workspace, slice_: Slice, as_of: datetime, before: Sidecar) -> Made:
@@ -105,7 +134,8 @@ def of_view(work: Workspace, view: LogView, slice_: Slice) -> Made:
     """A view of activity or histories."""
     around = list(work.project.stream.slices(since(view, work.project.stream, slice_.start), slice_.end))
     tables = ("impressions", "outcomes", "interactions")
-    return Made({DECLARATION: digest(view), **{name: _slices(work.table(name), around) for name in tables}})
+    of = {name: _slices(work.table(name), around) for name in tables}
+    return _made(f"features/{view.name}", digest(view), {"view": view}, of)
 
 
 def of_prediction_view(work: Workspace, view: PredictionView, slice_: Slice) -> Made:
@@ -113,38 +143,43 @@ def of_prediction_view(work: Workspace, view: PredictionView, slice_: Slice) -> 
     stream, teacher = work.project.stream, work.project.teacher(view.teacher)
     wanted = needed(view, stream, known_after(teacher, stream), slice_.end)
     predictions = digest([[earlier_slice.key, scored_by(work, teacher, earlier_slice)] for earlier_slice in wanted])
-    return Made(
-        {
-            DECLARATION: digest(view, teacher.lag),
-            "impressions": _slices(work.table("impressions"), wanted),
-            f"teacher/{teacher.name}/predictions": predictions,
-        }
-    )
+    of = {
+        "impressions": _slices(work.table("impressions"), wanted),
+        f"teacher/{teacher.name}/predictions": predictions,
+    }
+    declared = {"view": view, "teacher.lag": teacher.lag}
+    return _made(f"features/{view.name}", digest(view, teacher.lag), declared, of)
 
 
 def of_logged_inputs(work: Workspace, slice_: Slice) -> Made:
     """The impressions, and every view that Feast joins to them, as far back as its values hold."""
     columns = work.project.logged_columns
-    declared = digest(list(columns.ids), list(columns.of_views))
-    return _joined(work, slice_, declared, columns.of_views, work.project.feature_views)
+    declared = {"ids": list(columns.ids), "columns": list(columns.of_views)}
+    return _joined(work, slice_, "logged_inputs", declared, columns.of_views, work.project.feature_views)
 
 
 def of_logged_teacher_features(work: Workspace, slice_: Slice) -> Made:
     """The same of the views of earlier predictions."""
     columns = work.project.teacher_feature_columns
-    return _joined(work, slice_, digest(list(columns.features)), columns.features, work.project.prediction_views)
+    declared = {"columns": list(columns.features)}
+    return _joined(work, slice_, "logged_teacher_features", declared, columns.features, work.project.prediction_views)
 
 
 def _joined(
-    work: Workspace, slice_: Slice, declared: str, columns: Iterable[str], views: Iterable[LogView | PredictionView]
+    work: Workspace,
+    slice_: Slice,
+    table: str,
+    declared: Mapping[str, list[str]],
+    columns: Iterable[str],
+    views: Iterable[LogView | PredictionView],
 ) -> Made:
     read = set(views_of(columns))
-    of = {DECLARATION: declared, "impressions": _slices(work.table("impressions"), [slice_])}
+    of = {"impressions": _slices(work.table("impressions"), [slice_])}
     for view in views:
         if view.name in read:
             known = slices_known(view, work.project.stream, slice_)
             of[f"features/{view.name}"] = _slices(work.features(view.name), known)
-    return Made(of)
+    return _made(table, digest(*declared.values()), declared, of)
 
 
 def _log(work: Workspace, table: str, start: datetime, end: datetime, before: Sidecar | None) -> Made:
@@ -154,8 +189,13 @@ def _log(work: Workspace, table: str, start: datetime, end: datetime, before: Si
 
 
 def _contract(stream: Stream, table: str) -> str:
+    return digest(*_declared_of(stream, table).values())
+
+
+def _declared_of(stream: Stream, table: str) -> dict[str, object]:
     columns = {name: str(dtype) for name, dtype in schema_of(stream, table).items()}
-    return digest(columns, list(stream.task_names if table == "outcomes" else stream.surfaces))
+    names = {"tasks": list(stream.task_names)} if table == "outcomes" else {"surfaces": list(stream.surfaces)}
+    return {"columns": columns, **names}
 
 
 def _slices(table: SliceTable, slices: Iterable[Slice]) -> str:

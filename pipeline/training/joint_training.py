@@ -5,7 +5,7 @@ Not here: the order of work on a slice (teacher_walk.py, student_walk.py), the l
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from exfm.stream import Slice
 from models.errors import LearningError
@@ -150,7 +150,9 @@ class JointTrainer:
                 if (error := fit.of(member).error) is not None:
                     done[index] = LearningError(f"{group[index].name}: {error}")
                     continue
-                done[index] = _save(group[index], learner, member, supervised, fit.of(member), shares[index])
+                mine = fit.of(member)
+                mine = replace(mine, seconds=mine.seconds / len(indices))
+                done[index] = _save(group[index], learner, member, supervised, mine, shares[index])
             self._keep([request.model for request in part], slice_.index, learner)
         return [done.get(index) for index in range(len(group))]
 
@@ -220,5 +222,6 @@ def _save(
         encoder=dict(model.encoder),
         teacher_checkpoints=list(request.teacher_checkpoints()),
         metrics={"loss": fit.loss, **given, **shares.measured},
+        seconds=fit.seconds,
     )
     return TrainResult(manifest, fit)

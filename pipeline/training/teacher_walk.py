@@ -136,7 +136,9 @@ class StoredPredictions:
         damaged = set_aside_damaged(work, teacher, slice_)
         stored = already_stored(work, teacher, slice_, scorer, digest)
         if stored is None:
-            stored = store_predictions(work, teacher, slice_, inputs.frame, score(), scorer, digest, self.run_id)
+            began, logits = time.perf_counter(), score()
+            spent = time.perf_counter() - began
+            stored = store_predictions(work, teacher, slice_, inputs.frame, logits, scorer, digest, self.run_id, spent)
         return replace(stored, damaged=damaged)
 
 

@@ -5,14 +5,17 @@ Belongs here: reading manifests as plain JSON and comparing. Not here: tables, w
 
 import json
 from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from exfm.declaration import digest
+from exfm.differences import differences
 from exfm.learning import Student, Teacher
 from exfm.stream import Slice, Stream
-from pipeline.registry.lineage import data_of, declaration_digest
+from pipeline.registry.lineage import data_of, declaration_digest, declared_of
 from pipeline.releases.release import current_release
 from pipeline.sidecar import as_written
 from pipeline.slices.predictions import PredictionFile, files_of, scored_slices, sound
@@ -53,6 +56,16 @@ def read_manifest(work: Workspace, model: str, slice_: Slice) -> dict[str, Any] 
     """A checkpoint's manifest as plain JSON; ``None`` if it is missing or damaged."""
     path = work.state.checkpoints(model) / slice_.folder / "manifest.json"
     try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return _parsed(path, (stat.st_ino, stat.st_size, stat.st_mtime_ns))
+
+
+@lru_cache(maxsize=20_000)
+def _parsed(path: Path, identity: tuple[int, ...]) -> dict[str, Any] | None:
+    """Callers share it: none of them changes it."""
+    try:
         plain = json.loads(path.read_text(encoding="utf-8"))
         return {**plain} if {"version", "declaration", "parent", "weights"} <= set(plain) else None
     except (OSError, ValueError, TypeError):
@@ -61,14 +74,15 @@ def read_manifest(work: Workspace, model: str, slice_: Slice) -> dict[str, Any] 
 
 def _checkpoints(work: Workspace, model: Teacher | Student, *, control: bool = False) -> Iterator[Fault]:
     kind = "teacher" if isinstance(model, Teacher) else "control" if control else "student"
-    declared = declaration_digest(work.project, model, control=control)
+    declared = declared_of(work.project, model, control=control)
+    declaration = digest(declared)
     manifests, stream = manifests_of(work, f"{kind}/{model.name}"), work.project.stream
     for slice_, manifest in manifests.items():
         before = stream.slice_at(slice_.index - 1)
         if manifest is None:
             yield slice_, "its manifest.json is missing or damaged"
-        elif manifest["declaration"] != declared:
-            yield slice_, OTHER_DECLARATION
+        elif manifest["declaration"] != declaration:
+            yield slice_, f"{OTHER_DECLARATION}{differences(manifest.get('declared', {}), declared)}"
         elif manifest["parent"] is not None and before not in manifests:
             yield before, "missing, although a later checkpoint continues it"
         elif manifest["parent"] != _version(manifests.get(before)):

@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
+from exfm.differences import differences
 from exfm.project import Project
 from exfm.stream import Slice, Stream
 from pipeline.sidecar import Sidecar, read_sidecar
 from pipeline.slices import provenance
-from pipeline.slices.provenance import AS_OF, DECLARATION, LOG, Made
+from pipeline.slices.provenance import AS_OF, CODE, DECLARATION, DECLARED, LOG, Made
 from pipeline.tables import SliceTable, is_whole
 from pipeline.verify import files_whole, models_current, online_current
 from pipeline.verify.findings import Finding, all_hold
@@ -174,7 +175,9 @@ def _why(then: Sidecar, now: Made) -> str | None:
     if not differ:
         return None
     if DECLARATION in differ:
-        return "made under another declaration"
+        return f"made under another declaration{differences(then.notes.get(DECLARED, {}), now.declared)}"
+    if CODE in differ:
+        return "made by the code of another version of exfm"
     if AS_OF in differ:
         return "made while windows were open that have closed since"
     if of_log := [name.removeprefix(LOG) for name in differ if name.startswith(LOG)]:

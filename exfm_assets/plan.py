@@ -1,0 +1,181 @@
+"""The plan of a run: what would be made and why, what is reused, and about how long it takes.
+
+Belongs here: carrying what is missing and out of date on to all that hangs on it, along the asset graph.
+Not here: finding it (pipeline/upkeep/), running it (main_job.py), printing it (plan_words.py).
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import dagster as dg
+from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetGraph
+
+from exfm.stream import Slice
+from exfm_assets.assets.features import ONLINE, REGISTRY
+from exfm_assets.assets.releases import GATES
+from exfm_assets.assets.reports import REPORT
+from exfm_assets.assets.students import DRIFT_REPORT
+from exfm_assets.assets.studies import GROUP as STUDIES
+from pipeline.upkeep.durations import seconds_a_slice
+from pipeline.upkeep.stored_state import WHOLE, StoredState
+from pipeline.workspace import Workspace
+
+NOT_THERE, FOLLOWS = "not made yet", "what it is made of is made"
+SUMS_UP = (GATES, DRIFT_REPORT, REPORT)  # of everything: made again after anything, and alone never
+
+
+@dataclass(frozen=True)
+class Step:
+    """What would be made of one asset.
+
+    Args:
+        slices: index of each slice -> why; ``WHOLE`` alone for an asset without slices.
+        seconds: about how long, ``None`` if it was never made before.
+    """
+
+    key: dg.AssetKey
+    slices: Mapping[int, str]
+    seconds: float | None
+
+    @property
+    def has_slices(self) -> bool:
+        return WHOLE not in self.slices
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run over some slices would make, upstream first.
+
+    Args:
+        standing: assets of which nothing is made.
+    """
+
+    slices: tuple[Slice, ...]
+    steps: tuple[Step, ...]
+    standing: tuple[dg.AssetKey, ...]
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.steps
+
+    @property
+    def range(self) -> tuple[Slice, Slice]:
+        """The first and the last slice of which anything is made; the last one of all if that is nothing."""
+        indices = [index for step in self.steps if step.has_slices for index in step.slices]
+        by_index = {slice_.index: slice_ for slice_ in self.slices}
+        last = self.slices[-1]
+        return (by_index[min(indices)], by_index[max(indices)]) if indices else (last, last)
+
+    @property
+    def seconds(self) -> float:
+        """About how long the work takes, as far as it was done before."""
+        return sum(step.seconds or 0.0 for step in self.steps)
+
+
+class Planner:
+    """Walks the asset graph from the log down.
+
+    Args:
+        recorded: asset -> indices that Dagster has a record of (``WHOLE`` for one without slices); what is stored but
+            not recorded is reported, at no cost.
+    """
+
+    def __init__(
+        self, work: Workspace, graph: BaseAssetGraph, recorded: Mapping[dg.AssetKey, frozenset[int]] | None = None
+    ) -> None:
+        self.work, self.graph, self.recorded = work, graph, recorded
+        self.state = StoredState(work, read_whole=True)
+
+    def plan(self, slices: Iterable[Slice], selected: Iterable[dg.AssetKey]) -> Plan:
+        """What would be made of some assets over a range of slices."""
+        listed, keys = tuple(slices), set(selected)
+        steps: dict[dg.AssetKey, Step] = {}
+        for key in self.graph.toposorted_asset_keys:
+            if key in keys and (made := self._made(key, listed, steps)):
+                steps[key] = Step(key, made, self._seconds(key, made))
+        standing = tuple(key for key in self.graph.toposorted_asset_keys if key in keys and key not in steps)
+        return Plan(listed, tuple(steps.values()), standing)
+
+    def _made(self, key: dg.AssetKey, slices: tuple[Slice, ...], steps: Mapping[dg.AssetKey, Step]) -> dict[int, str]:
+        name = key.to_user_string()
+        if not self.graph.get(key).is_partitioned:
+            reason = self._reason_of_whole(key, name, steps)
+            return {WHOLE: reason} if reason is not None else {}
+        made: dict[int, str] = {}
+        for slice_ in slices:
+            reason = self._reason(key, name, slice_.index, steps, made)
+            if reason is not None:
+                made[slice_.index] = reason
+        return made
+
+    def _reason(
+        self, key: dg.AssetKey, name: str, index: int, steps: Mapping[dg.AssetKey, Step], mine: Mapping[int, str]
+    ) -> str | None:
+        if (why := self.state.outdated(name).get(index)) is not None:
+            return why
+        if index not in self.state.stored(name) and self._is_kept(key, index):
+            return NOT_THERE
+        for parent in sorted(self.graph.get(key).parent_keys):
+            made = mine if parent == key else steps[parent].slices if parent in steps else {}
+            if any(above in made for above in self._above(key, parent, index)):
+                return FOLLOWS
+        if self.recorded is not None and index not in self.recorded.get(key, frozenset()):
+            return "Dagster has no record of it"
+        return None
+
+    def _is_kept(self, key: dg.AssetKey, index: int) -> bool:
+        """Is a slice of the asset ever stored? Before a teacher's first checkpoint nobody scores."""
+        if key.path[0] == "teacher" and key.path[-1] == "predictions":
+            return self.work.project.teacher(key.path[1]).scorer_of(index) >= 0
+        return True
+
+    def _above(self, key: dg.AssetKey, parent: dg.AssetKey, index: int) -> range | tuple[int, ...]:
+        """The slices of a parent that a slice is made of."""
+        if not self.graph.get(parent).is_partitioned:
+            return (WHOLE,)
+        mapping = self.graph.get(key).partition_mappings.get(parent)
+        if isinstance(mapping, dg.TimeWindowPartitionMapping):
+            return range(index + mapping.start_offset, index + mapping.end_offset + 1)
+        return (index,)
+
+    def _reason_of_whole(self, key: dg.AssetKey, name: str, steps: Mapping[dg.AssetKey, Step]) -> str | None:
+        if (why := self.state.outdated(name).get(WHOLE)) is not None:
+            return why
+        if key == REGISTRY and (why := self.state.registry_fault()) is not None:
+            return why
+        if key == ONLINE and not self.state.is_loaded():
+            return NOT_THERE
+        if self.graph.get(key).group_name == STUDIES:
+            return "asked for"
+        if any(parent in steps and parent != REGISTRY for parent in self.graph.get(key).parent_keys):
+            return FOLLOWS
+        if key == REPORT and not (self.work.state.reports / "report.html").is_file():
+            return NOT_THERE
+        if self.recorded is not None and key not in self.recorded and not _may_be_refused(key):
+            return "Dagster has no record of it"
+        return None
+
+    def _seconds(self, key: dg.AssetKey, made: Mapping[int, str]) -> float | None:
+        seconds = seconds_a_slice(self.work, key.to_user_string())
+        return None if seconds is None else seconds * len(made)
+
+
+def _may_be_refused(key: dg.AssetKey) -> bool:
+    """Where a gate refuses, nothing is recorded, and asking again would not change that."""
+    return key.path[-1] == "release"
+
+
+def recorded_by(
+    instance: dg.DagsterInstance, work: Workspace, graph: BaseAssetGraph
+) -> dict[dg.AssetKey, frozenset[int]]:
+    """Asset -> indices of the slices that an instance has a record of."""
+    stream = work.project.stream
+    index_of = {slice_.key: slice_.index for slice_ in stream.slices(stream.first_slice, work.now())}
+    recorded: dict[dg.AssetKey, frozenset[int]] = {}
+    for key in graph.toposorted_asset_keys:
+        if graph.get(key).is_partitioned:
+            partitions = instance.get_materialized_partitions(key)
+            recorded[key] = frozenset(index_of[partition] for partition in partitions if partition in index_of)
+        elif instance.get_latest_materialization_event(key) is not None:
+            recorded[key] = frozenset({WHOLE})
+    return recorded

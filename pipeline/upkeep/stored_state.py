@@ -1,0 +1,117 @@
+"""What is stored of each asset, and what of it is out of date: looked up when first asked, once.
+
+Belongs here: slices as sets of their indices, by asset. Not here: what makes them out of date (verify/), what follows
+from it (exfm_assets/).
+"""
+
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from pathlib import Path
+
+from exfm.stream import Slice
+from feature_repo.stamp import applied, registry_version
+from pipeline.slices.predictions import scored_slices
+from pipeline.streams.simulated_log import drawn_from, standing
+from pipeline.verify import files_whole
+from pipeline.verify.models_current import DAMAGED
+from pipeline.verify.online_current import loaded_online
+from pipeline.verify.tables_current import looks_of, tables_of
+from pipeline.workspace import Workspace
+
+WHOLE = -1  # the index under which an asset without slices has its fault
+
+
+class StoredState:
+    """A workspace as it is at one moment.
+
+    Args:
+        read_whole: whether files are read to tell whether they are damaged; else their sizes must do.
+    """
+
+    def __init__(self, work: Workspace, *, read_whole: bool = False) -> None:
+        self.work, self._read_whole = work, read_whole
+        self._stored: dict[str, frozenset[int]] = {}
+        self._outdated: dict[str, Mapping[int, str]] = {}
+
+    def stored(self, asset: str) -> frozenset[int]:
+        """Indices of the slices that are stored of an asset, whatever they were made of."""
+        if asset not in self._stored:
+            look = self._looks.get(asset)
+            self._stored[asset] = frozenset(look()) if look is not None else frozenset()
+        return self._stored[asset]
+
+    def outdated(self, asset: str) -> Mapping[int, str]:
+        """Index of a slice -> why what is stored of it is not what would be made now."""
+        if asset not in self._outdated:
+            look = self._faults.get(asset)
+            faults = look() if look is not None else iter(())
+            damaged = {index: DAMAGED for index in self._damaged.get(asset, ())}
+            self._outdated[asset] = damaged | {_index(slice_): why for slice_, why in faults}
+        return self._outdated[asset]
+
+    @cached_property
+    def _damaged(self) -> dict[str, set[int]]:
+        """By asset, slices of which a file is not what was written."""
+        found: dict[str, set[int]] = {}
+        for asset, slice_ in files_whole.damaged_files(self.work) if self._read_whole else ():
+            found.setdefault(asset, set()).add(_index(slice_))
+        return found
+
+    def registry_fault(self) -> str | None:
+        """Why Feast's registry must be applied again; ``None`` if it holds what is declared."""
+        lists = applied(self.work.state.feast, registry_version(self.work.project))
+        return None if lists is not None else "the declaration is not applied to it"
+
+    def is_loaded(self) -> bool:
+        """Was the online store ever loaded?"""
+        return loaded_online(self.work) is not None
+
+    @cached_property
+    def _faults(self) -> Mapping[str, Callable]:
+        return looks_of(self.work)
+
+    @cached_property
+    def _looks(self) -> dict[str, Callable[[], set[int]]]:
+        """By asset, which of its slices are stored."""
+        work, project = self.work, self.work.project
+        looks: dict[str, Callable[[], set[int]]] = {"simulated_log": self._simulated}
+        for asset, (table, _) in tables_of(work).items():
+            looks[asset] = lambda table=table: _indices(table.stored(project.stream))  # type: ignore[misc]
+        looks["student_progress"] = lambda: _indices(work.table("student_progress").stored(project.stream))
+        for teacher in project.teachers:
+            name = f"teacher/{teacher.name}"
+            looks[f"{name}/checkpoint"] = lambda name=name: self._checkpoints(name)  # type: ignore[misc]
+            looks[f"{name}/predictions"] = lambda teacher=teacher: _indices(scored_slices(work, teacher))  # type: ignore[misc]
+        for student in project.students:
+            name = f"student/{student.name}"
+            looks[f"{name}/checkpoint"] = lambda name=name: self._checkpoints(name)  # type: ignore[misc]
+            control = f"control/{student.name}"
+            looks[f"{name}/control"] = lambda control=control: self._checkpoints(control)  # type: ignore[misc]
+            table = work.evaluations(student.name)
+            looks[f"{name}/evaluation"] = lambda table=table: _indices(table.stored(project.stream))  # type: ignore[misc]
+        return looks
+
+    def _checkpoints(self, model: str) -> set[int]:
+        folder, stream = self.work.state.checkpoints(model), self.work.project.stream
+        return _of_folders(folder, list(stream.slices(stream.first_slice, self.work.now())))
+
+    def _simulated(self) -> set[int]:
+        simulation, stream = self.work.project.simulation, self.work.project.stream
+        if simulation is None:
+            return set()
+        slices = stream.slices(stream.first_slice, self.work.now())
+        drawn = ((slice_, drawn_from(simulation, stream, slice_)) for slice_ in slices)
+        return {slice_.index for slice_, of in drawn if standing(self.work.state.log, slice_, of) is not None}
+
+
+def _index(slice_: Slice | None) -> int:
+    return WHOLE if slice_ is None else slice_.index
+
+
+def _indices(slices: list[Slice]) -> set[int]:
+    return {slice_.index for slice_ in slices}
+
+
+def _of_folders(folder: Path, slices: list[Slice]) -> set[int]:
+    there = {path.name for path in folder.glob("slice=*") if path.is_dir()}
+    return {slice_.index for slice_ in slices if slice_.folder in there}
