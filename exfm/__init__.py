@@ -14,12 +14,13 @@ from exfm.distillation import (
 )
 from exfm.errors import DeclarationError
 from exfm.feature_views import FeatureView
+from exfm.freshness import Freshness
 from exfm.history_views import HistoryView
-from exfm.learning import Freshness, Gate, Student, Teacher, Training
+from exfm.learning import Gate, Student, Teacher, Training
 from exfm.load import load_project, load_state
 from exfm.networks import DLRM, DCNv2, DeepFM, Network, TwoTower, Wukong
 from exfm.prediction_views import PredictionView
-from exfm.project import Drift, Project, Retention
+from exfm.project import Drift, Project, Retention, Upkeep
 from exfm.simulation import Simulation
 from exfm.state import State
 from exfm.stream import Column, Stream, Task
@@ -54,6 +55,7 @@ __all__ = [
     "Teacher",
     "Training",
     "TwoTower",
+    "Upkeep",
     "Wukong",
     "load_project",
     "load_state",

@@ -4,12 +4,11 @@ Belongs here: models, training, gates. Not here: networks (networks.py), distill
 is computed (models/), when (exfm_assets/).
 """
 
-from datetime import timedelta
-
 from exfm.clocks import MOST_SLICES
 from exfm.declaration import Declaration, declaration
 from exfm.distillation import Distillation, LeadAware
 from exfm.errors import DeclarationError, above_zero, at_least, at_most, choose_from, not_empty, unique
+from exfm.freshness import Freshness
 from exfm.networks import Network, student_network
 
 
@@ -58,6 +57,7 @@ class Teacher(Declaration):
         inputs: columns of the log, feature views, or single ``view:feature`` references.
         lag: slice t is scored by the checkpoint that trained last on t - lag (at least 1: it never saw t).
         publish_every: only every so many slices a new checkpoint is published to the scorer.
+        freshness: how old the data may be that its newest checkpoint, and its newest predictions, are of.
     """
 
     name: str
@@ -67,6 +67,7 @@ class Teacher(Declaration):
     training: Training = Training()
     lag: int = 1
     publish_every: int = 1
+    freshness: Freshness = Freshness()
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -113,21 +114,6 @@ class Gate(Declaration):
 
 
 @declaration
-class Freshness(Declaration):
-    """Age of the release at which the machine refreshes it (``warn``) and at which the promise is broken (``fail``)."""
-
-    warn: timedelta = timedelta(days=1)
-    fail: timedelta = timedelta(days=2)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.warn < timedelta(minutes=1):
-            raise DeclarationError(f"Freshness.warn: {self.warn} is too short to be looked at: use a minute or more")
-        if self.warn >= self.fail:
-            raise DeclarationError(f"Freshness.warn: {self.warn} is not before fail={self.fail}: use a shorter one")
-
-
-@declaration
 class Student(Declaration):
     """A small served network for one surface and one task, with its labels-only control twin.
 
@@ -138,6 +124,7 @@ class Student(Declaration):
         teacher: whose predictions supervise it, one name or several; ``None`` only with ``distillation=None``.
         distillation: how they do; ``None`` learns from labels alone. Each of several teachers has its own term.
         lead: distil as much as the teacher's measured lead deserves; ``None`` always distils whole.
+        freshness: how old the data may be that the served checkpoint learnt from.
     """
 
     name: str

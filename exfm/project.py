@@ -5,6 +5,7 @@ loading one by name (load.py).
 """
 
 from collections.abc import Iterable, Mapping
+from datetime import timedelta
 from difflib import get_close_matches
 
 from exfm.clocks import MOST_SLICES
@@ -14,9 +15,11 @@ from exfm.declaration import Declaration, declaration
 from exfm.encoding import Encoding, id_encoding
 from exfm.errors import DeclarationError, at_least, at_most, choose_from, unique
 from exfm.feature_views import FeatureView
+from exfm.freshness import Freshness, Limits, limits
 from exfm.history_views import HistoryView
 from exfm.learning import Student, Teacher
-from exfm.prediction_views import PredictionView
+from exfm.online import graph_loads
+from exfm.prediction_views import PredictionView, known_after
 from exfm.simulation import Simulation
 from exfm.stream import Stream
 
@@ -41,6 +44,29 @@ class Drift(Declaration):
         at_most("Drift.slices", self.slices, MOST_SLICES)
         at_least("Drift.ne_rise", self.ne_rise, 0)
         at_least("Drift.calibration_error", self.calibration_error, 0)
+
+
+@declaration
+class Upkeep(Declaration):
+    """How far back the automation makes good what is late, missing or out of date.
+
+    Args:
+        look_back: the newest slices of tables that are kept full: those that come late, failed, were corrected or
+            filled later are made again. What is declared otherwise is made again however old it is.
+        retrain: the newest slices whose corrections are learnt anew, with all slices after them; a correction of an
+            older one is only reported, for it costs as many slices of training as it is old.
+        freshness: how old the data may be that the labels, and the values in the online store, are of.
+    """
+
+    look_back: int = 30
+    retrain: int = 7
+    freshness: Freshness = Freshness()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("look_back", "retrain"):
+            at_least(f"Upkeep.{name}", getattr(self, name), 1)
+            at_most(f"Upkeep.{name}", getattr(self, name), MOST_SLICES)
 
 
 @declaration
@@ -72,10 +98,17 @@ class Project(Declaration):
     simulation: Simulation | None = None
     drift: Drift = Drift()
     retention: Retention = Retention()
+    upkeep: Upkeep = Upkeep()
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_fit(self)
+        # A promise that the stream can't keep is refused here.
+        _ = (self.labels_limits, self.online_limits)
+        for teacher in self.teachers:
+            _ = (self.checkpoint_limits(teacher), self.predictions_limits(teacher))
+        for student in self.students:
+            self.release_limits(student)
 
     @property
     def all_views(self) -> tuple[FeatureView | HistoryView | PredictionView, ...]:
@@ -89,6 +122,36 @@ class Project(Declaration):
     def student(self, name: str) -> Student:
         choose_from("student", name, (student.name for student in self.students), what="student")
         return next(student for student in self.students if student.name == name)
+
+    def release_limits(self, student: Student) -> Limits:
+        """How old the data may be that a student serves: the slices of its gate come after those it learnt from."""
+        best = self.stream.task(student.task).window + (student.gate.slices + 1) * self.stream.slice_length
+        where = f"Student({student.name}).freshness"
+        return limits(where, student.freshness, best, self.stream.slice_length)
+
+    def checkpoint_limits(self, teacher: Teacher) -> Limits:
+        """How old the data may be that a teacher's newest checkpoint learnt from."""
+        window = max(self.stream.task(task).window for task in teacher.tasks)
+        where = f"Teacher({teacher.name}).freshness"
+        return limits(where, teacher.freshness, window + self.stream.slice_length, self.stream.slice_length)
+
+    def predictions_limits(self, teacher: Teacher) -> Limits:
+        """How old a teacher's newest predictions may be: they wait for the labels of the checkpoint that scores."""
+        best = known_after(teacher, self.stream) + self.stream.slice_length
+        return limits(f"Teacher({teacher.name}).freshness", teacher.freshness, best, self.stream.slice_length)
+
+    @property
+    def labels_limits(self) -> Limits:
+        """How old the newest labels may be."""
+        best = self.stream.longest_window + self.stream.slice_length
+        return limits("Upkeep.freshness", self.upkeep.freshness, best, self.stream.slice_length)
+
+    @property
+    def online_limits(self) -> Limits:
+        """How old the newest values in the online store may be: by the slice they are stamped at the end of."""
+        longest = max((view.delay for view in self.all_views if graph_loads(view)), default=timedelta(0))
+        best = self.stream.slice_length + longest
+        return limits("Upkeep.freshness", self.upkeep.freshness, best, self.stream.slice_length)
 
     def view(self, name: str) -> FeatureView | HistoryView | PredictionView:
         return next(view for view in self.all_views if view.name == name)

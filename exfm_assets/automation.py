@@ -1,23 +1,27 @@
 """What runs by itself, and when: one named condition for each reason.
 
-Belongs here: automation conditions and the sensor that evaluates them.
-Not here: what a check measures (checks.py), what an asset does.
+Belongs here: automation conditions and the sensors that evaluate them.
+Not here: operands that look at what is stored (conditions.py), what a check measures (checks.py).
 
-Slices are caught up by level (missing, inputs there); students are refreshed by event (stale, drifted, never
-released), so that a hopeless drift or a crash never loops.
+All are levels: what is missing, or is not what would be made now, is asked for until it is there. So a correction, a
+late slice, a failed run and a new declaration heal in the same way, and nothing that stands is asked for again.
 """
 
+from dataclasses import dataclass
 from datetime import timedelta
+from functools import cached_property
 
 import dagster as dg
 
+from exfm.learning import Student
 from exfm.stream import Stream
-from exfm_assets.partitions import slices_within
+from exfm_assets.conditions import LabelsClosed, NeverReleased, Outdated, RefreshWanted, Unbroken
 from exfm_assets.running import end_dead_runs
+from pipeline.workspace import Workspace
 
 AC = dg.AutomationCondition
-LOOKBACK_SLICES = 30
 LONGEST_WAIT_MINUTES = 5
+RETRY = "*/30 * * * *"  # what failed is tried again then, while its slice is recent
 
 
 def _either(left: dg.AutomationCondition, right: dg.AutomationCondition) -> dg.AutomationCondition:
@@ -27,17 +31,6 @@ def _either(left: dg.AutomationCondition, right: dg.AutomationCondition) -> dg.A
     conditions are both an "or" share it.
     """
     return ~(~left & ~right)
-
-
-def _ready(optional: dg.AssetSelection | None = None) -> dg.AutomationCondition:
-    """Missing, with every input there, not in progress, and not failed since (no hot loop).
-
-    Args:
-        optional: inputs that may be missing.
-    """
-    lacks = AC.any_deps_missing()
-    lacks = lacks.ignore(optional) if optional is not None else lacks
-    return ~_just_ended() & AC.missing() & ~lacks & ~AC.in_progress() & ~AC.execution_failed()
 
 
 def _just_ended() -> dg.AutomationCondition:
@@ -50,109 +43,126 @@ def _just_ended() -> dg.AutomationCondition:
     return AC.newly_requested() | (begun & (~AC.in_progress()).newly_true())
 
 
-def _recent(stream: Stream) -> dg.AutomationCondition:
-    return AC.in_latest_time_window(LOOKBACK_SLICES * stream.slice_length)
+def _labelled(condition: dg.AutomationCondition, label: str) -> dg.AutomationCondition:
+    """A condition with a name, also where it is one of ours."""
+    return (condition & ~AC.in_progress()).with_label(label)
 
 
-def catch_up(stream: Stream, optional: dg.AssetSelection | None = None) -> dg.AutomationCondition:
-    """Every recent slice that has ended and is missing."""
-    return (_recent(stream) & _ready(optional)).with_label("catch_up")
+@dataclass(frozen=True)
+class Automation:
+    """The conditions of a workspace's assets."""
 
+    work: Workspace
 
-def catch_up_when_labels_close(stream: Stream) -> dg.AutomationCondition:
-    """As ``catch_up``, once the slice's longest attribution window is over.
+    @property
+    def _stream(self) -> Stream:
+        return self.work.project.stream
 
-    Dagster can't ask for the age of a slice, so the newest ones are left out: as many as the window reaches. A closed
-    log has no newer slices to wait for.
-    """
-    if stream.until is not None:
-        return catch_up(stream)
-    waiting = (slices_within(stream, stream.longest_window) - 1) * stream.slice_length
-    too_new = AC.in_latest_time_window(waiting if waiting > timedelta(0) else None)
-    return (_recent(stream) & ~too_new & _ready()).with_label("catch_up_when_labels_close")
+    @cached_property
+    def _outdated(self) -> dg.AutomationCondition:
+        return Outdated(self.work)
 
+    def _ready(self, but_for: dg.AssetSelection | None = None) -> dg.AutomationCondition:
+        """Every input is there and up to date, or asked for on the same tick; nothing of it is in progress.
 
-def just_failed(check_asset: dg.AssetKey) -> dg.AutomationCondition:
-    """A check on that asset was evaluated since the last tick, and failed."""
-    failed = AC.any_checks_match(AC.newly_updated() & AC.check_failed())
-    return AC.asset_matches(check_asset, failed).with_label("check_just_failed")
+        Args:
+            but_for: inputs that are not looked at.
+        """
+        lacks = AC.any_deps_missing()
+        stale = AC.any_deps_match(self._outdated & ~AC.will_be_requested())
+        if but_for is not None:
+            lacks, stale = lacks.ignore(but_for), stale.ignore(but_for)
+        recent = AC.in_latest_time_window(self.work.project.upkeep.look_back * self._stream.slice_length)
+        failed = AC.execution_failed() & ~(AC.cron_tick_passed(RETRY) & recent)
+        return ~_just_ended() & ~lacks & ~stale & ~AC.in_progress() & ~failed
 
+    def _carried_on(self, but_for: dg.AssetSelection | None = None) -> dg.AutomationCondition:
+        """It is stored, and something that it is made of is made again on the same tick.
 
-def just_stale(release: dg.AssetKey) -> dg.AutomationCondition:
-    """The release has just passed its policy's warn or fail window.
+        Feast's registry is no such thing: what is stored does not depend on it.
+        """
+        registry = dg.AssetSelection.assets(dg.AssetKey("feature_registry"))
+        above = AC.any_deps_match(AC.will_be_requested()).ignore(registry if but_for is None else registry | but_for)
+        return ~AC.missing() & above
 
-    The edge, not the level: the stored state stays stale until the daemon's next pass, and a level would train twice.
-    """
-    stale = AC.freshness_warned().newly_true() | AC.freshness_failed().newly_true()
-    return AC.asset_matches(release, stale).with_label("just_stale")
+    def keep_current(self, but_for: dg.AssetSelection | None = None) -> dg.AutomationCondition:
+        """Every slice that has ended, whenever it is missing or out of date."""
+        lacking = AC.missing() | self._outdated | self._carried_on(but_for)
+        return _labelled(lacking & self._ready(but_for), "keep_current")
 
+    def keep_labels(self) -> dg.AutomationCondition:
+        """The same, once the slice's longest attribution window is over."""
+        lacking = (AC.missing() & LabelsClosed(self.work)) | self._outdated | self._carried_on()
+        return _labelled(lacking & self._ready(), "keep_labels")
 
-def never_released(release: dg.AssetKey) -> dg.AutomationCondition:
-    return AC.asset_matches(release, AC.missing()).with_label("never_released")
+    def keep_trained(self, own: dg.AssetKey) -> dg.AutomationCondition:
+        """A chain of checkpoints: as ``keep_current``, as many slices at once as follow each other.
 
+        Args:
+            own: the chain itself, whose earlier slices are walked over in the same run.
+        """
+        selection = dg.AssetSelection.assets(own)
+        lacking = AC.missing() | self._outdated | self._carried_on(selection)
+        return _labelled(Unbroken(self.work, lacking & self._ready(selection)), "keep_trained")
 
-def refresh_student(stream: Stream, release: dg.AssetKey, drift_report: dg.AssetKey) -> dg.AutomationCondition:
-    """Train on what has come since, when the release grew stale, its quality drifted, or there is none yet.
+    def refresh_student(self, student: Student, own: dg.AssetKey) -> dg.AutomationCondition:
+        """Train on what has come since, when there is a reason; and again on what was corrected or declared otherwise.
 
-    Slices are asked for one after the other, since each continues the one before; the reason holds until each is
-    there, also through a run that was cancelled or whose process died.
-    """
-    reason = just_stale(release) | just_failed(drift_report) | never_released(release)
-    # First in the conjunction: a later condition is evaluated only for slices that passed, and would forget the reason
-    # for those that must wait for the slice before them.
-    wanted = reason.since(AC.newly_updated())
-    return (wanted & _recent(stream) & _ready()).with_label("refresh_student")
+        The reason holds until what is served is good again, but only slices that are missing are asked for. So where
+        training does not mend it, each new slice is one more try, and none is learnt twice.
+        """
+        selection = dg.AssetSelection.assets(own)
+        new = AC.missing() & RefreshWanted(self.work, student)
+        lacking = new | self._outdated | self._carried_on(selection)
+        return _labelled(Unbroken(self.work, lacking & self._ready(selection)), "refresh_student")
 
+    def judge_what_served(
+        self, student: Student, checkpoint: dg.AssetKey, control: dg.AssetKey
+    ) -> dg.AutomationCondition:
+        """Every slice whose labels are closed, by the checkpoint that served it.
 
-def judge_what_served(
-    stream: Stream, checkpoint: dg.AssetKey, control: dg.AssetKey, release: dg.AssetKey
-) -> dg.AutomationCondition:
-    """Every recent slice whose labels are closed, by the checkpoint that served it.
+        A released student is judged by the checkpoints it had, also while it is not refreshed. One that was never
+        released needs its checkpoints of the slices before first, or an older one would be judged instead.
+        """
+        own = dg.AssetSelection.assets(checkpoint, control)
+        waits = AC.any_deps_match(AC.missing() & ~AC.will_be_requested()).allow(own) & NeverReleased(self.work, student)
+        lacking = AC.missing() | self._outdated | self._carried_on()
+        busy = AC.any_deps_match(AC.in_progress()).allow(own)
+        return _labelled(lacking & self._ready(own) & ~waits & ~busy, "judge_what_served")
 
-    A released student is judged by the checkpoints it had, also while it is not refreshed. One that was never released
-    needs its checkpoints of the slices before first, or an older one would be judged instead.
-    """
-    own = dg.AssetSelection.assets(checkpoint, control)
-    # `any_deps_missing` passes what is requested on the same tick, and another run may come first.
-    settled = ~AC.any_deps_match(AC.missing()).allow(own) | ~never_released(release)
-    return (catch_up(stream, optional=own) & settled).with_label("judge_what_served")
+    def ride_along(self) -> dg.AutomationCondition:
+        """In the run of whatever it depends on; by itself where that was materialised without it."""
+        recent = AC.in_latest_time_window(self.work.project.upkeep.look_back * self._stream.slice_length)
+        with_them = AC.any_deps_match(AC.will_be_requested())
+        after_them = AC.any_deps_updated().since(AC.newly_updated()) & ~AC.any_deps_in_progress() & recent
+        return ((with_them | after_them) & ~AC.in_progress()).with_label("ride_along")
 
+    def _settled(self) -> dg.AutomationCondition:
+        """Nothing upstream is in progress, or it has been for long: where runs never end, drift would never be seen.
 
-def ride_along(stream: Stream) -> dg.AutomationCondition:
-    """In the run of whatever it depends on; by itself where that was materialised without it."""
-    with_them = AC.any_deps_match(AC.will_be_requested())
-    after_them = AC.any_deps_updated().since(AC.newly_updated()) & ~AC.any_deps_in_progress()
-    return (_recent(stream) & (with_them | after_them) & ~AC.in_progress()).with_label("ride_along")
+        A reader sees whole evaluations even while others are written; waiting only saves doing it twice.
+        """
+        minutes = min(max(self._stream.slice_length // timedelta(minutes=1), 1), LONGEST_WAIT_MINUTES)
+        waited = AC.cron_tick_passed(f"*/{minutes} * * * *").since_last_handled()  # type: ignore[misc]  # typed for assets alone
+        return (~AC.any_deps_in_progress() | waited) & ~AC.in_progress()
 
+    def follow(self) -> dg.AutomationCondition:
+        """Once for each change upstream, when it has settled; again if the run of it died or was cancelled."""
+        once = AC.any_deps_updated().since_last_handled() | AC.newly_missing()
+        made = _either(AC.newly_updated(), AC.initial_evaluation())
+        until_made = AC.any_deps_updated().since(made) & ~AC.execution_failed()
+        return ((once | until_made) & self._settled()).with_label("follow")
 
-def _settled(stream: Stream) -> dg.AutomationCondition:
-    """Nothing upstream is in progress, or it has been for long: where runs never end, drift would never be evaluated.
+    def follow_once(self) -> dg.AutomationCondition:
+        """Once for each change upstream, for what may decide that there is nothing to record."""
+        once = AC.any_deps_updated().since_last_handled() | AC.newly_missing()
+        return (once & self._settled()).with_label("follow_once")
 
-    A reader sees whole evaluations even while others are written; waiting only saves doing it twice.
-    """
-    minutes = min(max(stream.slice_length // timedelta(minutes=1), 1), LONGEST_WAIT_MINUTES)
-    waited = AC.cron_tick_passed(f"*/{minutes} * * * *").since_last_handled()  # type: ignore[misc]  # typed for assets alone
-    return (~AC.any_deps_in_progress() | waited) & ~AC.in_progress()
-
-
-def follow(stream: Stream) -> dg.AutomationCondition:
-    """Once for each change upstream, when it has settled; again if the run of it died or was cancelled."""
-    once = AC.any_deps_updated().since_last_handled() | AC.newly_missing()
-    made = _either(AC.newly_updated(), AC.initial_evaluation())
-    until_made = AC.any_deps_updated().since(made) & ~AC.execution_failed()
-    return ((once | until_made) & _settled(stream)).with_label("follow")
-
-
-def follow_once(stream: Stream) -> dg.AutomationCondition:
-    """Once for each change upstream, for what may decide that there is nothing to record."""
-    once = AC.any_deps_updated().since_last_handled() | AC.newly_missing()
-    return (once & _settled(stream)).with_label("follow_once")
-
-
-def on_change() -> dg.AutomationCondition:
-    """When it is missing, or its declaration changed."""
-    changed = AC.code_version_changed() | AC.newly_missing() | AC.missing()
-    return (changed & ~AC.in_progress() & ~AC.execution_failed()).with_label("on_change")
+    @staticmethod
+    def on_change() -> dg.AutomationCondition:
+        """When it is missing, or its declaration changed."""
+        changed = AC.code_version_changed() | AC.newly_missing() | AC.missing()
+        return (changed & ~AC.in_progress() & ~AC.execution_failed()).with_label("on_change")
 
 
 def sensors() -> list[dg.SensorDefinition]:
@@ -163,6 +173,7 @@ def sensors() -> list[dg.SensorDefinition]:
         target="*",
         default_status=dg.DefaultSensorStatus.RUNNING,
         minimum_interval_seconds=30,
+        use_user_code_server=True,  # conditions of our own look at what is stored
     )
     return [automation, _dead_runs()]
 

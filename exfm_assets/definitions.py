@@ -17,23 +17,25 @@ from exfm_assets.assets.teachers import teacher_assets
 from exfm_assets.automation import sensors
 from exfm_assets.checks import checks
 from exfm_assets.executor import one_process
+from exfm_assets.policies import with_policies
 from pipeline.workspace import Workspace
 
 
 def build_defs(work: Workspace) -> dg.Definitions:
     """All assets, checks and automation of a workspace's project."""
     project = work.project
+    assets = [
+        *stream_assets(project),
+        *feature_assets(project),
+        *teacher_assets(project),
+        *predicted_assets(project),
+        *student_assets(project),
+        *release_assets(project),
+        *report_assets(project),
+        *study_assets(project),
+    ]
     return dg.Definitions(
-        assets=[
-            *stream_assets(project),
-            *feature_assets(project),
-            *teacher_assets(project),
-            *predicted_assets(project),
-            *student_assets(project),
-            *release_assets(project),
-            *report_assets(project),
-            *study_assets(project),
-        ],
+        assets=with_policies(assets, work),
         asset_checks=checks(project),
         sensors=sensors(),
         resources={"work": work},

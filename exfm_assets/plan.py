@@ -20,7 +20,7 @@ from pipeline.upkeep.durations import seconds_a_slice
 from pipeline.upkeep.stored_state import WHOLE, StoredState
 from pipeline.workspace import Workspace
 
-NOT_THERE, FOLLOWS = "not made yet", "what it is made of is made"
+NOT_THERE = "not made yet"
 SUMS_UP = (GATES, DRIFT_REPORT, REPORT)  # of everything: made again after anything, and alone never
 
 
@@ -111,14 +111,14 @@ class Planner:
     def _reason(
         self, key: dg.AssetKey, name: str, index: int, steps: Mapping[dg.AssetKey, Step], mine: Mapping[int, str]
     ) -> str | None:
-        if (why := self.state.outdated(name).get(index)) is not None:
-            return why
+        if (fault := self.state.outdated(name).get(index)) is not None:
+            return fault.why
         if index not in self.state.stored(name) and self._is_kept(key, index):
             return NOT_THERE
         for parent in sorted(self.graph.get(key).parent_keys):
             made = mine if parent == key else steps[parent].slices if parent in steps else {}
             if any(above in made for above in self._above(key, parent, index)):
-                return FOLLOWS
+                return _follows(parent)
         if self.recorded is not None and index not in self.recorded.get(key, frozenset()):
             return "Dagster has no record of it"
         return None
@@ -139,16 +139,16 @@ class Planner:
         return (index,)
 
     def _reason_of_whole(self, key: dg.AssetKey, name: str, steps: Mapping[dg.AssetKey, Step]) -> str | None:
-        if (why := self.state.outdated(name).get(WHOLE)) is not None:
-            return why
+        if (fault := self.state.outdated(name).get(WHOLE)) is not None:
+            return fault.why
         if key == REGISTRY and (why := self.state.registry_fault()) is not None:
             return why
         if key == ONLINE and not self.state.is_loaded():
             return NOT_THERE
         if self.graph.get(key).group_name == STUDIES:
             return "asked for"
-        if any(parent in steps and parent != REGISTRY for parent in self.graph.get(key).parent_keys):
-            return FOLLOWS
+        if parents := [parent for parent in self.graph.get(key).parent_keys if parent in steps and parent != REGISTRY]:
+            return _follows(min(parents))
         if key == REPORT and not (self.work.state.reports / "report.html").is_file():
             return NOT_THERE
         if self.recorded is not None and key not in self.recorded and not _may_be_refused(key):
@@ -158,6 +158,10 @@ class Planner:
     def _seconds(self, key: dg.AssetKey, made: Mapping[int, str]) -> float | None:
         seconds = seconds_a_slice(self.work, key.to_user_string())
         return None if seconds is None else seconds * len(made)
+
+
+def _follows(parent: dg.AssetKey) -> str:
+    return f"after {parent.to_user_string()}"
 
 
 def _may_be_refused(key: dg.AssetKey) -> bool:

@@ -7,10 +7,13 @@ import json
 import sqlite3
 from collections.abc import Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 from exfm.atomic_write import write_text
 from exfm.declaration import digest
+from exfm.freshness import Freshness
+from exfm.learning import Gate
 from exfm.project import Project
 
 REGISTRY, STAMP = "registry.db", "registry.json"
@@ -19,8 +22,10 @@ Lists = Mapping[str, Sequence[str]]
 
 
 def registry_version(project: Project) -> str:
-    """A digest of all that Feast's objects are made of."""
-    return digest(project.stream, project.all_views, project.teachers, project.students)
+    """A digest of all that Feast's objects are made of; when models are refreshed or released is no part of it."""
+    teachers = [replace(teacher, freshness=Freshness()) for teacher in project.teachers]
+    students = [replace(student, freshness=Freshness(), gate=Gate()) for student in project.students]
+    return digest(project.stream, project.all_views, teachers, students)
 
 
 def stamp(feast: Path, version: str, lists: Lists) -> None:

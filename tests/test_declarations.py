@@ -9,7 +9,8 @@ from exfm.declaration import digest
 from exfm.distillation import AuxiliaryHead, KnowledgeDistillation, LeadAware
 from exfm.errors import DeclarationError
 from exfm.feature_views import FeatureView
-from exfm.learning import Freshness, Student, Training
+from exfm.freshness import Freshness
+from exfm.learning import Student, Training
 from exfm.load import load_project, load_state
 from exfm.networks import DCNv2
 from exfm.project import Project

@@ -20,7 +20,6 @@ from exfm.stream import Slice
 from exfm_assets import metadata_keys as keys
 from exfm_assets.assets.common import Lineage, SliceWriter
 from exfm_assets.assets.stream import IMPRESSIONS, INTERACTIONS, OUTCOMES
-from exfm_assets.automation import catch_up, follow, on_change
 from exfm_assets.partitions import SINGLE_RUN, earlier, slice_partitions, slices_of, slices_within
 from feature_repo.stamp import applied, registry_version, stamp
 from pipeline.slices.provenance import of_logged_inputs, of_online, of_view, slices_known
@@ -65,7 +64,6 @@ def _view_spec(project: Project, view: LogView) -> dg.AssetSpec:
         kinds={"polars", "parquet"},
         skippable=True,
         code_version=digest(view),
-        automation_condition=catch_up(project.stream),
         description=view.description,
     )
 
@@ -144,7 +142,6 @@ def _registry(project: Project) -> dg.AssetsDefinition:
         kinds={"feast", "sqlite"},
         pool="feast",
         code_version=registry_version(project),
-        automation_condition=on_change(),
     )
     def feature_registry(context: dg.AssetExecutionContext, work: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
         """Feast's views and services as the project declares them, applied; what is no longer declared goes."""
@@ -176,7 +173,6 @@ def _online_store(project: Project) -> dg.AssetsDefinition:
         group_name="features",
         kinds={"feast", "sqlite"},
         pool="feast",
-        automation_condition=follow(project.stream),
     )
     def online_store(context: dg.AssetExecutionContext, work: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
         """The newest values of every online view, loaded for serving: what changed since it was loaded last.
@@ -235,7 +231,6 @@ def _logged_inputs(project: Project) -> dg.AssetsDefinition:
         group_name="features",
         kinds={"feast", "duckdb", "parquet"},
         code_version=digest(list(project.logged_columns.ids), list(project.logged_columns.of_views)),
-        automation_condition=catch_up(stream),
     )
     def logged_inputs(context: dg.AssetExecutionContext, work: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
         """Every input of every student and teacher, joined by Feast as of the impression; written once a slice."""

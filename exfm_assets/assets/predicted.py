@@ -20,7 +20,6 @@ from exfm_assets.assets.common import Lineage, SliceWriter
 from exfm_assets.assets.features import LOGGED_INPUTS, REGISTRY
 from exfm_assets.assets.stream import IMPRESSIONS
 from exfm_assets.assets.teachers import PREDICTIONS, teacher_key
-from exfm_assets.automation import catch_up
 from exfm_assets.partitions import SINGLE_RUN, earlier, slice_partitions, slices_of, slices_within
 from pipeline.slices.predictions import sound_files
 from pipeline.slices.provenance import of_logged_teacher_features, of_prediction_view, slices_known
@@ -69,7 +68,6 @@ def _view(project: Project, view: PredictionView) -> dg.AssetsDefinition:
         group_name="features",
         kinds={"polars", "parquet"},
         code_version=digest(view, teacher.lag),
-        automation_condition=catch_up(stream),
         description=(
             f"What teacher {teacher.name} said of each {', '.join(view.entities)}'s earlier impressions, of "
             "predictions known at the stamp; students read it as input features."
@@ -134,7 +132,6 @@ def _logged(project: Project) -> dg.AssetsDefinition:
         group_name="features",
         kinds={"feast", "duckdb", "parquet"},
         code_version=digest(list(columns.features)),
-        automation_condition=catch_up(stream),
     )
     def logged_teacher_features(
         context: dg.AssetExecutionContext, work: dg.ResourceParam[Workspace]

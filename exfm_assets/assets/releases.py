@@ -13,7 +13,6 @@ from exfm.project import Project
 from exfm.stream import Stream
 from exfm_assets import metadata_keys as keys
 from exfm_assets.assets.students import DRIFT_REPORT, PROGRESS, student_key
-from exfm_assets.automation import follow, follow_once
 from exfm_assets.partitions import SINGLE_RUN
 from pipeline.evaluation.drift import drift_rows, drift_table
 from pipeline.evaluation.gate import gate_of
@@ -76,10 +75,6 @@ def _release_spec(stream: Stream, student: Student) -> dg.AssetSpec:
         group_name=f"student_{student.name}",
         kinds={"torch"},
         skippable=True,
-        freshness_policy=dg.FreshnessPolicy.time_window(
-            warn_window=student.freshness.warn, fail_window=student.freshness.fail
-        ),
-        automation_condition=follow_once(stream),
         description=(
             "The served checkpoint: backbone and serving head. Renewed only if the student was not worse than its "
             f"control over the last {student.gate.slices} slices; a refused one does not reset the freshness clock."
@@ -94,7 +89,6 @@ def _gates(stream: Stream) -> dg.AssetsDefinition:
         backfill_policy=SINGLE_RUN,
         group_name="upkeep",
         kinds={"polars"},
-        automation_condition=follow(stream),
     )
     def release_gates(context: dg.AssetExecutionContext, work: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
         """Whether each student may be released, and why: it is there also where a release was refused."""
@@ -114,7 +108,6 @@ def _drift_report(stream: Stream) -> dg.AssetsDefinition:
         backfill_policy=SINGLE_RUN,
         group_name="upkeep",
         kinds={"polars"},
-        automation_condition=follow(stream),
     )
     def drift_report(context: dg.AssetExecutionContext, work: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
         """How each served student does on the newest slices against those before; its failed check retrains."""

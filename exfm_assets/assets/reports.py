@@ -9,7 +9,6 @@ from exfm.project import Project
 from exfm_assets import metadata_keys as keys
 from exfm_assets.assets.releases import GATES
 from exfm_assets.assets.students import DRIFT_REPORT
-from exfm_assets.automation import follow
 from exfm_assets.partitions import SINGLE_RUN
 from pipeline.evaluation.summary import summary
 from pipeline.workspace import Workspace
@@ -28,7 +27,6 @@ def report_assets(project: Project) -> list[dg.AssetsDefinition]:
         backfill_policy=SINGLE_RUN,
         group_name="upkeep",
         kinds={"html", "matplotlib"},
-        automation_condition=follow(project.stream),
     )
     def report(context: dg.AssetExecutionContext, work: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
         """Teacher, student and control over all slices: tables and plots in one HTML file that needs nothing else."""

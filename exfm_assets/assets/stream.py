@@ -14,7 +14,6 @@ from exfm.project import Project
 from exfm.stream import Slice
 from exfm_assets import metadata_keys as keys
 from exfm_assets.assets.common import SliceWriter, combined, report_slice
-from exfm_assets.automation import catch_up, catch_up_when_labels_close
 from exfm_assets.partitions import SINGLE_RUN, earlier, slice_partitions, slices_of, slices_within
 from pipeline.slices.provenance import (
     Made,
@@ -60,7 +59,6 @@ def _simulated_log(project: Project) -> dg.AssetsDefinition:
         group_name="stream",
         kinds={"python", "parquet"},
         code_version=digest(project.simulation),
-        automation_condition=catch_up(project.stream),
     )
     def simulated_log(context: dg.AssetExecutionContext, work: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
         """The canonical log of a seeded world: impressions, late and broken outcomes, interactions, and the truth."""
@@ -99,7 +97,6 @@ def _log_table(project: Project, table: str) -> dg.AssetsDefinition:
         backfill_policy=SINGLE_RUN,
         group_name="stream",
         kinds={"polars", "parquet"},
-        automation_condition=catch_up(project.stream),
         description=f"The log's {table}, checked against the contract; rows that break it are quarantined.",
     )
     def log_table(context: dg.AssetExecutionContext, work: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
@@ -173,7 +170,6 @@ def _outcomes(project: Project) -> dg.AssetsDefinition:
         backfill_policy=SINGLE_RUN,
         group_name="stream",
         kinds={"polars", "parquet"},
-        automation_condition=catch_up(stream),
     )
     def outcomes(context: dg.AssetExecutionContext, work: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
         """The log's outcomes by when they happened; those of no known impression (orphans) are quarantined."""
@@ -213,7 +209,6 @@ def _labels(project: Project) -> dg.AssetsDefinition:
         backfill_policy=SINGLE_RUN,
         group_name="stream",
         kinds={"polars", "parquet"},
-        automation_condition=catch_up_when_labels_close(stream),
     )
     def labels(context: dg.AssetExecutionContext, work: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
         """A nullable label a task for every impression, from the outcomes known when the slice's windows closed.

@@ -22,7 +22,6 @@ from exfm_assets.assets.features import LOGGED_INPUTS, REGISTRY
 from exfm_assets.assets.predicted import LOGGED_TEACHER_FEATURES
 from exfm_assets.assets.stream import LABELS
 from exfm_assets.assets.teachers import PREDICTIONS, teacher_key
-from exfm_assets.automation import judge_what_served, refresh_student, ride_along
 from exfm_assets.partitions import SINGLE_RUN, earlier, slice_partitions, slices_of
 from pipeline.evaluation.schema import METRICS
 from pipeline.registry.lineage import declaration_digest
@@ -56,7 +55,6 @@ def student_assets(project: Project) -> list[dg.AssetsDefinition]:
 def _specs(project: Project, student: Student) -> list[dg.AssetSpec]:
     stream = project.stream
     checkpoint, control, evaluation = (student_key(student, part) for part in PARTS)
-    refresh = refresh_student(stream, student_key(student, "release"), DRIFT_REPORT)
     lag = stream.serving_lag(student.task)
     # Dagster 1.13 takes one mapping a key and step: what continues t - 1 and what judges t - lag share this one.
     past = {key: dg.AssetDep(key, partition_mapping=earlier(lag)) for key in (checkpoint, control)}
@@ -76,7 +74,6 @@ def _specs(project: Project, student: Student) -> list[dg.AssetSpec]:
         dg.AssetSpec(
             checkpoint,
             deps=[*inputs, *supervision, past[checkpoint], *for_lead],
-            automation_condition=refresh,
             description=f"Student for {student.task} on {where} after one more slice, learning by {how}.",
             code_version=declaration_digest(project, student),
             **common,
@@ -84,7 +81,6 @@ def _specs(project: Project, student: Student) -> list[dg.AssetSpec]:
         dg.AssetSpec(
             control,
             deps=[*inputs, past[control]],
-            automation_condition=refresh,
             description=CONTROL_DESCRIPTION,
             code_version=declaration_digest(project, student, control=True),
             **common,
@@ -92,7 +88,6 @@ def _specs(project: Project, student: Student) -> list[dg.AssetSpec]:
         dg.AssetSpec(
             evaluation,
             deps=[*inputs, *supervision, past[checkpoint], past[control]],
-            automation_condition=judge_what_served(stream, checkpoint, control, student_key(student, "release")),
             description=EVALUATION_DESCRIPTION.format(lag=lag),
             code_version="1",
             **common,
@@ -109,7 +104,6 @@ def _progress_spec(project: Project) -> dg.AssetSpec:
         group_name="upkeep",
         kinds={"polars", "parquet"},
         skippable=True,
-        automation_condition=ride_along(project.stream),
         description="Of each student and slice: what is stored, under which version, or why it failed.",
     )
 

@@ -16,7 +16,6 @@ from exfm_assets import metadata_keys as keys
 from exfm_assets.assets.common import Lineage, combined, report_slice, result, warn_of_outdated
 from exfm_assets.assets.features import LOGGED_INPUTS, REGISTRY
 from exfm_assets.assets.stream import LABELS
-from exfm_assets.automation import catch_up
 from exfm_assets.partitions import SINGLE_RUN, earlier, slice_partitions, slices_of
 from pipeline.registry.lineage import declaration_digest
 from pipeline.slices.predictions import PredictionFile, Stored, prediction_schema
@@ -53,7 +52,6 @@ def _specs(project: Project, teacher: Teacher) -> list[dg.AssetSpec]:
         "group_name": teacher.view,
         "skippable": True,
         "code_version": declaration_digest(project, teacher),
-        "automation_condition": catch_up(project.stream),
     }
     # Dagster 1.13 takes one mapping a key and step: what continues t - 1 and what scores with an older one share this.
     past = earlier(teacher.lag + teacher.publish_every - 1)

@@ -13,7 +13,8 @@ from typing import Any
 
 from exfm.columns import views_of
 from exfm.declaration import canonical_form, digest
-from exfm.learning import Freshness, Gate, Student, Teacher
+from exfm.freshness import Freshness
+from exfm.learning import Gate, Student, Teacher
 from exfm.project import Project
 from exfm.stream import Slice
 from pipeline.slices.predictions import scored_by
@@ -28,8 +29,9 @@ def declared_of(project: Project, model: Teacher | Student, *, control: bool = F
     the code does with a part is in the part's ``code_version``: that of ``Training`` is of the loop itself.
     """
     stream = project.stream
+    model = replace(model, freshness=Freshness())
     if isinstance(model, Student):
-        model = replace(model, gate=Gate(), freshness=Freshness())
+        model = replace(model, gate=Gate())
         if control:
             model = replace(model, distillation=None, teacher=None, lead=None)
     columns = project.columns_of(model.inputs, where=model.name)

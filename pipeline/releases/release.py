@@ -9,6 +9,7 @@ served one. It is replaced in one step, so a server that reads it never sees hal
 
 import json
 from dataclasses import dataclass, fields
+from typing import Any
 
 from exfm.learning import Student
 from pipeline.workspace import Workspace
@@ -33,6 +34,15 @@ def current_release(work: Workspace, student: Student) -> Released | None:
         plain = json.loads(path.read_text(encoding="utf-8"))
         return Released(**{field.name: plain[field.name] for field in fields(Released)})
     except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def release_manifest(work: Workspace, student: Student, version: str) -> dict[str, Any] | None:
+    """What a release says of itself, as plain JSON; ``None`` if it can't be read."""
+    path = work.state.release(student.name) / version / "manifest.json"
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
         return None
 
 

@@ -13,7 +13,7 @@ from feature_repo.stamp import applied, registry_version
 from pipeline.slices.predictions import scored_slices
 from pipeline.streams.simulated_log import drawn_from, standing
 from pipeline.verify import files_whole
-from pipeline.verify.models_current import DAMAGED
+from pipeline.verify.models_current import DAMAGED, Fault
 from pipeline.verify.online_current import loaded_online
 from pipeline.verify.tables_current import looks_of, tables_of
 from pipeline.workspace import Workspace
@@ -31,7 +31,7 @@ class StoredState:
     def __init__(self, work: Workspace, *, read_whole: bool = False) -> None:
         self.work, self._read_whole = work, read_whole
         self._stored: dict[str, frozenset[int]] = {}
-        self._outdated: dict[str, Mapping[int, str]] = {}
+        self._outdated: dict[str, Mapping[int, Fault]] = {}
 
     def stored(self, asset: str) -> frozenset[int]:
         """Indices of the slices that are stored of an asset, whatever they were made of."""
@@ -40,21 +40,21 @@ class StoredState:
             self._stored[asset] = frozenset(look()) if look is not None else frozenset()
         return self._stored[asset]
 
-    def outdated(self, asset: str) -> Mapping[int, str]:
+    def outdated(self, asset: str) -> Mapping[int, Fault]:
         """Index of a slice -> why what is stored of it is not what would be made now."""
         if asset not in self._outdated:
             look = self._faults.get(asset)
             faults = look() if look is not None else iter(())
-            damaged = {index: DAMAGED for index in self._damaged.get(asset, ())}
-            self._outdated[asset] = damaged | {_index(slice_): why for slice_, why in faults}
+            damaged = {fault_index(fault): fault for fault in self._damaged.get(asset, ())}
+            self._outdated[asset] = damaged | {fault_index(fault): fault for fault in faults}
         return self._outdated[asset]
 
     @cached_property
-    def _damaged(self) -> dict[str, set[int]]:
+    def _damaged(self) -> dict[str, list[Fault]]:
         """By asset, slices of which a file is not what was written."""
-        found: dict[str, set[int]] = {}
+        found: dict[str, list[Fault]] = {}
         for asset, slice_ in files_whole.damaged_files(self.work) if self._read_whole else ():
-            found.setdefault(asset, set()).add(_index(slice_))
+            found.setdefault(asset, []).append(Fault(slice_, DAMAGED))
         return found
 
     def registry_fault(self) -> str | None:
@@ -104,8 +104,8 @@ class StoredState:
         return {slice_.index for slice_, of in drawn if standing(self.work.state.log, slice_, of) is not None}
 
 
-def _index(slice_: Slice | None) -> int:
-    return WHOLE if slice_ is None else slice_.index
+def fault_index(fault: Fault) -> int:
+    return WHOLE if fault.slice is None else fault.slice.index
 
 
 def _indices(slices: list[Slice]) -> set[int]:

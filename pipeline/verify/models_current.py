@@ -5,6 +5,7 @@ Belongs here: reading manifests as plain JSON and comparing. Not here: tables, w
 
 import json
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -22,11 +23,24 @@ from pipeline.slices.predictions import PredictionFile, files_of, scored_slices,
 from pipeline.tables import SliceTable, is_whole
 from pipeline.workspace import Workspace
 
-Fault = tuple[Slice | None, str]  # a slice (None: the asset has none), and why what is stored of it is out of date
 DAMAGED = "damaged or missing, not what was written"
 TEACHER_PARTS = ("predictions", "checkpoint")
 STUDENT_PARTS = ("control", "checkpoint", "evaluation", "release")
 OTHER_DECLARATION = "made under another declaration"
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A slice of which what is stored is not what would be made now.
+
+    Args:
+        slice: ``None`` for an asset without slices.
+        is_correction: only the data behind it changed: how old a slice may be for that is declared (``Upkeep``).
+    """
+
+    slice: Slice | None
+    why: str
+    is_correction: bool = False
 
 
 def looks_of(work: Workspace) -> dict[str, Callable[[], Iterator[Fault]]]:
@@ -80,19 +94,19 @@ def _checkpoints(work: Workspace, model: Teacher | Student, *, control: bool = F
     for slice_, manifest in manifests.items():
         before = stream.slice_at(slice_.index - 1)
         if manifest is None:
-            yield slice_, "its manifest.json is missing or damaged"
+            yield Fault(slice_, "its manifest.json is missing or damaged")
         elif manifest["declaration"] != declaration:
-            yield slice_, f"{OTHER_DECLARATION}{differences(manifest.get('declared', {}), declared)}"
+            yield Fault(slice_, f"{OTHER_DECLARATION}{differences(manifest.get('declared', {}), declared)}")
         elif manifest["parent"] is not None and before not in manifests:
-            yield before, "missing, although a later checkpoint continues it"
+            yield Fault(before, "missing, although a later checkpoint continues it")
         elif manifest["parent"] != _version(manifests.get(before)):
-            yield slice_, "it continues another checkpoint than is stored now"
+            yield Fault(slice_, "it continues another checkpoint than is stored now")
         elif differ := _differing(manifest.get("data_versions"), _data(work, model, kind, slice_)):
-            yield slice_, f"made of other {', '.join(differ)} than are stored now"
+            yield Fault(slice_, f"made of other {', '.join(differ)} than are stored now", is_correction=True)
         elif slice_ == list(manifests)[-1]:
             weights = work.state.checkpoints(f"{kind}/{model.name}") / slice_.folder / "weights.safetensors"
             if not weights.is_file():
-                yield slice_, "its weights are missing, and the next slice continues them"
+                yield Fault(slice_, "its weights are missing, and the next slice continues them")
 
 
 def _data(work: Workspace, model: Teacher | Student, kind: str, slice_: Slice) -> dict[str, str]:
@@ -129,13 +143,13 @@ def _predictions(work: Workspace, teacher: Teacher) -> Iterator[Fault]:
         newest = files_of(work, teacher, slice_)[-1]
         scored = PredictionFile.of(newest)
         if not is_whole(newest):
-            yield slice_, DAMAGED
+            yield Fault(slice_, DAMAGED)
         elif manifest is None or scored.checkpoint != manifest["version"]:
-            yield slice_, "scored by another checkpoint than is stored now"
+            yield Fault(slice_, "scored by another checkpoint than is stored now")
         elif manifest["declaration"] != declared:
-            yield slice_, "scored by a checkpoint of another declaration"
+            yield Fault(slice_, "scored by a checkpoint of another declaration")
         elif work.table("logged_inputs").noted(slice_) not in (scored.inputs, None):
-            yield slice_, "made of other logged_inputs than are stored now"
+            yield Fault(slice_, "made of other logged_inputs than are stored now", is_correction=True)
 
 
 def _evaluations(work: Workspace, student: Student) -> Iterator[Fault]:
@@ -148,7 +162,7 @@ def _evaluations(work: Workspace, student: Student) -> Iterator[Fault]:
         if not table.path(slice_).parent.is_dir():
             continue
         if not table.has(slice_) or not is_whole(table.path(slice_)):
-            yield slice_, DAMAGED
+            yield Fault(slice_, DAMAGED)
             continue
         serving = slice_.index - stream.serving_lag(student.task)
         at = max((index for index in trained if index <= serving), default=None)
@@ -161,9 +175,10 @@ def _evaluations(work: Workspace, student: Student) -> Iterator[Fault]:
         )
         data = data_of(work, slice_, student, supervised=True, digest_of=SliceTable.noted)
         if not as_written(table.path(slice_)):
-            yield slice_, DAMAGED
+            yield Fault(slice_, DAMAGED)
         elif (_evaluation_digests(table, slice_) != digest(student.name, versions, data)).any():
-            yield slice_, "of other checkpoints, labels or predictions than are stored now"
+            why = "of other checkpoints, labels or predictions than are stored now"
+            yield Fault(slice_, why, is_correction=True)
 
 
 def _had_learnt(
@@ -186,11 +201,11 @@ def _release(work: Workspace, student: Student) -> Iterator[Fault]:
     from pipeline.releases.publishing import release_fault
 
     if (fault := release_fault(work, student)) is not None:
-        yield None, fault
+        yield Fault(None, fault)
     elif (served := current_release(work, student)) is not None:
         stored = read_manifest(work, f"student/{student.name}", work.project.stream.slice_of(served.slice))
         if stored is not None and stored["version"] != served.version:
-            yield None, f"{served.version} is served, and its slice {served.slice} was trained again since"
+            yield Fault(None, f"{served.version} is served, and its slice {served.slice} was trained again since")
 
 
 def weights_damaged(work: Workspace) -> Iterator[tuple[str, Slice]]:

@@ -88,11 +88,11 @@ def online_faults(work: Workspace) -> Iterator[Fault]:
     try:
         loaded = dict(json.loads(note))
     except (ValueError, TypeError):
-        yield None, f"{ONLINE_NOTE}, which says what was loaded, is damaged"
+        yield Fault(None, f"{ONLINE_NOTE}, which says what was loaded, is damaged")
         return
     if EMBEDDED in loaded and _mark_of(database) != _mark(note):
-        yield None, f"{ONLINE_FILE} is missing, damaged, or not the one that was loaded"
+        yield Fault(None, f"{ONLINE_FILE} is missing, damaged, or not the one that was loaded")
         return
     now = of_online(work)
     if differ := sorted(name for name in now if loaded.get(name) != now[name]):
-        yield None, f"loaded from other {', '.join(differ)} than are stored now"
+        yield Fault(None, f"loaded from other {', '.join(differ)} than are stored now")

@@ -58,7 +58,7 @@ def damaged(work: Workspace) -> list[Stale]:
     """Stored files of the newest slices that are not what was written, read whole."""
     by_asset: dict[str, list[Fault]] = {}
     for asset, slice_ in files_whole.damaged_files(work):
-        by_asset.setdefault(asset, []).append((slice_, DAMAGED))
+        by_asset.setdefault(asset, []).append(Fault(slice_, DAMAGED))
     return [group for asset, faults in by_asset.items() for group in _grouped(work.project.stream, asset, faults)]
 
 
@@ -159,39 +159,40 @@ def _faults(work: Workspace, table: SliceTable, made: Of) -> Iterator[Fault]:
         path = table.path(slice_)
         if not path.is_file():
             if path.parent.is_dir():
-                yield slice_, DAMAGED
+                yield Fault(slice_, DAMAGED)
             continue
         sidecar = read_sidecar(path)
         if not is_whole(path) or (sidecar is not None and sidecar.size != path.stat().st_size):
-            yield slice_, DAMAGED
-        elif sidecar is not None and (why := _why(sidecar, made(slice_, sidecar))) is not None:
-            yield slice_, why
+            yield Fault(slice_, DAMAGED)
+        elif sidecar is not None and (fault := _fault(slice_, sidecar, made(slice_, sidecar))) is not None:
+            yield fault
 
 
-def _why(then: Sidecar, now: Made) -> str | None:
+def _fault(slice_: Slice, then: Sidecar, now: Made) -> Fault | None:
     """What a slice was made of that is otherwise now; ``None`` if nothing."""
     names = sorted(then.made_of.keys() | now.of.keys())
     differ = [name for name in names if then.made_of.get(name) != now.of.get(name)]
     if not differ:
         return None
     if DECLARATION in differ:
-        return f"made under another declaration{differences(then.notes.get(DECLARED, {}), now.declared)}"
+        changes = differences(then.notes.get(DECLARED, {}), now.declared)
+        return Fault(slice_, f"{models_current.OTHER_DECLARATION}{changes}")
     if CODE in differ:
-        return "made by the code of another version of exfm"
+        return Fault(slice_, "made by the code of another version of exfm")
     if AS_OF in differ:
-        return "made while windows were open that have closed since"
+        return Fault(slice_, "made while windows were open that have closed since")
     if of_log := [name.removeprefix(LOG) for name in differ if name.startswith(LOG)]:
-        return f"the log's {', '.join(of_log)} changed since"
-    return f"made of other {', '.join(differ)} than are stored now"
+        return Fault(slice_, f"the log's {', '.join(of_log)} changed since", is_correction=True)
+    return Fault(slice_, f"made of other {', '.join(differ)} than are stored now", is_correction=True)
 
 
 def _grouped(stream: Stream, asset: str, faults: Iterable[Fault]) -> list[Stale]:
     """The faults of an asset by reason, adjacent slices as a range."""
     by_reason: dict[str, list[Slice]] = {}
-    for slice_, why in faults:
-        slices = by_reason.setdefault(why, [])
-        if slice_ is not None:
-            slices.append(slice_)
+    for fault in faults:
+        slices = by_reason.setdefault(fault.why, [])
+        if fault.slice is not None:
+            slices.append(fault.slice)
     return [Stale(asset, _ranges(stream, slices), why) for why, slices in by_reason.items()]
 
 

@@ -24,7 +24,8 @@ from exfm.distillation import (
 )  # fmt: skip
 from exfm.encoding import Encoding
 from exfm.errors import DeclarationError
-from exfm.learning import Freshness, Gate, Training
+from exfm.freshness import Freshness
+from exfm.learning import Gate, Training
 from exfm.networks import DLRM, DCNv2, DeepFM, TwoTower, Wukong
 from exfm.project import Drift, Retention
 from exfm.simulation import Simulation

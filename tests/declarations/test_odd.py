@@ -13,7 +13,8 @@ import pytest
 
 from exfm import names
 from exfm.distillation import AuxiliaryHead, LeadAware, Recalibration, StudentAdapter
-from exfm.learning import Freshness, Gate, Training
+from exfm.freshness import Freshness
+from exfm.learning import Gate, Training
 from exfm.load import load_project
 from exfm.networks import DLRM, DCNv2, DeepFM, TwoTower, Wukong
 from exfm.project import Drift, Project, Retention

@@ -7,7 +7,8 @@ from datetime import UTC, datetime, timedelta, timezone
 from zoneinfo import ZoneInfo
 
 from exfm import distillation as distil
-from exfm.learning import Freshness, Gate, Training
+from exfm.freshness import Freshness
+from exfm.learning import Gate, Training
 from exfm.networks import DLRM, DCNv2, Wukong
 from exfm.project import Drift, Retention
 from exfm.simulation import Simulation

@@ -6,7 +6,8 @@ Belongs here: cases, each with the field that its sentence must name. Not here: 
 from datetime import date
 
 from exfm import distillation as distil
-from exfm.learning import Freshness, Gate, Student, Training
+from exfm.freshness import Freshness
+from exfm.learning import Gate, Student, Training
 from exfm.networks import DCNv2, Wukong
 from exfm.project import Drift, Retention
 from exfm.simulation import Simulation

@@ -3,14 +3,15 @@
 Belongs here: reporting events, and asking what a tick asks for. Not here: what a test expects (test_automation.py).
 """
 
-from datetime import UTC, datetime
+import json
+from datetime import datetime
 from typing import Any
 
 import dagster as dg
-from dagster._core.definitions.freshness import FreshnessState, FreshnessStateChange
 from dagster._core.events import AssetMaterializationPlannedData, DagsterEvent
 from dagster._core.test_utils import create_run_for_test
 
+from exfm.atomic_write import write_text
 from exfm_assets.definitions import build_defs
 from pipeline.workspace import Workspace
 from tests.tiny import SLICES
@@ -64,12 +65,8 @@ class Clockwork:
             if not name.startswith(paths):
                 self.materialised(name, KEYS if graph.get(key).is_partitioned else None)
 
-    def grew(self, path: str, state: FreshnessState) -> None:
-        """Report a release's freshness as the daemon would."""
-        change = FreshnessStateChange(
-            key=key(path),
-            previous_state=FreshnessState.PASS,
-            new_state=state,
-            state_change_timestamp=datetime.now(UTC).timestamp(),
-        )
-        self.instance._report_runless_asset_event(change)
+    def serves(self, student: str, slice_key: str) -> None:
+        """Let a student serve the checkpoint of a slice; it alone counts for the age of its data."""
+        end = self.work.project.stream.slice_of(slice_key).end.isoformat()
+        released = {"version": f"planted-{slice_key}", "slice": slice_key, "trained_until": end, "released_at": end}
+        write_text(self.work.state.release(student) / "current.json", json.dumps(released))

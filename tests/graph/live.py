@@ -12,7 +12,8 @@ from datetime import UTC, datetime, timedelta
 
 from exfm.distillation import AuxiliaryHead
 from exfm.feature_views import FeatureView
-from exfm.learning import Freshness, Gate
+from exfm.freshness import Freshness
+from exfm.learning import Gate
 from exfm.prediction_views import PredictionView
 from exfm.project import Project
 from exfm.simulation import Simulation

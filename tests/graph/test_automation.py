@@ -8,7 +8,6 @@ import dagster as dg
 import polars as pl
 import pytest
 from dagster._core.definitions.declarative_automation.operators import NewlyTrueCondition, SinceCondition
-from dagster._core.definitions.freshness import FreshnessState
 from dagster._core.events import DagsterEvent
 
 from pipeline.tables import write_parquet
@@ -52,8 +51,9 @@ def test_an_empty_instance_is_caught_up_without_a_hand(clockwork: Clockwork) -> 
     clockwork.tick()
     requested = clockwork.tick()
     assert requested["logged_inputs"] == KEYS
-    # A chain is asked for slice by slice, and there is no release yet.
-    assert requested["teacher/large/checkpoint"] == requested["student/feed_click/checkpoint"] == KEYS[:1]
+    # A chain is asked for as a whole, to be walked over in one run; and there is no release yet.
+    assert requested["teacher/large/checkpoint"] == requested["student/feed_click/checkpoint"] == KEYS
+    assert requested["teacher/large/predictions"] == requested["student/feed_click/evaluation"] == KEYS
 
 
 def test_when_all_is_there_nothing_is_asked_for(clockwork: Clockwork) -> None:
@@ -62,52 +62,60 @@ def test_when_all_is_there_nothing_is_asked_for(clockwork: Clockwork) -> None:
     assert clockwork.tick() == {}
 
 
-def test_a_missing_slice_is_asked_for_once_its_inputs_are_there(clockwork: Clockwork) -> None:
-    clockwork.everything_but("teacher", "student", "drift_report", "report")
+def test_a_chain_is_asked_for_as_far_as_its_inputs_reach(clockwork: Clockwork) -> None:
+    clockwork.everything_but("teacher", "student", "drift_report", "report", "logged_inputs", "feature_registry")
+    clockwork.materialised("logged_inputs", KEYS[:2] + KEYS[3:])  # a slice that can't be made: the registry lacks
     requested = clockwork.tick()
-    assert requested["teacher/large/checkpoint"] == KEYS[:1]
-    clockwork.materialised("teacher/large/checkpoint", KEYS[:1])
-    scored = requested["teacher/large/predictions"]
+    assert requested["teacher/large/checkpoint"] == KEYS[:2]
+    clockwork.materialised("feature_registry")
+    clockwork.materialised("logged_inputs", [KEYS[2]])
+    clockwork.materialised("teacher/large/checkpoint", KEYS[:2])
     requested = clockwork.tick()
-    assert requested["teacher/large/checkpoint"] == KEYS[1:2]
-    assert set(scored) | set(requested["teacher/large/predictions"]) >= set(KEYS[1:3])
+    assert requested["teacher/large/checkpoint"] == KEYS[2:]
+    assert requested["student/feed_click/checkpoint"] == KEYS  # never released: it begins with the stream
+
+
+def test_nothing_is_asked_of_a_chain_that_is_at_work(clockwork: Clockwork) -> None:
+    """Two runs would train one model beside each other."""
+    clockwork.everything_but("teacher/large/checkpoint")
+    clockwork.materialised("teacher/large/checkpoint", KEYS[:2])
+    clockwork.at_work("teacher/large/checkpoint", KEYS[2])
+    assert "teacher/large/checkpoint" not in clockwork.tick()
 
 
 def test_students_wait_for_a_reason_and_evaluations_do_not(clockwork: Clockwork) -> None:
     clockwork.everything_but(
         "student/feed_click/checkpoint", "student/feed_click/control", "student/feed_click/evaluation"
     )
+    clockwork.serves("feed_click", LAST)
     requested = clockwork.tick()
     assert requested["student/feed_click/evaluation"] == KEYS
     assert "student/feed_click/checkpoint" not in requested and "student/feed_click/control" not in requested
 
 
-@pytest.mark.parametrize("state", [FreshnessState.WARN, FreshnessState.FAIL])
-def test_a_stale_release_asks_for_the_missing_slices_of_its_student_alone(
-    clockwork: Clockwork, state: FreshnessState
-) -> None:
+def test_a_release_that_grows_stale_asks_for_the_missing_slices_of_its_student_alone(clockwork: Clockwork) -> None:
+    """By the age of its data: with a gate of two slices it may be three days and a half behind the stream."""
     clockwork.everything_but("student/feed_click/checkpoint", "student/feed_convert/checkpoint")
+    clockwork.serves("feed_click", KEYS[2])
+    clockwork.serves("feed_convert", KEYS[3])
     clockwork.materialised("student/feed_click/checkpoint", KEYS[:3])
-    clockwork.tick()
-    clockwork.grew("student/feed_click/release", state)
-    requested = clockwork.tick()
-    assert requested["student/feed_click/checkpoint"] == [KEYS[3]]  # the next one continues it
-    assert "student/feed_convert/checkpoint" not in requested
-    clockwork.materialised("student/feed_click/checkpoint", [KEYS[3]])
-    assert clockwork.tick()["student/feed_click/checkpoint"] == [KEYS[4]]
-    clockwork.materialised("student/feed_click/checkpoint", [KEYS[4]])
     assert "student/feed_click/checkpoint" not in clockwork.tick()
+    clockwork.serves("feed_click", KEYS[1])  # at the next slice's end it would be too old
+    requested = clockwork.tick()
+    assert requested["student/feed_click/checkpoint"] == KEYS[3:]
+    assert "student/feed_convert/checkpoint" not in requested
+    clockwork.materialised("student/feed_click/checkpoint", KEYS[3:])
+    # What is served is as old as before, as where a gate refuses: there is no more to learn from, so nothing is asked.
+    assert not [1 for _ in range(3) if "student/feed_click/checkpoint" in clockwork.tick()]
 
 
 def test_what_was_asked_for_and_never_came_is_asked_for_again(clockwork: Clockwork) -> None:
     """A run that was cancelled, or whose process died, leaves its slice missing."""
     clockwork.everything_but("student/feed_click/checkpoint")
     clockwork.materialised("student/feed_click/checkpoint", KEYS[:3])
-    clockwork.tick()
-    clockwork.grew("student/feed_click/release", FreshnessState.FAIL)
-    assert clockwork.tick()["student/feed_click/checkpoint"] == [KEYS[3]]
+    assert clockwork.tick()["student/feed_click/checkpoint"] == KEYS[3:]  # never released
     assert "student/feed_click/checkpoint" not in clockwork.tick()  # it may have ended just now
-    assert clockwork.tick()["student/feed_click/checkpoint"] == [KEYS[3]]
+    assert clockwork.tick()["student/feed_click/checkpoint"] == KEYS[3:]
 
 
 def test_a_run_that_seems_to_have_ended_without_a_slice_is_looked_at_once_more(clockwork: Clockwork) -> None:
@@ -133,21 +141,20 @@ def test_so_is_one_that_nobody_asked_for(clockwork: Clockwork) -> None:
 
 
 def test_a_student_that_was_never_released_is_judged_by_checkpoints_of_the_slices_before(clockwork: Clockwork) -> None:
-    """Not all slices by its first checkpoint, as soon as that is there."""
+    """Not by an older one, because its own is not there yet."""
     mine = [f"student/feed_click/{part}" for part in ("checkpoint", "control", "evaluation", "release")]
     clockwork.everything_but(*mine)
+    for part in ("checkpoint", "control"):
+        clockwork.materialised(f"student/feed_click/{part}", KEYS[:2])
+    clockwork.at_work("student/feed_click/control", KEYS[2])
+    requested = clockwork.tick()
     lag = clockwork.work.project.stream.serving_lag("click")
-    judged = []
-    for index, slice_ in enumerate(KEYS):
-        requested = clockwork.tick()
-        new = [key for key in requested.get("student/feed_click/evaluation", []) if key not in judged]
-        # Slice t needs the checkpoints of the lag slices before it: all of them are there up to slice index - 1.
-        assert new == [key for key in KEYS[: index + 1] if key not in judged], (index, lag)
-        clockwork.materialised("student/feed_click/evaluation", new)
-        judged += new
-        assert requested["student/feed_click/checkpoint"] == [slice_]
-        for part in ("checkpoint", "control"):
-            clockwork.materialised(f"student/feed_click/{part}", [slice_])
+    assert lag == 2 and "student/feed_click/control" not in requested
+    assert requested["student/feed_click/evaluation"] == KEYS[:3]  # what the others need is at work
+    clockwork = Clockwork(clockwork.work)
+    clockwork.everything_but(*mine)
+    requested = clockwork.tick()
+    assert all(requested[f"student/feed_click/{part}"] == KEYS for part in ("checkpoint", "control", "evaluation"))
 
 
 def test_what_hangs_on_all_students_follows_any_slice_that_was_judged(clockwork: Clockwork) -> None:
@@ -208,19 +215,16 @@ def drifted(clockwork: Clockwork, *, passed: bool) -> None:
     clockwork.instance.report_runless_asset_event(evaluation)
 
 
-def test_a_failed_drift_check_retrains_and_so_does_the_next_one(clockwork: Clockwork) -> None:
+def test_drift_asks_for_what_has_come_since(clockwork: Clockwork) -> None:
     clockwork.everything_but("student/feed_click/checkpoint")
     clockwork.materialised("student/feed_click/checkpoint", KEYS[:2])
-    clockwork.tick()
+    clockwork.serves("feed_click", LAST)
     drifted(clockwork, passed=True)
     assert "student/feed_click/checkpoint" not in clockwork.tick()
     drifted(clockwork, passed=False)
-    assert clockwork.tick()["student/feed_click/checkpoint"] == [KEYS[2]]
-    clockwork.materialised("student/feed_click/checkpoint", [KEYS[2]])
-    assert clockwork.tick()["student/feed_click/checkpoint"] == [KEYS[3]]
-    drifted(clockwork, passed=False)  # while the first reason is still being served
-    clockwork.materialised("student/feed_click/checkpoint", [KEYS[3]])
-    assert clockwork.tick()["student/feed_click/checkpoint"] == [KEYS[4]]
+    assert clockwork.tick()["student/feed_click/checkpoint"] == KEYS[2:]
+    clockwork.materialised("student/feed_click/checkpoint", KEYS[2:])
+    assert not [1 for _ in range(3) if "student/feed_click/checkpoint" in clockwork.tick()]
 
 
 def test_a_failed_slice_is_not_asked_for_again(tmp_path: Path) -> None:

@@ -56,10 +56,10 @@ def test_assets_are_what_is_declared() -> None:
         assert node.automation_condition is not None or key.path[-1] == "freshness_cost"  # a study is asked for
 
 
-def test_only_releases_promise_freshness() -> None:
+def test_what_is_kept_current_promises_how_old_its_data_may_be() -> None:
     graph = build_defs(Workspace(simulated.PROJECT)).resolve_asset_graph()
     promised = {key.path[-1] for key in graph.get_all_asset_keys() if graph.get(key).freshness_policy is not None}
-    assert promised == {"release"}
+    assert promised == {"release", "checkpoint", "predictions", "labels", "online_store"}
 
 
 def test_a_new_student_brings_its_assets_checks_and_services() -> None:
