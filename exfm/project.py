@@ -54,24 +54,29 @@ class Upkeep(Declaration):
         look_back: the newest slices of tables that are kept full: those that come late, failed, were corrected or
             filled later are made again. What is declared otherwise is made again however old it is.
         retrain: the newest slices whose corrections are learnt anew, with all slices after them; a correction of an
-            older one is only reported, for it costs as many slices of training as it is old.
+            older one is only reported, for it costs as many slices of training as it is old, and the weights that
+            it would continue are kept for as long.
         freshness: how old the data may be that the labels, and the values in the online store, are of.
     """
 
     look_back: int = 30
-    retrain: int = 7
+    retrain: int = 3
     freshness: Freshness = Freshness()
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        at_least("Upkeep.look_back", self.look_back, 1)
+        at_least("Upkeep.retrain", self.retrain, 0)
         for name in ("look_back", "retrain"):
-            at_least(f"Upkeep.{name}", getattr(self, name), 1)
             at_most(f"Upkeep.{name}", getattr(self, name), MOST_SLICES)
 
 
 @declaration
 class Retention(Declaration):
-    """Which checkpoints keep their weights: the last ones, those released, those that stored predictions name."""
+    """Which checkpoints keep their weights: the last ones, those released, those that stored predictions name.
+
+    Those that ``Upkeep.retrain`` needs are kept in any case.
+    """
 
     last: int = 3
 

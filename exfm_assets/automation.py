@@ -15,7 +15,8 @@ import dagster as dg
 
 from exfm.learning import Student
 from exfm.stream import Stream
-from exfm_assets.conditions import LabelsClosed, NeverReleased, Outdated, RefreshWanted, Unbroken
+from exfm_assets.conditions import Correctable, LabelsClosed, NeverReleased, Outdated, RefreshWanted, Unbroken
+from exfm_assets.freshness_marks import freshness_sensor
 from exfm_assets.running import end_dead_runs
 from pipeline.workspace import Workspace
 
@@ -83,7 +84,7 @@ class Automation:
         """
         registry = dg.AssetSelection.assets(dg.AssetKey("feature_registry"))
         above = AC.any_deps_match(AC.will_be_requested()).ignore(registry if but_for is None else registry | but_for)
-        return ~AC.missing() & above
+        return ~AC.missing() & above & Correctable(self.work)
 
     def keep_current(self, but_for: dg.AssetSelection | None = None) -> dg.AutomationCondition:
         """Every slice that has ended, whenever it is missing or out of date."""
@@ -166,7 +167,7 @@ class Automation:
 
 
 def sensors() -> list[dg.SensorDefinition]:
-    """The automation, on from the start, and what ends the runs of dead processes."""
+    """The automation, on from the start, the marks of freshness, and what ends the runs of dead processes."""
     # Dagster's own default sensor is off until a user finds the switch.
     automation = dg.AutomationConditionSensorDefinition(
         "automation",
@@ -175,7 +176,7 @@ def sensors() -> list[dg.SensorDefinition]:
         minimum_interval_seconds=30,
         use_user_code_server=True,  # conditions of our own look at what is stored
     )
-    return [automation, _dead_runs()]
+    return [automation, freshness_sensor(), _dead_runs()]
 
 
 def _dead_runs() -> dg.SensorDefinition:

@@ -69,18 +69,35 @@ class Outdated(_Operand):
         self._work = work
 
     def evaluate(self, context: dg.AutomationContext) -> dg.AutomationResult:
-        project = self._work.project
-        stream, key = project.stream, context.key
-        is_model = key.path[0] in ("teacher", "student")
-        newest = stream.index_at(clock(stream, self._work.now()))
-        oldest = newest - (project.upkeep.retrain if is_model else project.upkeep.look_back)
-        faults = _state_at(context, self._work).outdated(key.to_user_string()).items()
+        oldest = oldest_corrected(self._work, context.key)
+        faults = _state_at(context, self._work).outdated(context.key.to_user_string()).items()
         keys = {
             fault.slice.key
             for index, fault in faults
             if fault.slice is not None and (not fault.is_correction or index >= oldest)
         }
         return dg.AutomationResult(context, _of(context.candidate_subset, keys))
+
+
+class Correctable(_Operand):
+    """Slices so new that a correction of what they are made of is made good."""
+
+    def __init__(self, work: Workspace) -> None:
+        super().__init__("correctable", "The slice is no older than Upkeep lets corrections be")
+        self._work = work
+
+    def evaluate(self, context: dg.AutomationContext) -> dg.AutomationResult:
+        oldest, stream = oldest_corrected(self._work, context.key), self._work.project.stream
+        names = context.candidate_subset.expensively_compute_partition_keys()
+        keys = {name for name in names if stream.slice_of(name).index >= oldest}
+        return dg.AutomationResult(context, _of(context.candidate_subset, keys))
+
+
+def oldest_corrected(work: Workspace, key: dg.AssetKey) -> int:
+    """The index of the oldest slice of an asset that is made again where only the data behind it changed."""
+    upkeep, stream = work.project.upkeep, work.project.stream
+    is_model = key.path[0] in ("teacher", "student")
+    return stream.index_at(clock(stream, work.now())) - (upkeep.retrain if is_model else upkeep.look_back)
 
 
 class LabelsClosed(_Operand):

@@ -14,16 +14,25 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
 from dagster._core.storage.dagster_run import RunRecord
-from dagster._core.storage.tags import BACKFILL_ID_TAG, MAX_RETRIES_TAG
+from dagster._core.storage.tags import (
+    ASSET_PARTITION_RANGE_START_TAG,
+    BACKFILL_ID_TAG,
+    MAX_RETRIES_TAG,
+    PARTITION_NAME_TAG,
+)
+
+from exfm.declaration import digest
 
 FOLDER = "running"
 # A run takes its lock milliseconds after it says that it started; one without a lock for so long never will.
 GRACE_SECONDS = 30.0
 MOST_RESTARTS = 5  # of a run whose process died again and again, as when the machine's memory is too small for it
+AUTOMATED, DIED_TAG = "dagster/from_automation_condition", "exfm/died"
 _UNFINISHED = [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
 
 
@@ -93,9 +102,9 @@ def _try_lock(descriptor: int) -> bool:
 def end_dead_runs(instance: dg.DagsterInstance) -> list[str]:
     """End the runs whose process is gone and free the pool slots of all that ended; one sentence for each.
 
-    A run that Dagster's daemon launched is reported as failed, which makes the daemon start it again. One from a
-    terminal, or of a backfill, is reported as cancelled: its user starts it again, or the automation finds its slices
-    missing.
+    One from a terminal, of the automation, or of a backfill is reported as cancelled: its user starts it again, or the
+    automation finds its slices missing. Another that Dagster's daemon launched is reported as failed, which makes the
+    daemon start it again.
     """
     locks = RunLocks.of(instance)
     with locks.alone() as alone:
@@ -133,12 +142,17 @@ def _end(instance: dg.DagsterInstance, locks: RunLocks, record: RunRecord) -> st
     if run.remote_job_origin is None:
         instance.report_run_canceled(run, f"{message}: start it again")
         message = f"{message}: it is over, what it stored stays"
-    elif BACKFILL_ID_TAG in run.tags:
-        # Dagster 1.13 may close the backfill before it starts the run again, and then never does. What was cancelled
-        # is missing, and the automation asks for it.
-        is_automated = "dagster/from_automation_condition" in run.tags
-        remedy = "the automation asks for its slices again" if is_automated else "start its backfill again"
-        instance.report_run_canceled(run, f"{message}: {remedy}")
+    elif AUTOMATED in run.tags and (died := _died(instance, run)) < MOST_RESTARTS:
+        # What was cancelled is missing or out of date, and the automation asks for it. A failed run would be started
+        # again by the daemon; if that is killed before it does, nobody ever would, for a failed slice is left alone.
+        instance.add_run_tags(run.run_id, {DIED_TAG: _work_of(run)})
+        instance.report_run_canceled(run, f"{message}: the automation asks for its slices again")
+        message = f"{message}: it is over; the automation asks for its slices again ({died + 1} times now)"
+    elif BACKFILL_ID_TAG in run.tags or AUTOMATED in run.tags:
+        # Dagster 1.13 may close a backfill before it starts the run again, and then never does.
+        remedy = f"it died {MOST_RESTARTS} times" if AUTOMATED in run.tags else "start its backfill again"
+        end = instance.report_run_failed if AUTOMATED in run.tags else instance.report_run_canceled
+        end(run, f"{message}: {remedy}")
         message = f"{message}: it is over; {remedy}"
     else:
         group = instance.get_run_group(run.run_id)
@@ -150,6 +164,19 @@ def _end(instance: dg.DagsterInstance, locks: RunLocks, record: RunRecord) -> st
     instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
     locks.path(run.run_id).unlink(missing_ok=True)
     return message
+
+
+def _work_of(run: dg.DagsterRun) -> str:
+    """A digest of what a run was to make, to tell how often that died."""
+    slices = [run.tags.get(name) for name in (PARTITION_NAME_TAG, ASSET_PARTITION_RANGE_START_TAG)]
+    return digest(sorted(key.to_user_string() for key in run.asset_selection or ()), slices)
+
+
+def _died(instance: dg.DagsterInstance, run: dg.DagsterRun) -> int:
+    """How many of the last runs for the same died as well, within an hour."""
+    recent = datetime.now(UTC) - timedelta(hours=1)
+    same = dg.RunsFilter(tags={DIED_TAG: _work_of(run)}, created_after=recent)
+    return len(instance.get_run_records(same))
 
 
 def _free_slots(instance: dg.DagsterInstance) -> None:

@@ -169,7 +169,9 @@ def _report_visit(
             keys.TRAINED_UNTIL: manifest.trained_until or "never",
             keys.TEACHER_CHECKPOINTS: list(manifest.teacher_checkpoints),
         }
-        if fit is not None:
+        if fit is None:
+            metadata[keys.REUSED] = True
+        else:
             metadata |= {keys.EXAMPLES_PER_SECOND: fit.examples_per_second, "loss": fit.loss}
         metadata |= {name: value for name, value in manifest.metrics.items() if name != "loss"}
         if part == "student" and visit.supervision is not None:
@@ -209,7 +211,8 @@ def _report_evaluation(
     if isinstance(visit.evaluation, pl.DataFrame):
         metadata: dict[str, object] = {keys.REUSED: True}  # stored already, made of the same
     else:
-        table.write(visit.slice, rows)
+        assert visit.evaluation is not None
+        table.write(visit.slice, rows, {"evaluation": visit.evaluation.made_of})
         metadata = {}
     metadata |= {
         f"{metric}/{row['model']}": row[metric]

@@ -150,7 +150,9 @@ def _report_checkpoint(
     metadata: dict[str, object] = {
         keys.CHECKPOINT: manifest.version, keys.TRAINED_UNTIL: manifest.trained_until or "never"
     }  # fmt: skip
-    if fit is not None:
+    if fit is None:
+        metadata[keys.REUSED] = True
+    else:
         metadata |= {keys.EXAMPLES_PER_SECOND: fit.examples_per_second, "loss": fit.loss}
     report_slice(context, key, slice_, manifest.rows, manifest.version, **metadata)
     return manifest.version

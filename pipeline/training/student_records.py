@@ -75,13 +75,19 @@ class StoredRecords:
 
     def evaluated(self, run: StudentRun, slice_: Slice, made_of: str) -> pl.DataFrame | None:
         table = self.work.evaluations(run.declared.name)
-        stored = table.read([slice_]) if table.sound(slice_) else pl.DataFrame()
+        if not table.sound(slice_):
+            return None
+        stored, sidecar = table.read([slice_]), table.sidecar(slice_)
+        known = None if sidecar is None else sidecar.made_of.get(EVALUATION)
+        if known is not None:
+            return stored if known == made_of else None
         return stored if stored.height and (stored["evaluation"] == made_of).all() else None
 
     def retain(self, run: StudentRun, slice_: Slice) -> None:
         """Keep the weights that may still serve, be continued or be judged, and those released."""
         index = slice_.index
-        last = index - self.work.project.retention.last + 1
+        project = self.work.project
+        last = min(index - project.retention.last + 1, index - project.upkeep.retrain - run.serving_lag + 1)
         kept = min(last, index - run.serving_lag, self._needed_by_pending(run, index), _both_at(run, index))
         for part in (STUDENT, CONTROL):
             checkpoints = run.model(part).checkpoints

@@ -221,8 +221,8 @@ def _data(work: Workspace, slice_: Slice) -> dict[str, str]:
 
 
 def _retain(work: Workspace, teacher: Teacher, model: IncrementalModel, slice_: Slice) -> None:
-    """Keep the weights that may still score, and those that stored predictions name."""
-    back = max(work.project.retention.last, teacher.lag + teacher.publish_every)
+    """Keep the weights that may still score, those that a correction would continue, those that predictions name."""
+    back = max(work.project.retention.last, work.project.upkeep.retrain + teacher.lag + teacher.publish_every)
     assert isinstance(model.checkpoints, CheckpointStore)
     oldest = work.project.stream.slice_at(slice_.index - back + 1)
     model.checkpoints.drop_older(oldest, named_checkpoints(work, teacher))

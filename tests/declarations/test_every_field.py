@@ -24,10 +24,10 @@ from exfm.distillation import (
 )  # fmt: skip
 from exfm.encoding import Encoding
 from exfm.errors import DeclarationError
-from exfm.freshness import Freshness
+from exfm.freshness import Freshness, Limits
 from exfm.learning import Gate, Training
 from exfm.networks import DLRM, DCNv2, DeepFM, TwoTower, Wukong
-from exfm.project import Drift, Retention
+from exfm.project import Drift, Retention, Upkeep
 from exfm.simulation import Simulation
 from exfm.sizes import Reads
 from exfm.state import State
@@ -36,12 +36,12 @@ from projects.simulated import PROJECT
 from tests.declarations.base import history, opinion, student, teacher, view
 
 # What is made of declarations: nobody writes one.
-RESULTS = {Slice, Columns, Encoding, FeatureColumn, ScoreColumns, State, Reads}
+RESULTS = {Slice, Columns, Encoding, FeatureColumn, ScoreColumns, State, Reads, Limits}
 
 SAMPLES: tuple[Declaration, ...] = (
     PROJECT, PROJECT.stream, PROJECT.stream.user, PROJECT.stream.tasks[0], view(), history(), opinion(), teacher(),
-    student(), Training(), Gate(), Freshness(), Drift(), Retention(), Simulation(), DCNv2(), Wukong(), DLRM(), DeepFM(),
-    TwoTower(), KnowledgeDistillation(), AuxiliaryHead(), AuxiliaryTower(), StudentAdapter(), Recalibration(),
+    student(), Training(), Gate(), Freshness(), Drift(), Retention(), Upkeep(), Simulation(), DCNv2(), Wukong(), DLRM(),
+    DeepFM(), TwoTower(), KnowledgeDistillation(), AuxiliaryHead(), AuxiliaryTower(), StudentAdapter(), Recalibration(),
     LeadAware(),
 )  # fmt: skip
 
@@ -66,7 +66,7 @@ DIGESTS = {
     "DCNv2": "2cd10fefe145", "Wukong": "2af73165f4c0", "DLRM": "d9d81b86b35b", "DeepFM": "771f3a939586",
     "TwoTower": "d4b374ddac69", "KnowledgeDistillation": "d50f0ed7b636", "AuxiliaryHead": "04990ee28fd9",
     "AuxiliaryTower": "fb7980f05d4e", "StudentAdapter": "97c551e9826b", "Recalibration": "0498c961b064",
-    "LeadAware": "af5249c5f41f",
+    "LeadAware": "af5249c5f41f", "Upkeep": "879b580a7e9b",
 }  # fmt: skip
 
 

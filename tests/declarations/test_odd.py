@@ -135,7 +135,7 @@ ODD: dict[str, Callable[[], Project]] = {
     "a teacher that never scores": lambda: with_teacher(lag=500),
     "a gate that nothing passes": lambda: with_student(gate=Gate(tolerance=-0.99, slices=10**5)),
     "a gate that all pass": lambda: with_student(gate=Gate(tolerance=1e6)),
-    "a release of a minute": lambda: with_student(freshness=Freshness(warn=MINUTE, fail=2 * MINUTE)),
+    "a release that is always stale": lambda: with_student(freshness=Freshness(warn=MINUTE)),
     "drift of none": lambda: project(drift=Drift(ne_rise=0, calibration_error=0), retention=Retention(last=10**5)),
     "a world that stands still": lambda: project(
         simulation=Simulation(seed=0, users=1, items=1, new_users_per_day=0, new_items_per_day=0, late_share=0,

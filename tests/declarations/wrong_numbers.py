@@ -10,7 +10,7 @@ from exfm import distillation as distil
 from exfm.freshness import Freshness
 from exfm.learning import Gate, Training
 from exfm.networks import DLRM, DCNv2, Wukong
-from exfm.project import Drift, Retention
+from exfm.project import Drift, Retention, Upkeep
 from exfm.simulation import Simulation
 from exfm.stream import Column, Task
 from projects.simulated import PROJECT
@@ -25,12 +25,15 @@ from tests.declarations.base import (
     Wrong,
     history,
     opinion,
+    project,
     reading,
     stream,
     teacher,
     view,
     with_opinion,
     with_stream,
+    with_student,
+    with_teacher,
     with_view,
 )
 
@@ -130,7 +133,12 @@ CLOCKS: list[Wrong] = [
     ("Stream.lateness", lambda: with_stream(slice_length=MINUTE, until=FIRST + DAY, lateness=3650 * DAY)),
     ("Freshness.warn", lambda: Freshness(warn=timedelta(seconds=1))),
     ("Freshness.warn", lambda: Freshness(warn=-DAY)),
-    ("Freshness.warn", lambda: Freshness(warn=3 * DAY)),
+    ("Freshness.warn", lambda: Freshness(warn=3 * DAY, fail=2 * DAY)),
+    ("Student(feed_click).freshness.fail", lambda: with_student(freshness=Freshness(fail=DAY))),
+    ("Teacher(large).freshness.fail", lambda: with_teacher(freshness=Freshness(fail=DAY))),
+    ("Upkeep.freshness.fail", lambda: project(upkeep=Upkeep(freshness=Freshness(fail=DAY)))),
+    ("Upkeep.look_back", lambda: Upkeep(look_back=0)),
+    ("Upkeep.retrain", lambda: Upkeep(retrain=-1)),
     ("Freshness.fail", lambda: Freshness(fail=AGES)),
     ("FeatureView(item_activity).every", lambda: view(every=timedelta(0))),
     ("FeatureView(item_activity).every", lambda: view(every=-DAY)),

@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 
 from exfm.distillation import AuxiliaryHead
-from exfm.project import Project, Retention
+from exfm.project import Project, Retention, Upkeep
 from tests.graph.runs import FIRST, LAST, left_by, run, sentences
 from tests.tiny import tiny_project, tiny_workspace
 
 
 def short(index: int | None = None) -> Project:
     """The tiny project with few weights kept, and one of its students changed."""
-    project = tiny_project(retention=Retention(last=1))
+    project = tiny_project(retention=Retention(last=1), upkeep=Upkeep(retrain=0))
     students = list(project.students)
     if index is not None:
         students[index] = replace(students[index], distillation=AuxiliaryHead(weight=3.0))

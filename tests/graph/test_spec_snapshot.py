@@ -42,7 +42,7 @@ def snapshot(folder: Path, project: Project | None = None) -> dict[str, Section]
             for key in graph.asset_check_keys
         },
         "conditions": {
-            names[stored(spec.automation_condition)]: list(outline(json.loads(stored(spec.automation_condition))))
+            names[drawn(spec.automation_condition)]: list(outline(spec.automation_condition))
             for spec in specs
             if spec.automation_condition is not None
         },
@@ -62,7 +62,7 @@ def asset_entry(spec: dg.AssetSpec, node: Any, names: dict[str, str]) -> dict[st
         "pools": ", ".join(sorted(node.pools or ())),
         "deps": {dep.asset_key.to_user_string(): mapping_text(dep.partition_mapping) for dep in spec.deps},
         "partitions": described(spec.partitions_def),
-        "automation_condition": None if condition is None else names[stored(condition)],
+        "automation_condition": None if condition is None else names[drawn(condition)],
         "backfill_policy": None if node.backfill_policy is None else str(node.backfill_policy),
         "code_version": spec.code_version,
         "freshness_policy": described(spec.freshness_policy),
@@ -102,26 +102,19 @@ def text(value: Any) -> str:
             return f"{name or ''}({', '.join(f'{field}={text(fields[field])}' for field in sorted(fields))})"
 
 
-def outline(condition: dict[str, Any], role: str = "", depth: int = 0) -> Iterator[str]:
-    """A stored automation condition as an indented list: one condition a line, below it those that it is made of."""
-    parts: list[tuple[str, dict[str, Any]]] = []
-    line = [condition["__class__"].removesuffix("Condition").removesuffix("Automation").removesuffix("Asset")]
-    for field, value in sorted(condition.items()):
-        if is_condition(value):
-            parts.append((f"{field.removesuffix('_condition')}: " if field != "operand" else "", value))
-        elif field == "operands":
-            parts.extend(("", operand) for operand in value)
-        elif field == "label" and value is not None:
-            line.append(f"[{value}]")
-        elif field != "__class__" and value is not None:
-            line.append(f"{field.removeprefix('serializable_')}={text(value)}")
-    yield "  " * depth + role + " ".join(line)
-    for inner, part in parts:
-        yield from outline(part, inner, depth + 1)
+def outline(condition: dg.AutomationCondition, depth: int = 0) -> Iterator[str]:
+    """A condition as an indented list: one a line, below it those that it is made of."""
+    selections = {name: getattr(condition, f"{name}_selection", None) for name in ("allow", "ignore")}
+    chosen = [f"{name}={described(selection)}" for name, selection in selections.items() if selection is not None]
+    label = condition.get_label()
+    words = [condition.name, *([f"[{label}]"] if label else []), *chosen]
+    yield "  " * depth + " ".join(dict.fromkeys([*words, f"({condition.description})"]))
+    for part in condition.children:
+        yield from outline(part, depth + 1)
 
 
-def is_condition(value: object) -> bool:
-    return isinstance(value, dict) and str(value.get("__class__")).endswith("Condition")
+def drawn(condition: dg.AutomationCondition) -> str:
+    return "\n".join(outline(condition))
 
 
 def condition_names(specs: list[dg.AssetSpec]) -> dict[str, str]:
@@ -131,7 +124,7 @@ def condition_names(specs: list[dg.AssetSpec]) -> dict[str, str]:
         condition = spec.automation_condition
         if condition is not None:
             label = condition.get_label() or "unlabelled"
-            first.setdefault(stored(condition), (label, spec.key.to_user_string()))
+            first.setdefault(drawn(condition), (label, spec.key.to_user_string()))
     labels = [label for label, _ in first.values()]
     return {
         form: label if labels.count(label) == 1 else f"{label} of {asset}" for form, (label, asset) in first.items()
