@@ -14,6 +14,7 @@ from functools import cached_property
 import dagster as dg
 
 from exfm.learning import Student
+from exfm.project import Project
 from exfm.stream import Stream
 from exfm_assets.conditions import Correctable, LabelsClosed, NeverReleased, Outdated, RefreshWanted, Unbroken
 from exfm_assets.freshness_marks import freshness_sensor
@@ -22,6 +23,7 @@ from pipeline.workspace import Workspace
 
 AC = dg.AutomationCondition
 LONGEST_WAIT_MINUTES = 5
+STUDENTS_A_SENSOR = 100  # four assets each
 RETRY = "*/30 * * * *"  # what failed is tried again then, while its slice is recent
 
 
@@ -166,17 +168,32 @@ class Automation:
         return (changed & ~AC.in_progress() & ~AC.execution_failed()).with_label("on_change")
 
 
-def sensors() -> list[dg.SensorDefinition]:
-    """The automation, on from the start, the marks of freshness, and what ends the runs of dead processes."""
-    # Dagster's own default sensor is off until a user finds the switch.
-    automation = dg.AutomationConditionSensorDefinition(
-        "automation",
-        target="*",
-        default_status=dg.DefaultSensorStatus.RUNNING,
+def sensors(project: Project) -> list[dg.SensorDefinition]:
+    """The automation, on from the start, the marks of freshness, and what ends the runs of dead processes.
+
+    Dagster evaluates at most 500 assets a sensor in the code location, so of very many students each hundred has its
+    own. Such a sensor does not see what another asks for on the same tick; it asks on the next.
+    """
+    checks = dg.AssetSelection.all_asset_checks()  # they have no conditions of their own, and count as assets do
+    named = [f"student_{student.name}" for student in project.students]
+    groups = [named[first : first + STUDENTS_A_SENSOR] for first in range(0, len(named), STUDENTS_A_SENSOR)]
+    everything = dg.AssetSelection.all() - checks
+    if len(groups) < 2:
+        return [_automation("automation", everything), freshness_sensor(), _dead_runs()]
+    of_students = [dg.AssetSelection.groups(*names) - checks for names in groups]
+    rest = everything - dg.AssetSelection.groups(*(name for names in groups for name in names))
+    automations = [_automation(f"automation_students_{number}", part) for number, part in enumerate(of_students, 1)]
+    return [_automation("automation", rest), *automations, freshness_sensor(), _dead_runs()]
+
+
+def _automation(name: str, target: dg.AssetSelection) -> dg.AutomationConditionSensorDefinition:
+    return dg.AutomationConditionSensorDefinition(
+        name,
+        target=target,
+        default_status=dg.DefaultSensorStatus.RUNNING,  # Dagster's own sensor is off until a user finds the switch
         minimum_interval_seconds=30,
         use_user_code_server=True,  # conditions of our own look at what is stored
     )
-    return [automation, freshness_sensor(), _dead_runs()]
 
 
 def _dead_runs() -> dg.SensorDefinition:

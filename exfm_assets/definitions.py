@@ -37,7 +37,7 @@ def build_defs(work: Workspace) -> dg.Definitions:
     return dg.Definitions(
         assets=with_policies(assets, work),
         asset_checks=checks(project),
-        sensors=sensors(),
+        sensors=sensors(project),
         resources={"work": work},
         executor=one_process,
     )

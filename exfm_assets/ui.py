@@ -22,6 +22,8 @@ def main(arguments: list[str]) -> int:
     """Become ``dagster dev``; the exit status where that can't be."""
     try:
         os.environ.update({"DAGSTER_HOME": str(dagster_home()), **for_children()})
+        # A tick of the automation looks at all that is stored; Dagster's own limit is a minute.
+        os.environ.setdefault("DAGSTER_SENSOR_GRPC_TIMEOUT_SECONDS", "300")
     except (DeclarationError, StateError) as error:
         Console(highlight=False, soft_wrap=True).print(f"[red]{escape(str(error))}[/red]")
         return 2

@@ -7,13 +7,10 @@ import json
 import sqlite3
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 
 from exfm.atomic_write import write_text
 from exfm.declaration import digest
-from exfm.freshness import Freshness
-from exfm.learning import Gate
 from exfm.project import Project
 
 REGISTRY, STAMP = "registry.db", "registry.json"
@@ -22,10 +19,15 @@ Lists = Mapping[str, Sequence[str]]
 
 
 def registry_version(project: Project) -> str:
-    """A digest of all that Feast's objects are made of; when models are refreshed or released is no part of it."""
-    teachers = [replace(teacher, freshness=Freshness()) for teacher in project.teachers]
-    students = [replace(student, freshness=Freshness(), gate=Gate()) for student in project.students]
-    return digest(project.stream, project.all_views, teachers, students)
+    """A digest of all that Feast's objects are made of: not of how models learn, or when they are released."""
+    columns = [project.stream.user, project.stream.item, project.stream.surface, *project.stream.context]
+    logged, of_teachers = project.logged_columns, project.teacher_feature_columns
+    return digest(
+        [columns, list(project.stream.calendar), project.all_views],
+        [[teacher.name, list(teacher.tasks)] for teacher in project.teachers],
+        [[student.name, student.task, list(student.inputs), list(student.teachers)] for student in project.students],
+        [list(logged.ids), list(logged.of_views), list(of_teachers.features)],
+    )
 
 
 def stamp(feast: Path, version: str, lists: Lists) -> None:

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import dagster as dg
 
@@ -11,6 +12,7 @@ from exfm.load import load_project
 from exfm_assets.definitions import build_defs
 from pipeline.workspace import Workspace
 from projects import simulated
+from tests.tiny import tiny_project, tiny_workspace
 
 HEAVY = ("torch", "feast", "matplotlib", "pandas")
 
@@ -71,3 +73,18 @@ def test_a_new_student_brings_its_assets_checks_and_services() -> None:
     assert len(mine) == 4
     checked = {key.asset_key.path[-1] for key in graph.asset_check_keys if "video_convert" in key.asset_key.path}
     assert checked == {"checkpoint", "control", "evaluation", "release"}
+
+
+def test_of_very_many_students_each_hundred_has_its_own_sensor(tmp_path: Path) -> None:
+    """Dagster refuses a sensor of more than 500 assets on every tick, so nothing at all would be asked for."""
+    tiny = tiny_project()
+    many = tuple(replace(tiny.students[0], name=f"s{index}") for index in range(230))
+    defs = build_defs(tiny_workspace(tmp_path, replace(tiny, students=many)))
+    graph = defs.resolve_asset_graph()
+    automations = [
+        sensor for sensor in defs.sensors or () if isinstance(sensor, dg.AutomationConditionSensorDefinition)
+    ]
+    targets = [sensor.asset_selection.resolve(graph) for sensor in automations]
+    assert len(targets) == 4 and max(map(len, targets)) < 500
+    assert sorted(key for target in targets for key in target) == sorted(graph.get_all_asset_keys())
+    assert not any(sensor.asset_selection.resolve_checks(graph) for sensor in automations)
