@@ -21,7 +21,7 @@ from exfm.load import load_project, load_state
 from exfm.networks import DLRM, DCNv2, DeepFM, Network, TwoTower, Wukong
 from exfm.prediction_views import PredictionView
 from exfm.project import Drift, Project, Retention, Upkeep
-from exfm.simulation import Simulation
+from exfm.simulation import Event, Simulation
 from exfm.state import State
 from exfm.stream import Column, Stream, Task
 
@@ -35,6 +35,7 @@ __all__ = [
     "DeepFM",
     "Distillation",
     "Drift",
+    "Event",
     "FeatureView",
     "Freshness",
     "Gate",

@@ -60,6 +60,7 @@ def _check_stream(project: "Project") -> None:
     check_reach("Stream.lateness", stream.lateness, stream)
     if project.simulation is not None:
         days = 1.0 if stream.until is None else (stream.until - stream.first_slice) / DAY
+        _check_events(project)
         check_simulation(project.simulation, days, stream.slice_length / DAY, len(stream.tasks))
     for task in stream.tasks:
         check_reach(f"Task({task.name}).window", task.window, stream)
@@ -149,3 +150,14 @@ def _check_in_time(project: "Project", student: Student, teacher: Teacher) -> No
             f"end, later than labels of {student.task!r} ({window}): give Teacher({teacher.name}) lag={lag}, or "
             f"declare a teacher of {student.task!r} and shorter tasks alone"
         )
+
+
+def _check_events(project: "Project") -> None:
+    """Refuse events of columns and surfaces that the stream does not have."""
+    assert project.simulation is not None
+    columns = [column.name for column in project.stream.context]
+    for event in project.simulation.events:
+        if event.kind in ("null", "stuck"):
+            choose_from(f"Event({event.kind}).of", event.of, columns, what="context column")
+        elif event.kind == "surface":
+            choose_from("Event(surface).of", event.of, project.stream.surfaces, what="surface")

@@ -6,7 +6,48 @@ Belongs here: what a simulated world is made of. Not here: making it (pipeline/s
 from typing import Literal
 
 from exfm.declaration import Declaration, declaration
-from exfm.errors import above_zero, at_least, at_most, share
+from exfm.errors import DeclarationError, above_zero, at_least, at_most, share
+
+
+@declaration
+class Event(Declaration):
+    """Something that happens to a simulated stream, to see what upkeep makes of it.
+
+    Args:
+        kind: ``taste``: that share of taste jumps; ``rates``: outcomes become so many times as likely; ``traffic``: so
+            many times as many impressions; ``null``, ``stuck``: that share of a context column's values is null, or
+            always the same; ``surface``: a surface that was not shown before appears; ``missing``: nothing is logged;
+            ``late``: what happens is in the log only so many days after its slice's end.
+        day: when it begins, in days since the first slice.
+        length: how many days it lasts; ``None``: for good.
+        strength: as ``kind`` says.
+        of: the context column, or the surface.
+    """
+
+    kind: Literal["taste", "rates", "traffic", "null", "stuck", "surface", "missing", "late"]
+    day: float
+    length: float | None = None
+    strength: float = 1.0
+    of: int | str | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least("Event.day", self.day, 0)
+        if self.length is not None:
+            above_zero("Event.length", self.length)
+        if self.kind in ("taste", "null", "stuck"):
+            share("Event.strength", self.strength)
+        elif self.kind in ("rates", "traffic", "late"):
+            above_zero("Event.strength", self.strength)
+            at_most("Event.strength", self.strength, 1_000)
+        if self.kind in ("null", "stuck", "surface") and self.of is None:
+            what = "surface" if self.kind == "surface" else "context column"
+            raise DeclarationError(f"Event({self.kind}).of: None says of no {what}: name one")
+
+    @property
+    def end(self) -> float:
+        """When it is over, in days since the first slice."""
+        return float("inf") if self.length is None else self.day + self.length
 
 
 @declaration
@@ -22,6 +63,7 @@ class Simulation(Declaration):
         drift: how taste moves: ``none``, ``gradual`` (a slow rotation) or ``sudden`` (a jump at ``drift_day``).
         drift_strength: share of taste that has moved after a week (gradual) or at the jump (sudden), in [0, 1].
         late_share, duplicate_share, orphan_share: shares of outcomes that break the rules.
+        events: what happens to the stream on the way.
     """
 
     seed: int = 7
@@ -38,6 +80,7 @@ class Simulation(Declaration):
     late_share: float = 0.01
     duplicate_share: float = 0.01
     orphan_share: float = 0.002
+    events: tuple[Event, ...] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()

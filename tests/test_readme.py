@@ -59,6 +59,7 @@ def test_snippets_run_and_show_what_they_did(environment: dict[str, str], snippe
     assert done.stdout.strip()
 
 
+@pytest.mark.slow
 def test_a_pasted_student_runs_alone_and_is_seen(environment: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(PASTED, encoding="utf-8")
     chosen = {**environment, "EXFM_PROJECT": str(tmp_path / "mine.py")}

@@ -28,7 +28,7 @@ from pipeline.streams.accounts import Account, SliceAccount, check_any, check_sh
 from pipeline.streams.heard import check_heard
 from pipeline.streams.layout import find_files
 from pipeline.streams.reader import LogRead, read_log
-from pipeline.streams.simulated_log import drawn_from, standing, write_log
+from pipeline.streams.simulated_log import drawn_from, has_landed, standing, write_log, write_nothing_yet
 from pipeline.streams.simulator import simulate
 from pipeline.tables import SliceTable
 from pipeline.transforms.labels import find_orphans, join_labels
@@ -66,10 +66,15 @@ def _simulated_log(project: Project) -> dg.AssetsDefinition:
         assert simulation is not None
         stream, log, digests = work.project.stream, work.state.log, []
         for slice_ in slices_of(stream, context.partition_keys):
-            digests.append(drawn_from(simulation, stream, slice_))
+            digests.append(drawn_from(simulation, stream, slice_, work.now()))
             stands = standing(log, slice_, digests[-1])
             if stands is not None:
                 report_slice(context, SIMULATED_LOG, slice_, stands, digests[-1], **{keys.REUSED: True})
+                continue
+            if not has_landed(simulation, stream, slice_, work.now()):
+                write_nothing_yet(log, slice_)
+                report_slice(context, SIMULATED_LOG, slice_, 0, digests[-1])
+                context.log.info(f"simulated_log {slice_.key}: late, as the simulation says")
                 continue
             simulated = simulate(simulation, stream, slice_)
             write_log(log, simulated, slice_, digests[-1])

@@ -5,6 +5,7 @@ Belongs here: writing, and the stamp of what was written. Not here: drawing (sim
 
 import json
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
 import polars as pl
@@ -15,13 +16,23 @@ from exfm.simulation import Simulation
 from exfm.stream import Slice, Stream
 from pipeline.sidecar import sha256_of
 from pipeline.streams.simulator import SimulatedSlice
+from pipeline.streams.world import DAY
 from pipeline.tables import write_parquet
 
 STAMPS = "_simulated"  # beside the log's tables; readers of a log pass over names that begin with an underscore
 
 
-def drawn_from(simulation: Simulation, stream: Stream, slice_: Slice) -> str:
-    """A digest of all that a slice's events follow from."""
+def has_landed(simulation: Simulation, stream: Stream, slice_: Slice, now: datetime) -> bool:
+    """Is a slice's log there by now, or is it late?"""
+    day = (slice_.start - stream.first_slice) / DAY
+    late = [event.strength for event in simulation.events if event.kind == "late" and event.day <= day < event.end]
+    return not late or now >= slice_.end + max(late) * DAY
+
+
+def drawn_from(simulation: Simulation, stream: Stream, slice_: Slice, now: datetime) -> str:
+    """A digest of all that a slice's events follow from, and whether they have landed."""
+    if not has_landed(simulation, stream, slice_, now):
+        return "late"
     columns = [stream.user, stream.item, stream.surface, *stream.context]
     clocks = [stream.first_slice, stream.slice_length, stream.lateness]
     return digest(simulation, columns, list(stream.surfaces), stream.tasks, clocks, slice_.key)
@@ -55,6 +66,19 @@ def _files(log: Path, simulated: SimulatedSlice, slice_: Slice) -> Iterator[tupl
             yield log / table / f"day={day}" / name, rows.drop("_day")
         if frame.is_empty():
             (log / table).mkdir(parents=True, exist_ok=True)
+
+
+def write_nothing_yet(log: Path, slice_: Slice) -> None:
+    """Note that a slice is late: its tables are there, without a file of it."""
+    for table in ("impressions", "outcomes", "interactions"):
+        (log / table).mkdir(parents=True, exist_ok=True)
+    with atomic_write(_stamp(log, slice_)) as file:
+        file.write(json.dumps({"drawn_from": "late", "rows": 0, "files": {}}).encode())
+
+
+def is_stamped(log: Path, slice_: Slice) -> bool:
+    """Was the slice ever written, or found late?"""
+    return _stamp(log, slice_).is_file()
 
 
 def standing(log: Path, slice_: Slice, drawn: str) -> int | None:

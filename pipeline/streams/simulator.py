@@ -15,7 +15,7 @@ import polars as pl
 from exfm.simulation import Simulation
 from exfm.stream import Column, Slice, Stream
 from pipeline.streams.contract import schema_of
-from pipeline.streams.world import CONTEXT_VALUES, DAY, SLICE, Floats, Ints, World, generator
+from pipeline.streams.world import BROKEN, CONTEXT_VALUES, DAY, SLICE, Floats, Ints, World, during, generator
 
 IDS_PER_SECOND = 1_000_000
 MICROSECOND = timedelta(microseconds=1)
@@ -41,11 +41,13 @@ def simulate(simulation: Simulation, stream: Stream, slice_: Slice) -> Simulated
     """Draw one slice."""
     world = world_of(simulation, stream)
     random = generator(simulation.seed, SLICE, slice_.index)
-    count = int(random.poisson(simulation.impressions_per_day * ((slice_.end - slice_.start) / DAY)))
+    day = world.days(slice_.start)
+    usual = simulation.impressions_per_day * world.traffic(day)
+    count = int(random.poisson(usual * ((slice_.end - slice_.start) / DAY)))
     at = np.sort(_times(random, count, slice_))
     days = world.days(slice_.start) + (at / 86_400e6)
     users = world.draw_users(random, count, slice_.start)
-    surfaces = random.integers(0, len(stream.surfaces), count)
+    surfaces = world.shown_on(random.integers(0, len(stream.surfaces), count), day)
     items = world.draw_items(random, users, surfaces, days, slice_.start)
     context = world.context_of(users, random)
     ids = int(slice_.start.timestamp()) * IDS_PER_SECOND + np.arange(count)
@@ -60,11 +62,29 @@ def simulate(simulation: Simulation, stream: Stream, slice_: Slice) -> Simulated
         **{column.name: _values(column, context[:, index]) for index, column in enumerate(stream.context)},
     }
     impressions = pl.DataFrame(shown, schema=schema_of(stream, "impressions"), strict=False)
+    impressions = _with_broken_columns(impressions, simulation, stream, slice_, days)
     outcomes, clicked_at = _outcomes(random, simulation, stream, slice_, ids, at, happened)
     truth = {"impression_id": ids, **{task: probabilities[:, n] for n, task in enumerate(stream.task_names)}}
     clicks = happened[:, 0]
     interactions = _interactions(random, world, slice_, users[clicks], items[clicks], clicked_at, count // 2)
-    return SimulatedSlice(impressions, outcomes, interactions, pl.DataFrame(truth))
+    frames = (impressions, outcomes, interactions, pl.DataFrame(truth))
+    return SimulatedSlice(*(frame.clear() if world.is_silent(day) else frame for frame in frames))
+
+
+def _with_broken_columns(
+    impressions: pl.DataFrame, simulation: Simulation, stream: Stream, slice_: Slice, days: Floats
+) -> pl.DataFrame:
+    """Context columns as they are logged while an event breaks them: what happened does not depend on it."""
+    for number, event in enumerate(simulation.events):
+        if event.kind not in ("null", "stuck"):
+            continue
+        column = next(column for column in stream.context if column.name == event.of)
+        drawn = generator(simulation.seed, BROKEN, slice_.index, number).uniform(size=impressions.height)
+        broken = pl.Series(during(event, days) & (drawn < event.strength))
+        instead = None if event.kind == "null" else _values(column, np.zeros(1, dtype=np.int64))[0]
+        written = pl.when(broken).then(pl.lit(instead)).otherwise(pl.col(column.name))
+        impressions = impressions.with_columns(written.cast(impressions.schema[column.name]).alias(column.name))
+    return impressions
 
 
 def _times(random: np.random.Generator, count: int, slice_: Slice) -> Floats:

@@ -11,22 +11,29 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from exfm.simulation import Simulation
+from exfm.simulation import Event, Simulation
 from exfm.stream import Stream
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 DAY = timedelta(days=1)
 BLOCK = 4096  # entities drawn together, so that number 5 is the same whether 10 or 10 million exist
-USERS, ITEMS, CONTEXT, SLICE, REFERENCE = range(5)  # what a stream of random numbers is for
+USERS, ITEMS, CONTEXT, SLICE, REFERENCE, BROKEN = range(6)  # what a stream of random numbers is for
 CONTEXT_VALUES = 6
 REFERENCE_ROWS = 8_000
 CANDIDATES = 4
+HIGHEST_RATE = 0.95  # of outcomes that an event makes more likely
 
 
 def generator(seed: int, *purpose: int) -> np.random.Generator:
     """Random numbers of their own for each purpose: independent, and the same in every process."""
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, *purpose])))
+
+
+def during(event: Event, days: Floats) -> NDArray[np.bool_]:
+    """(N,) whether an event goes on at these days since the stream began."""
+    going: NDArray[np.bool_] = (days >= event.day) & (days < event.end)
+    return going
 
 
 @dataclass(frozen=True)
@@ -91,8 +98,31 @@ class World:
             "gradual": simulation.drift_strength * days / 7,
             "sudden": simulation.drift_strength * (days >= simulation.drift_day).astype(np.float64),
         }
-        angle: Floats = np.pi / 2 * moved[simulation.drift]
+        jumped = sum((event.strength * during(event, days) for event in self._events("taste")), np.zeros_like(days))
+        angle: Floats = np.pi / 2 * (moved[simulation.drift] + jumped)
         return angle
+
+    def _events(self, kind: str) -> list[Event]:
+        return [event for event in self.simulation.events if event.kind == kind]
+
+    def traffic(self, day: float) -> float:
+        """How many times as many impressions there are as usual."""
+        strengths = [event.strength for event in self._events("traffic") if event.day <= day < event.end]
+        return float(np.prod(strengths)) if strengths else 1.0
+
+    def is_silent(self, day: float) -> bool:
+        """Is nothing logged?"""
+        return any(event.day <= day < event.end for event in self._events("missing"))
+
+    def shown_on(self, surfaces: Ints, day: float) -> Ints:
+        """Indices of surfaces, with those that are not shown yet replaced by the next one that is."""
+        hidden = {
+            self.stream.surfaces.index(event.of) for event in self._events("surface") if event.of and day < event.day
+        }
+        shown = surfaces
+        for _ in hidden:
+            shown = np.where(np.isin(shown, sorted(hidden)), (shown + 1) % len(self.stream.surfaces), shown)
+        return shown
 
     def affinity(self, users: Ints, items: Ints, surfaces: Ints, days: Floats) -> Floats:
         """How well items meet users' taste of the day on a surface: about standard normal. Arrays broadcast, (N,)."""
@@ -140,6 +170,9 @@ class World:
         """
         free = self._free_logits(users, items, surfaces, context, days)
         probabilities: Floats = 1 / (1 + np.exp(-(free + self.intercepts[surfaces])))
+        for event in self._events("rates"):
+            raised = np.minimum(probabilities * event.strength, HIGHEST_RATE)
+            probabilities = np.where(during(event, days)[:, None], raised, probabilities)
         return probabilities
 
     def rates(self) -> Floats:

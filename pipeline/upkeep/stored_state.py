@@ -4,14 +4,14 @@ Belongs here: slices as sets of their indices, by asset. Not here: what makes th
 from it (exfm_assets/).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 
 from exfm.stream import Slice
 from feature_repo.stamp import applied, registry_version
 from pipeline.slices.predictions import scored_slices
-from pipeline.streams.simulated_log import drawn_from, standing
+from pipeline.streams.simulated_log import drawn_from, is_stamped, standing
 from pipeline.verify import files_whole
 from pipeline.verify.models_current import DAMAGED, Fault
 from pipeline.verify.online_current import loaded_online
@@ -68,7 +68,7 @@ class StoredState:
 
     @cached_property
     def _faults(self) -> Mapping[str, Callable]:
-        return looks_of(self.work)
+        return {**looks_of(self.work), "simulated_log": self._simulated_faults}
 
     @cached_property
     def _looks(self) -> dict[str, Callable[[], set[int]]]:
@@ -100,8 +100,17 @@ class StoredState:
         if simulation is None:
             return set()
         slices = stream.slices(stream.first_slice, self.work.now())
-        drawn = ((slice_, drawn_from(simulation, stream, slice_)) for slice_ in slices)
-        return {slice_.index for slice_, of in drawn if standing(self.work.state.log, slice_, of) is not None}
+        return {slice_.index for slice_ in slices if is_stamped(self.work.state.log, slice_)}
+
+    def _simulated_faults(self) -> Iterator[Fault]:
+        """Slices that would be drawn otherwise now, have landed since, or whose files are not what was written."""
+        simulation, stream, log = self.work.project.simulation, self.work.project.stream, self.work.state.log
+        if simulation is None:
+            return
+        for slice_ in stream.slices(stream.first_slice, self.work.now()):
+            drawn = drawn_from(simulation, stream, slice_, self.work.now())
+            if is_stamped(log, slice_) and standing(log, slice_, drawn) is None:
+                yield Fault(slice_, "it is drawn otherwise, was late, or its files are not what was written")
 
 
 def fault_index(fault: Fault) -> int:

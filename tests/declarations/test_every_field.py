@@ -28,7 +28,7 @@ from exfm.freshness import Freshness, Limits
 from exfm.learning import Gate, Training
 from exfm.networks import DLRM, DCNv2, DeepFM, TwoTower, Wukong
 from exfm.project import Drift, Retention, Upkeep
-from exfm.simulation import Simulation
+from exfm.simulation import Event, Simulation
 from exfm.sizes import Reads
 from exfm.state import State
 from exfm.stream import Slice
@@ -42,7 +42,7 @@ SAMPLES: tuple[Declaration, ...] = (
     PROJECT, PROJECT.stream, PROJECT.stream.user, PROJECT.stream.tasks[0], view(), history(), opinion(), teacher(),
     student(), Training(), Gate(), Freshness(), Drift(), Retention(), Upkeep(), Simulation(), DCNv2(), Wukong(), DLRM(),
     DeepFM(), TwoTower(), KnowledgeDistillation(), AuxiliaryHead(), AuxiliaryTower(), StudentAdapter(), Recalibration(),
-    LeadAware(),
+    LeadAware(), Event(kind="rates", day=1),
 )  # fmt: skip
 
 NAN = float("nan")
@@ -66,7 +66,7 @@ DIGESTS = {
     "DCNv2": "2cd10fefe145", "Wukong": "2af73165f4c0", "DLRM": "d9d81b86b35b", "DeepFM": "771f3a939586",
     "TwoTower": "d4b374ddac69", "KnowledgeDistillation": "d50f0ed7b636", "AuxiliaryHead": "04990ee28fd9",
     "AuxiliaryTower": "fb7980f05d4e", "StudentAdapter": "97c551e9826b", "Recalibration": "0498c961b064",
-    "LeadAware": "af5249c5f41f", "Upkeep": "879b580a7e9b",
+    "LeadAware": "af5249c5f41f", "Upkeep": "879b580a7e9b", "Event": "f1a040128386",
 }  # fmt: skip
 
 

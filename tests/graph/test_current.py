@@ -97,7 +97,8 @@ def test_a_changed_teacher_is_named_with_what_it_scored(copy: Workspace, tmp_pat
     assert lines == [
         f"teacher/large/predictions {slices}: scored by a checkpoint of another declaration: "
         "materialise teacher/large/predictions for them again",
-        f"teacher/large/checkpoint {FIRST}...{LAST}: made under another declaration: "
+        f"teacher/large/checkpoint {FIRST}...{LAST}: made under another declaration "
+        "(model.training.batch_size: 256 is now 128, training.batch_size: 256 is now 128): "
         "materialise teacher/large/checkpoint for them again",
     ]
 

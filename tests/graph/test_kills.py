@@ -1,6 +1,6 @@
 """kill -9 at random moments, with the instance of ``dagster.yaml``: started again, it ends as an undisturbed run.
 
-EXFM_KILLS=60 pytest -m slow tests/graph/test_kills.py       (the default is 3 of each kind)
+EXFM_KILLS=60 pytest -m slow tests/graph/test_kills.py       (the default is 2 of each kind)
 """
 
 import json
@@ -29,7 +29,7 @@ from tests.graph.processes import (
 from tests.graph.runs import left_by
 from tests.tiny import tiny_workspace
 
-KILLS = int(os.environ.get("EXFM_KILLS", "3"))
+KILLS = int(os.environ.get("EXFM_KILLS", "2"))
 A_STATE = 3  # kills before it is let go on
 SECONDS = 20.0  # about what a main job of the tiny project takes
 

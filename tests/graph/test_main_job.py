@@ -128,6 +128,7 @@ def test_the_report_is_one_file_with_every_student(ran: Ran) -> None:
     assert not re.search(r'(src|href)="http', page)
 
 
+@pytest.mark.slow
 def test_one_slice_later_is_as_if_all_had_run_at_once(ran: Ran, tmp_path: Path) -> None:
     work = tiny_workspace(tmp_path)
     assert run(work, FIRST, "2026-01-04").success
@@ -155,6 +156,7 @@ def test_each_student_can_be_materialised_alone(tmp_path: Path) -> None:
     assert not (checkpoints / "control").exists() and not (checkpoints / "student" / "feed_convert").exists()
 
 
+@pytest.mark.slow
 def test_a_changed_student_is_trained_anew_and_others_are_kept(tmp_path: Path) -> None:
     work = tiny_workspace(tmp_path)
     assert run(work, FIRST, "2026-01-02").success

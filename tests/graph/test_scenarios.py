@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from exfm.feature_views import FeatureView
+from exfm.freshness import Freshness
 from exfm.learning import Training
 from exfm.project import Upkeep
 from models.errors import LearningError
@@ -55,26 +56,31 @@ def test_a_slice_lands(scene: Scene) -> None:
     assert scene.serves() == scene.key(4) and not story.twice
 
 
+@pytest.mark.slow
 def test_a_catch_up_is_asked_for_as_a_whole(scene: Scene) -> None:
-    story = scene.land(*range(4, 14)).day(14.6).settle()
+    story = scene.land(*range(4, 9)).day(9.6).settle()
     assert not story.failed and not story.twice
-    assert all(story.made[asset] == scene.keys(*range(4, 14)) for asset in (*TABLES, *CHAIN))
+    assert all(story.made[asset] == scene.keys(*range(4, 9)) for asset in (*TABLES, *CHAIN))
     assert [tick for tick in story.asked if "student/feed_click/checkpoint" in tick] == story.asked[:1]  # one run
-    assert len(story.asked) <= 5 and scene.serves() == scene.key(13)
+    assert len(story.asked) <= 5 and scene.serves() == scene.key(8)
 
 
+@pytest.mark.slow
 def test_stale(scene: Scene) -> None:
     """The stream stops: what is kept is marked by the age of its data, not of its record."""
+    students = tuple(replace(student, freshness=Freshness(fail=3 * DAY)) for student in scene.project.students)
+    scene.declare(replace(scene.project, students=students))
     story = scene.day(5.6).settle()  # the fifth slice ended without a file
     assert story.made["impressions"] == scene.keys(4) and not story.failed
-    story = scene.day(9.6).settle()
-    marks = scene.marks()
-    assert marks["student/feed_click/release"] == marks["teacher/large/checkpoint"] == "FAIL"
-    story = scene.land(*range(9, 12)).day(12.6).settle()
+    assert scene.marks()["student/feed_click/release"] == "PASS"
+    scene.day(7.6).settle()
+    assert scene.marks()["student/feed_click/release"] == "FAIL"
+    story = scene.land(7, 8).day(9.6).settle()
     assert not story.failed and not story.twice
-    assert scene.serves() == scene.key(11) and set(scene.marks().values()) == {"PASS"}
+    assert scene.serves() == scene.key(8) and set(scene.marks().values()) == {"PASS"}
 
 
+@pytest.mark.slow
 def test_an_empty_slice_filled_later(scene: Scene) -> None:
     scene.day(5.6).settle()
     assert scene.work.table("impressions").rows(scene.project.stream.slice_at(4)) == 0
@@ -84,6 +90,7 @@ def test_an_empty_slice_filled_later(scene: Scene) -> None:
     assert scene.work.table("impressions").rows(scene.project.stream.slice_at(4)) > 0
 
 
+@pytest.mark.slow
 def test_a_late_slice(scene: Scene) -> None:
     """It comes when later ones are there already: what reads it is made again, once, in order."""
     scene.land(5, 6).day(7.6).settle()
@@ -102,6 +109,7 @@ def test_a_corrected_slice(scene: Scene) -> None:
     assert scene.settle().asked == []
 
 
+@pytest.mark.slow
 def test_a_correction_that_is_too_old_is_only_reported(scene: Scene) -> None:
     """It would cost as many slices of training as it is old."""
     scene.declare(replace(scene.project, upkeep=Upkeep(retrain=1)))
@@ -115,6 +123,7 @@ def test_a_correction_that_is_too_old_is_only_reported(scene: Scene) -> None:
     assert story.made["teacher/large/checkpoint"] == scene.keys(4) and not story.failed
 
 
+@pytest.mark.slow
 def test_a_file_of_the_log_that_was_touched_changes_nothing(scene: Scene) -> None:
     scene.land(2)  # the same bytes, written again
     story = scene.settle()
@@ -147,6 +156,7 @@ def test_a_student_declared_otherwise(scene: Scene) -> None:
     assert story.made["student/feed_click/evaluation"] == scene.keys(2, 3)  # nobody served the first two
 
 
+@pytest.mark.slow
 def test_a_new_feature(scene: Scene) -> None:
     """A view that a teacher reads too: the view is made of all slices, then what reads it."""
     view = next(view for view in tiny_project().feature_views if view.name == "user_activity")
@@ -161,6 +171,7 @@ def test_a_new_feature(scene: Scene) -> None:
     assert not story.made["features/item_activity"] and not story.made["labels"]
 
 
+@pytest.mark.slow
 def test_the_code_of_a_table_changed(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its slices are made again; they hold the same, so nothing else is."""
     monkeypatch.setitem(provenance.CODE_VERSIONS, "labels", "2")
@@ -171,6 +182,7 @@ def test_the_code_of_a_table_changed(scene: Scene, monkeypatch: pytest.MonkeyPat
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_crash_in_training(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     """What failed is left alone until the half hour is over, then tried again; what does not hang on it goes on."""
     train, crashing = JointTrainer.train, True

@@ -179,6 +179,7 @@ def spoilt(ran: Ran, folder: Path, change: Callable[[pl.DataFrame], pl.DataFrame
     return Workspace(project, State(folder=folder / "spoilt", log=log))
 
 
+@pytest.mark.slow
 def test_a_day_without_impressions_is_passed_over(ran: Ran, tmp_path: Path) -> None:
     work = spoilt(ran, tmp_path, lambda frame: frame.clear(), "impressions")
     result = run(work)
@@ -199,6 +200,7 @@ def test_a_day_without_outcomes_has_one_class_and_is_passed_over(ran: Ran, tmp_p
     assert third.filter(pl.col("model") == "student")["auc"].is_nan().all() or third["positives"].max() > 0
 
 
+@pytest.mark.slow
 def test_a_surface_that_pauses_does_not_stop_its_student(ran: Ran, tmp_path: Path) -> None:
     work = spoilt(ran, tmp_path, lambda frame: frame.filter(pl.col("surface") != "feed"), "impressions")
     assert run(work).success
