@@ -10,9 +10,11 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
+from dagster._core.test_utils import create_run_for_test
 
 from exfm.state import ROOT
-from exfm_assets.running import RunLocks, end_dead_runs, holders_of
+from exfm_assets.running import AUTOMATED, MOST_RESTARTS, RunLocks, end_dead_runs, holders_of
 
 BIN = Path(sys.executable).parent
 HOLDER = """
@@ -88,6 +90,35 @@ def test_a_killed_run_is_ended_and_its_slot_freed(home: str, instance: dg.Dagste
     assert run is not None and run.status == dg.DagsterRunStatus.CANCELED
     assert holders_of(instance, "gpu") == "nobody"
     assert end_dead_runs(instance) == []
+
+
+def launched(instance: dg.DagsterInstance) -> str:
+    """A run that the automation asked for and the daemon launched; its process is gone, its lock lies there."""
+    location = RegisteredCodeLocationOrigin("exfm")
+    origin = RemoteJobOrigin(RemoteRepositoryOrigin(location, "repository"), "job")
+    run = create_run_for_test(
+        instance, "job", status=dg.DagsterRunStatus.STARTED, remote_job_origin=origin,
+        tags={AUTOMATED: "true", "dagster/partition": "2026-01-03"},
+        asset_selection=frozenset({dg.AssetKey(["student", "feed_click", "checkpoint"])}),
+    )  # fmt: skip
+    locks = RunLocks.of(instance)
+    locks.folder.mkdir(parents=True, exist_ok=True)
+    locks.path(run.run_id).write_text("{}")
+    return run.run_id
+
+
+def test_a_run_of_the_automation_that_died_is_asked_for_again_until_it_died_too_often(
+    instance: dg.DagsterInstance,
+) -> None:
+    """Reported as failed, its slices would be left alone; and one whose machine is too small would hot-loop."""
+    statuses = []
+    for _ in range(MOST_RESTARTS + 1):
+        run_id = launched(instance)
+        (message,) = end_dead_runs(instance)
+        run = instance.get_run_by_id(run_id)
+        assert run is not None and run_id[:8] in message
+        statuses.append(run.status)
+    assert statuses == [*[dg.DagsterRunStatus.CANCELED] * MOST_RESTARTS, dg.DagsterRunStatus.FAILURE]
 
 
 def test_a_slot_of_a_run_that_is_over_is_freed(instance: dg.DagsterInstance) -> None:
