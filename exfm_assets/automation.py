@@ -24,7 +24,7 @@ from pipeline.workspace import Workspace
 AC = dg.AutomationCondition
 LONGEST_WAIT_MINUTES = 5
 STUDENTS_A_SENSOR = 100  # four assets each
-RETRY = "*/30 * * * *"  # what failed is tried again then, while its slice is recent
+RETRY = "*/10 * * * *"  # what failed is tried again then, while its slice is recent
 
 
 def _either(left: dg.AutomationCondition, right: dg.AutomationCondition) -> dg.AutomationCondition:
@@ -165,7 +165,8 @@ class Automation:
     def on_change() -> dg.AutomationCondition:
         """When it is missing, or its declaration changed."""
         changed = AC.code_version_changed() | AC.newly_missing() | AC.missing()
-        return (changed & ~AC.in_progress() & ~AC.execution_failed()).with_label("on_change")
+        failed = AC.execution_failed() & ~AC.cron_tick_passed(RETRY)
+        return (changed & ~AC.in_progress() & ~failed).with_label("on_change")
 
 
 def sensors(project: Project) -> list[dg.SensorDefinition]:

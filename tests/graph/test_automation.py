@@ -247,3 +247,19 @@ def test_labels_of_a_live_stream_wait_for_their_windows(tmp_path: Path) -> None:
     ended = [f"{first + timedelta(days=day):%Y-%m-%d}" for day in range(4)]
     assert requested["impressions"] == requested["logged_inputs"] == ended
     assert requested["labels"] == ended[:-1]  # windows of yesterday's last impressions close at noon today
+
+
+@pytest.mark.parametrize(("path", "partition"), [("feature_registry", None), ("features/user_activity", LAST)])
+def test_what_failed_is_tried_again_at_the_next_full_ten_minutes(
+    clockwork: Clockwork, path: str, partition: str | None
+) -> None:
+    """Also where it failed because its process never began: else all that hangs on it would wait for ever."""
+    clockwork.everything_but(path)
+    if partition is not None:
+        clockwork.materialised(path, [key for key in KEYS if key != partition])
+    noon = datetime(2026, 3, 1, 12, 1, tzinfo=UTC)
+    run_id = clockwork.at_work(path, partition)
+    clockwork.tick(noon)
+    clockwork.instance.report_dagster_event(DagsterEvent(event_type_value="PIPELINE_FAILURE", job_name="job"), run_id)
+    assert not [n for n in range(1, 9) if path in clockwork.tick(noon + timedelta(minutes=n))]  # until 12:09
+    assert path in clockwork.tick(noon + timedelta(minutes=9, seconds=5))
