@@ -19,6 +19,7 @@ from pipeline.registry.checkpoint_store import CheckpointStore
 from pipeline.registry.lineage import data_of
 from pipeline.registry.restoring import again, first_new
 from pipeline.releases.release import released_versions
+from pipeline.sidecar import write_sidecar
 from pipeline.tables import DataError
 from pipeline.training.student_run import CONTROL, EVALUATION, STUDENT, StudentRun
 from pipeline.training.teacher_lead import control_version
@@ -81,7 +82,11 @@ class StoredRecords:
         known = None if sidecar is None else sidecar.made_of.get(EVALUATION)
         if known is not None:
             return stored if known == made_of else None
-        return stored if stored.height and (stored["evaluation"] == made_of).all() else None
+        if not stored.height or not (stored["evaluation"] == made_of).all():
+            return None
+        # An older version wrote it, or its writer was stopped: from now on its sidecar says what it was made of.
+        write_sidecar(table.path(slice_), stored.height, {EVALUATION: made_of})
+        return stored
 
     def retain(self, run: StudentRun, slice_: Slice) -> None:
         """Keep the weights that may still serve, be continued or be judged, and those released."""
