@@ -33,7 +33,9 @@ FOLDER = "running"
 GRACE_SECONDS = 30.0
 MOST_RESTARTS = 5  # of a run whose process died again and again, as when the machine's memory is too small for it
 AUTOMATED, DIED_TAG = "dagster/from_automation_condition", "exfm/died"
-_UNFINISHED = [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
+# One that was launched takes so long at most to begin; Dagster's own limit is longer, and makes it a failed one.
+START_SECONDS = 120.0
+_UNFINISHED = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,8 @@ def _is_dead(instance: dg.DagsterInstance, locks: RunLocks, record: RunRecord) -
         # Without a lock of its own: killed before it took it, or begun by a version that had none. Only where the
         # instance is one machine's own; on a shared one it may well run elsewhere.
         began = record.start_time or record.create_timestamp.timestamp()
-        return is_local(instance) and time.time() - began > GRACE_SECONDS
+        is_launched = record.dagster_run.status == dg.DagsterRunStatus.STARTING
+        return is_local(instance) and time.time() - began > (START_SECONDS if is_launched else GRACE_SECONDS)
     return not alive
 
 

@@ -92,18 +92,19 @@ def test_a_killed_run_is_ended_and_its_slot_freed(home: str, instance: dg.Dagste
     assert end_dead_runs(instance) == []
 
 
-def launched(instance: dg.DagsterInstance) -> str:
+def launched(instance: dg.DagsterInstance, status: dg.DagsterRunStatus = dg.DagsterRunStatus.STARTED) -> str:
     """A run that the automation asked for and the daemon launched; its process is gone, its lock lies there."""
     location = RegisteredCodeLocationOrigin("exfm")
     origin = RemoteJobOrigin(RemoteRepositoryOrigin(location, "repository"), "job")
     run = create_run_for_test(
-        instance, "job", status=dg.DagsterRunStatus.STARTED, remote_job_origin=origin,
+        instance, "job", status=status, remote_job_origin=origin,
         tags={AUTOMATED: "true", "dagster/partition": "2026-01-03"},
         asset_selection=frozenset({dg.AssetKey(["student", "feed_click", "checkpoint"])}),
     )  # fmt: skip
     locks = RunLocks.of(instance)
     locks.folder.mkdir(parents=True, exist_ok=True)
-    locks.path(run.run_id).write_text("{}")
+    if status == dg.DagsterRunStatus.STARTED:
+        locks.path(run.run_id).write_text("{}")
     return run.run_id
 
 
@@ -119,6 +120,18 @@ def test_a_run_of_the_automation_that_died_is_asked_for_again_until_it_died_too_
         assert run is not None and run_id[:8] in message
         statuses.append(run.status)
     assert statuses == [*[dg.DagsterRunStatus.CANCELED] * MOST_RESTARTS, dg.DagsterRunStatus.FAILURE]
+
+
+def test_a_run_whose_daemon_died_while_launching_it_is_asked_for_again(
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dagster would make it a failed one, and what hangs on it would wait until it is tried again."""
+    run_id = launched(instance, dg.DagsterRunStatus.STARTING)
+    assert end_dead_runs(instance) == []  # its process may be about to begin
+    monkeypatch.setattr("exfm_assets.running.START_SECONDS", -1.0)
+    (message,) = end_dead_runs(instance)
+    run = instance.get_run_by_id(run_id)
+    assert run is not None and run.status == dg.DagsterRunStatus.CANCELED and run_id[:8] in message
 
 
 def test_a_slot_of_a_run_that_is_over_is_freed(instance: dg.DagsterInstance) -> None:
