@@ -123,13 +123,6 @@ def test_a_correction_that_is_too_old_is_only_reported(scene: Scene) -> None:
     assert story.made["teacher/large/checkpoint"] == scene.keys(4) and not story.failed
 
 
-@pytest.mark.slow
-def test_a_file_of_the_log_that_was_touched_changes_nothing(scene: Scene) -> None:
-    scene.land(2)  # the same bytes, written again
-    story = scene.settle()
-    assert not story.made
-
-
 def test_a_new_student_on_a_running_system(scene: Scene) -> None:
     """It begins with the stream, is judged as it learns, and nobody else is asked for anything."""
     new = replace(scene.project.student("feed_click"), name="new")
