@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import chdir
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -125,8 +126,8 @@ def _planned(work: Workspace, select: str, slices: list[Slice]) -> "Plan":
     if not chosen:
         raise DeclarationError(f"select: {select!r} selects no asset: name one of the asset graph, as key:labels")
     home = dagster_home()
-    os.chdir(ROOT)  # the committed home's paths are relative to it
-    with dg.DagsterInstance.from_config(str(home)) as instance:
+    # The committed home's paths are relative to it; a user's own to where they are.
+    with chdir(ROOT), dg.DagsterInstance.from_config(str(home)) as instance:
         recorded = recorded_by(instance, work, graph)
     return Planner(work, graph, recorded).plan(slices, chosen)
 
@@ -152,6 +153,7 @@ def _materialise(console: Console, state: State, select: str, plan: "Plan", *, q
     with log.open("w", encoding="utf-8") as log_file:
         process = _start(command, home, log_file.fileno())
         try:
+            os.chdir(ROOT)  # the committed home's paths are relative to it
             with dg.DagsterInstance.from_config(str(home)) as instance:
                 locks = RunLocks.of(instance)
                 run = follow(
