@@ -18,6 +18,7 @@ from exfm_assets.assets.students import DRIFT_REPORT
 from exfm_assets.assets.studies import GROUP as STUDIES
 from pipeline.upkeep.durations import seconds_a_slice
 from pipeline.upkeep.stored_state import WHOLE, StoredState
+from pipeline.verify.models_current import read_manifest
 from pipeline.workspace import Workspace
 
 NOT_THERE = "not made yet"
@@ -124,9 +125,13 @@ class Planner:
         return None
 
     def _is_kept(self, key: dg.AssetKey, index: int) -> bool:
-        """Is a slice of the asset ever stored? Before a teacher's first checkpoint nobody scores."""
+        """Is a slice of the asset ever stored? Where a teacher has not learnt yet, nobody scores."""
         if key.path[0] == "teacher" and key.path[-1] == "predictions":
-            return self.work.project.teacher(key.path[1]).scorer_of(index) >= 0
+            by = self.work.project.teacher(key.path[1]).scorer_of(index)
+            if by < 0:
+                return False
+            manifest = read_manifest(self.work, f"teacher/{key.path[1]}", self.work.project.stream.slice_at(by))
+            return manifest is None or manifest.get("trained_until") is not None
         return True
 
     def _above(self, key: dg.AssetKey, parent: dg.AssetKey, index: int) -> range | tuple[int, ...]:

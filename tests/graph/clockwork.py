@@ -23,6 +23,18 @@ def key(path: str) -> dg.AssetKey:
     return dg.AssetKey(path.split("/"))
 
 
+def requested_by(result: dg.EvaluateAutomationConditionsResult, defs: dg.Definitions) -> dict[str, list[str]]:
+    """Asset -> the slices that a tick asks for, none for an asset without slices."""
+    graph, requested = defs.resolve_asset_graph(), {}
+    for evaluation in result.results:
+        if evaluation.true_subset.is_empty or not isinstance(evaluation.key, dg.AssetKey):
+            continue
+        sliced = graph.get(evaluation.key).is_partitioned
+        keys = evaluation.true_subset.expensively_compute_partition_keys() if sliced else []
+        requested[evaluation.key.to_user_string()] = sorted(keys)
+    return requested
+
+
 class Clockwork:
     """Ticks the sensor's conditions over an instance, and tells what each tick asks for."""
 
@@ -36,14 +48,7 @@ class Clockwork:
             defs=self.defs, instance=self.instance, cursor=self.cursor, evaluation_time=at
         )
         self.cursor = result.cursor
-        graph, requested = self.defs.resolve_asset_graph(), {}
-        for evaluation in result.results:
-            if evaluation.true_subset.is_empty or not isinstance(evaluation.key, dg.AssetKey):
-                continue
-            sliced = graph.get(evaluation.key).is_partitioned
-            keys = evaluation.true_subset.expensively_compute_partition_keys() if sliced else []
-            requested[evaluation.key.to_user_string()] = sorted(keys)
-        return requested
+        return requested_by(result, self.defs)
 
     def materialised(self, path: str, partitions: list[str] | None = None) -> None:
         for partition in partitions or [None]:  # type: ignore[list-item]

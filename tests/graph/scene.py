@@ -31,6 +31,7 @@ from pipeline.upkeep.ages import ages
 from pipeline.upkeep.stored_state import StoredState
 from pipeline.verify.tables_current import stale
 from pipeline.workspace import Workspace
+from tests.graph.clockwork import requested_by
 from tests.graph.runs import run, sentences
 from tests.tiny import tiny_project
 
@@ -125,14 +126,7 @@ class Scene:
             defs=self.defs, instance=self.instance, cursor=self.cursor, evaluation_time=self.clock
         )
         self.cursor = result.cursor
-        graph, asked = self.defs.resolve_asset_graph(), {}
-        for evaluation in result.results:
-            if evaluation.true_subset.is_empty or not isinstance(evaluation.key, dg.AssetKey):
-                continue
-            sliced = graph.get(evaluation.key).is_partitioned
-            found = sorted(evaluation.true_subset.expensively_compute_partition_keys()) if sliced else [""]
-            asked[evaluation.key.to_user_string()] = found
-        return asked
+        return {asset: slices or [""] for asset, slices in requested_by(result, self.defs).items()}
 
     def settle(self, most: int = 14) -> Story:
         """Tick, and run what is asked for, until three ticks ask for nothing.

@@ -3,6 +3,7 @@
 Also a table for people: ``python -m pytest tests/graph/test_changes.py -s -k table`` prints it.
 """
 
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,6 +14,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from exfm.atomic_write import write_text
 from exfm.distillation import AuxiliaryHead
 from exfm.feature_views import FeatureView
 from exfm.freshness import Freshness
@@ -197,3 +199,16 @@ def test_a_run_makes_what_its_plan_says_and_then_nothing_is_left(
 
 def test_the_project_of_these_changes_has_views_of_both_kinds() -> None:
     assert any(isinstance(view, HistoryView) for view in tiny_project().feature_views)
+
+
+def test_where_a_teacher_has_not_learnt_yet_no_prediction_is_planned(copy: Workspace) -> None:
+    """A log that begins with an empty slice: nothing scores the next one, run as often as you like."""
+    first, second = copy.project.stream.slice_at(0), copy.project.stream.slice_at(1)
+    path = copy.state.checkpoints("teacher/large") / first.folder / "manifest.json"
+    plain = json.loads(path.read_text(encoding="utf-8"))
+    write_text(path, json.dumps({**plain, "trained_until": None}))
+    shutil.rmtree(copy.state.predictions("large") / second.folder)
+    made = {step.key.to_user_string(): step.slices for step in planned(copy).steps}
+    assert second.index not in made.get("teacher/large/predictions", {})
+    write_text(path, json.dumps(plain))
+    assert planned(copy).steps[0].slices == {second.index: "not made yet"}
