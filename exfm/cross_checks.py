@@ -11,7 +11,6 @@ from exfm.columns import FeatureColumn, views_of
 from exfm.errors import DeclarationError, at_most, choose_from, unique
 from exfm.history_views import HistoryView
 from exfm.learning import Student, Teacher
-from exfm.networks import DCNv2, TwoTower
 from exfm.online import check_served
 from exfm.prediction_views import known_after
 from exfm.sizes import Reads, check_model, check_simulation
@@ -122,22 +121,19 @@ def _check_model(project: "Project", model: Teacher | Student, tasks: int) -> "C
 def _check_network(project: "Project", where: str, model: Teacher | Student, columns: "Columns") -> None:
     """Refuse a network that its inputs leave without an input, or make larger by what should make it smaller."""
     network, item = model.network, project.stream.item.name
-    if isinstance(network, TwoTower):
+    if network.two_sided:
+        family = type(network).__name__
         of_items = {view.name for view in project.all_views if view.entities == (item,)}
         others = [name for name in columns.features if FeatureColumn.of(name).view not in of_items]
         if item not in columns.ids:
-            raise DeclarationError(f"{where}.inputs: {model.inputs} leave a TwoTower's item side empty: add {item!r}")
+            raise DeclarationError(f"{where}.inputs: {model.inputs} leave a {family}'s item side empty: add {item!r}")
         if not (len(columns.ids) > 1 or columns.histories or others):
             raise DeclarationError(
-                f"{where}.inputs: {model.inputs} leave a TwoTower's request side empty: "
+                f"{where}.inputs: {model.inputs} leave a {family}'s request side empty: "
                 f"add {project.stream.user.name!r}"
             )
-    rank = network.cross_rank if isinstance(network, DCNv2) else None
     width = (len(columns.ids) + len(columns.histories)) * network.embedding + len(columns.features)
-    if rank is not None and rank >= width / 2:
-        raise DeclarationError(
-            f"{where}.network: cross_rank={rank} saves nothing at width {width}: use one below half of it"
-        )
+    network.check_width(f"{where}.network", width)
 
 
 def _check_in_time(project: "Project", student: Student, teacher: Teacher) -> None:

@@ -1,12 +1,15 @@
 """Networks: which function a teacher or a student is, and how wide.
 
-Belongs here: families, their sizes, how many weights those are. Not here: their maths (models/), what they read (a
-model's ``inputs``).
+Belongs here: families, their sizes, how many weights those are. Not here: their maths (models/trunks.py, where the
+class of the same name builds a family's trunk), what they read (a model's ``inputs``).
 Naming a history among the inputs gives any of them target attention over it (DIN).
 """
 
 from collections.abc import Sequence
+from functools import reduce
 from itertools import pairwise
+from operator import or_
+from typing import TYPE_CHECKING, ClassVar
 
 from exfm.declaration import Declaration, declaration
 from exfm.errors import DeclarationError, at_least, at_most, not_empty
@@ -22,8 +25,12 @@ class _Network(Declaration):
         embedding: width of an id's embedding.
         hidden: widths of the layers above the interactions; the last one is the backbone's output.
         attention: width of the layer that scores a history's items against the target.
+
+    Attributes:
+        two_sided: whether the item's inputs and all others meet only at the end, so that neither side may be empty.
     """
 
+    two_sided: ClassVar[bool] = False
     embedding: int = 8
     hidden: tuple[int, ...] = (64,)
     attention: int = 16
@@ -60,6 +67,16 @@ class _Network(Declaration):
     def row_width(self, fields: int, numbers: int) -> int:
         """Floats that one row of a batch takes: its inputs, and what the layers make of them."""
         return self._input_width(fields, numbers) + self.gated_experts * sum(self.hidden)
+
+    def check_width(self, where: str, width: int) -> None:
+        """Refuse sizes that make the network larger where they should make it smaller.
+
+        Args:
+            width: of the flattened inputs.
+
+        Raises:
+            DeclarationError: with what to write.
+        """
 
     def _input_width(self, fields: int, numbers: int) -> int:
         return fields * self.embedding + numbers
@@ -100,6 +117,12 @@ class DCNv2(_Network):
     @property
     def gated_experts(self) -> int:
         return self.experts
+
+    def check_width(self, where: str, width: int) -> None:
+        if self.cross_rank is not None and self.cross_rank >= width / 2:
+            raise DeclarationError(
+                f"{where}: cross_rank={self.cross_rank} saves nothing at width {width}: use one below half of it"
+            )
 
     def dense_weights(self, fields: int, numbers: int, tasks: int) -> int:
         width = self._input_width(fields, numbers)
@@ -180,6 +203,7 @@ class TwoTower(_Network):
     Item side are the item column and the views whose only entity it is; the rest is the request's side.
     """
 
+    two_sided: ClassVar[bool] = True
     hidden: tuple[int, ...] = (64, 32)
 
     def dense_weights(self, fields: int, numbers: int, tasks: int) -> int:
@@ -187,7 +211,10 @@ class TwoTower(_Network):
         return super().dense_weights(fields, numbers, tasks) + mlp_weights(self.hidden)
 
 
-Network = DCNv2 | Wukong | DLRM | DeepFM | TwoTower
+if TYPE_CHECKING:
+    Network = _Network
+else:
+    Network = reduce(or_, _Network.__subclasses__())  # all families of this file: a value is read back as its own
 
 
 def student_network(where: str, network: Network) -> None:

@@ -12,11 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from exfm.declaration import declaration
-from exfm.networks import DLRM, DCNv2, DeepFM, Network, TwoTower, Wukong
+from exfm.networks import Network
 from models import trunks
 from models.history import TargetAttention
 from models.jagged import Jagged
 from models.layers import MLP, Head
+from models.trunks import Sizes
 
 
 @declaration
@@ -59,22 +60,17 @@ class NetworkSpec:
         return (len(self.ids) + len(self.histories)) * self.network.embedding + len(self.numbers)
 
 
-# A new family is declared in exfm/networks.py, built in trunks.py, and named here. (A TwoTower also knows its sides.)
-TRUNKS: dict[type, Callable[..., nn.Module]] = {
-    DCNv2: trunks.DCNv2,
-    Wukong: trunks.Wukong,
-    DLRM: trunks.DLRM,
-    DeepFM: trunks.DeepFM,
-}
-
-
 def trunk_of(members: int, spec: NetworkSpec) -> nn.Module:
-    """The declared family's trunk."""
-    sizes = (len(spec.ids) + len(spec.histories), len(spec.numbers))
-    if isinstance(spec.network, TwoTower):
-        sides = [list(map(spec.id_names.index, spec.item_ids)), list(map(spec.numbers.index, spec.item_numbers))]
-        return trunks.TwoTower(members, spec.network, *sizes, tuple(sides[0]), tuple(sides[1]))
-    return TRUNKS[type(spec.network)](members, spec.network, *sizes, len(spec.tasks))
+    """The declared family's trunk: the class of its name in trunks.py."""
+    family: Callable[[int, Network, Sizes], nn.Module] = getattr(trunks, type(spec.network).__name__)
+    sizes = Sizes(
+        fields=len(spec.ids) + len(spec.histories),
+        numbers=len(spec.numbers),
+        tasks=len(spec.tasks),
+        item_fields=tuple(map(spec.id_names.index, spec.item_ids)),
+        item_numbers=tuple(map(spec.numbers.index, spec.item_numbers)),
+    )
+    return family(members, spec.network, sizes)
 
 
 class Networks(nn.Module):

@@ -1,8 +1,11 @@
 """Trunks: from embedded fields and numbers to the backbone's output, one class a family.
 
-Belongs here: how a declared family is put together. Not here: its layers (interactions.py), heads, the table.
+Belongs here: how a declared family is put together, under the name that it has in exfm/networks.py.
+Not here: its layers (interactions.py), heads, the table.
 Every trunk maps fields (S, B, F, E) and numbers (S, B, D) to (S, B, T or 1, H).
 """
+
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +14,21 @@ from exfm import networks
 from exfm.networks import Network
 from models.interactions import CrossNet, GatedExperts, WukongLayer, pair_products, pooled_pairs
 from models.layers import MLP, Linear
+
+
+class Sizes(NamedTuple):
+    """What a trunk is built for.
+
+    Args:
+        fields: F embeddings and attended histories; ``numbers``: D number columns; ``tasks``: T.
+        item_fields, item_numbers: positions of the item's own, for a family with two sides.
+    """
+
+    fields: int
+    numbers: int
+    tasks: int
+    item_fields: tuple[int, ...] = ()
+    item_numbers: tuple[int, ...] = ()
 
 
 def layers_of(members: int, width: int, network: Network, tasks: int) -> nn.Module:
@@ -33,8 +51,9 @@ def flat(fields: Tensor, numbers: Tensor) -> Tensor:
 class DCNv2(nn.Module):
     """Crosses, then layers or gated experts."""
 
-    def __init__(self, members: int, network: networks.DCNv2, fields: int, numbers: int, tasks: int) -> None:
+    def __init__(self, members: int, network: networks.DCNv2, sizes: Sizes) -> None:
         super().__init__()
+        fields, numbers, tasks = sizes[:3]
         width = fields * network.embedding + numbers
         self.cross = CrossNet(members, width, network.cross, network.cross_rank)
         self.layers = layers_of(members, width, network, tasks)
@@ -46,8 +65,9 @@ class DCNv2(nn.Module):
 class Wukong(nn.Module):
     """Numbers become fields; stacked factorisation machines; layers or gated experts."""
 
-    def __init__(self, members: int, network: networks.Wukong, fields: int, numbers: int, tasks: int) -> None:
+    def __init__(self, members: int, network: networks.Wukong, sizes: Sizes) -> None:
         super().__init__()
+        fields, numbers, tasks = sizes[:3]
         width, out = network.embedding, network.fields
         self.width = width
         self.dense = Linear(members, numbers, out * width) if numbers else None
@@ -66,8 +86,9 @@ class Wukong(nn.Module):
 class DLRM(nn.Module):
     """Numbers become one more field; dot products of all pairs; layers."""
 
-    def __init__(self, members: int, network: networks.DLRM, fields: int, numbers: int, tasks: int) -> None:
+    def __init__(self, members: int, network: networks.DLRM, sizes: Sizes) -> None:
         super().__init__()
+        fields, numbers = sizes.fields, sizes.numbers
         self.bottom = MLP(members, numbers, (network.embedding,)) if numbers else None
         count = fields + (1 if numbers else 0)
         dense = network.embedding if numbers else 0
@@ -82,8 +103,9 @@ class DLRM(nn.Module):
 class DeepFM(nn.Module):
     """Layers beside a factorisation machine; the head weighs the machine's pooled pairs instead of summing them."""
 
-    def __init__(self, members: int, network: networks.DeepFM, fields: int, numbers: int, tasks: int) -> None:
+    def __init__(self, members: int, network: networks.DeepFM, sizes: Sizes) -> None:
         super().__init__()
+        fields, numbers = sizes.fields, sizes.numbers
         self.layers = MLP(members, fields * network.embedding + numbers, network.hidden)
 
     def forward(self, fields: Tensor, numbers: Tensor) -> Tensor:
@@ -95,21 +117,11 @@ class TwoTower(nn.Module):
     """A tower over the item's fields and numbers, one over all else, multiplied.
 
     The head's weights fold into either side, so serving is an inner product and an index can be built of items.
-
-    Args:
-        item_fields, item_numbers: positions of the item's own.
     """
 
-    def __init__(
-        self,
-        members: int,
-        network: networks.TwoTower,
-        fields: int,
-        numbers: int,
-        item_fields: tuple[int, ...],
-        item_numbers: tuple[int, ...],
-    ) -> None:
+    def __init__(self, members: int, network: networks.TwoTower, sizes: Sizes) -> None:
         super().__init__()
+        fields, numbers, _, item_fields, item_numbers = sizes
         self.item = (list(item_fields), list(item_numbers))
         self.other = (
             [index for index in range(fields) if index not in item_fields],

@@ -6,7 +6,6 @@ Belongs here: columns, item side, teachers. Not here: the network itself (models
 from exfm.columns import FeatureColumn
 from exfm.encoding import Encoding
 from exfm.learning import Student, Teacher
-from exfm.networks import TwoTower
 from exfm.project import Project
 from models.members import Member
 from models.network import NetworkSpec
@@ -18,7 +17,7 @@ def member_of(project: Project, model: Teacher | Student, *, control: bool = Fal
     columns = project.columns_of(model.inputs, where=model.name)
     rows = {column.name: column.rows for column in stream.id_columns}
     item = stream.item.name
-    towers = isinstance(model.network, TwoTower)
+    towers = model.network.two_sided
     of_items = [view.name for view in project.all_views if view.entities == (item,)]
     is_taught = isinstance(model, Student) and model.is_taught and not control
     spec = NetworkSpec(
