@@ -144,10 +144,21 @@ def test_make_ui_ends_with_all_its_children(tmp_path: Path, number: signal.Signa
         assert wait_until(lambda: "Serving dagster-webserver" in (tmp_path / "ui.log").read_text(), 90)
         assert len(members(process.pid)) > 3
         if number == signal.SIGINT:
-            for pid in members(process.pid):  # as the terminal sends Ctrl-C: to the whole group
-                with_signal(pid, number)
+            os.killpg(process.pid, number)  # as the terminal sends Ctrl-C: to the whole group in front
         else:
             with_signal(process.pid, number)
         assert wait_until(lambda: not members(process.pid), 60), "processes are left"
+    finally:
+        kill_session(process)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seconds", [0.05, 1.0, 3.0, 4.5, 6.0])
+def test_so_it_does_when_asked_while_it_starts(tmp_path: Path, seconds: float) -> None:
+    process = ui(environment(tmp_path), free_port(), tmp_path / "ui.log")
+    try:
+        time.sleep(seconds)
+        with_signal(process.pid, signal.SIGTERM)
+        assert wait_until(lambda: not members(process.pid), 90), "processes are left"
     finally:
         kill_session(process)
