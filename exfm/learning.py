@@ -92,25 +92,43 @@ class Teacher(Declaration):
 class Gate(Declaration):
     """When a checkpoint may serve, and when one may be released.
 
+    The candidate is the newest checkpoint after which enough closed slices have come. It, its labels-only control and
+    what serves now score the same rows of those slices, which none of them has learnt from. It is refused if it is
+    shown to be worse than either, not if it may be: ties pass.
+
     Args:
-        slices: the last evaluated slices that the gate looks at; with fewer, nothing is released.
-        tolerance: over them the student must not be worse than its labels-only control by more than this (relative
-            NE), nor worse than a constant (an NE of 1), however bad the control is.
+        slices: closed slices with labelled rows that the candidate is judged on, at the least.
+        judged_rows: labelled rows that it is judged on, at the least: where slices are short, more of them are taken.
+            A surface, or users that are new, are judged apart where there are as many rows of theirs.
+        tolerance: how much worse than its control it may be (relative NE); below 0 it must be better by as much. What
+            serves now it may miss by as much, but never has to beat.
+        confidence: of the one-sided intervals of differences. Parts that are judged apart share what is left to 1.
+        by: what is resampled for them: ``user`` (a user's impressions are alike) or ``row``.
+        calibration: how far mean prediction over mean label may be from 1, as far as the rows can tell.
         rows: labelled rows, over all slices, that a checkpoint must have learnt from before it serves. One that learnt
             from fewer is served to nobody, so it is not judged either.
     """
 
-    slices: int = 3
+    slices: int = 1
+    judged_rows: int = 1000
     tolerance: float = 0.0
+    confidence: float = 0.95
+    by: str = "user"
+    calibration: float = 0.25
     rows: int = 1000
 
     def __post_init__(self) -> None:
         super().__post_init__()
         at_least("Gate.slices", self.slices, 1)
         at_most("Gate.slices", self.slices, MOST_SLICES)
+        at_least("Gate.judged_rows", self.judged_rows, 1)
         at_least("Gate.rows", self.rows, 0)
+        choose_from("Gate.by", self.by, ("user", "row"), what="unit")
+        above_zero("Gate.calibration", self.calibration)
         if self.tolerance <= -1:
             raise DeclarationError(f"Gate.tolerance: {self.tolerance!r} asks for an NE below 0: use one above -1")
+        if not 0.5 <= self.confidence < 1:
+            raise DeclarationError(f"Gate.confidence: {self.confidence!r} is no level: use one from 0.5 to below 1")
 
 
 @declaration

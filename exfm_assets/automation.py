@@ -46,6 +46,12 @@ def _just_ended() -> dg.AutomationCondition:
     return AC.newly_requested() | (begun & (~AC.in_progress()).newly_true())
 
 
+def _updated(but_for: dg.AssetSelection | None) -> dg.AutomationCondition:
+    """Something upstream was updated, but for some that are not looked at."""
+    updated = AC.any_deps_updated()
+    return updated if but_for is None else updated.ignore(but_for)
+
+
 def _labelled(condition: dg.AutomationCondition, label: str) -> dg.AutomationCondition:
     """A condition with a name, also where it is one of ours."""
     return (condition & ~AC.in_progress()).with_label(label)
@@ -140,26 +146,31 @@ class Automation:
         after_them = AC.any_deps_updated().since(AC.newly_updated()) & ~AC.any_deps_in_progress() & recent
         return ((with_them | after_them) & ~AC.in_progress()).with_label("ride_along")
 
-    def _settled(self) -> dg.AutomationCondition:
+    def _settled(self, but_for: dg.AssetSelection | None) -> dg.AutomationCondition:
         """Nothing upstream is in progress, or it has been for long: where runs never end, drift would never be seen.
 
         A reader sees whole evaluations even while others are written; waiting only saves doing it twice.
         """
         minutes = min(max(self._stream.slice_length // timedelta(minutes=1), 1), LONGEST_WAIT_MINUTES)
         waited = AC.cron_tick_passed(f"*/{minutes} * * * *").since_last_handled()  # type: ignore[misc]  # typed for assets alone
-        return (~AC.any_deps_in_progress() | waited) & ~AC.in_progress()
+        busy = AC.any_deps_in_progress()
+        return (~(busy if but_for is None else busy.ignore(but_for)) | waited) & ~AC.in_progress()
 
-    def follow(self) -> dg.AutomationCondition:
-        """Once for each change upstream, when it has settled; again if the run of it died or was cancelled."""
-        once = AC.any_deps_updated().since_last_handled() | AC.newly_missing()
+    def follow(self, but_for: dg.AssetSelection | None = None) -> dg.AutomationCondition:
+        """Once for each change upstream, when it has settled; again if the run of it died or was cancelled.
+
+        Args:
+            but_for: tables that are read, whose every slice would ask for a look where what follows them will do.
+        """
+        once = _updated(but_for).since_last_handled() | AC.newly_missing()
         made = _either(AC.newly_updated(), AC.initial_evaluation())
-        until_made = AC.any_deps_updated().since(made) & ~AC.execution_failed()
-        return ((once | until_made) & self._settled()).with_label("follow")
+        until_made = _updated(but_for).since(made) & ~AC.execution_failed()
+        return ((once | until_made) & self._settled(but_for)).with_label("follow")
 
-    def follow_once(self) -> dg.AutomationCondition:
-        """Once for each change upstream, for what may decide that there is nothing to record."""
-        once = AC.any_deps_updated().since_last_handled() | AC.newly_missing()
-        return (once & self._settled()).with_label("follow_once")
+    def follow_once(self, but_for: dg.AssetSelection | None = None) -> dg.AutomationCondition:
+        """Once for each change upstream, for what may decide that there is nothing to record; else as ``follow``."""
+        once = _updated(but_for).since_last_handled() | AC.newly_missing()
+        return (once & self._settled(but_for)).with_label("follow_once")
 
     @staticmethod
     def on_change() -> dg.AutomationCondition:

@@ -10,7 +10,7 @@ import dagster as dg
 from exfm.freshness import Limits
 from exfm.project import Project
 from exfm_assets.assets.features import ONLINE, REGISTRY
-from exfm_assets.assets.releases import GATES
+from exfm_assets.assets.releases import GATES, judged_on
 from exfm_assets.assets.reports import REPORT
 from exfm_assets.assets.stream import LABELS
 from exfm_assets.assets.students import DRIFT_REPORT, PROGRESS, student_key
@@ -37,12 +37,15 @@ def with_policies(assets: Iterable[dg.AssetsDefinition], work: Workspace) -> lis
 def condition_of(automation: Automation, spec: dg.AssetSpec) -> dg.AutomationCondition | None:
     """What asks for an asset; ``None`` if nothing but a person does."""
     kind, name, part = (*spec.key.path, "", "")[:3]
+    project = automation.work.project
     if spec.group_name == STUDIES:
         return None
     if spec.key == REGISTRY:
         return automation.on_change()
-    if spec.key in (ONLINE, GATES, DRIFT_REPORT, REPORT):
+    if spec.key in (ONLINE, DRIFT_REPORT, REPORT):
         return automation.follow()
+    if spec.key == GATES:
+        return automation.follow(dg.AssetSelection.assets(*judged_on(project, *project.students)))
     if spec.key == PROGRESS:
         return automation.ride_along()
     if spec.key == LABELS:
@@ -50,10 +53,10 @@ def condition_of(automation: Automation, spec: dg.AssetSpec) -> dg.AutomationCon
     if kind == "teacher" and part == "checkpoint":
         return automation.keep_trained(spec.key)
     if kind == "student":
-        student = automation.work.project.student(name)
+        student = project.student(name)
         checkpoint, control = student_key(student, "student"), student_key(student, "control")
         if part == "release":
-            return automation.follow_once()
+            return automation.follow_once(dg.AssetSelection.assets(*judged_on(project, student)))
         if part == "evaluation":
             return automation.judge_what_served(student, checkpoint, control)
         return automation.refresh_student(student, spec.key)

@@ -27,7 +27,7 @@ ROOMS: dict[str, set[str]] = {
 FLOORS = (
     "sidecar", "tables", "workspace",
     "transforms", "streams", "slices", "registry", "releases", "evaluation", "training", "studies", "verify",
-    "upkeep", "report",
+    "gate", "upkeep", "report",
 )  # fmt: skip
 
 

@@ -18,7 +18,7 @@ from projects.simulated import PROJECT as SIMULATED
 from words import NAME
 
 PROJECT = replace(
-    SIMULATED, name=NAME, students=(replace(SIMULATED.student("feed_click"), gate=Gate(rows=100)),),
+    SIMULATED, name=NAME, students=(replace(SIMULATED.student("feed_click"), gate=Gate(judged_rows=100, rows=100)),),
     stream=replace(SIMULATED.stream, until=SIMULATED.stream.first_slice + timedelta(days=3)),
     simulation=Simulation(impressions_per_day=1_000, users=200, items=60),
 )

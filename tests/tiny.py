@@ -35,7 +35,7 @@ def tiny_project(**changes: object) -> Project:
             network=network,
             training=training,
             distillation=distillation,
-            gate=Gate(tolerance=1.0, slices=2, rows=300),
+            gate=Gate(tolerance=1.0, judged_rows=300, calibration=10.0, rows=300),
             lead=lead,
         )
         for student, distillation, lead in zip(

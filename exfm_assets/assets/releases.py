@@ -1,10 +1,11 @@
 """Assets of upkeep: a student's release behind its gate, and the drift report whose failed check retrains.
 
-Belongs here: specs, policies, calling gate, release and drift, reporting.
-Not here: what they compute (pipeline/releases/, pipeline/evaluation/).
+Belongs here: specs, calling gate, release and drift, reporting.
+Not here: what they compute (pipeline/gate/, pipeline/releases/, pipeline/evaluation/), policies (policies.py).
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import dagster as dg
 
@@ -12,11 +13,15 @@ from exfm.learning import Student
 from exfm.project import Project
 from exfm.stream import Stream
 from exfm_assets import metadata_keys as keys
+from exfm_assets.assets.features import LOGGED_INPUTS
+from exfm_assets.assets.predicted import LOGGED_TEACHER_FEATURES
+from exfm_assets.assets.stream import IMPRESSIONS, LABELS
 from exfm_assets.assets.students import DRIFT_REPORT, PROGRESS, student_key
 from exfm_assets.partitions import SINGLE_RUN
 from pipeline.evaluation.drift import drift_rows, drift_table
-from pipeline.evaluation.gate import gate_of
 from pipeline.releases.release import current_release
+from pipeline.releases.verdict import NOT_JUDGED, Verdict
+from pipeline.report.gates import comparisons_table, gates_table
 from pipeline.sidecar import write_stored
 from pipeline.workspace import Workspace
 
@@ -28,74 +33,88 @@ def release_assets(project: Project) -> list[dg.AssetsDefinition]:
     if not project.students:
         return []
     stream = project.stream
-    return [*(_release(stream, student) for student in project.students), _gates(stream), _drift_report(stream)]
+    return [*(_release(project, student) for student in project.students), _gates(project), _drift_report(stream)]
 
 
-def _release(stream: Stream, student: Student) -> dg.AssetsDefinition:
+def _release(project: Project, student: Student) -> dg.AssetsDefinition:
     key = student_key(student, "release")
 
     # A multi-asset of one: only those may record nothing, as where the gate refuses.
     @dg.multi_asset(
         name=f"release_{student.name}",
-        specs=[_release_spec(stream, student)],
+        specs=[_release_spec(project, student)],
         backfill_policy=SINGLE_RUN,
     )
     def release(context: dg.AssetExecutionContext, work: dg.ResourceParam[Workspace]) -> Iterator[dg.MaterializeResult]:
-        from pipeline.releases.publishing import mend_release, release_newest
+        from pipeline.gate.releasing import release_candidate
+        from pipeline.releases.publishing import mend_release
 
-        gate = gate_of(work, student)
-        context.log.info(f"{key.to_user_string()}: {gate.reason}")
         if (repair := mend_release(work, student, work.device)) is not None:
             context.log.warning(repair)
-        # The gate is evaluated here, not in a check: a check blocks only inside its own run, and a release that was
-        # recorded and then failed its check would look fresh.
-        if not gate.passed:
-            return
         before = current_release(work, student)
-        released = release_newest(work, student, work.device)
+        # The gate is evaluated here, not in a check: a check blocks only inside its own run, and a release that was
+        # recorded and then failed its check would look like a new one.
+        verdict, released = release_candidate(work, student, work.device)
+        log = context.log.info if verdict.passed else context.log.warning
+        log(f"{key.to_user_string()}: {verdict.outcome}: {verdict.reason}")
+        if not verdict.passed or released is None:
+            return
         if released == before and context.instance.get_latest_materialization_event(key) is not None:
-            # Recorded again it would look fresh, although nothing newer is served.
+            # Recorded again it would look like a new one.
             context.log.info(f"{key.to_user_string()}: {released.version} is served already")
             return
-        metadata = {
+        metadata: dict[str, Any] = {
             keys.CHECKPOINT: released.version,
             keys.TRAINED_UNTIL: released.trained_until or "never",
-            "gate": gate.reason,
+            "gate": verdict.reason,
             "slice": released.slice,
+            "comparisons": dg.MetadataValue.md(comparisons_table(verdict)),
         }
         yield dg.MaterializeResult(asset_key=key, metadata=metadata, data_version=dg.DataVersion(released.version))
 
     return release
 
 
-def _release_spec(stream: Stream, student: Student) -> dg.AssetSpec:
+def _release_spec(project: Project, student: Student) -> dg.AssetSpec:
+    mine = [student_key(student, part) for part in ("student", "control", "evaluation")]
     return dg.AssetSpec(
         student_key(student, "release"),
-        deps=[dg.AssetDep(student_key(student, part)) for part in ("student", "evaluation")],
+        deps=[dg.AssetDep(key) for key in (*mine, *judged_on(project, student))],
         group_name=f"student_{student.name}",
         kinds={"torch"},
         skippable=True,
         description=(
-            "The served checkpoint: backbone and serving head. Renewed only if the student was not worse than its "
-            f"control over the last {student.gate.slices} slices; a refused one does not reset the freshness clock."
+            "The served checkpoint: backbone and serving head. Renewed only if it is not shown to be worse than its "
+            "control and than what serves, on slices that it has not seen; a refused one leaves what serves as it is."
         ),
     )
 
 
-def _gates(stream: Stream) -> dg.AssetsDefinition:
+def judged_on(project: Project, *students: Student) -> list[dg.AssetKey]:
+    """Tables whose rows candidates are judged on."""
+    second = [project.columns_of(student.inputs, where=student.name).of_teachers for student in students]
+    return [IMPRESSIONS, LABELS, LOGGED_INPUTS, *([LOGGED_TEACHER_FEATURES] if any(second) else [])]
+
+
+def _gates(project: Project) -> dg.AssetsDefinition:
     @dg.asset(
         key=GATES,
-        deps=[PROGRESS],
+        deps=[PROGRESS, *judged_on(project, *project.students)],
         backfill_policy=SINGLE_RUN,
         group_name="upkeep",
-        kinds={"polars"},
+        kinds={"torch"},
     )
     def release_gates(context: dg.AssetExecutionContext, work: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
-        """Whether each student may be released, and why: it is there also where a release was refused."""
-        gates = {student.name: gate_of(work, student) for student in work.project.students}
-        lines = [f"| {name} | {'yes' if gate.passed else 'no'} | {gate.reason} |" for name, gate in gates.items()]
-        table = "\n".join(["| student | passed | why |", "|---|---|---|", *lines])
-        return dg.MaterializeResult(metadata={"gates": dg.MetadataValue.md(table)})
+        """Whether each student's candidate may be released, and why: it is there also where one was refused."""
+        from pipeline.gate.judging import judge
+
+        verdicts = {}
+        for student in work.project.students:
+            try:
+                verdicts[student.name] = judge(work, student, work.device)
+            except ValueError as error:  # DataError, CheckpointError: of this student alone
+                verdicts[student.name] = Verdict(NOT_JUDGED, str(error))
+        return dg.MaterializeResult(metadata={"gates": dg.MetadataValue.md(gates_table(verdicts))})
 
     return release_gates
 

@@ -10,9 +10,9 @@ from exfm.distillation import AuxiliaryHead, AuxiliaryTower, KnowledgeDistillati
 from exfm.learning import Student
 from exfm.project import Project
 from pipeline.evaluation.evaluations import evaluations_of
-from pipeline.evaluation.gate import gate_of
 from pipeline.evaluation.schema import METRICS
 from pipeline.releases.release import current_release
+from pipeline.releases.verdict import verdict_of
 from pipeline.workspace import Workspace
 
 
@@ -38,7 +38,7 @@ def _row(work: Workspace, student: Student) -> dict[str, object]:
         for model in ("student", "control", "teacher", "best")
     }
     ne = {model: values["ne"] for model, values in means.items()}
-    release, gate = current_release(work, student), gate_of(work, student)
+    release, gate = current_release(work, student), verdict_of(work, student)
     is_taught = student.is_taught  # else it is its own control, and has no gain to show
     return {
         "student": student.name,

@@ -1,6 +1,6 @@
 """Publishing a checkpoint's serving part, and mending what is served.
 
-Belongs here: the files of a release. Not here: the gate before it (release.py), a checkpoint's files (models/).
+Belongs here: the files of a release. Not here: the gate before it (gate/), a checkpoint's files (models/).
 """
 
 import json
@@ -18,25 +18,6 @@ from pipeline.releases.release import CURRENT, Released, current_release, releas
 from pipeline.sidecar import sha256_of
 from pipeline.tables import DataError
 from pipeline.workspace import Workspace
-
-
-def release_newest(work: Workspace, student: Student, device: str) -> Released:
-    """Publish the student's newest checkpoint; if that is what is served already, nothing changes.
-
-    Raises:
-        DataError: if the student has no checkpoint, or it is damaged.
-    """
-    checkpoints, stream = CheckpointStore.of(work, student), work.project.stream
-    folders = {path.name for path in work.state.checkpoints(checkpoints.name).glob("slice=*")}
-    slices = [slice_ for slice_ in stream.slices(stream.first_slice, work.now()) if slice_.folder in folders]
-    if not slices:
-        raise DataError(
-            f"student/{student.name}: no checkpoint to release: materialise student/{student.name}/checkpoint"
-        )
-    served, newest = current_release(work, student), checkpoints.manifest(slices[-1])
-    if served is not None and served.version == newest.version and release_fault(work, student) is None:
-        return served
-    return _publish(work, student, slices[-1], device)
 
 
 def release_fault(work: Workspace, student: Student) -> str | None:
@@ -59,7 +40,7 @@ def mend_release(work: Workspace, student: Student, device: str) -> str | None:
         return None
     served = current_release(work, student)
     if served is not None and (slice_ := _piece_of(work, student, served)) is not None:
-        _publish(work, student, slice_, device)
+        publish(work, student, slice_, served.version, device)
         return f"{fault}: {served.version} was published again from its checkpoint"
     folder = work.state.release(student.name)
     whole = [version for version in released_versions(work, student) if _fault_of(folder / version) is None]
@@ -88,9 +69,18 @@ def _piece_of(work: Workspace, student: Student, served: Released) -> Slice | No
     return slice_ if checkpoints.holds(slice_, served.version) and checkpoints.has_weights(slice_) else None
 
 
-def _publish(work: Workspace, student: Student, slice_: Slice, device: str) -> Released:
-    """Write the serving part of a slice's checkpoint, then name it as what is served."""
+def publish(work: Workspace, student: Student, slice_: Slice, version: str, device: str) -> Released:
+    """Write the serving part of a slice's checkpoint, then name it as what is served.
+
+    Raises:
+        DataError: if the checkpoint is damaged, or by now another one than ``version``.
+    """
     learner, manifest = CheckpointStore.of(work, student).load(slice_, device)
+    if manifest.version != version:
+        raise DataError(
+            f"student/{student.name}: slice {slice_.key} was trained again while it was released: "
+            f"materialise student/{student.name}/release again"
+        )
     save_serving(work.state.release(student.name) / manifest.version, learner, manifest)
     return _name(work, student, manifest)
 

@@ -1,7 +1,7 @@
 """Releases: which checkpoint of a student is served.
 
 Belongs here: reading what is served now. Not here: publishing it (publishing.py), the gate before it
-(evaluation/gate.py), when that happens (exfm_assets/automation.py).
+(gate/), when that happens (exfm_assets/automation.py).
 
 A release is a folder a version (``serving.safetensors``, ``manifest.json``) and ``current.json``, which names the
 served one. It is replaced in one step, so a server that reads it never sees half a release.

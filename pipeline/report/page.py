@@ -14,9 +14,9 @@ import polars as pl
 from exfm.atomic_write import write_text
 from pipeline.evaluation.drift import drift_rows
 from pipeline.evaluation.evaluations import evaluations_of
-from pipeline.evaluation.gate import gate_of
 from pipeline.evaluation.summary import summary
 from pipeline.releases.release import current_release
+from pipeline.releases.verdict import verdict_of
 from pipeline.report.plots import draw_over_slices
 from pipeline.workspace import Workspace
 
@@ -110,7 +110,7 @@ def _upkeep(work: Workspace) -> str:
     for student in work.project.students:
         release, drift = current_release(work, student), drifts[student.name]
         served = f"{release.version} (slice {release.slice})" if release else "nothing yet"
-        gate = gate_of(work, student)
+        gate = verdict_of(work, student)
         served = served if gate.passed else f"{served}; nothing newer, for: {gate.reason}"
         tone, prefix = ("bad", "drifted: ") if drift["drifted"] else ("good", "")
         why = html.escape(f"{prefix}{drift['reason']}")

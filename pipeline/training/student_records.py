@@ -93,7 +93,8 @@ class StoredRecords:
         index = slice_.index
         project = self.work.project
         last = min(index - project.retention.last + 1, index - project.upkeep.retrain - run.serving_lag + 1)
-        kept = min(last, index - run.serving_lag, self._needed_by_pending(run, index), _both_at(run, index))
+        judged = _candidate_at(run, index, project.upkeep.look_back)
+        kept = min(last, index - run.serving_lag, self._needed_by_pending(run, index), _both_at(run, index), judged)
         for part in (STUDENT, CONTROL):
             checkpoints = run.model(part).checkpoints
             if part in run.request.parts and isinstance(checkpoints, CheckpointStore):
@@ -176,6 +177,18 @@ class StoredRecords:
 def _version_at(run: StudentRun, name: str, slice_: Slice) -> str | None:
     checkpoints = run.served[name].checkpoints
     return checkpoints.version_at(slice_) if isinstance(checkpoints, CheckpointStore) else None
+
+
+def _candidate_at(run: StudentRun, index: int, look_back: int) -> int:
+    """The slice whose checkpoint the gate judges once slice ``index`` is trained on: by the labelled rows since."""
+    gate, rows, slices = run.declared.gate, 0, 0
+    stream, checkpoints = run.student.stream, run.student.checkpoints
+    for at in range(index, max(index - look_back, 0), -1):
+        labelled = checkpoints.rows_at(stream.slice_at(at))
+        rows, slices = rows + labelled, slices + (labelled > 0)
+        if rows >= gate.judged_rows and slices >= gate.slices:
+            return at - 1
+    return max(index - look_back, 0)
 
 
 def _both_at(run: StudentRun, index: int) -> int:

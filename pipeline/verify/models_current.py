@@ -18,6 +18,7 @@ from exfm.learning import Student, Teacher
 from exfm.stream import Slice, Stream
 from pipeline.registry.lineage import data_of, declaration_digest, declared_of
 from pipeline.releases.release import current_release
+from pipeline.releases.verdict import read_verdict
 from pipeline.sidecar import as_written
 from pipeline.slices.predictions import PredictionFile, files_of, scored_slices, sound
 from pipeline.tables import SliceTable, is_whole
@@ -206,6 +207,9 @@ def _release(work: Workspace, student: Student) -> Iterator[Fault]:
         stored = read_manifest(work, f"student/{student.name}", work.project.stream.slice_of(served.slice))
         if stored is not None and stored["version"] != served.version:
             yield Fault(None, f"{served.version} is served, and its slice {served.slice} was trained again since")
+    verdict = read_verdict(work, student)
+    if verdict is not None and not verdict.passed and verdict.gate != digest(student.gate):
+        yield Fault(None, f"{verdict.outcome} by a gate that is declared otherwise now")
 
 
 def weights_damaged(work: Workspace) -> Iterator[tuple[str, Slice]]:

@@ -133,6 +133,16 @@ def rows_kept(table: str) -> CheckFn:
     return look
 
 
+def data_fault(work: Workspace, slices: list[Slice]) -> str | None:
+    """What is wrong with the data that a model learnt from or is judged on; ``None`` if its checks hold.
+
+    The same that stop a run below the table that breaks them; here for tables that were stored by other means.
+    """
+    looks = (contract("impressions"), contract("labels"), same_rows("labels"), same_rows("logged_inputs"))
+    findings = (look(work, slices) for look in looks)
+    return next((finding.message for finding in findings if not finding.passed), None)
+
+
 def _in_log(work: Workspace, files: LogFiles, slice_: Slice) -> int:
     """Rows of the log that the slice must account for, file by file, for files may differ in their types.
 

@@ -46,7 +46,8 @@ def live_project(since: datetime) -> Project:
     fresh = Freshness(warn=2 * SLICE, fail=10 * SLICE)
     students = tuple(
         replace(student, inputs=renamed(student.inputs, views, opinions), freshness=fresh,
-                gate=Gate(tolerance=1.0, slices=1, rows=100), distillation=AuxiliaryHead(weight=2.0), lead=None)
+                gate=Gate(tolerance=1.0, judged_rows=100, calibration=10.0, rows=100),
+                distillation=AuxiliaryHead(weight=2.0), lead=None)
         for student in tiny.students
     )  # fmt: skip
     impressions = Simulation(

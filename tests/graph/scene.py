@@ -45,7 +45,7 @@ def scene_project(**changes: Any) -> Project:
     students = tuple(
         replace(
             student, inputs=seen, lead=None, distillation=AuxiliaryHead(weight=2.0),
-            gate=Gate(tolerance=1.0, slices=1, rows=100),
+            gate=Gate(tolerance=1.0, judged_rows=100, calibration=10.0, rows=100),
         )
         for student in tiny.students
     )  # fmt: skip
@@ -181,7 +181,7 @@ class Scene:
         return [str(entry) for entry in stale(self.work, [asset])]
 
     def serves(self, student: str = "feed_click") -> str | None:
-        """The slice whose checkpoint a student serves."""
+        """The slice whose checkpoint a student serves: the one before the newest, on which it was judged."""
         served = current_release(self.work, self.project.student(student))
         return None if served is None else served.slice
 

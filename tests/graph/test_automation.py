@@ -94,17 +94,17 @@ def test_students_wait_for_a_reason_and_evaluations_do_not(clockwork: Clockwork)
 
 
 def test_a_release_that_grows_stale_asks_for_the_missing_slices_of_its_student_alone(clockwork: Clockwork) -> None:
-    """By the age of its data: with a gate of two slices it may be three days and a half behind the stream."""
+    """By the age of its data: with a gate of one slice it may be three days and a half behind the stream."""
     clockwork.everything_but("student/feed_click/checkpoint", "student/feed_convert/checkpoint")
-    clockwork.serves("feed_click", KEYS[2])
+    clockwork.serves("feed_click", KEYS[3])
     clockwork.serves("feed_convert", KEYS[3])
-    clockwork.materialised("student/feed_click/checkpoint", KEYS[:3])
+    clockwork.materialised("student/feed_click/checkpoint", KEYS[:4])
     assert "student/feed_click/checkpoint" not in clockwork.tick()
-    clockwork.serves("feed_click", KEYS[1])  # at the next slice's end it would be too old
+    clockwork.serves("feed_click", KEYS[2])  # at the next slice's end it would be too old
     requested = clockwork.tick()
-    assert requested["student/feed_click/checkpoint"] == KEYS[3:]
+    assert requested["student/feed_click/checkpoint"] == KEYS[4:]
     assert "student/feed_convert/checkpoint" not in requested
-    clockwork.materialised("student/feed_click/checkpoint", KEYS[3:])
+    clockwork.materialised("student/feed_click/checkpoint", KEYS[4:])
     # What is served is as old as before, as where a gate refuses: there is no more to learn from, so nothing is asked.
     assert not [1 for _ in range(3) if "student/feed_click/checkpoint" in clockwork.tick()]
 

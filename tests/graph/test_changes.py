@@ -110,7 +110,7 @@ EVALUATIONS = ("student/feed_click/evaluation", "student/feed_convert/evaluation
 # Change -> assets that it makes, for reasons of their own; the first slice's index that is made of each is the same.
 CHANGES: dict[str, tuple[Change, set[str]]] = {
     "nothing": (lambda work, patch: work.project, set()),
-    "a gate": (with_student(0, gate=Gate(tolerance=1.0, slices=1, rows=300)), set()),
+    "a gate": (with_student(0, gate=Gate(tolerance=1.0, judged_rows=200, rows=300)), set()),
     "a freshness policy": (with_student(0, freshness=Freshness(warn=7 * DAY)), set()),
     "drift": (declared(drift=Drift(slices=2)), set()),
     "retention": (declared(retention=Retention(last=5)), set()),

@@ -43,7 +43,7 @@ def scene(settled: Scene, tmp_path: Path) -> Scene:
 
 
 def test_fresh(scene: Scene) -> None:
-    assert scene.serves() == scene.key(3)
+    assert scene.serves() == scene.key(2)
     assert set(scene.marks().values()) == {"PASS"}
 
 
@@ -53,7 +53,7 @@ def test_a_slice_lands(scene: Scene) -> None:
     assert not story.made["labels"] and not story.failed  # their windows are open
     story = scene.day(5.6).settle()
     assert all(story.made[asset] == scene.keys(4) for asset in CHAIN)
-    assert scene.serves() == scene.key(4) and not story.twice
+    assert scene.serves() == scene.key(3) and not story.twice
 
 
 @pytest.mark.slow
@@ -62,7 +62,7 @@ def test_a_catch_up_is_asked_for_as_a_whole(scene: Scene) -> None:
     assert not story.failed and not story.twice
     assert all(story.made[asset] == scene.keys(*range(4, 9)) for asset in (*TABLES, *CHAIN))
     assert [tick for tick in story.asked if "student/feed_click/checkpoint" in tick] == story.asked[:1]  # one run
-    assert len(story.asked) <= 5 and scene.serves() == scene.key(8)
+    assert len(story.asked) <= 5 and scene.serves() == scene.key(7)
 
 
 @pytest.mark.slow
@@ -70,14 +70,14 @@ def test_stale(scene: Scene) -> None:
     """The stream stops: what is kept is marked by the age of its data, not of its record."""
     students = tuple(replace(student, freshness=Freshness(fail=3 * DAY)) for student in scene.project.students)
     scene.declare(replace(scene.project, students=students))
-    story = scene.day(5.6).settle()  # the fifth slice ended without a file
+    story = scene.day(5.4).settle()  # the fifth slice ended without a file
     assert story.made["impressions"] == scene.keys(4) and not story.failed
     assert scene.marks()["student/feed_click/release"] == "PASS"
     scene.day(7.6).settle()
     assert scene.marks()["student/feed_click/release"] == "FAIL"
     story = scene.land(7, 8).day(9.6).settle()
     assert not story.failed and not story.twice
-    assert scene.serves() == scene.key(8) and set(scene.marks().values()) == {"PASS"}
+    assert scene.serves() == scene.key(7) and set(scene.marks().values()) == {"PASS"}
 
 
 @pytest.mark.slow
@@ -132,7 +132,7 @@ def test_a_new_student_on_a_running_system(scene: Scene) -> None:
     mine = {f"student/new/{part}" for part in ("checkpoint", "control", "evaluation")}
     assert sliced == {*mine, "student_progress"} and not story.failed and not story.twice
     assert all(story.made[asset] == scene.keys(*range(4)) for asset in mine)
-    assert scene.serves("new") == scene.key(3)
+    assert scene.serves("new") == scene.key(2)
 
 
 def test_a_student_declared_otherwise(scene: Scene) -> None:
@@ -193,4 +193,4 @@ def test_a_crash_in_training(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> N
     scene.clock += timedelta(minutes=11)
     story = scene.settle()
     assert story.made["teacher/large/checkpoint"] == scene.keys(4) and not story.failed
-    assert scene.serves() == scene.key(4)
+    assert scene.serves() == scene.key(3)

@@ -9,19 +9,16 @@ import polars as pl
 import pytest
 
 from exfm.distillation import KnowledgeDistillation
-from exfm.learning import Gate
 from exfm.project import Project
-from pipeline.evaluation.gate import gate_of
 from pipeline.evaluation.summary import summary
+from pipeline.releases.verdict import verdict_of
 from tests.conftest import Ran
 from tests.graph.runs import FIRST, LAST, run
 from tests.tiny import tiny_project, tiny_workspace
 
 
 def least(rows: int) -> Project:
-    students = tuple(
-        replace(student, gate=Gate(tolerance=1.0, slices=1, rows=rows)) for student in tiny_project().students
-    )
+    students = tuple(replace(student, gate=replace(student.gate, rows=rows)) for student in tiny_project().students)
     return tiny_project(students=students)
 
 
@@ -84,10 +81,10 @@ def test_a_student_judged_by_another_declarations_checkpoints_is_not_released(ra
     changed = tiny_workspace(
         tmp_path, tiny_project(students=(replace(first, distillation=KnowledgeDistillation()), second))
     )
-    assert gate_of(changed, second).passed
+    assert verdict_of(changed, second).passed
     select = f'key:"student/{first.name}/checkpoint" or key:"student/{first.name}/control"'
     assert run(changed, FIRST, LAST, select=select).success
-    gate = gate_of(changed, changed.project.students[0])
-    assert not gate.passed and f"materialise student/{first.name}/* for them again" in gate.reason
+    verdict = verdict_of(changed, changed.project.students[0])
+    assert not verdict.passed and f"materialise student/{first.name}/* again" in verdict.reason
     assert run(changed, FIRST, LAST, select=f'key:"student/{first.name}/*"').success
-    assert gate_of(changed, changed.project.students[0]).passed
+    assert verdict_of(changed, changed.project.students[0]).passed

@@ -1,4 +1,4 @@
-"""Gates, releases and drift on made evaluations, and a release that is refused in a run."""
+"""Drift on made evaluations, and a release that is refused in a run."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -14,7 +14,6 @@ from exfm.project import Drift
 from models.metrics import normalised_entropy
 from pipeline.evaluation.drift import judge_drift
 from pipeline.evaluation.evaluations import evaluations_of
-from pipeline.evaluation.gate import judge_gate
 from pipeline.evaluation.schema import SCHEMA
 from pipeline.evaluation.slice_metrics import Judged, evaluation_rows
 from pipeline.evaluation.summary import summary
@@ -39,47 +38,6 @@ def evaluations(student: list[float], control: list[float], calibration: float =
         for index, ne in enumerate(values)
     ]  # fmt: skip
     return pl.DataFrame(rows, schema=dict(SCHEMA))
-
-
-@pytest.mark.parametrize(
-    ("student", "control", "gate", "passed"),
-    [
-        ([0.9, 0.9, 0.9], [0.91, 0.91, 0.91], Gate(), True),
-        ([0.9, 0.9, 0.9], [0.9, 0.9, 0.9], Gate(), True),
-        ([0.92, 0.92, 0.92], [0.91, 0.91, 0.91], Gate(), False),
-        ([0.9 + 1e-8, 0.9, 0.9], [0.9, 0.9, 0.9], Gate(), True),  # rounding is no reason
-        ([0.90001, 0.90001, 0.90001], [0.9, 0.9, 0.9], Gate(), False),
-        ([0.92, 0.92, 0.92], [0.91, 0.91, 0.91], Gate(tolerance=0.02), True),
-        ([0.5, 0.92, 0.92], [0.91, 0.91, 0.91], Gate(slices=2), False),  # an old success does not count
-        ([0.9, float("nan"), 0.9], [0.91, 0.91, 0.91], Gate(slices=2), True),
-        ([0.9, float("nan"), 0.9], [0.91, 0.91, 0.91], Gate(), False),  # two judged slices are too few
-        ([1.1, 1.1, 1.1], [1.2, 1.2, 1.2], Gate(), False),  # better than the control, worse than a constant
-    ],
-)
-def test_the_gate_compares_with_the_control(
-    student: list[float], control: list[float], gate: Gate, passed: bool
-) -> None:
-    judged = judge_gate(replace(STUDENT, gate=gate), evaluations(student, control))
-    assert judged.passed is passed
-    assert "the control's" in judged.reason
-
-
-def test_the_gate_says_by_how_much_in_digits_that_tell_them_apart() -> None:
-    judged = judge_gate(STUDENT, evaluations([0.951902] * 3, [0.9519] * 3))
-    assert not judged.passed and "0.00021 % above" in judged.reason and "allows +0 %" in judged.reason
-
-
-def test_a_short_slice_weighs_less_at_the_gate() -> None:
-    made = evaluations([0.9, 0.9, 3.0], [0.91, 0.91, 0.91])
-    short = made.with_columns(rows=pl.when(pl.col("slice") == "2").then(1).otherwise(1000).cast(pl.Int64))
-    assert not judge_gate(STUDENT, made).passed
-    assert judge_gate(STUDENT, short.filter(pl.col("ne") < 2)).slices == 2
-    assert judge_gate(STUDENT, short).ne_student == pytest.approx((0.9 * 2000 + 3.0) / 2001)
-
-
-def test_nothing_passes_the_gate_before_it_was_evaluated() -> None:
-    judged = judge_gate(STUDENT, pl.DataFrame(schema=dict(SCHEMA)))
-    assert not judged.passed and "materialise its evaluation first" in judged.reason
 
 
 @pytest.mark.parametrize(

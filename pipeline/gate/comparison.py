@@ -1,0 +1,78 @@
+"""Paired comparisons on the same rows, with intervals from resampled users or rows.
+
+Belongs here: the statistics. Not here: who is compared, and what follows (judging.py).
+
+The bootstrap resamples whole groups of rows, for the impressions of one user are alike (Efron and Tibshirani 1993,
+section 8.5), with Poisson weights in place of counts (Chamandy et al., Google 2012): one matrix for all comparisons, so
+that differences are paired.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+RESAMPLES = 2_000
+MOST_GROUPS = 5_000  # of more groups several are resampled as one: intervals stay valid, and cost is bounded
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A ratio of sums, and one-sided bounds of it, each at the same confidence."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Resampled:
+    """Resamples of some rows, the same for every ratio that is asked for.
+
+    Args:
+        groups: (N,) int64, which rows are resampled together.
+        seed: of the resamples: the same rows and seed give the same interval.
+    """
+
+    groups: np.ndarray
+    seed: int
+
+    def ratio(self, numerator: np.ndarray, denominator: np.ndarray, confidence: float) -> Interval:
+        """Sum over sum, of (N,) each; bounds are NaN where no resample has a denominator."""
+        above, below = (np.bincount(self._codes, weights=values) for values in (numerator, denominator))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            value = np.float64(above.sum()) / below.sum()
+            resampled = (self._weights @ above) / (self._weights @ below)
+        known = resampled[np.isfinite(resampled)]
+        if not known.size:
+            return Interval(float(value), float("nan"), float("nan"))
+        low, high = np.quantile(known, [1 - confidence, confidence])
+        return Interval(float(value), float(low), float(high))
+
+    @cached_property
+    def _codes(self) -> np.ndarray:
+        _, codes = np.unique(self.groups, return_inverse=True)
+        if codes.size and codes.max() >= MOST_GROUPS:
+            # Groups go together by chance, not by id: neighbours in id may be alike.
+            order = np.random.default_rng(self.seed).permutation(codes.max() + 1)
+            codes = order[codes] % MOST_GROUPS
+        return codes.astype(np.int64)
+
+    @cached_property
+    def _weights(self) -> np.ndarray:
+        count = int(self._codes.max()) + 1 if self._codes.size else 0
+        generator = np.random.default_rng([self.seed, 1])
+        return generator.poisson(1.0, size=(RESAMPLES, count)).astype(np.float64)
+
+
+def losses(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """(N,) binary cross-entropy of each row, in nats."""
+    x, y = logits.astype(np.float64), labels.astype(np.float64)
+    each: np.ndarray = np.logaddexp(0.0, x) - y * x
+    return each
+
+
+def probabilities(logits: np.ndarray) -> np.ndarray:
+    """(N,) of logits."""
+    each: np.ndarray = np.exp(-np.logaddexp(0.0, -logits.astype(np.float64)))
+    return each

@@ -1,0 +1,205 @@
+"""Judging a candidate: it, its control and what serves score the same rows of slices that none of them has seen.
+
+Belongs here: who is compared with whom, on which rows, and what follows. Not here: which checkpoint and slices
+(candidate.py), the intervals (comparison.py), the record (releases/verdict.py).
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import polars as pl
+
+from exfm.declaration import digest
+from exfm.learning import Student
+from exfm.stream import Slice
+from models.checkpoint import load_checkpoint
+from models.learner import Learner
+from models.metrics import normalised_entropy
+from pipeline.gate.candidate import Candidate, candidate_of, tables_of, user_codes
+from pipeline.gate.comparison import Resampled, losses, probabilities
+from pipeline.gate.words import reason_of
+from pipeline.registry.checkpoint_store import CheckpointStore
+from pipeline.releases.release import Released, current_release
+from pipeline.releases.verdict import TOO_LITTLE, Compared, Verdict, read_verdict, write_verdict
+from pipeline.slices.slice_inputs import SliceInputs, students_columns
+from pipeline.slices.supervised_slice import SupervisedSlice, rows_name, without_teachers
+from pipeline.verify.tables_sound import data_fault
+from pipeline.workspace import Workspace
+
+# Relative NE. A student that was not taught is its control, but beside others its products round differently.
+ROUNDING = 1e-6
+CANDIDATE, CONTROL, SERVED = "student", "control", "served"
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Labelled rows of the judged slices.
+
+    Args:
+        labels: (N,) in {0, 1}.
+        logits: of each model, (N,).
+        users: (N,) who saw them; ``surfaces``: (N,) where.
+    """
+
+    labels: np.ndarray
+    logits: Mapping[str, np.ndarray]
+    users: pl.Series
+    surfaces: pl.Series
+
+    @cached_property
+    def losses(self) -> dict[str, np.ndarray]:
+        return {name: losses(logits, self.labels) for name, logits in self.logits.items()}
+
+
+def judge(work: Workspace, student: Student, device: str) -> Verdict:
+    """The verdict on the present candidate: the stored one if it follows from the same, else a new one, stored.
+
+    Raises:
+        DataError, CheckpointError: if what must be read is damaged.
+    """
+    chosen, stored = candidate_of(work, student), read_verdict(work, student)
+    gate = digest(student.gate)
+    if isinstance(chosen, str):
+        verdict = Verdict(TOO_LITTLE, chosen, gate=gate, made_of=digest(gate, chosen))
+    else:
+        served, version = (
+            current_release(work, student),
+            CheckpointStore.of(work, student).manifest(chosen.slice).version,
+        )
+        if (
+            stored is not None
+            and stored.passed
+            and served is not None
+            and served.version == stored.candidate == version
+        ):
+            return stored  # what was let through serves
+        keys = tuple(slice_.key for slice_ in chosen.judged)
+        made_of = _made_of(work, student, chosen, version, served)
+        verdict = Verdict("", "", version, chosen.slice.key, keys, chosen.rows, gate=gate, made_of=made_of)
+    if stored is not None and stored.made_of == verdict.made_of:
+        return stored
+    if not isinstance(chosen, str):
+        verdict = _judged(work, student, chosen, verdict, device)
+    verdict = replace(verdict, judged_at=work.now().isoformat())
+    write_verdict(work, student, verdict)
+    return verdict
+
+
+def _made_of(work: Workspace, student: Student, chosen: Candidate, version: str, served: Released | None) -> str:
+    """A digest of all that a verdict follows from."""
+    control = CheckpointStore.of(work, student, control=True).version_at(chosen.slice) if student.is_taught else None
+    data = [[table.digest(slice_) for table in tables_of(work, student)] for slice_ in chosen.judged]
+    serves = None if served is None else served.version
+    return digest(student.gate, version, control, serves, [slice_.key for slice_ in chosen.judged], data)
+
+
+def _judged(work: Workspace, student: Student, chosen: Candidate, about: Verdict, device: str) -> Verdict:
+    assert about.candidate is not None
+    if (fault := data_fault(work, [chosen.slice, *chosen.judged])) is not None:
+        return reason_of(student, about, fault=fault)
+    models, note = _models(work, student, chosen, about.candidate, device)
+    scored = _scored(work, student, chosen, models, device)
+    positives = int(scored.labels.sum())
+    if not 0 < positives < len(scored.labels):
+        label = "positive" if not positives else "negative"
+        return replace(about, outcome=TOO_LITTLE, reason=f"none of {len(scored.labels):,} labels is {label}")
+    ne = {name: normalised_entropy(logits, scored.labels) for name, logits in scored.logits.items()}
+    seed = int(about.made_of, 16)
+    chance, mine = probabilities(scored.logits[CANDIDATE]), scored.labels.astype(np.float64)
+    band = _resampled(student, scored.users, seed).ratio(chance, mine, student.gate.confidence)
+    about = replace(about, ne=ne, calibration=(band.value, band.low, band.high))
+    compared = tuple(_compared(work, student, chosen, scored, seed))
+    return reason_of(student, replace(about, compared=compared), note=note)
+
+
+def _models(
+    work: Workspace, student: Student, chosen: Candidate, version: str, device: str
+) -> tuple[dict[str, Learner], str]:
+    """Those who are compared, and a sentence on why what serves is not, if so."""
+    store, served = CheckpointStore.of(work, student), current_release(work, student)
+    models = {CANDIDATE: store.load(chosen.slice, device)[0]}
+    if student.is_taught:
+        models[CONTROL] = CheckpointStore.of(work, student, control=True).load(chosen.slice, device)[0]
+    if served is None or served.version == version:
+        return models, ""
+    if served.slice >= chosen.judged[0].key:
+        return models, f"what serves has learnt from slice {served.slice}, on which it can't be judged"
+    try:
+        rival, manifest = load_checkpoint(work.state.release(student.name) / served.version, device)
+    except ValueError as error:  # CheckpointError: the release is mended or said to be damaged elsewhere
+        return models, f"what serves can't be compared: {error}"
+    known = work.project.encoder(students_columns(work.project, [student]))
+    lacking = sorted(name for name, encoding in manifest.encoder.items() if known.get(name) != encoding)
+    if not manifest.encoder or lacking:
+        named = ", ".join(lacking) or "its inputs"
+        return models, f"what serves can't be compared: it reads {named}, declared otherwise now"
+    return {**models, SERVED: rival}, ""
+
+
+def _scored(work: Workspace, student: Student, chosen: Candidate, models: Mapping[str, Learner], device: str) -> Scored:
+    parts = [_scored_slice(work, student, slice_, models, device) for slice_ in chosen.judged]
+    return Scored(
+        np.concatenate([part.labels for part in parts]),
+        {name: np.concatenate([part.logits[name] for part in parts]) for name in models},
+        pl.concat([part.users for part in parts]),
+        pl.concat([part.surfaces for part in parts]),
+    )
+
+
+def _scored_slice(
+    work: Workspace, student: Student, slice_: Slice, models: Mapping[str, Learner], device: str
+) -> Scored:
+    stream, rows = work.project.stream, rows_name(student.surface)
+    inputs = SliceInputs(work, slice_, device, with_labels=True, columns=students_columns(work.project, [student]))
+    supervised = SupervisedSlice(inputs, stream, without_teachers)
+    labels, tensors = supervised.labels(student.task, rows), supervised.tensors(rows)
+    logits = {name: model.predict(tensors)[:, 0].float().cpu().numpy() for name, model in models.items()}
+    known = np.isfinite(labels)
+    shown = work.table("impressions").read([slice_], columns=[stream.user.name, stream.surface.name])
+    mine = shown[supervised.rows_of(rows)].filter(pl.Series(known))
+    scores = {name: each[known] for name, each in logits.items()}
+    return Scored(labels[known], scores, mine[stream.user.name], mine[stream.surface.name])
+
+
+def _resampled(student: Student, users: pl.Series, seed: int) -> Resampled:
+    groups = user_codes(users).to_numpy() if student.gate.by == "user" else np.arange(len(users))
+    return Resampled(groups, seed)
+
+
+def _compared(work: Workspace, student: Student, chosen: Candidate, scored: Scored, seed: int) -> Iterator[Compared]:
+    """Each rival on all rows, then on each part that has rows enough."""
+    gate = student.gate
+    rivals = [name for name in (CONTROL, SERVED) if name in scored.logits]
+    parts = {
+        where: rows
+        for where, rows in _parts(work, student, chosen, scored)
+        if int(rows.sum()) >= gate.judged_rows and 0 < scored.labels[rows].sum() < rows.sum()
+    }
+    everything = {"all": np.ones(len(scored.labels), dtype=bool)}
+    apart = 1 - (1 - gate.confidence) / max(len(parts) * len(rivals), 1)  # Bonferroni
+    for where, rows in {**everything, **parts}.items():
+        resampled = _resampled(student, scored.users.filter(pl.Series(rows)), seed)
+        for rival in rivals:
+            confidence = gate.confidence if where == "all" else apart
+            allowed = gate.tolerance if rival == CONTROL else max(gate.tolerance, 0.0)
+            base = scored.losses[rival][rows]
+            found = resampled.ratio(scored.losses[CANDIDATE][rows] - base, base, confidence)
+            bounds = (found.value, found.low, found.high)
+            value, low, high = (0.0, 0.0, 0.0) if abs(found.value) < ROUNDING else bounds
+            yield Compared(rival, where, int(rows.sum()), value, low, high, confidence, allowed)
+
+
+def _parts(work: Workspace, student: Student, chosen: Candidate, scored: Scored) -> Iterator[tuple[str, np.ndarray]]:
+    """Rows that are judged apart: each surface of a student of all, and users that the look-back has not seen."""
+    stream = work.project.stream
+    if student.surface is None:
+        for surface in stream.surfaces:
+            yield str(surface), (scored.surfaces == surface).fill_null(False).to_numpy()
+    since = stream.slice_at(max(chosen.judged[0].index - work.project.upkeep.look_back, 0))
+    table, name = work.table("impressions"), stream.user.name
+    before = [slice_ for slice_ in stream.slices(since.start, chosen.judged[0].start) if table.has(slice_)]
+    if before:
+        seen = table.read(before, columns=[name])[name].unique()
+        yield "new users", (~scored.users.is_in(seen.implode())).fill_null(False).to_numpy()

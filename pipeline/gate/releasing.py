@@ -1,0 +1,30 @@
+"""Releasing: the one way in which a checkpoint comes to serve.
+
+Belongs here: the gate before publishing. Not here: judging (judging.py), a release's files (releases/publishing.py).
+"""
+
+from exfm.learning import Student
+from pipeline.gate.judging import judge
+from pipeline.releases.publishing import publish, release_fault
+from pipeline.releases.release import Released, current_release
+from pipeline.releases.verdict import Verdict, stored_version
+from pipeline.workspace import Workspace
+
+
+def release_candidate(work: Workspace, student: Student, device: str) -> tuple[Verdict, Released | None]:
+    """Judge the candidate and publish it if it passes; what serves stays as it is if not, or if it is the candidate.
+
+    Returns:
+        the verdict, and what serves now.
+
+    Raises:
+        DataError, CheckpointError: if what must be read is damaged.
+    """
+    verdict, served = judge(work, student, device), current_release(work, student)
+    if not verdict.passed or verdict.candidate is None or verdict.slice is None:
+        return verdict, served
+    if served is not None and release_fault(work, student) is None:
+        stays = served.slice > verdict.slice and stored_version(work, student, served.slice) == served.version
+        if stays or served.version == verdict.candidate:
+            return verdict, served  # it, or a later one, as after an upgrade or under a gate of more slices
+    return verdict, publish(work, student, work.project.stream.slice_of(verdict.slice), verdict.candidate, device)
