@@ -13,7 +13,7 @@ from exfm.columns import Columns, FeatureColumn
 from exfm.cross_checks import check_fit
 from exfm.declaration import Declaration, declaration
 from exfm.encoding import Encoding, id_encoding
-from exfm.errors import DeclarationError, at_least, at_most, choose_from, unique
+from exfm.errors import DeclarationError, above_zero, at_least, at_most, choose_from, unique
 from exfm.feature_views import FeatureView
 from exfm.freshness import Freshness, Limits, limits
 from exfm.history_views import HistoryView
@@ -26,17 +26,25 @@ from exfm.stream import Stream
 
 @declaration
 class Drift(Declaration):
-    """When the drift report asks for retraining.
+    """When the drift report asks for retraining; the defaults need no tuning.
+
+    Every comparison is with the slices up to the one that what serves has learnt from last, and allows for what slices
+    of their size differ by.
 
     Args:
-        slices: how many of the newest evaluated slices are looked at; the reference is the same number before them.
-        ne_rise: relative rise of a served student's NE over the reference.
+        slices: how many slices are compared with as many before.
+        ne_rise: relative rise of a served student's NE.
         calibration_error: distance of mean prediction over mean label from 1.
+        psi: population stability index of an input, or of predictions.
+        threshold: of the sequential test (Page-Hinkley) of NE, calibration and the teacher's lead, in standard
+            deviations of one slice; smaller finds changes sooner, and more that are none.
     """
 
     slices: int = 3
     ne_rise: float = 0.05
     calibration_error: float = 0.25
+    psi: float = 0.2
+    threshold: float = 6.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -44,6 +52,8 @@ class Drift(Declaration):
         at_most("Drift.slices", self.slices, MOST_SLICES)
         at_least("Drift.ne_rise", self.ne_rise, 0)
         at_least("Drift.calibration_error", self.calibration_error, 0)
+        for name in ("psi", "threshold"):
+            above_zero(f"Drift.{name}", getattr(self, name))
 
 
 @declaration

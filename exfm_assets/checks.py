@@ -19,6 +19,7 @@ from exfm_assets.assets.stream import IMPRESSIONS, INTERACTIONS, LABELS, OUTCOME
 from exfm_assets.assets.students import DRIFT_REPORT, PROGRESS, student_key
 from exfm_assets.assets.teachers import PREDICTIONS, teacher_key
 from exfm_assets.partitions import slices_of
+from pipeline.drift.check import no_drift
 from pipeline.verify import checkpoints_sound, predictions_sound, tables_current, tables_sound
 from pipeline.verify.findings import CheckFn
 from pipeline.workspace import Workspace
@@ -113,9 +114,15 @@ def declared(project: Project) -> Iterator[Check]:
     if project.students:
         description = "nothing that is stored is damaged, or made of what has changed since"
         yield Check(REPORT, "nothing_stale", tables_current.nothing_stale, description, blocking=False)
-    yield Check(
-        DRIFT_REPORT, "drift", checkpoints_sound.drift, "no served student drifted; a failure retrains", blocking=False
-    )
+    for model in drifting(project):
+        description = f"nothing of {model} has drifted since what serves was trained; a failure retrains"
+        yield Check(DRIFT_REPORT, f"drift_{model.replace('/', '_')}", no_drift(model), description, blocking=False)
+
+
+def drifting(project: Project) -> list[str]:
+    """What drifts: each student and each teacher."""
+    teachers = [f"teacher/{teacher.name}" for teacher in project.teachers]
+    return teachers + [f"student/{student.name}" for student in project.students]
 
 
 def _definition(key: dg.AssetKey, listed: list[Check]) -> dg.AssetChecksDefinition:

@@ -42,9 +42,9 @@ def condition_of(automation: Automation, spec: dg.AssetSpec) -> dg.AutomationCon
         return None
     if spec.key == REGISTRY:
         return automation.on_change()
-    if spec.key in (ONLINE, DRIFT_REPORT, REPORT):
+    if spec.key in (ONLINE, REPORT):
         return automation.follow()
-    if spec.key == GATES:
+    if spec.key in (GATES, DRIFT_REPORT):
         return automation.follow(dg.AssetSelection.assets(*judged_on(project, *project.students)))
     if spec.key == PROGRESS:
         return automation.ride_along()

@@ -27,7 +27,7 @@ ROOMS: dict[str, set[str]] = {
 FLOORS = (
     "sidecar", "tables", "workspace",
     "transforms", "streams", "slices", "registry", "releases", "evaluation", "training", "studies", "verify",
-    "gate", "upkeep", "report",
+    "gate", "drift", "upkeep", "report",
 )  # fmt: skip
 
 

@@ -11,17 +11,17 @@ import dagster as dg
 
 from exfm.learning import Student
 from exfm.project import Project
-from exfm.stream import Stream
 from exfm_assets import metadata_keys as keys
 from exfm_assets.assets.features import LOGGED_INPUTS
 from exfm_assets.assets.predicted import LOGGED_TEACHER_FEATURES
 from exfm_assets.assets.stream import IMPRESSIONS, LABELS
 from exfm_assets.assets.students import DRIFT_REPORT, PROGRESS, student_key
 from exfm_assets.partitions import SINGLE_RUN
-from pipeline.evaluation.drift import drift_rows, drift_table
+from pipeline.drift.report import FILE, drift_rows, drift_table
 from pipeline.releases.release import current_release
 from pipeline.releases.verdict import NOT_JUDGED, Verdict
 from pipeline.report.gates import comparisons_table, gates_table
+from pipeline.report.plots import drift_plot
 from pipeline.sidecar import write_stored
 from pipeline.workspace import Workspace
 
@@ -32,8 +32,7 @@ def release_assets(project: Project) -> list[dg.AssetsDefinition]:
     """One step a student, so that what happens to one student's checkpoints stops no other release."""
     if not project.students:
         return []
-    stream = project.stream
-    return [*(_release(project, student) for student in project.students), _gates(project), _drift_report(stream)]
+    return [*(_release(project, student) for student in project.students), _gates(project), _drift_report(project)]
 
 
 def _release(project: Project, student: Student) -> dg.AssetsDefinition:
@@ -119,23 +118,24 @@ def _gates(project: Project) -> dg.AssetsDefinition:
     return release_gates
 
 
-def _drift_report(stream: Stream) -> dg.AssetsDefinition:
+def _drift_report(project: Project) -> dg.AssetsDefinition:
     @dg.asset(
         key=DRIFT_REPORT,
         # All slices, not the last one: on a live stream the slice that was just judged is never the last.
-        deps=[PROGRESS],
+        deps=[PROGRESS, IMPRESSIONS, LOGGED_INPUTS],
         backfill_policy=SINGLE_RUN,
         group_name="upkeep",
-        kinds={"polars"},
+        kinds={"polars", "river"},
     )
     def drift_report(context: dg.AssetExecutionContext, work: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
-        """How each served student does on the newest slices against those before; its failed check retrains."""
+        """What has changed since each student and teacher was trained; its failed checks retrain."""
         rows = drift_rows(work)
-        write_stored(rows, work.state.reports / "drift.parquet")
+        write_stored(rows, work.state.reports / FILE)
         for row in rows.filter(rows["drifted"]).iter_rows(named=True):
-            context.log.warning(f"{row['student']} drifted: {row['reason']}")
+            context.log.warning(f"{row['model']} drifted: {row['slice']}: {row['reason']}")
+        plots = {f"plot/{student.name}": dg.MetadataValue.md(drift_plot(work, student)) for student in project.students}
         return dg.MaterializeResult(
-            metadata={keys.ROW_COUNT: rows.height, "drift": dg.MetadataValue.md(drift_table(rows))}
+            metadata={keys.ROW_COUNT: rows.height, "drift": dg.MetadataValue.md(drift_table(rows)), **plots}
         )
 
     return drift_report

@@ -212,7 +212,7 @@ def _report_evaluation(
         metadata: dict[str, object] = {keys.REUSED: True}  # stored already, made of the same
     else:
         assert visit.evaluation is not None
-        table.write(visit.slice, rows, {"evaluation": visit.evaluation.made_of})
+        table.write(visit.slice, rows, {"evaluation": visit.evaluation.made_of}, notes=visit.evaluation.notes())
         metadata = {}
     metadata |= {
         f"{metric}/{row['model']}": row[metric]

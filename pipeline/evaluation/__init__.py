@@ -1,1 +1,1 @@
-"""How well what served has predicted: metrics by slice, summary, drift, gate."""
+"""How well what served has predicted: metrics by slice, summary."""

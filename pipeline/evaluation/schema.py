@@ -20,3 +20,6 @@ SCHEMA: Mapping[str, pl.DataType] = {
     **dict.fromkeys(METRICS, pl.Float64()),
     "evaluation": pl.String(),
 }
+# Among the notes of an evaluation's sidecar: the student's predictions by bin, and the mean difference of its
+# probabilities from the teacher's, over their mean.
+HISTOGRAM, DISAGREEMENT = "histogram", "disagreement"

@@ -16,7 +16,7 @@ from exfm.learning import Student
 from exfm.stream import Slice
 from models.manifest import Manifest
 from models.metrics import evaluate
-from pipeline.evaluation.schema import METRICS, SCHEMA
+from pipeline.evaluation.schema import DISAGREEMENT, HISTOGRAM, METRICS, SCHEMA
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,26 @@ class Evaluation:
     def rows(self) -> pl.DataFrame:
         """As the evaluation table has them."""
         return evaluation_rows(self.student, self.slice, self.labels, list(self.judged), self.made_of)
+
+    def notes(self) -> dict[str, object]:
+        """What is kept beside them: the student's predictions by bin, and how far they are from the teacher's."""
+        logits = {scored.model: scored.logits for scored in self.judged}
+        if "student" not in logits:
+            return {}
+        notes: dict[str, object] = {HISTOGRAM: prediction_histogram(logits["student"])}
+        if "teacher" in logits:
+            both = np.isfinite(logits["teacher"]) & np.isfinite(logits["student"])
+            chances = [1 / (1 + np.exp(-logits[name][both].astype(np.float64))) for name in ("student", "teacher")]
+            if both.any():
+                notes[DISAGREEMENT] = float(np.abs(chances[0] - chances[1]).mean() / chances[1].mean())
+        return notes
+
+
+def prediction_histogram(logits: np.ndarray) -> dict[str, int]:
+    """Rows by half units of their logit, from -10 to 10: (N,) logits."""
+    known = logits[np.isfinite(logits)]
+    bins, counts = np.unique(np.clip(np.floor(2 * known), -20, 20).astype(int), return_counts=True)
+    return {str(name): int(count) for name, count in zip(bins, counts, strict=True)}
 
 
 def known_to_all(labels: np.ndarray, logits: Sequence[np.ndarray]) -> np.ndarray:

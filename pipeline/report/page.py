@@ -12,12 +12,12 @@ from pathlib import Path
 import polars as pl
 
 from exfm.atomic_write import write_text
-from pipeline.evaluation.drift import drift_rows
+from pipeline.drift.report import drifted, stored_drift
 from pipeline.evaluation.evaluations import evaluations_of
 from pipeline.evaluation.summary import summary
 from pipeline.releases.release import current_release
 from pipeline.releases.verdict import verdict_of
-from pipeline.report.plots import draw_over_slices
+from pipeline.report.plots import draw_drift, draw_over_slices
 from pipeline.workspace import Workspace
 
 STYLE = """
@@ -79,6 +79,8 @@ def _page(work: Workspace) -> str:
             body.append(
                 f'<img alt="{metric} of {student.name}" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
             )
+        png = draw_drift(work, student)
+        body.append(f'<img alt="drift of {student.name}" src="data:image/png;base64,{base64.b64encode(png).decode()}">')
     head = f"<meta charset=utf-8><title>exfm: {html.escape(project.name)}</title><style>{STYLE}</style>"
     return f"<!doctype html><html lang=en><head>{head}</head><body>{''.join(body)}</body></html>"
 
@@ -105,14 +107,15 @@ def _tone(value: float) -> str:
 
 
 def _upkeep(work: Workspace) -> str:
-    drifts = {row["student"]: row for row in drift_rows(work).iter_rows(named=True)}
+    report = stored_drift(work)
     lines = []
     for student in work.project.students:
-        release, drift = current_release(work, student), drifts[student.name]
+        release = current_release(work, student)
         served = f"{release.version} (slice {release.slice})" if release else "nothing yet"
         gate = verdict_of(work, student)
         served = served if gate.passed else f"{served}; nothing newer, for: {gate.reason}"
-        tone, prefix = ("bad", "drifted: ") if drift["drifted"] else ("good", "")
-        why = html.escape(f"{prefix}{drift['reason']}")
+        drift = None if report is None else drifted(report, f"student/{student.name}")
+        tone = "bad" if drift is not None else "good"
+        why = html.escape("not looked at yet" if report is None else f"drifted: {drift}" if drift else "none")
         lines.append(f"<tr><td>{student.name}</td><td>{html.escape(served)}</td><td class={tone}>{why}</td></tr>")
     return f"<table><tr><th>student</th><th>served</th><th>drift</th></tr>{''.join(lines)}</table>"

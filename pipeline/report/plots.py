@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from exfm.learning import Student
+from exfm.stream import Slice
 from pipeline.evaluation.evaluations import evaluations_of
 from pipeline.workspace import Workspace
 
@@ -57,6 +58,38 @@ def draw_over_slices(
                 color=COLOURS[model], label=LABELS[model],
             )  # fmt: skip
     _style_axes(axes, title)
+    figure.autofmt_xdate()
+    return _png(figure)
+
+
+def drift_plot(work: Workspace, student: Student) -> str:
+    """PSI of a student's inputs from slice to slice, and the slices at which something was found, as Markdown."""
+    return in_markdown(draw_drift(work, student), "drift over slices")
+
+
+def draw_drift(work: Workspace, student: Student) -> bytes:
+    """The same as PNG bytes: the columns that move most, and a line at each finding of the stored report."""
+    from matplotlib.dates import date2num
+    from matplotlib.figure import Figure
+
+    from pipeline.drift.report import psi_over_slices, stored_drift
+
+    def moment(slice_: Slice) -> float:
+        return float(date2num(slice_.start))
+
+    figure = Figure(figsize=(8, 3.2), dpi=90, layout="constrained")
+    axes, stream = figure.subplots(), work.project.stream
+    axes.xaxis_date()
+    for column, values in psi_over_slices(work, student, most=6).items():
+        starts = [moment(stream.slice_at(index)) for index in values]
+        axes.plot(starts, list(values.values()), marker="o", markersize=3, linewidth=1.2, label=column)
+    axes.axhline(work.project.drift.psi, color="#7f7f7f", linestyle=":", linewidth=1)
+    found = stored_drift(work)
+    if found is not None:
+        mine = found.filter(pl.col("model") == f"student/{student.name}", pl.col("slice") != "")
+        for key in mine["slice"].unique():
+            axes.axvline(moment(stream.slice_of(key)), color=COLOURS["student"], linewidth=1, alpha=0.5)
+    _style_axes(axes, f"{student.name}: PSI of inputs from slice to slice, and findings")
     figure.autofmt_xdate()
     return _png(figure)
 

@@ -3,11 +3,9 @@
 Belongs here: the reasons. Not here: which slices that is and when they are asked for (exfm_assets/automation.py).
 """
 
-import polars as pl
-
 from exfm.learning import Student
+from pipeline.drift.report import drifted, stored_drift
 from pipeline.releases.release import current_release
-from pipeline.tables import UNREADABLE
 from pipeline.upkeep.ages import ages_of
 from pipeline.workspace import Workspace
 
@@ -27,11 +25,6 @@ def refresh_of(work: Workspace, student: Student) -> str | None:
 
 def _drift(work: Workspace, student: Student) -> str | None:
     """What the newest drift report says of a student that it asks to be trained again."""
-    path = work.state.reports / "drift.parquet"
-    if not path.is_file():
-        return None
-    try:
-        rows = pl.read_parquet(path).filter(pl.col("student") == student.name, pl.col("drifted"))
-    except (*UNREADABLE, OSError, pl.exceptions.ColumnNotFoundError):
-        return None  # damaged: that is said where it is looked at
-    return f"it drifted: {rows['reason'][0]}" if rows.height else None
+    rows = stored_drift(work)  # a damaged one is said where it is looked at
+    reason = None if rows is None else drifted(rows, f"student/{student.name}")
+    return None if reason is None else f"it drifted: {reason}"

@@ -8,8 +8,6 @@ import math
 import polars as pl
 
 from exfm.stream import Slice
-from pipeline.sidecar import as_written
-from pipeline.tables import is_whole
 from pipeline.verify.findings import CheckFn, Finding, all_hold
 from pipeline.verify.models_current import read_manifest
 from pipeline.workspace import Workspace
@@ -36,17 +34,6 @@ def finite(model: str) -> CheckFn:
         return all_hold(faults, f"{len(losses)} checkpoints with finite losses", checkpoints=len(losses))
 
     return look
-
-
-def drift(work: Workspace, slices: list[Slice]) -> Finding:
-    """Students whose served quality fell, as the drift report has it."""
-    path = work.state.reports / "drift.parquet"
-    if not path.is_file() or not is_whole(path) or not as_written(path):
-        return Finding(False, f"reports/{path.name} is missing or damaged: materialise drift_report again")
-    rows = pl.read_parquet(path, glob=False)
-    drifted = rows.filter(pl.col("drifted"))
-    faults = [f"{row['student']}: {row['reason']}" for row in drifted.iter_rows(named=True)]
-    return all_hold(faults, f"none of {rows.height} students drifted", students=rows.height)
 
 
 def no_student_failed(work: Workspace, slices: list[Slice]) -> Finding:

@@ -10,6 +10,7 @@ import pytest
 from dagster._core.definitions.declarative_automation.operators import NewlyTrueCondition, SinceCondition
 from dagster._core.events import DagsterEvent
 
+from pipeline.drift.report import SCHEMA
 from pipeline.tables import write_parquet
 from tests.graph.clockwork import KEYS, Clockwork
 from tests.graph.runs import FIRST, LAST, run
@@ -206,10 +207,15 @@ def test_a_part_materialised_by_hand_is_followed_too(clockwork: Clockwork) -> No
 
 def drifted(clockwork: Clockwork, *, passed: bool) -> None:
     """Run the drift report for real on a planted table, so that its check is what is evaluated."""
-    rows = pl.DataFrame({"student": ["feed_click"], "drifted": [not passed], "reason": ["planted"]})
+    row = {"model": "student/feed_click", "measure": "ne", "slice": LAST, "drifted": not passed, "state": "drifted"}
+    rows = pl.DataFrame([{**row, "reason": "planted"}], schema=SCHEMA)
     write_parquet(rows, clockwork.work.state.reports / "drift.parquet")
     evaluation = dg.AssetCheckEvaluation(
-        asset_key=DRIFT, check_name="drift", passed=passed, severity=dg.AssetCheckSeverity.WARN, metadata={}
+        asset_key=DRIFT,
+        check_name="drift_student_feed_click",
+        passed=passed,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={},
     )
     clockwork.materialised("drift_report")
     clockwork.instance.report_runless_asset_event(evaluation)

@@ -124,7 +124,7 @@ def test_the_report_is_one_file_with_every_student(ran: Ran) -> None:
     page = (ran.work.state.reports / "report.html").read_text()
     assert all(student.name in page for student in ran.work.project.students)
     assert "nothing yet" not in page  # it is made after the releases
-    assert page.count("data:image/png;base64,") == 2 * len(ran.work.project.students)
+    assert page.count("data:image/png;base64,") == 3 * len(ran.work.project.students)
     assert not re.search(r'(src|href)="http', page)
 
 

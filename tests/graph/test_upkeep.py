@@ -1,7 +1,6 @@
-"""Drift on made evaluations, and a release that is refused in a run."""
+"""What is judged, and releases that are refused in a run."""
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
@@ -10,11 +9,8 @@ import polars as pl
 import pytest
 
 from exfm.learning import Gate
-from exfm.project import Drift
 from models.metrics import normalised_entropy
-from pipeline.evaluation.drift import judge_drift
 from pipeline.evaluation.evaluations import evaluations_of
-from pipeline.evaluation.schema import SCHEMA
 from pipeline.evaluation.slice_metrics import Judged, evaluation_rows
 from pipeline.evaluation.summary import summary
 from pipeline.releases.release import current_release
@@ -24,38 +20,6 @@ from tests.graph.runs import FIRST, LAST, run
 from tests.tiny import tiny_project, tiny_workspace
 
 STUDENT = PROJECT.students[0]
-
-
-def evaluations(student: list[float], control: list[float], calibration: float = 1.0) -> pl.DataFrame:
-    """Made evaluations, one NE a slice and model."""
-    start = datetime(2026, 1, 1, tzinfo=UTC)
-    rows = [
-        {
-            "student": "s", "slice": f"{index}", "slice_start": start + timedelta(days=index), "model": model,
-            "rows": 10, "positives": 1, "ne": ne, "calibration": calibration,
-        }
-        for model, values in (("student", student), ("control", control))
-        for index, ne in enumerate(values)
-    ]  # fmt: skip
-    return pl.DataFrame(rows, schema=dict(SCHEMA))
-
-
-@pytest.mark.parametrize(
-    ("ne", "calibration", "drifted"),
-    [
-        ([0.9, 0.9, 0.9, 0.9], 1.0, False),
-        ([0.9, 0.9, 0.96, 0.96], 1.0, True),
-        ([0.9, 0.9, 0.92, 0.92], 1.0, False),
-        ([0.96, 0.96, 0.9, 0.9], 1.0, False),
-        ([0.9, 0.9, 0.9, 0.9], 1.4, True),
-        ([0.9, 0.9, 2.0], 9.0, False),  # too few slices to tell
-    ],
-)
-def test_drift_is_a_rise_over_the_slices_before(ne: list[float], calibration: float, drifted: bool) -> None:
-    limits = Drift(slices=2, ne_rise=0.05, calibration_error=0.25)
-    result = judge_drift(STUDENT, limits, evaluations(ne, ne, calibration))
-    assert result["drifted"] is drifted
-    assert result["reason"]
 
 
 def test_models_are_judged_on_the_rows_that_all_of_them_scored() -> None:

@@ -1,0 +1,205 @@
+"""What has drifted of a student or a teacher, and whether what serves has learnt from it since.
+
+Belongs here: the measures, and what an alarm means. Not here: the tests (detection.py), profiles (profile.py), the
+report (report.py), acting on it (exfm_assets/automation.py).
+
+An alarm is handled once what serves was trained on the slice that it is of: so each acts once. What stays as bad after
+that is said, and left alone.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from exfm.project import Drift
+from pipeline.drift.detection import LEAST, beyond, first_change, spread
+from pipeline.drift.profile import ROWS, USERS, added, psi
+
+USUAL_SLICES, USUAL_FACTOR = 7, 3.0
+ACTS = ("ne", "calibration", "inputs", "predictions", "lead", "disagreement")
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One judged slice.
+
+    Args:
+        learnt: index of the slice that what served had learnt from last; -1 where that is not known.
+    """
+
+    index: int
+    learnt: int
+    positives: int
+    ne: float
+    calibration: float
+    lead: float = float("nan")
+    disagreement: float = float("nan")
+    histogram: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A change that was detected.
+
+    Args:
+        measure: ``ne``, ``calibration``, ``inputs``, ``predictions``, ``lead``, ``disagreement``, ``rows``.
+        index: of the slice at which it was.
+        handled: what serves has learnt from that slice.
+    """
+
+    measure: str
+    index: int
+    reason: str
+    handled: bool
+
+    @property
+    def acts(self) -> bool:
+        return not self.handled and self.measure in ACTS
+
+
+def of_judged(judged: Sequence[Judged], limits: Drift, released: int) -> Iterator[Finding]:
+    """Changes in how well a model predicted.
+
+    Args:
+        judged: oldest slice first.
+        released: index of the slice that what serves has learnt from last; -1: nothing serves.
+    """
+    ne = [(each, each.ne, 0.5 * each.ne / np.sqrt(max(each.positives, 1))) for each in judged]
+    rates = [
+        (each, np.log(each.calibration), 1 / np.sqrt(max(each.positives, 1))) for each in judged if each.calibration > 0
+    ]
+    leads = [(each, each.lead, 0.002) for each in judged]
+    apart = [(each, each.disagreement, 0.02 * each.disagreement) for each in judged]
+    tests = (("ne", ne, (True,)), ("calibration", rates, (True, False)), ("lead", leads, (False,)),
+             ("disagreement", apart, (True,)))  # fmt: skip
+    for measure, values, ways in tests:
+        known = [value for value in values if np.isfinite(value[1])]
+        for up in ways:
+            yield from _sequential(measure, known, up, limits.threshold, released)
+    yield from _by_limits(judged, limits, released)
+    yield from _predictions(judged, limits, released)
+
+
+Value = tuple[Judged, float, float]  # the slice, the number, its standard error by size
+
+
+def _sequential(measure: str, values: Sequence[Value], up: bool, threshold: float, released: int) -> Iterator[Finding]:
+    """Alarms of a sequence; after each it begins anew with what was trained on the slice of the alarm."""
+    while values:
+        at = first_change([v for _, v, _ in values], [size for _, _, size in values], up=up, threshold=threshold)
+        if at is None:
+            return
+        slice_ = values[at][0]
+        before, now = np.mean([v for _, v, _ in values[: max(at - 1, 1)]]), values[at][1]
+        name = f"log {measure}" if measure == "calibration" else measure
+        word = "rose" if up else "fell"
+        reason = f"{name} {word} from {before:.4f} to {now:.4f} (Page-Hinkley)"
+        yield Finding(measure, slice_.index, reason, released >= slice_.index)
+        values = [value for value in values[at + 1 :] if value[0].learnt >= slice_.index]
+
+
+def _by_limits(judged: Sequence[Judged], limits: Drift, released: int) -> Iterator[Finding]:
+    """The newest slices against those before, and against the calibration that is declared."""
+    known = [each for each in judged if np.isfinite(each.ne)]
+    newest, before = known[-limits.slices :], known[: -limits.slices][-limits.slices :]
+    if len(before) < limits.slices:
+        return
+    values = [each.ne for each in known]
+    error = spread(values, [0.5 * each.ne / np.sqrt(max(each.positives, 1)) for each in known])
+    now, then = [each.ne for each in newest], [each.ne for each in before]
+    if beyond(now, then, error, lambda reference: reference * (1 + limits.ne_rise)):
+        reason = f"NE rose from {np.mean(then):.4f} to {np.mean(now):.4f}, more than {limits.ne_rise:.0%}"
+        yield Finding("ne", newest[-1].index, reason, released >= newest[0].index)
+    rates = [each.calibration for each in newest]
+    error = float(np.mean(rates)) / np.sqrt(max(sum(each.positives for each in newest), 1))
+    away = abs(float(np.mean(rates)) - 1)
+    if away - limits.calibration_error > 2 * error:
+        reason = f"calibration {np.mean(rates):.3f} is more than {limits.calibration_error} from 1"
+        yield Finding("calibration", newest[-1].index, reason, released >= newest[0].index)
+
+
+def _predictions(judged: Sequence[Judged], limits: Drift, released: int) -> Iterator[Finding]:
+    """The newest slice's predictions against those of as many slices before as are compared."""
+    known = [each for each in judged if each.histogram]
+    if len(known) < limits.slices + 3:
+        return  # what is usual takes two comparisons
+    newest, before = known[-1], known[-1 - limits.slices : -1]
+    usual = [
+        psi(dict(now.histogram), dict(then.histogram), _sizes(now, then))
+        for then, now in zip(known[-1 - USUAL_SLICES : -2], known[-USUAL_SLICES:-1], strict=False)
+    ]
+    reference = added(dict(each.histogram) for each in before)
+    value = psi(dict(newest.histogram), reference, (sum(newest.histogram.values()), sum(reference.values())))
+    if value > max(limits.psi, USUAL_FACTOR * max(usual, default=0.0)):
+        reason = f"PSI of predictions is {value:.2f}, {max(usual, default=0.0):.2f} at most before"
+        yield Finding("predictions", newest.index, reason, released >= newest.index)
+
+
+def _sizes(now: Judged, then: Judged) -> tuple[int, int]:
+    return sum(now.histogram.values()), sum(then.histogram.values())
+
+
+Profiles = Mapping[int, Mapping[str, dict[str, int]]]  # slice index -> column -> bin -> rows
+
+
+def of_inputs(profiles: Profiles, columns: Sequence[str], limits: Drift, learnt: int) -> Iterator[Finding]:
+    """Slices after those that were learnt from whose inputs are distributed otherwise, the first of each column.
+
+    Args:
+        columns: that the model reads.
+        learnt: index of the slice that was learnt from last; below 0 nothing is compared.
+    """
+    reference = [at for at in range(learnt - limits.slices + 1, learnt + 1) if at in profiles]
+    if learnt < 0 or len(reference) < limits.slices:
+        return
+    later = sorted(at for at in profiles if at > learnt)
+    for column in columns:
+        usual = usual_of(profiles, column, learnt)
+        if usual is None:
+            continue
+        limit = max(limits.psi, USUAL_FACTOR * usual)
+        for at in later:
+            value = psi_of(profiles, column, [at], reference)
+            if value > limit:
+                reason = f"PSI of {column} is {value:.2f}, {usual:.2f} at most from slice to slice before"
+                yield Finding("inputs", at, reason, False)
+                break
+
+
+def usual_of(profiles: Profiles, column: str, until: int) -> float | None:
+    """The largest PSI of a column from one slice to the next, up to a slice; ``None`` with fewer than two such."""
+    known = [at for at in range(until - USUAL_SLICES, until + 1) if at in profiles]
+    values = [psi_of(profiles, column, [now], [then]) for then, now in zip(known, known[1:], strict=False)]
+    return max(values) if len(values) >= 2 else None
+
+
+def psi_of(profiles: Profiles, column: str, now: Sequence[int], before: Sequence[int]) -> float:
+    """PSI of a column between two sets of slices."""
+    samples = [added(profiles[at].get(column, {}) for at in several) for several in (now, before)]
+    users = [sum(sum(profiles[at].get(USERS, {}).values()) for at in several) for several in (now, before)]
+    return psi(samples[0], samples[1], (users[0], users[1]))
+
+
+def of_rows(profiles: Profiles, learnt: int) -> Iterator[Finding]:
+    """Slices after those learnt from with less than half, or more than twice, the usual rows: said, and no reason to
+    train."""
+    before = [sum(profiles[at].get(ROWS, {}).values()) for at in profiles if at <= learnt][-USUAL_SLICES:]
+    if len(before) < LEAST:
+        return
+    usual = float(np.median(before))
+    for at in sorted(at for at in profiles if at > learnt):
+        rows = sum(profiles[at].get(ROWS, {}).values())
+        if not usual / 2 <= rows <= usual * 2:
+            yield Finding("rows", at, f"{rows:,} rows, {usual:,.0f} in the median before", False)
+
+
+def mended(judged: Sequence[Judged], found: Finding, limits: Drift) -> str:
+    """Of a handled rise of NE, what training on it brought; empty while nothing was judged since."""
+    since = [each.ne for each in judged if each.learnt >= found.index and np.isfinite(each.ne)]
+    before = [each.ne for each in judged if each.index < found.index and np.isfinite(each.ne)][-USUAL_SLICES:]
+    if found.measure != "ne" or not since or not before:
+        return ""
+    now, then = float(np.median(since)), float(np.median(before))  # the first slices of a change may be among them
+    word = "mended" if now <= then * (1 + limits.ne_rise / 2) else "not mended"
+    return f"{word} by training on it: NE {now:.4f} since, {then:.4f} before"

@@ -1,0 +1,155 @@
+"""Profiles: of each slice how often each input had which value, so that slices can be compared without their rows.
+
+Belongs here: bins, the stored table, the population stability index (PSI). Not here: what follows (findings.py).
+
+Bins are fixed, so that profiles of slices add up: a number's bin is its sign and its size in half octaves, a category's
+is a hash of it. PSI is the symmetric Kullback-Leibler divergence of two binned distributions; above .2 is the credit
+industry's "major shift" (Siddiqi 2006). Of two samples of one distribution it is not 0 but about
+(bins - 1) (1/n + 1/m) (Yurdakul and Naranjo 2020): that much is taken off, with n counted in users, for rows of one
+user are alike.
+"""
+
+import zlib
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import polars as pl
+
+from exfm.declaration import digest
+from exfm.project import Project
+from exfm.stream import Slice
+from pipeline.tables import SliceTable
+from pipeline.workspace import Workspace
+
+CATEGORY_BINS, HALF_OCTAVES = 64, 40
+VERSION = 1  # raised when bins change: profiles are made again
+BEFORE = 3  # slices that tell who is new
+USERS, ROWS = "users", "rows"  # pseudo-columns: how many there were
+SCHEMA: dict[str, pl.DataType] = {
+    "surface": pl.String(),
+    "column": pl.String(),
+    "bin": pl.String(),
+    "rows": pl.Int64(),
+}
+
+
+def profile_table(work: Workspace) -> SliceTable:
+    """Where profiles are kept; made by ``drift_report``, whichever slice lacks one."""
+    return SliceTable(work.state.table("input_profile"), "drift_report")
+
+
+def profiles(work: Workspace, slices: Sequence[Slice]) -> dict[int, pl.DataFrame]:
+    """The profile of each slice whose inputs are stored, by its index; made where it is missing or out of date.
+
+    Raises:
+        DataError: if inputs are damaged.
+    """
+    table, inputs, made = profile_table(work), work.table("logged_inputs"), {}
+    for slice_ in slices:
+        if not (inputs.has(slice_) and work.table("impressions").has(slice_)):
+            continue
+        before = _before(work, slice_)
+        of = {
+            "declaration": digest(VERSION, list(work.project.logged_columns.ids)),
+            "logged_inputs": inputs.digest(slice_),
+            "impressions": digest([work.table("impressions").noted(earlier) for earlier in (*before, slice_)]),
+        }
+        if table.standing(slice_, of) is None:
+            table.write(slice_, profile_of(work, slice_, before), of)
+        made[slice_.index] = table.read([slice_])
+    return made
+
+
+def _before(work: Workspace, slice_: Slice) -> list[Slice]:
+    stream, table = work.project.stream, work.table("impressions")
+    first = stream.slice_at(max(slice_.index - BEFORE, 0))
+    return [earlier for earlier in stream.slices(first.start, slice_.start) if table.has(earlier)]
+
+
+def profile_of(work: Workspace, slice_: Slice, before: Sequence[Slice]) -> pl.DataFrame:
+    """One row a surface, column and bin: how many rows of the slice are in it."""
+    stream, frame = work.project.stream, work.table("logged_inputs").read([slice_])
+    names = [stream.user.name, stream.item.name]
+    shown = work.table("impressions").read([slice_], columns=[*names, stream.surface.name])
+    surface = shown[stream.surface.name].cast(pl.String).fill_null("-").alias("surface")
+    binned = [
+        pl.DataFrame({"surface": surface, "column": name, "bin": _bins(work.project, frame[name])})
+        for name in frame.columns
+        if name not in ("impression_id", "event_timestamp")
+    ]
+    for name in names if before else ():
+        known = work.table("impressions").read(before, columns=[name])[name].unique()
+        new = pl.Series("bin", np.where(shown[name].is_in(known.implode()).fill_null(False), "known", "new"))
+        binned.append(pl.DataFrame({"surface": surface, "column": f"new {name}", "bin": new}))
+    counts = [part.group_by("surface", "column", "bin").agg(rows=pl.len().cast(pl.Int64)) for part in binned]
+    users = shown.select(surface, pl.col(stream.user.name).alias("user"))
+    sizes = users.group_by("surface").agg(users=pl.col("user").n_unique(), rows=pl.len())
+    for name in (USERS, ROWS):
+        counts.append(sizes.select("surface", column=pl.lit(name), bin=pl.lit(""), rows=pl.col(name).cast(pl.Int64)))
+    return pl.concat(counts).select(list(SCHEMA)).sort("surface", "column", "bin")
+
+
+def _bins(project: Project, values: pl.Series) -> pl.Series:
+    """The bin of each row, as text."""
+    if isinstance(values.dtype, pl.List):
+        return _number_bins(values.list.len().cast(pl.Float64))
+    stream = project.stream
+    if values.name in (stream.user.name, stream.item.name):
+        return values.is_null().replace_strict({True: "null", False: "known"}, return_dtype=pl.String).alias("bin")
+    if values.name in {column.name for column in stream.id_columns}:
+        words = values.cast(pl.String)
+        of_word = {word: str(zlib.crc32(word.encode()) % CATEGORY_BINS) for word in words.unique().drop_nulls()}
+        if not of_word:
+            return pl.Series("bin", ["null"] * len(words), dtype=pl.String)
+        return words.replace_strict(of_word, default="null", return_dtype=pl.String).alias("bin")
+    return _number_bins(values.cast(pl.Float64))
+
+
+def _number_bins(values: pl.Series) -> pl.Series:
+    """Sign and size in half octaves; 0, null and NaN have bins of their own."""
+    numbers = values.fill_null(float("nan")).to_numpy()
+    with np.errstate(divide="ignore", invalid="ignore"):
+        size = np.clip(np.floor(2 * np.log2(np.abs(numbers))), -HALF_OCTAVES, HALF_OCTAVES) + HALF_OCTAVES + 1
+        bins = np.nan_to_num(np.sign(numbers) * size)
+    named = pl.Series("bin", bins.astype(np.int64)).cast(pl.String)
+    missing = values.is_null()
+    return (
+        pl.DataFrame({"bin": named, "null": missing, "nan": pl.Series(np.isnan(numbers)) & ~missing})
+        .select(pl.when("null").then(pl.lit("null")).when("nan").then(pl.lit("nan")).otherwise("bin").alias("bin"))
+        .to_series()
+    )
+
+
+def of_surface(profile: pl.DataFrame, surface: object | None) -> dict[str, dict[str, int]]:
+    """Column -> bin -> rows, of one surface or of all."""
+    rows = profile if surface is None else profile.filter(pl.col("surface") == str(surface))
+    counts = rows.group_by("column", "bin").agg(pl.col("rows").sum())
+    found: dict[str, dict[str, int]] = {}
+    for column, name, count in counts.sort("column", "bin").iter_rows():
+        found.setdefault(column, {})[name] = count
+    return found
+
+
+def added(several: Iterable[dict[str, int]]) -> dict[str, int]:
+    """The counts of several slices together."""
+    total: dict[str, int] = {}
+    for counts in several:
+        for name, count in counts.items():
+            total[name] = total.get(name, 0) + count
+    return total
+
+
+def psi(now: dict[str, int], before: dict[str, int], users: tuple[int, int]) -> float:
+    """PSI of two binned samples, less what it is of two samples of one distribution, 0 at the least.
+
+    Args:
+        users: in each sample, which is how many independent values it has at the most.
+    """
+    names = sorted(now.keys() | before.keys())
+    counts = [np.array([sample.get(name, 0) for name in names], dtype=np.float64) for sample in (now, before)]
+    if len(names) < 2 or not all(each.sum() for each in counts):
+        return 0.0
+    p, q = ((each + 0.5) / (each.sum() + 0.5 * len(names)) for each in counts)
+    sizes = [max(min(each.sum(), count), 1.0) for each, count in zip(counts, users, strict=True)]
+    by_chance = (len(names) - 1) * float(sum(1 / size for size in sizes))
+    return max(float(((p - q) * np.log(p / q)).sum()) - by_chance, 0.0)
