@@ -69,8 +69,8 @@ def of_judged(judged: Sequence[Judged], limits: Drift, released: int) -> Iterato
     rates = [
         (each, np.log(each.calibration), 1 / np.sqrt(max(each.positives, 1))) for each in judged if each.calibration > 0
     ]
-    leads = [(each, each.lead, 0.002) for each in judged]
-    apart = [(each, each.disagreement, 0.02 * each.disagreement) for each in judged]
+    leads = [(each, each.lead, 0.5 / np.sqrt(max(each.positives, 1))) for each in judged]
+    apart = [(each, np.log(each.disagreement), 0.2) for each in judged if each.disagreement > 0]
     tests = (("ne", ne, (True,)), ("calibration", rates, (True, False)), ("lead", leads, (False,)),
              ("disagreement", apart, (True,)))  # fmt: skip
     for measure, values, ways in tests:
@@ -92,7 +92,7 @@ def _sequential(measure: str, values: Sequence[Value], up: bool, threshold: floa
             return
         slice_ = values[at][0]
         before, now = np.mean([v for _, v, _ in values[: max(at - 1, 1)]]), values[at][1]
-        name = f"log {measure}" if measure == "calibration" else measure
+        name = f"log {measure}" if measure in ("calibration", "disagreement") else measure
         word = "rose" if up else "fell"
         reason = f"{name} {word} from {before:.4f} to {now:.4f} (Page-Hinkley)"
         yield Finding(measure, slice_.index, reason, released >= slice_.index)
@@ -129,10 +129,10 @@ def _predictions(judged: Sequence[Judged], limits: Drift, released: int) -> Iter
         psi(dict(now.histogram), dict(then.histogram), _sizes(now, then))
         for then, now in zip(known[-1 - USUAL_SLICES : -2], known[-USUAL_SLICES:-1], strict=False)
     ]
-    reference = added(dict(each.histogram) for each in before)
-    value = psi(dict(newest.histogram), reference, (sum(newest.histogram.values()), sum(reference.values())))
-    if value > max(limits.psi, USUAL_FACTOR * max(usual, default=0.0)):
-        reason = f"PSI of predictions is {value:.2f}, {max(usual, default=0.0):.2f} at most before"
+    value = min(psi(dict(newest.histogram), dict(each.histogram), _sizes(newest, each)) for each in before)
+    often = sorted(usual)[-2]
+    if value > max(limits.psi, USUAL_FACTOR * often):
+        reason = f"PSI of predictions is {value:.2f}, usually up to {often:.2f}"
         yield Finding("predictions", newest.index, reason, released >= newest.index)
 
 
@@ -160,18 +160,22 @@ def of_inputs(profiles: Profiles, columns: Sequence[str], limits: Drift, learnt:
             continue
         limit = max(limits.psi, USUAL_FACTOR * usual)
         for at in later:
-            value = psi_of(profiles, column, [at], reference)
+            # What is like any of the slices that were learnt from is nothing new.
+            value = min(psi_of(profiles, column, [at], before) for before in (reference, *([one] for one in reference)))
             if value > limit:
-                reason = f"PSI of {column} is {value:.2f}, {usual:.2f} at most from slice to slice before"
+                reason = f"PSI of {column} is {value:.2f}, usually up to {usual:.2f} from slice to slice"
                 yield Finding("inputs", at, reason, False)
                 break
 
 
 def usual_of(profiles: Profiles, column: str, until: int) -> float | None:
-    """The largest PSI of a column from one slice to the next, up to a slice; ``None`` with fewer than two such."""
+    """What is usual of a column's PSI from one slice to the next, up to a slice; ``None`` with fewer than two such.
+
+    The second largest of a week of days: weekends come and go twice in it, a drift that was learnt only once.
+    """
     known = [at for at in range(until - USUAL_SLICES, until + 1) if at in profiles]
     values = [psi_of(profiles, column, [now], [then]) for then, now in zip(known, known[1:], strict=False)]
-    return max(values) if len(values) >= 2 else None
+    return sorted(values)[-2] if len(values) >= 2 else None
 
 
 def psi_of(profiles: Profiles, column: str, now: Sequence[int], before: Sequence[int]) -> float:

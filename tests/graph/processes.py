@@ -30,7 +30,7 @@ def main_job(surroundings: dict[str, str], *arguments: str, background: bool = F
     command = [sys.executable, "-m", "exfm_assets.main_job", *arguments]
     return subprocess.Popen(
         command, env=surroundings, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        start_new_session=True, preexec_fn=_ignore_interrupts if background else None,
+        start_new_session=True, preexec_fn=_in_the_background if background else _as_a_terminal_starts_it,
     )  # fmt: skip
 
 
@@ -53,11 +53,19 @@ def ui(surroundings: dict[str, str], port: int, log: Path, *, background: bool =
     with log.open("a") as out:
         return subprocess.Popen(
             [make, "ui"], env={**surroundings, "PORT": str(port)}, cwd=ROOT, stdout=out, stderr=subprocess.STDOUT,
-            text=True, start_new_session=True, preexec_fn=_ignore_interrupts if background else None,
+            text=True, start_new_session=True, preexec_fn=_in_the_background if background else _as_a_terminal_starts_it,
         )  # fmt: skip
 
 
-def _ignore_interrupts() -> None:
+def _as_a_terminal_starts_it() -> None:
+    """Nothing is ignored: tests that a script put into the background have SIGINT ignored, and Dagster, in their own
+    process, then ignores SIGTERM as well; children would inherit both."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+
+
+def _in_the_background() -> None:
+    _as_a_terminal_starts_it()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 

@@ -185,7 +185,7 @@ def test_a_teacher_that_loses_its_lead_and_students_that_part_from_it_are_found(
     generator = np.random.default_rng(1)
     values = [
         replace(
-            each, lead=(0.05 if each.index < 14 else 0.01) + 0.002 * float(generator.normal()),
+            each, positives=10_000, lead=(0.05 if each.index < 14 else 0.01) + 0.002 * float(generator.normal()),
             disagreement=(0.1 if each.index < 14 else 0.4) + 0.002 * float(generator.normal()),
         )
         for each in judged([0.9] * 20)

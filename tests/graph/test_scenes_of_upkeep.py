@@ -1,0 +1,99 @@
+"""Scenes of drift and gates: what drift asks for, once and again, and what a gate that refuses leaves as it is."""
+
+import shutil
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from exfm.freshness import Freshness
+from exfm.learning import Gate, Teacher
+from exfm.project import Drift, Project
+from exfm.simulation import Event
+from pipeline.drift.report import drift_rows
+from pipeline.releases.verdict import REFUSED, verdict_of
+from tests.graph.scene import WORLD, Scene, Story, scene_project
+
+DAY = timedelta(days=1)
+CHECKPOINT, CONTROL = "student/feed_click/checkpoint", "student/feed_click/control"
+BROKEN = replace(WORLD, events=(Event(kind="null", day=0, strength=1.0, of="device"),))  # a column turned null
+
+
+def patient() -> Project:
+    """Nothing is refreshed for its age, so whatever asks for training is drift."""
+    project = scene_project()
+    students = tuple(
+        replace(student, freshness=Freshness(warn=40 * DAY, fail=50 * DAY)) for student in project.students
+    )
+    return replace(project, students=students, drift=Drift(slices=2))
+
+
+@pytest.fixture(scope="module")
+def settled(tmp_path_factory: pytest.TempPathFactory) -> Scene:
+    scene = Scene(Path(tmp_path_factory.mktemp("upkeep")), patient()).land(*range(5)).day(5.6)
+    assert not scene.settle().failed
+    return scene
+
+
+@pytest.fixture
+def scene(settled: Scene, tmp_path: Path) -> Scene:
+    shutil.copytree(settled.folder, tmp_path, dirs_exist_ok=True)
+    copied = Scene(tmp_path, patient()).day(5.6)
+    copied.record_all()
+    assert copied.settle().asked == []
+    return copied
+
+
+def landed(scene: Scene, index: int, *, broken: bool = False) -> Story:
+    """A slice lands, and its labels close."""
+    story = scene.land(index, world=BROKEN if broken else WORLD).day(index + 1.6).settle(20)
+    assert not story.failed and not story.twice.keys() - {"student_progress"}  # it is judged, then trained
+    return story
+
+
+@pytest.mark.slow
+def test_drift_once_and_twice_in_a_row(scene: Scene) -> None:
+    assert scene.serves() == scene.key(3)
+    story = landed(scene, 5)
+    assert not story.made[CHECKPOINT] and story.made["teacher/large/checkpoint"] == scene.keys(5)  # nothing changed
+    assert scene.serves() == scene.key(4)  # the newest checkpoint, judged by now
+    story = landed(scene, 6, broken=True)
+    assert story.made[CHECKPOINT] == story.made[CONTROL] == scene.keys(5, 6)  # all that has come since
+    story = landed(scene, 7, broken=True)
+    assert story.made[CHECKPOINT] in (scene.keys(7), []) and scene.serves() in scene.keys(6, 7)
+    # What serves has learnt from the broken slice: it is the new normal.
+    asked = [landed(scene, index, broken=True).made[CHECKPOINT] for index in (8, 9)]
+    assert asked[-1] == [], drift_rows(scene.work).rows()
+    story = landed(scene, 10)  # the column is back: another drift
+    assert scene.key(10) in story.made[CHECKPOINT]
+
+
+@pytest.mark.slow
+def test_a_failed_gate_leaves_what_serves_and_says_why(scene: Scene) -> None:
+    strict = Gate(tolerance=-0.9, judged_rows=100, calibration=10.0, rows=100)
+    first, *others = scene.project.students
+    refused = replace(first, gate=strict, freshness=Freshness(fail=4 * DAY))
+    scene.declare(replace(scene.project, students=(refused, *others)))
+    for index in (5, 6, 7, 8):
+        landed(scene, index)
+        assert scene.serves() == scene.key(3)  # as before the gate was declared
+    verdict = verdict_of(scene.work, refused)
+    assert verdict.outcome == REFUSED and "worse than the -90 % that the gate allows" in verdict.reason
+    assert scene.marks()["student/feed_click/release"] == "FAIL"
+    assert scene.serves("feed_convert") is not None
+    scene.declare(replace(scene.project, students=(first, *others)))
+    story = landed(scene, 9)
+    assert scene.serves() == scene.key(8) and story.made["student/feed_click/release"] == [""]
+
+
+@pytest.mark.slow
+def test_the_code_of_teachers_changed(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of the teacher's slices are made again; students learn the newest again (Upkeep.retrain)."""
+    monkeypatch.setattr(Teacher, "code_version", 2)
+    story = scene.settle(20)
+    every = scene.keys(*range(5))
+    assert story.made["teacher/large/checkpoint"] == every and not story.failed and not story.twice
+    assert story.made["teacher/large/predictions"] == every[1:]
+    assert story.made[CHECKPOINT] == every[2:]
+    assert not story.made[CONTROL] and not story.made["logged_inputs"]
