@@ -53,7 +53,8 @@ def ui(surroundings: dict[str, str], port: int, log: Path, *, background: bool =
     with log.open("a") as out:
         return subprocess.Popen(
             [make, "ui"], env={**surroundings, "PORT": str(port)}, cwd=ROOT, stdout=out, stderr=subprocess.STDOUT,
-            text=True, start_new_session=True, preexec_fn=_in_the_background if background else _as_a_terminal_starts_it,
+            text=True, start_new_session=True,
+            preexec_fn=_in_the_background if background else _as_a_terminal_starts_it,
         )  # fmt: skip
 
 
