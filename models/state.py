@@ -64,6 +64,12 @@ def steps_of(state: dict[str, Tensor]) -> int:
     return 0 if step is None else int(step)
 
 
+def steps_by_weight(state: dict[str, Tensor]) -> dict[str, int]:
+    """The same of every weight of a member's own; those that came with a new input have taken fewer."""
+    names = [name for name in state if name.startswith("adam.network.") and name.endswith(".step")]
+    return {name: int(state[name]) for name in names if not name.startswith(("adam.network.heads.", "adam.network.towers."))}
+
+
 @torch.no_grad()
 def load_states(learner: Learner, states: list[dict[str, Tensor]], where: str) -> None:
     """Take over a state for each member, in order.
