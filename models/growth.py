@@ -9,7 +9,6 @@ network, and so do the optimisers' moments of all that is new.
 """
 
 from dataclasses import replace
-from typing import cast
 
 import torch
 from torch import Tensor
@@ -20,7 +19,7 @@ from models.learner import Learner
 from models.members import Member
 from models.network import NetworkSpec
 from models.state import learner_state, load_states
-from models.trunk_parts import NUMBERS, Trunk
+from models.trunk_parts import NUMBERS
 
 State = dict[str, Tensor]
 
@@ -49,7 +48,7 @@ def grown(learner: Learner, member: Member) -> Learner:
         raise LearningError(f"grow: {sorted(map(str, gone))[0]} is no input any more: train from the first slice again")
     if not learner.adam.has_stepped:  # it has learnt nothing yet
         return Learner([member], learner.training, learner.device)
-    trunk = cast(Trunk, learner.networks.trunk)
+    trunk = learner.networks.trunk
     grown_spec = replace(wanted, late=_late(old, wanted) if trunk.keeps_late_apart else ())
     if trunk.implied() and not grown_spec.late and old.fields != wanted.fields:
         raise LearningError("grow: a residual keeps fields where they are: leave them in their order")
@@ -88,7 +87,7 @@ def _rows_of_columns(old: Tensor, drawn: Tensor, before: NetworkSpec, after: Net
 
 def _named_as_in(spec: NetworkSpec, learner: Learner) -> State:
     """A learner's state with each history's attention under its place in another network, and what it does without."""
-    implied = cast(Trunk, learner.networks.trunk).implied()
+    implied = learner.networks.trunk.implied()
     state = learner_state(learner) | {name: each[0] for name, each in below("network.trunk", implied).items()}
     places = {name: index for index, (name, _) in enumerate(spec.histories)}
     moved = {str(at): places[name] for at, (name, _) in enumerate(learner.spec.histories)}
@@ -105,7 +104,7 @@ def _axes(learner: Learner) -> dict[str, Axes]:
     spec = learner.spec
     names = InputNames(spec.fields, spec.numbers, spec.network.embedding)
     statistics = dict.fromkeys(learner.normalizer.state(), Axes(makes=spec.numbers))
-    trunk = cast(Trunk, learner.networks.trunk).axes(names)
+    trunk = learner.networks.trunk.axes(names)
     return {**below("normalizer", statistics), **below("network.trunk", trunk)}
 
 
@@ -118,7 +117,7 @@ def _placed(old: Tensor, drawn: Tensor, before: Axes, after: Axes) -> Tensor:
         placed[_places(tuple(set(after.reads) - set(before.reads)), after.reads)] = 0
     if before.makes is not None and after.makes is not None:
         places[-1] = _places(before.makes, after.makes)
-    placed[torch.meshgrid(*places, indexing="ij")] = old
+    placed[torch.meshgrid(*places, indexing="ij")] = old.to(placed.device)
     return placed
 
 

@@ -56,7 +56,7 @@ class CrossNet(nn.Module):
 
     def axes(self, labels: Labels) -> dict[str, Axes]:
         """Of every weight, by the labels of the D inputs: each reads and makes all of them, or has two factors."""
-        axes = {}
+        axes: dict[str, Axes] = {}
         for index, mix in enumerate(self.layers):
             if isinstance(mix, nn.Sequential):
                 factors = {"0.weight": Axes(reads=labels), "1.weight": Axes(makes=labels), "1.bias": Axes(makes=labels)}

@@ -22,8 +22,8 @@ from models.network import NetworkSpec
 
 FILE = "manifest.json"
 # Raised when an older exfm would misread what a manifest says; manifests without one are of format 1. What an older
-# format says otherwise is put right by _migrated: tests load checkpoints of every format. The newest one is written only
-# for a network that an older exfm would build otherwise: one with late fields.
+# format says otherwise is put right by _migrated: tests load checkpoints of every format. The newest one is that of
+# networks that an older exfm would build otherwise: those with late fields.
 FORMAT, FORMAT_WITHOUT_LATE = 3, 2
 NAMED_AS_NOW = 2  # since this format declarations have the digests that they have now
 
