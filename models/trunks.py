@@ -79,8 +79,7 @@ class DLRM(Trunk):
         super().__init__()
         fields, numbers = sizes.fields, sizes.numbers
         self.bottom = MLP(members, numbers, (network.embedding,)) if numbers else None
-        count = fields + (1 if numbers else 0)
-        dense = network.embedding if numbers else 0
+        count, dense = (fields + 1, network.embedding) if numbers else (fields, 0)
         self.layers = MLP(members, count * (count - 1) // 2 + fields * network.embedding + dense, network.hidden)
 
     def forward(self, fields: Tensor, numbers: Tensor) -> Tensor:
