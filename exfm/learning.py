@@ -26,6 +26,9 @@ class Training(Declaration):
         cuda_graphs: the compiled part is also recorded and replayed as CUDA graphs, for networks so small that a GPU
             waits for launches; a CPU has no launches to save, and ignores it.
         deterministic: the same bits in every run on a GPU too, at some speed; a CPU always gives them.
+        warm_start: whether a model that gets more inputs goes on from what it has learnt; its checkpoints stand as they
+            are. ``False`` trains it from the first slice again. It says what is done with weights: what a checkpoint is
+            made of does not depend on it.
     """
 
     batch_size: int = 512
@@ -36,6 +39,7 @@ class Training(Declaration):
     compile: bool = False
     cuda_graphs: bool = False
     deterministic: bool = False
+    warm_start: bool = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

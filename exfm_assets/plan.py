@@ -18,6 +18,7 @@ from exfm_assets.assets.students import DRIFT_REPORT
 from exfm_assets.assets.studies import GROUP as STUDIES
 from pipeline.upkeep.durations import seconds_a_slice
 from pipeline.upkeep.stored_state import WHOLE, StoredState
+from pipeline.upkeep.warm_starts import warm_starts
 from pipeline.verify.models_current import read_manifest
 from pipeline.workspace import Workspace
 
@@ -49,11 +50,13 @@ class Plan:
 
     Args:
         standing: assets of which nothing is made.
+        warm_starts: a sentence for each model that goes on with more inputs than it has learnt from.
     """
 
     slices: tuple[Slice, ...]
     steps: tuple[Step, ...]
     standing: tuple[dg.AssetKey, ...]
+    warm_starts: tuple[str, ...] = ()
 
     @property
     def is_empty(self) -> bool:
@@ -95,7 +98,8 @@ class Planner:
             if key in keys and (made := self._made(key, listed, steps)):
                 steps[key] = Step(key, made, self._seconds(key, made))
         standing = tuple(key for key in self.graph.toposorted_asset_keys if key in keys and key not in steps)
-        return Plan(listed, tuple(steps.values()), standing)
+        said = tuple(line for asset, line in warm_starts(self.work).items() if dg.AssetKey(asset.split("/")) in keys)
+        return Plan(listed, tuple(steps.values()), standing, said)
 
     def _made(self, key: dg.AssetKey, slices: tuple[Slice, ...], steps: Mapping[dg.AssetKey, Step]) -> dict[int, str]:
         name = key.to_user_string()
@@ -116,13 +120,25 @@ class Planner:
             return fault.why
         if index not in self.state.stored(name) and self._is_kept(key, index):
             return NOT_THERE
-        for parent in sorted(self.graph.get(key).parent_keys):
+        for parent in sorted(self.graph.get(key).parent_keys - {REGISTRY}):  # nothing stored depends on that
             made = mine if parent == key else steps[parent].slices if parent in steps else {}
-            if any(above in made for above in self._above(key, parent, index)):
+            above = [at for at in self._above(key, parent, index) if at in made]
+            if any(not self._leaves_columns(parent, at, steps) for at in above):
                 return _follows(parent)
         if self.recorded is not None and index not in self.recorded.get(key, frozenset()):
             return "Dagster has no record of it"
         return None
+
+    def _leaves_columns(self, key: dg.AssetKey, index: int, steps: Mapping[dg.AssetKey, Step]) -> bool:
+        """Does a table that is made again only get more columns? What was made of those that it has stands."""
+        fault = self.state.outdated(key.to_user_string()).get(index)
+        if fault is None or fault.columns_of is None:
+            return False
+        return not any(
+            parent.to_user_string() in fault.columns_of
+            and any(at in steps[parent].slices for at in self._above(key, parent, index))
+            for parent in self.graph.get(key).parent_keys & steps.keys()
+        )
 
     def _is_kept(self, key: dg.AssetKey, index: int) -> bool:
         """Is a slice of the asset ever stored? Where a teacher has not learnt yet, nobody scores."""

@@ -21,12 +21,14 @@ def plan_lines(plan: "Plan") -> Iterator[str]:
     of = f"{first.key}...{last.key}" if len(plan.slices) > 1 else first.key
     if plan.is_empty:
         yield f"{of}: nothing is to be made: all {len(plan.standing)} assets stand"
+        yield from (f"  {line}" for line in plan.warm_starts)
         return
     yield f"{of}: {len(plan.steps)} assets have something to be made, {len(plan.standing)} stand"
     for step in plan.steps:
         for why, slices in _by_reason(step).items():
             where = f" {_ranges(plan, slices)}" if step.has_slices else ""
             yield f"  {step.key.to_user_string()}{where}: {why}"
+    yield from (f"  {line}" for line in plan.warm_starts)
     yield f"about {in_words(plan.seconds + OVERHEAD_SECONDS)}{_unknown(plan)}"
 
 

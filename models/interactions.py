@@ -5,12 +5,12 @@ Belongs here: layers of S members from (S, B, D) or fields (S, B, F, E). Not her
 
 import math
 from itertools import pairwise
-from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from models.layers import MLP, LayerNorm, Linear, alike
+from models.axes import Axes, Labels, below
+from models.layers import Linear, alike
 
 
 class CrossNet(nn.Module):
@@ -54,6 +54,17 @@ class CrossNet(nn.Module):
             x = torch.addcmul(x, x0, mix(x))  # (S, B, D): one kernel for x + x0 * mix(x)
         return x
 
+    def axes(self, labels: Labels) -> dict[str, Axes]:
+        """Of every weight, by the labels of the D inputs: each reads and makes all of them, or has two factors."""
+        axes: dict[str, Axes] = {}
+        for index, mix in enumerate(self.layers):
+            if isinstance(mix, nn.Sequential):
+                factors = {"0.weight": Axes(reads=labels), "1.weight": Axes(makes=labels), "1.bias": Axes(makes=labels)}
+            else:
+                factors = {"weight": Axes(reads=labels, makes=labels), "bias": Axes(makes=labels)}
+            axes |= below(f"layers.{index}", factors)
+        return axes
+
 
 class GatedExperts(nn.Module):
     """Multi-gate mixture of experts (MMoE, Ma et al., KDD 2018): each task mixes the experts with its own gate.
@@ -92,50 +103,6 @@ class GatedExperts(nn.Module):
         return torch.matmul(gate.to(h.dtype), h)  # (S, B, T, K) (S, B, K, H') -> (S, B, T, H')
 
 
-class WukongLayer(nn.Module):
-    """A factorisation-machine block beside a linear compression, with residual and norm (arXiv 2403.02545).
-
-    FMB(X) = MLP(LN(flat(X (X^T Y)))) with a learned Y (F, r) in place of X X^T, so it costs F r E and not F^2 E;
-    LCB(X) = W X. The next layer's fields are LN([FMB(X), LCB(X)] + R X), R the identity where the fields are as many.
-
-    Args:
-        members: S.
-        before, fields: F fields come in; twice ``fields`` go out, half of each block.
-        width: E.
-        rank: r.
-        mixer: width of the MLP's hidden layer.
-
-    Shape:
-        (S, B, F, E) -> (S, B, 2 fields, E)
-    """
-
-    def __init__(self, members: int, before: int, fields: int, width: int, rank: int, mixer: int) -> None:
-        super().__init__()
-        self.fields, self.width = fields, width
-        self.project = Linear(members, before, rank, bias=False)
-        self.norm_pairs = LayerNorm(members, before * rank)
-        self.mix = MLP(members, before * rank, (mixer,))
-        self.spread = Linear(members, mixer, fields * width)
-        self.compress = Linear(members, before, fields, bias=False)
-        self.residual = Linear(members, before, 2 * fields, bias=False) if before != 2 * fields else None
-        self.norm = LayerNorm(members, width)
-
-    @staticmethod
-    def _over_fields(layer: nn.Module, turned: Tensor) -> Tensor:
-        """A linear layer across fields: (S, B, E, F) -> (S, B, E, F')."""
-        mixed: Tensor = layer(turned.flatten(1, 2))
-        return mixed.view(*turned.shape[:3], mixed.shape[2])
-
-    def forward(self, x: Tensor) -> Tensor:
-        turned = x.transpose(2, 3)  # (S, B, F, E) -> (S, B, E, F)
-        pairs = torch.matmul(x, self._over_fields(self.project, turned))  # (S, B, F, E) (S, B, E, r) -> (S, B, F, r)
-        machine: Tensor = self.spread(self.mix(self.norm_pairs(pairs.flatten(2))))  # (S, B, fields E)
-        machine = machine.unflatten(2, (self.fields, self.width))
-        linear = self._over_fields(self.compress, turned).transpose(2, 3)  # (S, B, fields, E)
-        kept = x if self.residual is None else self._over_fields(self.residual, turned).transpose(2, 3)
-        return cast(Tensor, self.norm(torch.cat([machine.to(linear.dtype), linear], dim=2) + kept))
-
-
 def pair_products(fields: Tensor) -> Tensor:
     """Dot products of all pairs of fields: (S, B, F, E) -> (S, B, F (F - 1) / 2)."""
     count = fields.shape[2]
@@ -147,3 +114,27 @@ def pair_products(fields: Tensor) -> Tensor:
 def pooled_pairs(fields: Tensor) -> Tensor:
     """Sum over all pairs of fields of their elementwise product, in linear time: (S, B, F, E) -> (S, B, E)."""
     return 0.5 * (fields.sum(dim=2).square() - fields.square().sum(dim=2))
+
+
+class PooledPairs(nn.Module):
+    """The same; it has no weights that could read late fields apart, so each of them has one, from zero on.
+
+    Args:
+        members, fields: S, F.
+        late: positions of fields that came when the network had learnt.
+
+    Shape:
+        (S, B, F, E) -> (S, B, E)
+    """
+
+    def __init__(self, members: int, fields: int, late: tuple[int, ...]) -> None:
+        super().__init__()
+        self.fields, self.late = fields, late
+        self.weight = alike(members, torch.zeros(len(late))) if late else None
+
+    def forward(self, fields: Tensor) -> Tensor:
+        if self.weight is not None:
+            weights = self.weight.new_ones(len(self.weight), self.fields)
+            weights[:, list(self.late)] = self.weight
+            fields = fields * weights[:, None, :, None]  # (S, B, F, E) (S, 1, F, 1)
+        return pooled_pairs(fields)

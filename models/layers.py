@@ -8,6 +8,7 @@ agree to rounding, for a matrix product's last digit depends on where in memory 
 """
 
 import math
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
@@ -57,19 +58,35 @@ class MLP(nn.Module):
 class LayerNorm(nn.Module):
     """Over the last dimension, with weights of each member's own.
 
+    Args:
+        members, width: S, D.
+        counted: the positions whose mean and variance all are normalised by; ``None``: all of them.
+
     Shape:
         (S, ..., D) -> (S, ..., D)
     """
 
-    def __init__(self, members: int, width: int) -> None:
+    EPS = 1e-5
+    counted: Tensor | None
+
+    def __init__(self, members: int, width: int, counted: Sequence[int] | None = None) -> None:
         super().__init__()
         self.width = width
         self.weight = alike(members, torch.ones(width))
         self.bias = alike(members, torch.zeros(width))
+        positions = None if counted is None else torch.tensor(counted, dtype=torch.int64)
+        self.register_buffer("counted", positions, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         shape = (len(self.weight), *[1] * (x.dim() - 2), self.width)  # (S, D) -> (S, 1, ..., D)
-        return F.layer_norm(x, (self.width,)) * self.weight.view(shape) + self.bias.view(shape)
+        return self._normalised(x) * self.weight.view(shape) + self.bias.view(shape)
+
+    def _normalised(self, x: Tensor) -> Tensor:
+        if self.counted is None:
+            return F.layer_norm(x, (self.width,))
+        x = x.float()
+        variance, mean = torch.var_mean(x.index_select(-1, self.counted), dim=-1, correction=0, keepdim=True)
+        return (x - mean) * torch.rsqrt(variance + self.EPS)
 
 
 class Head(nn.Module):

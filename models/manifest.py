@@ -22,8 +22,10 @@ from models.network import NetworkSpec
 
 FILE = "manifest.json"
 # Raised when an older exfm would misread what a manifest says; manifests without one are of format 1. What an older
-# format says otherwise is put right by _migrated: tests load checkpoints of every format.
-FORMAT = 2
+# format says otherwise is put right by _migrated: tests load checkpoints of every format. The newest one is that of
+# networks that an older exfm would build otherwise: those with late fields.
+FORMAT, FORMAT_WITHOUT_LATE = 3, 2
+NAMED_AS_NOW = 2  # since this format declarations have the digests that they have now
 
 
 @declaration
@@ -44,6 +46,7 @@ class Manifest:
         metrics: of the slice.
         encoder: how each column becomes an input; empty in a manifest of format 1.
         declared: what ``declaration`` is the digest of; empty in a manifest of format 1.
+        grown_by: columns that its parent did not read: it was warm-started with them on this slice.
         made_with: torch's version, device, when, and how many seconds it took.
         unknown: what a later exfm says in the same format; it is written again as it is.
     """
@@ -64,12 +67,14 @@ class Manifest:
     metrics: dict[str, float | None] = field(default_factory=dict)
     encoder: dict[str, Encoding] = field(default_factory=dict)
     declared: dict[str, Any] = field(default_factory=dict)
+    grown_by: list[str] = field(default_factory=list)
     unknown: dict[str, Any] = field(default_factory=dict)
     made_with: dict[str, str] = field(default_factory=dict)
 
     def to_json(self) -> str:
         known = adapter(Manifest).dump_python(self, mode="json", exclude={"unknown"})
-        return json.dumps({"format": FORMAT, **self.unknown, **known}, indent=1)
+        written = FORMAT if self.spec.late else FORMAT_WITHOUT_LATE
+        return json.dumps({"format": written, **self.unknown, **known}, indent=1)
 
 
 def _migrated(plain: dict[str, Any]) -> dict[str, Any]:
@@ -126,7 +131,7 @@ def load_manifest(folder: Path, declaration: str | None = None, declared: Mappin
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as broken:
         raise DamagedError(f"checkpoint {name}: {FILE} is damaged ({_reason(broken)}): train it again") from broken
     if declaration is not None and manifest.declaration != declaration:
-        if written < FORMAT:
+        if written < NAMED_AS_NOW:
             raise CheckpointError(
                 f"checkpoint {name}: trained under declaration {manifest.declaration} by an earlier exfm, which named "
                 f"declarations otherwise (now {declaration}): train from the first slice again, once"

@@ -17,7 +17,7 @@ from models import trunks
 from models.history import TargetAttention
 from models.jagged import Jagged
 from models.layers import MLP, Head
-from models.trunks import Sizes
+from models.trunk_parts import NUMBERS, Sizes, Trunk
 
 
 @declaration
@@ -33,6 +33,8 @@ class NetworkSpec:
         item_ids, item_numbers: those of the item alone, for a network with two towers.
         teachers: whose logits supervise it.
         surface: the id column that says where an impression was shown.
+        late: fields that came when the network had learnt (``NUMBERS`` for those made of its first numbers), for a
+            family that keeps them apart.
     """
 
     ids: tuple[tuple[str, int], ...]
@@ -44,10 +46,16 @@ class NetworkSpec:
     item_numbers: tuple[str, ...] = ()
     teachers: tuple[str, ...] = ()
     surface: str = "surface"
+    late: tuple[str, ...] = ()
 
     @property
     def id_names(self) -> tuple[str, ...]:
         return tuple(name for name, _ in self.ids)
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """What has an embedding: id columns, then histories."""
+        return (*self.id_names, *(name for name, _ in self.histories))
 
     @property
     def shape(self) -> "NetworkSpec":
@@ -60,15 +68,17 @@ class NetworkSpec:
         return (len(self.ids) + len(self.histories)) * self.network.embedding + len(self.numbers)
 
 
-def trunk_of(members: int, spec: NetworkSpec) -> nn.Module:
+def trunk_of(members: int, spec: NetworkSpec) -> Trunk:
     """The declared family's trunk: the class of its name in trunks.py."""
-    family: Callable[[int, Network, Sizes], nn.Module] = getattr(trunks, type(spec.network).__name__)
+    family: Callable[[int, Network, Sizes], Trunk] = getattr(trunks, type(spec.network).__name__)
     sizes = Sizes(
         fields=len(spec.ids) + len(spec.histories),
         numbers=len(spec.numbers),
         tasks=len(spec.tasks),
         item_fields=tuple(map(spec.id_names.index, spec.item_ids)),
         item_numbers=tuple(map(spec.numbers.index, spec.item_numbers)),
+        late=tuple(at for at, name in enumerate(spec.fields) if name in spec.late),
+        late_numbers=NUMBERS in spec.late,
     )
     return family(members, spec.network, sizes)
 

@@ -58,10 +58,11 @@ def learner_state(learner: Learner, member: int = 0) -> dict[str, Tensor]:
     return state
 
 
-def steps_of(state: dict[str, Tensor]) -> int:
-    """How many steps a member's serving head has taken."""
-    step = state.get("adam.network.serving.weight.step")
-    return 0 if step is None else int(step)
+def steps_by_weight(state: dict[str, Tensor]) -> dict[str, int]:
+    """How many steps each weight of a member's own network has taken; those that came with a new input fewer."""
+    of_distillation = ("adam.network.heads.", "adam.network.towers.")
+    names = [name for name in state if name.startswith("adam.network.") and name.endswith(".step")]
+    return {name: int(state[name]) for name in names if not name.startswith(of_distillation)}
 
 
 @torch.no_grad()

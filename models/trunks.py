@@ -5,50 +5,21 @@ Not here: its layers (interactions.py), heads, the table.
 Every trunk maps fields (S, B, F, E) and numbers (S, B, D) to (S, B, T or 1, H).
 """
 
-from typing import NamedTuple
+from itertools import combinations
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from exfm import networks
-from exfm.networks import Network
-from models.interactions import CrossNet, GatedExperts, WukongLayer, pair_products, pooled_pairs
+from models.axes import Axes, InputNames, below
+from models.interactions import CrossNet, PooledPairs, pair_products
 from models.layers import MLP, Linear
+from models.trunk_parts import NUMBERS, Sizes, Trunk, axes_of_layers, by_task, flat, layers_of, tower
+from models.wukong import WukongLayer
 
 
-class Sizes(NamedTuple):
-    """What a trunk is built for.
-
-    Args:
-        fields: F embeddings and attended histories; ``numbers``: D number columns; ``tasks``: T.
-        item_fields, item_numbers: positions of the item's own, for a family with two sides.
-    """
-
-    fields: int
-    numbers: int
-    tasks: int
-    item_fields: tuple[int, ...] = ()
-    item_numbers: tuple[int, ...] = ()
-
-
-def layers_of(members: int, width: int, network: Network, tasks: int) -> nn.Module:
-    """The layers above the interactions: gated experts where declared, else one MLP."""
-    if network.gated_experts > 1:
-        return GatedExperts(members, width, network.hidden, network.gated_experts, tasks)
-    return MLP(members, width, network.hidden)
-
-
-def by_task(hidden: Tensor) -> Tensor:
-    """(S, B, H) -> (S, B, 1, H): without experts all tasks share one output."""
-    return hidden if hidden.dim() == 4 else hidden.unsqueeze(2)
-
-
-def flat(fields: Tensor, numbers: Tensor) -> Tensor:
-    """(S, B, F, E), (S, B, D) -> (S, B, F E + D)"""
-    return torch.cat([fields.flatten(2), numbers.to(fields.dtype)], dim=2)
-
-
-class DCNv2(nn.Module):
+class DCNv2(Trunk):
     """Crosses, then layers or gated experts."""
 
     def __init__(self, members: int, network: networks.DCNv2, sizes: Sizes) -> None:
@@ -61,9 +32,15 @@ class DCNv2(nn.Module):
     def forward(self, fields: Tensor, numbers: Tensor) -> Tensor:
         return by_task(self.layers(self.cross(flat(fields, numbers))))
 
+    def axes(self, names: InputNames) -> dict[str, Axes]:
+        labels = names.all_flat
+        return {**below("cross", self.cross.axes(labels)), **below("layers", axes_of_layers(self.layers, labels))}
 
-class Wukong(nn.Module):
+
+class Wukong(Trunk):
     """Numbers become fields; stacked factorisation machines; layers or gated experts."""
+
+    keeps_late_apart = True
 
     def __init__(self, members: int, network: networks.Wukong, sizes: Sizes) -> None:
         super().__init__()
@@ -72,7 +49,11 @@ class Wukong(nn.Module):
         self.width = width
         self.dense = Linear(members, numbers, out * width) if numbers else None
         before = [fields + (out if numbers else 0), *[2 * out] * (network.layers - 1)]
-        self.stack = nn.ModuleList(WukongLayer(members, n, out, width, network.rank, network.mixer) for n in before)
+        late = [*sizes.late, *(range(fields, before[0]) if sizes.late_numbers else ())]
+        self.stack = nn.ModuleList(
+            WukongLayer(members, n, out, width, network.rank, network.mixer, () if index else late)
+            for index, n in enumerate(before)
+        )
         self.layers = layers_of(members, 2 * out * width, network, tasks)
 
     def forward(self, fields: Tensor, numbers: Tensor) -> Tensor:
@@ -82,16 +63,23 @@ class Wukong(nn.Module):
             fields = layer(fields)
         return by_task(self.layers(fields.flatten(2)))
 
+    def axes(self, names: InputNames) -> dict[str, Axes]:
+        first = cast(WukongLayer, self.stack[0])
+        made = [(NUMBERS, index) for index in range(first.fields)] if self.dense is not None else []
+        return {**below("stack.0", first.axes((*names.fields, *made))), "dense.weight": Axes(reads=names.numbers)}
 
-class DLRM(nn.Module):
+    def implied(self) -> dict[str, Tensor]:
+        return below("stack.0", cast(WukongLayer, self.stack[0]).implied())
+
+
+class DLRM(Trunk):
     """Numbers become one more field; dot products of all pairs; layers."""
 
     def __init__(self, members: int, network: networks.DLRM, sizes: Sizes) -> None:
         super().__init__()
         fields, numbers = sizes.fields, sizes.numbers
         self.bottom = MLP(members, numbers, (network.embedding,)) if numbers else None
-        count = fields + (1 if numbers else 0)
-        dense = network.embedding if numbers else 0
+        count, dense = (fields + 1, network.embedding) if numbers else (fields, 0)
         self.layers = MLP(members, count * (count - 1) // 2 + fields * network.embedding + dense, network.hidden)
 
     def forward(self, fields: Tensor, numbers: Tensor) -> Tensor:
@@ -99,21 +87,32 @@ class DLRM(nn.Module):
             fields = torch.cat([fields, self.bottom(numbers).unsqueeze(2).to(fields.dtype)], dim=2)
         return by_task(self.layers(torch.cat([pair_products(fields), fields.flatten(2)], dim=2)))
 
+    def axes(self, names: InputNames) -> dict[str, Axes]:
+        fields = (*names.fields, *((NUMBERS,) if self.bottom is not None else ()))
+        read = (*map(frozenset, combinations(fields, 2)), *names.flat(fields))
+        return {"layers.layers.0.weight": Axes(reads=read), "bottom.layers.0.weight": Axes(reads=names.numbers)}
 
-class DeepFM(nn.Module):
+
+class DeepFM(Trunk):
     """Layers beside a factorisation machine; the head weighs the machine's pooled pairs instead of summing them."""
+
+    keeps_late_apart = True
 
     def __init__(self, members: int, network: networks.DeepFM, sizes: Sizes) -> None:
         super().__init__()
-        fields, numbers = sizes.fields, sizes.numbers
-        self.layers = MLP(members, fields * network.embedding + numbers, network.hidden)
+        self.layers = MLP(members, sizes.fields * network.embedding + sizes.numbers, network.hidden)
+        self.machine = PooledPairs(members, sizes.fields, sizes.late)
 
     def forward(self, fields: Tensor, numbers: Tensor) -> Tensor:
         deep = self.layers(flat(fields, numbers))
-        return by_task(torch.cat([deep, pooled_pairs(fields).to(deep.dtype)], dim=2))
+        return by_task(torch.cat([deep, self.machine(fields).to(deep.dtype)], dim=2))
+
+    def axes(self, names: InputNames) -> dict[str, Axes]:
+        late = tuple(names.fields[at] for at in self.machine.late)
+        return {"layers.layers.0.weight": Axes(reads=names.all_flat), "machine.weight": Axes(makes=late)}
 
 
-class TwoTower(nn.Module):
+class TwoTower(Trunk):
     """A tower over the item's fields and numbers, one over all else, multiplied.
 
     The head's weights fold into either side, so serving is an inner product and an index can be built of items.
@@ -121,26 +120,30 @@ class TwoTower(nn.Module):
 
     def __init__(self, members: int, network: networks.TwoTower, sizes: Sizes) -> None:
         super().__init__()
-        fields, numbers, _, item_fields, item_numbers = sizes
+        fields, numbers, _, item_fields, item_numbers = sizes[:5]
         self.item = (list(item_fields), list(item_numbers))
         self.other = (
             [index for index in range(fields) if index not in item_fields],
             [index for index in range(numbers) if index not in item_numbers],
         )
         widths = [len(side[0]) * network.embedding + len(side[1]) for side in (self.other, self.item)]
-        *below, out = network.hidden
-        self.towers = nn.ModuleList(_tower(members, width, tuple(below), out) for width in widths)
+        self.below = network.hidden[:-1]
+        self.towers = nn.ModuleList(tower(members, width, network.hidden) for width in widths)
 
     def sides(self, fields: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor]:
         """The request's and the item's vector: (S, B, H) each."""
-        parts = [flat(fields[:, :, side[0]], numbers[:, :, side[1]]) for side in (self.other, self.item)]
-        request, item = (tower(part) for tower, part in zip(self.towers, parts, strict=True))
+        parts = (flat(fields[:, :, side[0]], numbers[:, :, side[1]]) for side in (self.other, self.item))
+        request, item = (side(part) for side, part in zip(self.towers, parts, strict=True))
         return request, item
 
     def forward(self, fields: Tensor, numbers: Tensor) -> Tensor:
         request, item = self.sides(fields, numbers)
         return by_task(request * item)
 
-
-def _tower(members: int, width: int, below: tuple[int, ...], out: int) -> nn.Module:
-    return nn.Sequential(MLP(members, width, below), Linear(members, below[-1] if below else width, out))
+    def axes(self, names: InputNames) -> dict[str, Axes]:
+        axes = {}
+        first = "0.layers.0" if self.below else "1"
+        for side, (fields, numbers) in enumerate((self.other, self.item)):
+            read = names.flat([names.fields[at] for at in fields], [names.numbers[at] for at in numbers])
+            axes[f"towers.{side}.{first}.weight"] = Axes(reads=read)
+        return axes

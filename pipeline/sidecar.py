@@ -10,7 +10,7 @@ two. It gets one when it is made again. The old one goes before its file is repl
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -19,9 +19,11 @@ from typing import Any
 import polars as pl
 
 from exfm.atomic_write import atomic_write
+from pipeline.column_digests import column_digests
 
 FORMAT = 1
 SECONDS = "seconds"  # among the notes: how long the slice took to make
+Columns = Mapping[str, str]  # name -> digest of its values
 Identity = tuple[int, int, int, int]  # of a file's bytes: inode, size, when they changed, when anything of it changed
 LogFile = tuple[int, int, str | None]  # of a file of the log: size, mtime_ns, digest (None: no row of it was wanted)
 
@@ -36,6 +38,8 @@ class Sidecar:
         made_of: what was read for it -> digest of that.
         log: by table of the log, the files that were looked at, so that unchanged ones need not be read again.
         notes: what was reported of it besides (counts, rates), to be reported again where it need not be made again.
+        columns: of a table that is read by column, each one's digest.
+        replaced: files before it that said nothing of their columns: digest -> those of the columns.
     """
 
     sha256: str
@@ -44,11 +48,25 @@ class Sidecar:
     made_of: Mapping[str, str] = field(default_factory=dict)
     log: Mapping[str, Mapping[str, LogFile]] = field(default_factory=dict)
     notes: Mapping[str, Any] = field(default_factory=dict)
+    columns: Columns = field(default_factory=dict)
+    replaced: Mapping[str, Columns] = field(default_factory=dict)
 
     @property
     def digest(self) -> str:
         """Twelve hex digits of the file's content."""
         return self.sha256[:12]
+
+    def known_as(self, columns: Iterable[str]) -> tuple[str, ...]:
+        """Digests under which some columns are known, the one to use first: of the columns, of the whole file, and of
+        earlier whole files in which they were the same."""
+        wanted = sorted(columns)
+        if not set(wanted) <= self.columns.keys():
+            return (self.digest,)
+        mine = [(name, self.columns[name]) for name in wanted]
+        earlier = [
+            whole for whole, then in self.replaced.items() if [(name, then.get(name)) for name in wanted] == mine
+        ]
+        return (hashlib.sha256(json.dumps(mine).encode()).hexdigest()[:12], self.digest, *earlier)
 
 
 def sidecar_of(path: Path) -> Path:
@@ -62,12 +80,18 @@ def write_stored(
     made_of: Mapping[str, str] | None = None,
     log: Mapping[str, Mapping[str, LogFile]] | None = None,
     notes: Mapping[str, Any] | None = None,
+    by_column: bool = False,
 ) -> None:
-    """Write a frame so that ``path`` holds either what it held before or all of the frame, then its sidecar."""
+    """Write a frame so that ``path`` holds either what it held before or all of the frame, then its sidecar.
+
+    Args:
+        by_column: whether its readers ask for digests of columns.
+    """
+    columns, replaced = ({}, {}) if not by_column else (column_digests(frame), replaced_by(path))
     with atomic_write(path) as file:
         frame.write_parquet(file, compression="zstd", statistics=True)
         sidecar_of(path).unlink(missing_ok=True)
-    write_sidecar(path, frame.height, made_of, log, notes)
+    write_sidecar(path, frame.height, made_of, log, notes, columns, replaced)
 
 
 def write_sidecar(
@@ -76,11 +100,39 @@ def write_sidecar(
     made_of: Mapping[str, str] | None = None,
     log: Mapping[str, Mapping[str, LogFile]] | None = None,
     notes: Mapping[str, Any] | None = None,
+    columns: Columns | None = None,
+    replaced: Mapping[str, Columns] | None = None,
 ) -> None:
     """Say of a file as it is now what it holds and what it was made of."""
-    written = Sidecar(sha256_of(path), path.stat().st_size, rows, made_of or {}, log or {}, notes or {})
+    sha256, size = sha256_of(path), path.stat().st_size
+    written = Sidecar(sha256, size, rows, made_of or {}, log or {}, notes or {}, columns or {}, replaced or {})
     with atomic_write(sidecar_of(path)) as file:
         file.write(json.dumps({"format": FORMAT, **asdict(written)}, indent=1).encode())
+
+
+def replaced_by(path: Path) -> Mapping[str, Columns]:
+    """Of a file that is written by column, files before it that said nothing of their columns: digest -> of columns.
+
+    An earlier version wrote those, and what read them names them as a whole.
+    """
+    sidecar = read_sidecar(path)
+    if sidecar is not None and sidecar.columns:
+        return sidecar.replaced
+    if not path.is_file() or not as_written(path):
+        return {}
+    return {sha256_of(path)[:12]: _columns(path, _identity(path.stat()))}
+
+
+def known_as(path: Path, columns: Iterable[str]) -> tuple[str, ...]:
+    """Digests under which some columns of a stored file are known, the one to use first.
+
+    An earlier version's file, whose sidecar says nothing of columns, is known as a whole. One that lost its sidecar is
+    read.
+    """
+    sidecar = read_sidecar(path)
+    if sidecar is None:
+        sidecar = Sidecar(sha256_of(path), path.stat().st_size, 0, columns=_columns(path, _identity(path.stat())))
+    return sidecar.known_as(columns)
 
 
 def read_sidecar(path: Path) -> Sidecar | None:
@@ -121,6 +173,15 @@ def _hashed(path: Path, identity: Identity) -> str:
 
 
 @lru_cache(maxsize=50_000)
+def _columns(path: Path, identity: Identity) -> Columns:
+    """Of a file that can't be read, none."""
+    try:
+        return column_digests(pl.read_parquet(path, hive_partitioning=False, glob=False))
+    except (pl.exceptions.PolarsError, OSError):
+        return {}
+
+
+@lru_cache(maxsize=50_000)
 def _readable(path: Path, identity: Identity) -> bool:
     try:
         pl.read_parquet(path, hive_partitioning=False)
@@ -140,7 +201,9 @@ def _parsed(path: Path, identity: Identity) -> Sidecar | None:
             for table, files in plain["log"].items()
         }
         made_of = {str(name): str(digest) for name, digest in plain["made_of"].items()}
-        notes = dict(plain.get("notes", {}))  # an earlier version wrote none
-        return Sidecar(str(plain["sha256"]), int(plain["size"]), int(plain["rows"]), made_of, log, notes)
+        notes = dict(plain.get("notes", {}))  # an earlier version wrote none, as of what follows
+        columns, replaced = dict(plain.get("columns", {})), dict(plain.get("replaced", {}))
+        sha256, size, rows = str(plain["sha256"]), int(plain["size"]), int(plain["rows"])
+        return Sidecar(sha256, size, rows, made_of, log, notes, columns, replaced)
     except (ValueError, KeyError, TypeError, AttributeError):
         return None

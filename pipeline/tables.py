@@ -17,7 +17,16 @@ import polars as pl
 from exfm.atomic_write import atomic_write
 from exfm.stream import Slice, Stream
 from exfm.writing import StateError
-from pipeline.sidecar import LogFile, Sidecar, as_written, read_sidecar, sha256_of, write_sidecar, write_stored
+from pipeline.sidecar import (
+    LogFile,
+    Sidecar,
+    as_written,
+    known_as,
+    read_sidecar,
+    sha256_of,
+    write_sidecar,
+    write_stored,
+)
 
 PART = "part.parquet"
 UNREADABLE = (pl.exceptions.ComputeError, pl.exceptions.InvalidOperationError)  # what a damaged footer or page raises
@@ -64,11 +73,13 @@ class SliceTable:
     Args:
         name: how messages call it, and the asset that makes it.
         asset: the asset that makes it, where that is called otherwise.
+        by_column: whether its readers want some columns, and so digests of each.
     """
 
     folder: Path
     name: str
     asset: str | None = None
+    by_column: bool = False
 
     def path(self, slice_: Slice) -> Path:
         return self.folder / slice_.folder / PART
@@ -113,7 +124,7 @@ class SliceTable:
     ) -> None:
         """Write a slice, and beside it what it was made of and what is reported of it (sidecar.py)."""
         try:
-            write_stored(frame, self.path(slice_), made_of, log, notes)
+            write_stored(frame, self.path(slice_), made_of, log, notes, self.by_column)
         except StateError as error:
             raise DataError(str(error)) from error
 
@@ -128,7 +139,8 @@ class SliceTable:
 
     def note(self, slice_: Slice, sidecar: Sidecar, log: Mapping[str, Mapping[str, LogFile]]) -> None:
         """Write a slice's sidecar again, with the files of the log as they are now."""
-        write_sidecar(self.path(slice_), sidecar.rows, sidecar.made_of, log, sidecar.notes)
+        kept = (sidecar.notes, sidecar.columns, sidecar.replaced)
+        write_sidecar(self.path(slice_), sidecar.rows, sidecar.made_of, log, *kept)
 
     def sidecar(self, slice_: Slice) -> Sidecar | None:
         """What a slice's file was when it was written; ``None`` if it is not there, or does not say."""
@@ -198,6 +210,10 @@ class SliceTable:
             return None
         sidecar = read_sidecar(self.path(slice_))
         return (sidecar.sha256 if sidecar is not None else sha256_of(self.path(slice_)))[:12]
+
+    def known_as(self, slice_: Slice, columns: Iterable[str]) -> tuple[str, ...]:
+        """Digests under which some columns of a slice are known, the one to use first; none if it is not there."""
+        return known_as(self.path(slice_), columns) if self.has(slice_) else ()
 
     def _check(self, slice_: Slice) -> None:
         path = self.path(slice_)

@@ -22,6 +22,9 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
+READ_BY_COLUMN = ("logged_inputs", "logged_teacher_features")  # one table for all models: each reads its inputs
+
+
 @dataclass(frozen=True)
 class Workspace:
     """A project, its state, and what time it is there.
@@ -41,7 +44,7 @@ class Workspace:
         return self.fixed_state or load_state(self.project)
 
     def table(self, name: str) -> SliceTable:
-        return SliceTable(self.state.table(name), name)
+        return SliceTable(self.state.table(name), name, by_column=name in READ_BY_COLUMN)
 
     def quarantine(self, name: str) -> SliceTable:
         teachers = {teacher.view: f"teacher/{teacher.name}/predictions" for teacher in self.project.teachers}

@@ -25,7 +25,7 @@ ROOMS: dict[str, set[str]] = {
 }  # fmt: skip
 # Rooms of the pipeline, lowest first: each imports those before it.
 FLOORS = (
-    "sidecar", "tables", "workspace",
+    "column_digests", "sidecar", "tables", "workspace",
     "transforms", "streams", "slices", "registry", "releases", "evaluation", "training", "studies", "verify",
     "gate", "drift", "upkeep", "report",
 )  # fmt: skip

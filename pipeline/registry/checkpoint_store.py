@@ -4,13 +4,12 @@ Belongs here: which checkpoint trained on which slice, continuing from one, keep
 Not here: a checkpoint's files (models/checkpoint.py), what it is made of (lineage.py).
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from exfm.declaration import digest
 from exfm.errors import DeclarationError
 from exfm.learning import Student, Teacher
 from exfm.stream import Slice
@@ -18,7 +17,7 @@ from models.checkpoint import WEIGHTS, drop_weights, load_checkpoint, save_check
 from models.errors import CheckpointError, DamagedError
 from models.learner import Learner
 from models.manifest import Manifest, load_manifest
-from pipeline.registry.lineage import declared_of
+from pipeline.registry.lineage import Declared
 from pipeline.sidecar import sha256_of
 from pipeline.tables import DataError
 from pipeline.workspace import Workspace
@@ -36,19 +35,21 @@ class CheckpointStore:
 
     Args:
         name: ``teacher/<name>``, ``student/<name>`` or ``control/<name>``.
-        declaration: what they must have been trained under; others are refused. ``declared``: what it is the digest of.
+        declared: what they are trained under. Those of a declaration that only grew since stand; others are refused.
     """
 
     work: Workspace
     name: str
-    declaration: str
-    declared: Mapping[str, Any] = field(compare=False, repr=False)
+    declared: Declared = field(compare=False, repr=False)
 
     @classmethod
     def of(cls, work: Workspace, model: Teacher | Student, *, control: bool = False) -> "CheckpointStore":
         kind = "teacher" if isinstance(model, Teacher) else "control" if control else "student"
-        declared = declared_of(work.project, model, control=control)
-        return cls(work, f"{kind}/{model.name}", digest(declared), declared)
+        return cls(work, f"{kind}/{model.name}", Declared.of(work.project, model, control=control))
+
+    @property
+    def declaration(self) -> str:
+        return self.declared.digest
 
     def folder(self, slice_: Slice) -> Path:
         return self.work.state.checkpoints(self.name) / slice_.folder
@@ -66,7 +67,7 @@ class CheckpointStore:
 
         Raises:
             DataError: if there is none, or it is damaged.
-            CheckpointError: if it was trained under another declaration.
+            CheckpointError: if it was trained under a declaration that is no part of the present one.
         """
         if not self.has(slice_):
             raise DataError(
@@ -74,7 +75,19 @@ class CheckpointStore:
                 f"materialise {self.asset} for it and the slices before it first"
             )
         with self._worded(slice_):
-            return load_manifest(self.folder(slice_), self.declaration, self.declared)
+            stored = load_manifest(self.folder(slice_))
+            if self.declared.holds_for(stored.declaration, stored.declared):
+                return stored
+            return load_manifest(self.folder(slice_), self.declaration, self.declared.form)
+
+    def standing(self, slice_: Slice) -> Manifest | None:
+        """The manifest of a slice's checkpoint that the model as it is declared can go on from; ``None`` without one.
+
+        Raises:
+            CheckpointError: if it is of a format that only a later exfm reads: it is not made again.
+        """
+        stored = self._stored(slice_)
+        return stored if stored and self.declared.holds_for(stored.declaration, stored.declared) else None
 
     def version_at(self, slice_: Slice) -> str | None:
         """The version that is stored for a slice, under whatever declaration; ``None`` if none can be read."""
@@ -110,13 +123,13 @@ class CheckpointStore:
         return manifest.version == version and (not weights.is_file() or sha256_of(weights) == manifest.weights)
 
     def outdated(self, slices: Iterable[Slice]) -> str | None:
-        """Why stored checkpoints are trained again; ``None`` if all are of the present declaration."""
+        """Why stored checkpoints are trained again; ``None`` if all are of the present declaration, or it only grew."""
         for slice_ in slices:
             try:
                 stored = self._stored(slice_)
             except CheckpointError:
                 return None  # of a later exfm: that is refused where it is read
-            if stored is None or stored.declaration == self.declaration:
+            if stored is None or self.declared.holds_for(stored.declaration, stored.declared):
                 continue
             try:
                 self.manifest(slice_)
@@ -138,7 +151,7 @@ class CheckpointStore:
         """
         self.manifest(slice_)
         with self._worded(slice_):
-            return load_checkpoint(self.folder(slice_), device=device, declaration=self.declaration)
+            return load_checkpoint(self.folder(slice_), device=device)
 
     def save(self, slice_: Slice, learner: Learner, member: int, **fields: Any) -> Manifest:
         """Write a member of a learner as the slice's checkpoint.
@@ -146,7 +159,7 @@ class CheckpointStore:
         Raises:
             CheckpointError: if the system refuses to write.
         """
-        return save_checkpoint(self.folder(slice_), learner, member, declared=dict(self.declared), **fields)
+        return save_checkpoint(self.folder(slice_), learner, member, declared=dict(self.declared.form), **fields)
 
     @contextmanager
     def _worded(self, slice_: Slice) -> Iterator[None]:

@@ -36,6 +36,9 @@ class Checkpoints(Protocol):
     def holds(self, slice_: Slice, version: str) -> bool:
         """Is this very version kept for the slice?"""
 
+    def standing(self, slice_: Slice) -> Manifest | None:
+        """What the checkpoint says of itself, if there is one that the model as it is declared can go on from."""
+
     def rows_at(self, slice_: Slice) -> int:
         """Labelled rows of the slice that its checkpoint learnt from."""
 
@@ -79,6 +82,9 @@ class CheckpointsInMemory:
 
     def holds(self, slice_: Slice, version: str) -> bool:
         return self.has(slice_) and self._manifests[slice_.index].version == version
+
+    def standing(self, slice_: Slice) -> Manifest | None:
+        return self._manifests.get(slice_.index)
 
     def rows_at(self, slice_: Slice) -> int:
         return self._manifests[slice_.index].rows if self.has(slice_) else 0

@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 from exfm.encoding import Encoding
 from exfm.learning import Training
 from exfm.stream import Slice, Stream
+from models.growth import grown, reads_the_same
 from models.learner import Learner
 from models.manifest import Manifest
 from models.members import Member
 from pipeline.registry.checkpoints import Checkpoints
-from pipeline.registry.lineage import lineage_version
+from pipeline.registry.lineage import Data, Recorded, lineage_version
 
 UNTRAINED = -1
 
@@ -55,10 +56,16 @@ class IncrementalModel:
         return self._learner
 
     def take(self, index: int) -> Learner:
-        """The same, to train it: a failed fit must not leave a half-trained learner behind for the next slice."""
+        """The same, to train it: a failed fit must not leave a half-trained learner behind for the next slice.
+
+        One that was trained on fewer inputs than are declared now is warm-started: it goes on with all of them.
+
+        Raises:
+            LearningError: if it can't be.
+        """
         learner = self.learner_at(index)
         self._learner = None
-        return learner
+        return learner if reads_the_same(learner.spec, self.member.spec) else grown(learner, self.member)
 
     def keep(self, learner: Learner, index: int) -> None:
         """Hold a learner that trained last on slice ``index``."""
@@ -79,8 +86,25 @@ class IncrementalModel:
         """The manifest that slice ``index`` continues; ``None`` for the stream's first slice."""
         return None if index == 0 else self.manifest(index - 1)
 
-    def version(self, index: int, data: Mapping[str, str]) -> str:
-        """What the checkpoint of slice ``index`` is called, made of this data."""
+    def version(self, index: int, data: Data) -> str:
+        """What the checkpoint of slice ``index`` is called that would be trained now."""
+        return lineage_version(self.checkpoints.declaration, self._before(index), data(None), self._slice(index).key)
+
+    def holds(self, index: int, data: Data) -> bool:
+        """Is a checkpoint of slice ``index`` kept that stands: whole, and made of what it would be made of now?
+
+        One of the declaration that the present one has grown from is judged by its own: by the columns that it read.
+
+        Raises:
+            DataError, CheckpointError: as ``manifest``, of the slice before.
+        """
+        slice_, before = self._slice(index), self._before(index)
+        stored = self.checkpoints.standing(slice_)
+        if stored is None:
+            return False
+        version = lineage_version(stored.declaration, before, data(Recorded.of(stored)), slice_.key)
+        return self.checkpoints.holds(slice_, version)
+
+    def _before(self, index: int) -> str | None:
         parent = self.parent(index)
-        before = parent.version if parent is not None else None
-        return lineage_version(self.checkpoints.declaration, before, data, self._slice(index).key)
+        return parent.version if parent is not None else None

@@ -7,19 +7,72 @@ checkpoint whose version is already stored is not trained again: a run that was 
 where it was.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import replace
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import TYPE_CHECKING, Any
 
-from exfm.columns import views_of
+from exfm.columns import FeatureColumn, views_of
 from exfm.declaration import canonical_form, digest
 from exfm.freshness import Freshness
 from exfm.learning import Gate, Student, Teacher
 from exfm.project import Project
 from exfm.stream import Slice
+from pipeline.registry.growth import has_grown
 from pipeline.slices.predictions import scored_by
 from pipeline.tables import SliceTable
 from pipeline.workspace import Workspace
+
+if TYPE_CHECKING:  # it brings torch, which definitions load without
+    from models.manifest import Manifest
+
+
+@dataclass(frozen=True)
+class Declared:
+    """What a model's checkpoints are made under now.
+
+    Args:
+        form: in its canonical form; ``digest``: the name of that.
+        warm_start: whether those stand that were made when the model had fewer inputs.
+    """
+
+    form: Mapping[str, Any]
+    digest: str
+    warm_start: bool
+
+    @classmethod
+    def of(cls, project: Project, model: Teacher | Student, *, control: bool = False) -> "Declared":
+        form = declared_of(project, model, control=control)
+        return cls(form, digest(form), model.training.warm_start)
+
+    def holds_for(self, declaration: str, form: Mapping[str, Any]) -> bool:
+        """Does a checkpoint that was made under a declaration stand: is it this one, or one that only grew since?"""
+        return declaration == self.digest or (self.warm_start and has_grown(form, self.form))
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What a stored checkpoint says of its data.
+
+    Args:
+        columns: that it read; ``versions``: by table, the digest of what it read.
+    """
+
+    columns: tuple[str, ...]
+    versions: Mapping[str, str]
+
+    @classmethod
+    def of(cls, manifest: "Manifest") -> "Recorded":
+        return cls(tuple(manifest.encoder), manifest.data_versions)
+
+    @classmethod
+    def of_plain(cls, manifest: Mapping[str, Any]) -> "Recorded":
+        """Of a manifest as plain JSON."""
+        return cls(tuple(manifest.get("encoder", {})), manifest.get("data_versions") or {})
+
+
+# What a slice's checkpoint is made of, by table: as a new one names it, or as a stored one does.
+Data = Callable[[Recorded | None], Mapping[str, str]]
 
 
 def declared_of(project: Project, model: Teacher | Student, *, control: bool = False) -> dict[str, Any]:
@@ -29,7 +82,8 @@ def declared_of(project: Project, model: Teacher | Student, *, control: bool = F
     the code does with a part is in the part's ``code_version``: that of ``Training`` is of the loop itself.
     """
     stream = project.stream
-    model = replace(model, freshness=Freshness())
+    training = replace(model.training, warm_start=True)  # what stands, not what it is made of
+    model = replace(model, freshness=Freshness(), training=training)
     if isinstance(model, Student):
         model = replace(model, gate=Gate())
         if control:
@@ -52,7 +106,7 @@ def declared_of(project: Project, model: Teacher | Student, *, control: bool = F
 
 def declaration_digest(project: Project, model: Teacher | Student, *, control: bool = False) -> str:
     """The name of what the model's weights depend on, of all that is declared."""
-    return digest(declared_of(project, model, control=control))
+    return Declared.of(project, model, control=control).digest
 
 
 def lineage_version(declaration: str, parent: str | None, data: Mapping[str, str], slice_key: str) -> str:
@@ -63,23 +117,77 @@ def lineage_version(declaration: str, parent: str | None, data: Mapping[str, str
 def data_of(
     work: Workspace,
     slice_: Slice,
-    student: Student,
+    model: Teacher | Student,
     *,
     supervised: bool,
+    stored: Recorded | None = None,
     digest_of: Callable[[SliceTable, Slice], str | None] = SliceTable.digest,
 ) -> dict[str, str]:
-    """Digests of all that a student reads of a slice.
+    """Digests of all that a model reads of a slice.
 
     Args:
+        stored: a checkpoint: what it read, and under the names by which it knows it, where they still hold.
         digest_of: a table's slice -> its digest; one that has none is left out.
     """
-    tables = ["logged_inputs", "labels"]
-    if work.project.columns_of(student.inputs, where=student.name).of_teachers:
-        tables.append("logged_teacher_features")
-    digests = {table: digest_of(work.table(table), slice_) for table in tables}
-    data = {table: known for table, known in digests.items() if known is not None}
-    for name in student.teachers if supervised else ():
+    columns = work.project.columns_of(model.inputs, where=model.name)
+    made = stored or Recorded((*columns.ids, *columns.of_views), {})
+    data = {}
+    for table in (*tables_read(work, made.columns), "labels"):
+        if (whole := digest_of(work.table(table), slice_)) is not None:
+            names = (whole,) if table == "labels" else known_inputs(work, slice_, made.columns, table)
+            data[table] = made.versions[table] if made.versions.get(table) in names else names[0]
+    for name in model.teachers if supervised and isinstance(model, Student) else ():
         # The newest file's name says which checkpoint scored which inputs: the same scores, the same digest.
         scored = scored_by(work, work.project.teacher(name), slice_)
         data[f"predictions/{name}"] = digest([scored] if scored is not None else [])
     return data
+
+
+def tables_read(work: Workspace, columns: Iterable[str]) -> tuple[str, ...]:
+    """The tables of inputs that some columns are of."""
+    return ("logged_inputs", *(("logged_teacher_features",) if _of_teachers(work, columns) else ()))
+
+
+def known_inputs(
+    work: Workspace, slice_: Slice, columns: Iterable[str], table: str = "logged_inputs"
+) -> tuple[str, ...]:
+    """Digests by which what a model reads of a stored slice is known, the one to use first.
+
+    Args:
+        columns: its inputs.
+    """
+    of_teachers = _of_teachers(work, columns)
+    read = of_teachers if table != "logged_inputs" else {*columns, work.project.stream.surface.name} - of_teachers
+    return work.table(table).known_as(slice_, {"impression_id", "event_timestamp", *read})
+
+
+def _of_teachers(work: Workspace, columns: Iterable[str]) -> set[str]:
+    views = {view.name for view in work.project.prediction_views}
+    return {name for name in columns if FeatureColumn.of(name).feature and FeatureColumn.of(name).view in views}
+
+
+def evaluation_names(
+    work: Workspace,
+    slice_: Slice,
+    student: Student,
+    versions: Mapping[str, str | None],
+    columns: Iterable[str],
+    digest_of: Callable[[SliceTable, Slice], str | None] = SliceTable.digest,
+) -> list[str]:
+    """Digests that an evaluation of a slice has that would be judged alike now, the one for a new one first.
+
+    Args:
+        versions: by part, who is judged; none where nobody served.
+        columns: that they read.
+    """
+    judged = Recorded(tuple(columns), {})
+    data = data_of(work, slice_, student, supervised=True, stored=judged, digest_of=digest_of)
+    names = [digest(student.name, versions, data)]
+    # An earlier exfm named whole files, and also those tables that nobody who served read.
+    inputs = work.project.columns_of(student.inputs, where=student.name)
+    for tables in (tables_read(work, judged.columns), tables_read(work, inputs.of_views)):
+        known = [known_inputs(work, slice_, judged.columns, table) for table in tables]
+        names += [
+            digest(student.name, versions, data | dict(zip(tables, each, strict=True))) for each in product(*known)
+        ]
+    return list(dict.fromkeys(names))

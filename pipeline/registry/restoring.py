@@ -8,24 +8,25 @@ are all stored, but only the last of them with weights. They are made again from
 versions, beside the student, as they were made at first.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 from pipeline.registry.checkpoint_store import asset_of
 from pipeline.registry.incremental_model import IncrementalModel
+from pipeline.registry.lineage import Data
 from pipeline.tables import DataError
 
 
-def first_new(model: IncrementalModel, data: Callable[[int], Mapping[str, str]], indices: Sequence[int]) -> int:
+def first_new(model: IncrementalModel, data: Callable[[int], Data], indices: Sequence[int]) -> int:
     """The first slice whose checkpoint is not stored as it would now be made; one after the last if all are.
 
     Args:
         data: the digests of what is read of a slice, by its index.
 
     Raises:
-        DataError, CheckpointError: as ``IncrementalModel.version``.
+        DataError, CheckpointError: as ``IncrementalModel.holds``.
     """
     for index in indices:
-        if not model.checkpoints.holds(model.stream.slice_at(index), model.version(index, data(index))):
+        if not model.holds(index, data(index)):
             return index
     return indices[-1] + 1
 

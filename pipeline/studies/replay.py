@@ -134,7 +134,7 @@ def teach(replay: Replay, teacher: Teacher, lags: Sequence[int]) -> dict[int, Pr
         model,
         older,
         scorers=lambda index: [(snapshots[lag].scorer_of(index), predictions[lag]) for lag in lags],
-        data=lambda slice_: {},
+        data=lambda slice_: lambda stored: {},
     )
     for _ in walk.over(replay.resident):
         pass

@@ -9,11 +9,13 @@ from dataclasses import dataclass, field, replace
 
 from exfm.stream import Slice
 from models.errors import LearningError
+from models.growth import added_inputs
 from models.learner import Learner
 from models.manifest import Manifest
 from models.members import FitReport, abreast
-from models.state import learner_state, load_states, steps_of
+from models.state import learner_state, load_states, steps_by_weight
 from pipeline.registry.incremental_model import UNTRAINED, IncrementalModel
+from pipeline.registry.lineage import Data
 from pipeline.slices.supervised_slice import SupervisedSlice
 
 
@@ -42,7 +44,7 @@ class TrainRequest:
 
     Args:
         rows: which rows of the slice they are: equal names, equal rows.
-        data: the digests of all that is read, by table.
+        data: the digests of all that is read, by table, as a checkpoint names it.
         labelled: whether any label of its task is known; without, nothing is learnt.
         teacher_checkpoints: whose predictions supervise it.
         lead: the shares of its distillation, asked for only if it trains.
@@ -51,7 +53,7 @@ class TrainRequest:
 
     model: IncrementalModel
     rows: str
-    data: Mapping[str, str]
+    data: Data
     labelled: Callable[[], bool]
     teacher_checkpoints: Callable[[], tuple[str, ...]] = tuple
     lead: Callable[[], DistillationShares] | None = None
@@ -72,14 +74,15 @@ class TrainRequest:
         checkpoints = self.model.checkpoints
         if self.again and not checkpoints.has_weights(slice_):
             return None
-        held = checkpoints.holds(slice_, self.model.version(slice_.index, self.data))
+        held = self.model.holds(slice_.index, self.data)
         return TrainResult(checkpoints.manifest(slice_), None) if held else None
 
-    def can_continue(self, slice_: Slice) -> bool:
-        """Are the weights of the slice before still there, so that it can keep others company?"""
-        before = slice_.index - 1
-        stream = self.model.stream
-        return before == UNTRAINED or self.model.checkpoints.has_weights(stream.slice_at(before))
+    def can_keep_company(self, kept: Manifest, slice_: Slice) -> bool:
+        """Would it be trained to what is kept, beside others, and are the weights of the slice before still there?"""
+        before, checkpoints = slice_.index - 1, self.model.checkpoints
+        if kept.declaration != checkpoints.declaration:
+            return False  # it read fewer inputs then
+        return before == UNTRAINED or checkpoints.has_weights(self.model.stream.slice_at(before))
 
 
 @dataclass
@@ -103,7 +106,8 @@ class JointTrainer:
             return [result for result in kept if result is not None]
         groups: dict[tuple[object, ...], list[int]] = {}
         for index, request in enumerate(requests):
-            if kept[index] is None or request.can_continue(slice_):
+            result = kept[index]
+            if result is None or request.can_keep_company(result.manifest, slice_):
                 groups.setdefault(request.key, []).append(index)
         done: dict[int, TrainResult | LearningError | None] = dict(enumerate(kept))
         for indices in (part for group in groups.values() for part in _passes(requests, group)):
@@ -166,15 +170,19 @@ class JointTrainer:
         if learner is not None and at == before:
             return [(everybody, learner)]
         if before == UNTRAINED:
-            return [(everybody, _built(models))]
-        states = [learner_state(model.take(before)) for model in models]
-        by_steps: dict[int, list[int]] = {}
-        for index, state in enumerate(states):
-            by_steps.setdefault(steps_of(state), []).append(index)
+            members = [model.member for model in models]
+            return [(everybody, Learner(members, models[0].training, models[0].device))]
+        alone = [model.take(before) for model in models]
+        alike: dict[tuple[object, ...], list[int]] = {}
+        for index, learner in enumerate(alone):
+            # What came late in one of them came with others in another, or has taken other numbers of steps there.
+            steps = frozenset(steps_by_weight(learner_state(learner)).items())
+            alike.setdefault((learner.spec.shape, steps), []).append(index)
         built = []
-        for indices in by_steps.values():
-            together = _built([models[index] for index in indices])
-            load_states(together, [states[index] for index in indices], " and ".join(names))
+        for indices in alike.values():
+            members = [alone[index].members[0] for index in indices]
+            together = Learner(members, models[0].training, models[0].device)
+            load_states(together, [learner_state(alone[index]) for index in indices], " and ".join(names))
             built.append((indices, together))
         return built
 
@@ -183,10 +191,6 @@ class JointTrainer:
             models[0].keep(learner, index)
         else:
             self._held[tuple(model.checkpoints.name for model in models)] = (index, learner)
-
-
-def _built(models: list[IncrementalModel]) -> Learner:
-    return Learner([model.member for model in models], models[0].training, models[0].device)
 
 
 def _passes(requests: Sequence[TrainRequest], group: list[int]) -> list[list[int]]:
@@ -218,7 +222,8 @@ def _save(
         parent=parent.version if parent is not None else None,
         trained_until=newest.isoformat() if newest is not None and fit.steps else earlier,
         rows=fit.labelled[0],
-        data_versions=dict(request.data),
+        data_versions=dict(request.data(None)),
+        grown_by=added_inputs(parent.spec, learner.specs[member]) if parent is not None else [],
         encoder=dict(model.encoder),
         teacher_checkpoints=list(request.teacher_checkpoints()),
         metrics={"loss": fit.loss, **given, **shares.measured},

@@ -11,12 +11,11 @@ from typing import Protocol
 
 import polars as pl
 
-from exfm.declaration import digest
 from exfm.stream import Slice
 from models.errors import CheckpointError
 from models.manifest import Manifest
 from pipeline.registry.checkpoint_store import CheckpointStore
-from pipeline.registry.lineage import data_of
+from pipeline.registry.lineage import Data, Recorded, data_of, evaluation_names
 from pipeline.registry.restoring import again, first_new
 from pipeline.releases.release import released_versions
 from pipeline.sidecar import write_sidecar
@@ -29,13 +28,13 @@ from pipeline.workspace import Workspace
 class StudentRecords(Protocol):
     """What a walk asks of what was stored before it, and leaves for those after it."""
 
-    def data(self, run: StudentRun, index: int, *, is_taught: bool) -> dict[str, str]:
+    def data(self, run: StudentRun, index: int, *, is_taught: bool) -> Data:
         """What a slice's checkpoint of the student, or of its control, is made of: digests by table."""
 
-    def made_of(self, run: StudentRun, slice_: Slice, judged: Mapping[str, Manifest]) -> str:
-        """What an evaluation depends on, as a digest: who is judged, on which data."""
+    def made_of(self, run: StudentRun, slice_: Slice, judged: Mapping[str, Manifest]) -> Sequence[str]:
+        """What an evaluation depends on, as digests that mean the same: who is judged, on which data."""
 
-    def evaluated(self, run: StudentRun, slice_: Slice, made_of: str) -> pl.DataFrame | None:
+    def evaluated(self, run: StudentRun, slice_: Slice, made_of: Sequence[str]) -> pl.DataFrame | None:
         """The slice's evaluation, if it is stored, made of the same."""
 
     def retain(self, run: StudentRun, slice_: Slice) -> None:
@@ -45,13 +44,13 @@ class StudentRecords(Protocol):
 class NoRecords:
     """For walks that store nothing."""
 
-    def data(self, run: StudentRun, index: int, *, is_taught: bool) -> dict[str, str]:
-        return {}
+    def data(self, run: StudentRun, index: int, *, is_taught: bool) -> Data:
+        return lambda stored: {}
 
-    def made_of(self, run: StudentRun, slice_: Slice, judged: Mapping[str, Manifest]) -> str:
-        return ""
+    def made_of(self, run: StudentRun, slice_: Slice, judged: Mapping[str, Manifest]) -> Sequence[str]:
+        return ("",)
 
-    def evaluated(self, run: StudentRun, slice_: Slice, made_of: str) -> pl.DataFrame | None:
+    def evaluated(self, run: StudentRun, slice_: Slice, made_of: Sequence[str]) -> pl.DataFrame | None:
         return None
 
     def retain(self, run: StudentRun, slice_: Slice) -> None:
@@ -64,28 +63,34 @@ class StoredRecords:
 
     work: Workspace
 
-    def data(self, run: StudentRun, index: int, *, is_taught: bool) -> dict[str, str]:
-        read = data_of(self.work, self.work.project.stream.slice_at(index), run.declared, supervised=is_taught)
-        if is_taught and run.declared.lead is not None:
-            read |= control_version(run.served[CONTROL], index)
-        return read
+    def data(self, run: StudentRun, index: int, *, is_taught: bool) -> Data:
+        slice_, student = self.work.project.stream.slice_at(index), run.declared
+        more = control_version(run.served[CONTROL], index) if is_taught and student.lead is not None else {}
 
-    def made_of(self, run: StudentRun, slice_: Slice, judged: Mapping[str, Manifest]) -> str:
+        def read(stored: Recorded | None) -> dict[str, str]:
+            return data_of(self.work, slice_, student, supervised=is_taught, stored=stored) | more
+
+        now = read(None)  # before the slice is read
+        return lambda stored: now if stored is None else read(stored)
+
+    def made_of(self, run: StudentRun, slice_: Slice, judged: Mapping[str, Manifest]) -> Sequence[str]:
         versions = {name: manifest.version for name, manifest in judged.items()}
-        return digest(run.declared.name, versions, data_of(self.work, slice_, run.declared, supervised=True))
+        columns = {name: None for manifest in judged.values() for name in manifest.encoder}
+        return evaluation_names(self.work, slice_, run.declared, versions, columns)
 
-    def evaluated(self, run: StudentRun, slice_: Slice, made_of: str) -> pl.DataFrame | None:
+    def evaluated(self, run: StudentRun, slice_: Slice, made_of: Sequence[str]) -> pl.DataFrame | None:
         table = self.work.evaluations(run.declared.name)
         if not table.sound(slice_):
             return None
         stored, sidecar = table.read([slice_]), table.sidecar(slice_)
         known = None if sidecar is None else sidecar.made_of.get(EVALUATION)
         if known is not None:
-            return stored if known == made_of else None
-        if not stored.height or not (stored["evaluation"] == made_of).all():
+            return stored if known in made_of else None
+        names = stored["evaluation"].unique().to_list()
+        if len(names) != 1 or names[0] not in made_of:
             return None
         # An older version wrote it, or its writer was stopped: from now on its sidecar says what it was made of.
-        write_sidecar(table.path(slice_), stored.height, {EVALUATION: made_of})
+        write_sidecar(table.path(slice_), stored.height, {EVALUATION: names[0]})
         return stored
 
     def retain(self, run: StudentRun, slice_: Slice) -> None:

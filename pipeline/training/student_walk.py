@@ -123,7 +123,7 @@ class StudentWalk:
         ]
         judged += self._others(run.declared, supervised)
         labels = supervised.labels(run.declared.task, rows)
-        return Evaluation(run.declared, supervised.slice, labels, tuple(judged), made_of)
+        return Evaluation(run.declared, supervised.slice, labels, tuple(judged), made_of[0])
 
     def _others(self, student: Student, supervised: SupervisedSlice) -> list[Judged]:
         """The (first) teacher by its predictions, and the truth where the stream is simulated."""

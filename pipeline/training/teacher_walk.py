@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -18,6 +19,7 @@ from models.errors import CheckpointError
 from models.manifest import Manifest
 from pipeline.registry.checkpoint_store import CheckpointStore
 from pipeline.registry.incremental_model import IncrementalModel
+from pipeline.registry.lineage import Data, data_of, known_inputs
 from pipeline.registry.restoring import again, first_new
 from pipeline.registry.specs import encoder_of, member_of
 from pipeline.slices.predictions import (
@@ -65,14 +67,14 @@ class TeacherWalk:
         model: that is trained; ``older``: the same, to score with what is not at hand.
         scorers: slice's index -> indices of the slices whose checkpoints score it, each with where that goes; an index
             below 0 scores nothing. More than one only where snapshots of several ages are compared.
-        data: digests of what a slice's checkpoint is made of.
+        data: digests of what a slice's checkpoint is made of, as a checkpoint names it.
         again: indices of slices whose checkpoints are trained once more, for their weights.
     """
 
     model: IncrementalModel
     older: IncrementalModel
     scorers: Callable[[int], Sequence[tuple[int, PredictionSink]]]
-    data: Callable[[Slice], dict[str, str]]
+    data: Callable[[Slice], Data]
     train: bool = True
     again: frozenset[int] = frozenset()
     _trainer: JointTrainer = field(default_factory=JointTrainer)
@@ -132,9 +134,10 @@ class StoredPredictions:
         assert by.trained_until is not None
         work, teacher, slice_ = self.work, self.teacher, inputs.slice
         scorer = Scorer(by.version, datetime.fromisoformat(by.trained_until))
-        digest = work.table("logged_inputs").digest(slice_)
+        digest, *others = _names_of_inputs(work, slice_, by)
         damaged = set_aside_damaged(work, teacher, slice_)
-        stored = already_stored(work, teacher, slice_, scorer, digest)
+        known = (already_stored(work, teacher, slice_, scorer, name) for name in (digest, *others))
+        stored = next((stored for stored in known if stored is not None), None)
         if stored is None:
             began, logits = time.perf_counter(), score()
             spent = time.perf_counter() - began
@@ -168,7 +171,7 @@ def walk_teacher(
         model,
         teacher_model(work, teacher, device),
         lambda index: [(teacher.scorer_of(index), sink)] if score else [],
-        lambda slice_: _data(work, slice_),
+        partial(_data, work, teacher),
         train,
         _weights_needed(work, teacher, model, slices, score=score, train=train),
     )
@@ -188,7 +191,7 @@ def _weights_needed(
     new = after = indices[-1] + 1
     try:
         if train:
-            new = first_new(model, lambda index: _data(work, stream.slice_at(index)), indices)
+            new = first_new(model, lambda index: _data(work, teacher, stream.slice_at(index)), indices)
         unscored = _first_unscored(work, teacher, model, indices, new) if score else after
     except (DataError, CheckpointError):
         return frozenset()  # the walk itself says what is missing, where it is missed
@@ -209,15 +212,26 @@ def _first_unscored(
         if by >= new or not refused.sound(slice_) or not all(sound(path) for path in newest):
             return index
         manifest = model.manifest(by)
-        made_of = f"{manifest.version}-{work.table('logged_inputs').digest(slice_)}"
-        if manifest.trained_until is not None and scored_by(work, teacher, slice_) != made_of:
+        made_of = [f"{manifest.version}-{name}" for name in _names_of_inputs(work, slice_, manifest)]
+        if manifest.trained_until is not None and scored_by(work, teacher, slice_) not in made_of:
             return index
     return indices[-1] + 1
 
 
-def _data(work: Workspace, slice_: Slice) -> dict[str, str]:
-    """What a slice's checkpoint is made of."""
-    return {table: work.table(table).digest(slice_) for table in ("logged_inputs", "labels")}
+def _data(work: Workspace, teacher: Teacher, slice_: Slice) -> Data:
+    """What a slice's checkpoint is made of, looked up before the slice is read."""
+    now = data_of(work, slice_, teacher, supervised=False)
+    return lambda stored: now if stored is None else data_of(work, slice_, teacher, supervised=False, stored=stored)
+
+
+def _names_of_inputs(work: Workspace, slice_: Slice, by: Manifest) -> tuple[str, ...]:
+    """How files of predictions name the inputs that a checkpoint scores, the one for new ones first.
+
+    Raises:
+        DataError: if they are missing or damaged.
+    """
+    work.table("logged_inputs").sound_path(slice_)
+    return known_inputs(work, slice_, by.encoder)
 
 
 def _retain(work: Workspace, teacher: Teacher, model: IncrementalModel, slice_: Slice) -> None:

@@ -16,7 +16,7 @@ from exfm.declaration import digest
 from exfm.differences import differences
 from exfm.learning import Student, Teacher
 from exfm.stream import Slice, Stream
-from pipeline.registry.lineage import data_of, declaration_digest, declared_of
+from pipeline.registry.lineage import Declared, Recorded, data_of, evaluation_names, known_inputs
 from pipeline.releases.release import current_release
 from pipeline.releases.verdict import read_verdict
 from pipeline.sidecar import as_written
@@ -37,11 +37,13 @@ class Fault:
     Args:
         slice: ``None`` for an asset without slices.
         is_correction: only the data behind it changed: how old a slice may be for that is declared (``Upkeep``).
+        columns_of: where it only gets more columns, what those that it has are made of, and would be made of again.
     """
 
     slice: Slice | None
     why: str
     is_correction: bool = False
+    columns_of: frozenset[str] | None = None
 
 
 def looks_of(work: Workspace) -> dict[str, Callable[[], Iterator[Fault]]]:
@@ -89,20 +91,19 @@ def _parsed(path: Path, identity: tuple[int, ...]) -> dict[str, Any] | None:
 
 def _checkpoints(work: Workspace, model: Teacher | Student, *, control: bool = False) -> Iterator[Fault]:
     kind = "teacher" if isinstance(model, Teacher) else "control" if control else "student"
-    declared = declared_of(work.project, model, control=control)
-    declaration = digest(declared)
+    declared = Declared.of(work.project, model, control=control)
     manifests, stream = manifests_of(work, f"{kind}/{model.name}"), work.project.stream
     for slice_, manifest in manifests.items():
         before = stream.slice_at(slice_.index - 1)
         if manifest is None:
             yield Fault(slice_, "its manifest.json is missing or damaged")
-        elif manifest["declaration"] != declaration:
-            yield Fault(slice_, f"{OTHER_DECLARATION}{differences(manifest.get('declared', {}), declared)}")
+        elif not is_of(declared, manifest):
+            yield Fault(slice_, f"{OTHER_DECLARATION}{differences(manifest.get('declared', {}), declared.form)}")
         elif manifest["parent"] is not None and before not in manifests:
             yield Fault(before, "missing, although a later checkpoint continues it")
         elif manifest["parent"] != _version(manifests.get(before)):
             yield Fault(slice_, "it continues another checkpoint than is stored now")
-        elif differ := _differing(manifest.get("data_versions"), _data(work, model, kind, slice_)):
+        elif differ := _differing(manifest.get("data_versions"), _data(work, model, kind, slice_, manifest)):
             yield Fault(slice_, f"made of other {', '.join(differ)} than are stored now", is_correction=True)
         elif slice_ == list(manifests)[-1]:
             weights = work.state.checkpoints(f"{kind}/{model.name}") / slice_.folder / "weights.safetensors"
@@ -110,16 +111,21 @@ def _checkpoints(work: Workspace, model: Teacher | Student, *, control: bool = F
                 yield Fault(slice_, "its weights are missing, and the next slice continues them")
 
 
-def _data(work: Workspace, model: Teacher | Student, kind: str, slice_: Slice) -> dict[str, str]:
-    """What a checkpoint of the slice would be made of now, by sidecars."""
-    if isinstance(model, Teacher):
-        versions = {name: work.table(name).noted(slice_) for name in ("logged_inputs", "labels")}
-        return {name: version for name, version in versions.items() if version is not None}
-    is_taught = kind == "student" and model.is_taught
-    data = data_of(work, slice_, model, supervised=is_taught, digest_of=SliceTable.noted)
-    index = slice_.index
-    if is_taught and model.lead is not None and index > 0:
-        control = _version(read_manifest(work, f"control/{model.name}", work.project.stream.slice_at(index - 1)))
+def is_of(declared: Declared, manifest: Mapping[str, Any]) -> bool:
+    """Was a checkpoint made under a declaration, or under one that only grew to it?"""
+    return declared.holds_for(manifest["declaration"], manifest.get("declared", {}))
+
+
+def _data(
+    work: Workspace, model: Teacher | Student, kind: str, slice_: Slice, manifest: Mapping[str, Any]
+) -> dict[str, str]:
+    """What a checkpoint of the slice that read what this one did would be made of now, by sidecars."""
+    is_taught = kind == "student" and isinstance(model, Student) and model.is_taught
+    recorded = Recorded.of_plain(manifest)
+    data = data_of(work, slice_, model, supervised=is_taught, stored=recorded, digest_of=SliceTable.noted)
+    if is_taught and isinstance(model, Student) and model.lead is not None and slice_.index > 0:
+        before = work.project.stream.slice_at(slice_.index - 1)
+        control = _version(read_manifest(work, f"control/{model.name}", before))
         data |= {"control": control} if control is not None else {}
     return data
 
@@ -136,7 +142,7 @@ def _version(manifest: dict[str, Any] | None) -> str | None:
 
 
 def _predictions(work: Workspace, teacher: Teacher) -> Iterator[Fault]:
-    stream, declared = work.project.stream, declaration_digest(work.project, teacher)
+    stream, declared = work.project.stream, Declared.of(work.project, teacher)
     manifests = manifests_of(work, f"teacher/{teacher.name}")
     for slice_ in scored_slices(work, teacher):
         by = teacher.scorer_of(slice_.index)
@@ -147,9 +153,9 @@ def _predictions(work: Workspace, teacher: Teacher) -> Iterator[Fault]:
             yield Fault(slice_, DAMAGED)
         elif manifest is None or scored.checkpoint != manifest["version"]:
             yield Fault(slice_, "scored by another checkpoint than is stored now")
-        elif manifest["declaration"] != declared:
+        elif not is_of(declared, manifest):
             yield Fault(slice_, "scored by a checkpoint of another declaration")
-        elif work.table("logged_inputs").noted(slice_) not in (scored.inputs, None):
+        elif scored.inputs not in (known_inputs(work, slice_, Recorded.of_plain(manifest).columns) or [scored.inputs]):
             yield Fault(slice_, "made of other logged_inputs than are stored now", is_correction=True)
 
 
@@ -174,10 +180,12 @@ def _evaluations(work: Workspace, student: Student) -> Iterator[Fault]:
             if at is None
             else {kind: _version(manifests[stream.slice_at(at)]) for kind, manifests in manifests_by_kind.items()}
         )
-        data = data_of(work, slice_, student, supervised=True, digest_of=SliceTable.noted)
+        judged = [] if at is None else [by_slice.get(stream.slice_at(at)) for by_slice in manifests_by_kind.values()]
+        columns = {name: None for manifest in judged for name in (manifest or {}).get("encoder", {})}
+        names = evaluation_names(work, slice_, student, versions, columns, SliceTable.noted)
         if not as_written(table.path(slice_)):
             yield Fault(slice_, DAMAGED)
-        elif (_evaluation_digests(table, slice_) != digest(student.name, versions, data)).any():
+        elif not _evaluation_digests(table, slice_).is_in(names).all():
             why = "of other checkpoints, labels or predictions than are stored now"
             yield Fault(slice_, why, is_correction=True)
 

@@ -164,19 +164,24 @@ def _faults(work: Workspace, table: SliceTable, made: Of) -> Iterator[Fault]:
         sidecar = read_sidecar(path)
         if not is_whole(path) or (sidecar is not None and sidecar.size != path.stat().st_size):
             yield Fault(slice_, DAMAGED)
-        elif sidecar is not None and (fault := _fault(slice_, sidecar, made(slice_, sidecar))) is not None:
+        elif (
+            sidecar is not None
+            and (fault := _fault(slice_, sidecar, made(slice_, sidecar), table.by_column)) is not None
+        ):
             yield fault
 
 
-def _fault(slice_: Slice, then: Sidecar, now: Made) -> Fault | None:
+def _fault(slice_: Slice, then: Sidecar, now: Made, by_column: bool) -> Fault | None:
     """What a slice was made of that is otherwise now; ``None`` if nothing."""
     names = sorted(then.made_of.keys() | now.of.keys())
     differ = [name for name in names if then.made_of.get(name) != now.of.get(name)]
     if not differ:
         return None
     if DECLARATION in differ:
-        changes = differences(then.notes.get(DECLARED, {}), now.declared)
-        return Fault(slice_, f"{models_current.OTHER_DECLARATION}{changes}")
+        added = _added_columns(then, now) if by_column else None
+        changes = f" (more columns: {added})" if added else differences(then.notes.get(DECLARED, {}), now.declared)
+        kept = frozenset(then.made_of) - {DECLARATION} if added else None
+        return Fault(slice_, f"{models_current.OTHER_DECLARATION}{changes}", columns_of=kept)
     if CODE in differ:
         return Fault(slice_, "made by the code of another version of exfm")
     if AS_OF in differ:
@@ -184,6 +189,17 @@ def _fault(slice_: Slice, then: Sidecar, now: Made) -> Fault | None:
     if of_log := [name.removeprefix(LOG) for name in differ if name.startswith(LOG)]:
         return Fault(slice_, f"the log's {', '.join(of_log)} changed since", is_correction=True)
     return Fault(slice_, f"made of other {', '.join(differ)} than are stored now", is_correction=True)
+
+
+def _added_columns(then: Sidecar, now: Made, most: int = 3) -> str | None:
+    """With which columns more a table is declared, in words; ``None`` if those that it has would be others."""
+    declared = then.notes.get(DECLARED, {})
+    before, after = ([name for listed in form.values() for name in listed] for form in (declared, now.declared))
+    same = all(now.of.get(name) == digest for name, digest in then.made_of.items() if name != DECLARATION)
+    added = [name for name in after if name not in before]
+    if not declared or not same or not set(before) <= set(after):
+        return None
+    return ", ".join([*added[:most], *([f"{len(added) - most} more"] if len(added) > most else [])])
 
 
 def _grouped(stream: Stream, asset: str, faults: Iterable[Fault]) -> list[Stale]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import dagster as dg
 import polars as pl
 
+from exfm_assets import metadata_keys as keys
 from exfm_assets.definitions import build_defs
 from exfm_assets.main_job import EVERYDAY
 from exfm_assets.progress import sentence
@@ -75,6 +76,16 @@ def failed_checks(result: dg.ExecuteInProcessResult) -> list[str]:
 def sentences(result: dg.ExecuteInProcessResult) -> list[str]:
     """What the failed steps said, as a person reads it."""
     return [sentence(event.step_failure_data.error) for event in result.get_step_failure_events()]
+
+
+def made_by(result: dg.ExecuteInProcessResult) -> set[tuple[dg.AssetKey, str]]:
+    """The slices that a run made, not those that it found standing."""
+    return {
+        (event.materialization.asset_key, event.materialization.partition)
+        for event in result.get_asset_materialization_events()
+        if event.materialization.partition
+        and not event.materialization.metadata.get(keys.REUSED, dg.MetadataValue.bool(False)).value
+    }
 
 
 def left_by(work: Workspace) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Twenty changes: what a plan says is to be made of each, and that a run makes just that, after which nothing is left.
+"""Some twenty changes: what a plan says is to be made of each, and that a run makes just that, and leaves nothing.
 
 Also a table for people: ``python -m pytest tests/graph/test_changes.py -s -k table`` prints it.
 """
@@ -21,16 +21,16 @@ from exfm.freshness import Freshness
 from exfm.history_views import HistoryView
 from exfm.learning import Gate, Training
 from exfm.project import Drift, Project, Retention, Upkeep
-from exfm_assets import metadata_keys as keys
 from exfm_assets.definitions import build_defs
 from exfm_assets.main_job import EVERYDAY
 from exfm_assets.plan import Plan, Planner
+from exfm_assets.plan_words import plan_lines
 from pipeline.slices import provenance
 from pipeline.streams.simulated_log import write_log
 from pipeline.streams.simulator import simulate
 from pipeline.workspace import Workspace
 from tests.conftest import Ran
-from tests.graph.runs import run, sentences
+from tests.graph.runs import made_by, run, sentences
 from tests.tiny import SLICES, tiny_project, tiny_workspace
 
 Change = Callable[[Workspace, pytest.MonkeyPatch], Project]
@@ -70,6 +70,23 @@ def new_student(work: Workspace, patch: pytest.MonkeyPatch) -> Project:
 def new_view(work: Workspace, patch: pytest.MonkeyPatch) -> Project:
     view = FeatureView(name="device_activity", entities=("device",), counts=("impressions",), windows=(DAY,), every=DAY)
     return replace(work.project, feature_views=(*work.project.feature_views, view))
+
+
+def grown_teacher(work: Workspace, patch: pytest.MonkeyPatch) -> Project:
+    project = new_view(work, patch)
+    teacher = project.teachers[0]
+    return replace(project, teachers=(replace(teacher, inputs=("device_activity", *teacher.inputs)),))
+
+
+def grown_student(work: Workspace, patch: pytest.MonkeyPatch) -> Project:
+    """By a column that the teacher reads: it is logged already."""
+    inputs = (*work.project.students[0].inputs, "item_activity:convert_1d")
+    return with_student(0, inputs=inputs)(work, patch)
+
+
+def grown_context(work: Workspace, patch: pytest.MonkeyPatch) -> Project:
+    calendar = (*work.project.stream.calendar, "day_of_week")
+    return replace(work.project, stream=replace(work.project.stream, calendar=calendar))
 
 
 def lost(path: str) -> Change:
@@ -117,7 +134,11 @@ CHANGES: dict[str, tuple[Change, set[str]]] = {
     "upkeep": (declared(upkeep=Upkeep(look_back=7)), set()),
     "a student's distillation": (with_student(0, distillation=AuxiliaryHead(weight=3.0)), {MINE[0]}),
     "a student's training": (with_student(0, training=Training(batch_size=128)), set(MINE[:2])),
-    "a student's inputs": (with_student(0, inputs=("user_id", "item_id")), {*MINE, "feature_registry"}),
+    "a student's inputs": (with_student(0, inputs=("user_id", "item_id")), {*MINE[:2], "feature_registry"}),
+    "a student's inputs, one more": (grown_student, {"feature_registry"}),
+    "a teacher's inputs, a new view": (grown_teacher, {"features/device_activity", "logged_inputs",
+                                                       "feature_registry"}),
+    "a calendar column that nobody reads": (grown_context, {"feature_registry"}),
     "a new student": (new_student, {"student/new/checkpoint", "student/new/control", "student/new/evaluation",
                                     "feature_registry"}),
     "a teacher's training": (with_teacher(training=Training(batch_size=128)),
@@ -174,8 +195,23 @@ def test_a_plan_says_what_a_change_makes(copy: Workspace, monkeypatch: pytest.Mo
     assert plan.is_empty == (not expected)
 
 
+def test_a_plan_says_what_goes_on_with_more_inputs(copy: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    project = grown_teacher(copy, monkeypatch)
+    lines = list(plan_lines(planned(replace(copy, project=project))))
+    (said,) = [line for line in lines if "warm_start" in line]
+    assert said == (
+        "  teacher/large: what it learnt of 2026-01-01...2026-01-05 stands, later slices continue it with its new "
+        "inputs (device_activity__impressions_1d): Training(warm_start=False) trains all again"
+    )
+    models = [line for line in lines if line.startswith(("  teacher/large/", "  student/"))]
+    assert [line for line in models if "/release" not in line] == [], models
+    cold = replace(project.teachers[0], training=replace(project.teachers[0].training, warm_start=False))
+    plan = planned(replace(copy, project=replace(project, teachers=(cold,))))
+    assert not plan.warm_starts and "teacher/large/checkpoint" in of_their_own(plan)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["a view's window", "labels of a slice", "lateness"])
+@pytest.mark.parametrize("name", ["a view's window", "a teacher's inputs, a new view", "labels of a slice", "lateness"])
 def test_a_run_makes_what_its_plan_says_and_then_nothing_is_left(
     copy: Workspace, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
@@ -184,12 +220,7 @@ def test_a_run_makes_what_its_plan_says_and_then_nothing_is_left(
     plan = planned(work)
     result = run(work)
     assert result.success, sentences(result)
-    made = {
-        (event.materialization.asset_key, event.materialization.partition)
-        for event in result.get_asset_materialization_events()
-        if event.materialization.partition
-        and not event.materialization.metadata.get(keys.REUSED, dg.MetadataValue.bool(False)).value
-    }
+    made = made_by(result)
     stream = work.project.stream
     foreseen = {(step.key, stream.slice_at(index).key) for step in plan.steps for index in step.slices if index >= 0}
     made.discard((dg.AssetKey(["teacher", "large", "predictions"]), "2026-01-01"))  # nobody scores the first slice

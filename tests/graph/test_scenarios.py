@@ -9,9 +9,10 @@ import pytest
 
 from exfm.feature_views import FeatureView
 from exfm.freshness import Freshness
-from exfm.learning import Training
+from exfm.learning import Teacher, Training
 from exfm.project import Upkeep
 from models.errors import LearningError
+from pipeline.registry.checkpoint_store import CheckpointStore
 from pipeline.slices import provenance
 from pipeline.training.joint_training import JointTrainer
 from tests.graph.scene import WORLD, Scene
@@ -149,19 +150,80 @@ def test_a_student_declared_otherwise(scene: Scene) -> None:
     assert story.made["student/feed_click/evaluation"] == scene.keys(2, 3)  # nobody served the first two
 
 
-@pytest.mark.slow
-def test_a_new_feature(scene: Scene) -> None:
-    """A view that a teacher reads too: the view is made of all slices, then what reads it."""
+def with_user_activity(scene: Scene, **training: object) -> Teacher:
+    """The teacher reads one more view, which nobody else reads."""
     view = next(view for view in tiny_project().feature_views if view.name == "user_activity")
     assert isinstance(view, FeatureView)
     teacher = scene.project.teachers[0]
-    grown = replace(teacher, inputs=(*teacher.inputs, "user_activity"))
+    changed = replace(teacher.training, **training)  # type: ignore[arg-type]
+    grown = replace(teacher, inputs=(*teacher.inputs, "user_activity"), training=changed)
     scene.declare(replace(scene.project, feature_views=(*scene.project.feature_views, view), teachers=(grown,)))
+    return grown
+
+
+@pytest.mark.slow
+def test_a_new_feature(scene: Scene) -> None:
+    """The view is made of all slices, and joined; what was learnt stands, and the next slice continues it with more."""
+    teacher = with_user_activity(scene)
+    story = scene.settle()
+    every = scene.keys(*range(4))
+    assert story.made["features/user_activity"] == story.made["logged_inputs"] == every and not story.failed
+    models = [asset for asset in story.made if asset.startswith(("teacher/", "student/")) and "/release" not in asset]
+    assert models == [] and not story.twice
+    assert not story.made["features/item_activity"] and not story.made["labels"]
+    store, stream = CheckpointStore.of(scene.work, teacher), scene.project.stream
+    before = [store.manifest(stream.slice_at(index)) for index in range(4)]
+    story = scene.land(4).day(5.6).settle()
+    assert all(story.made[asset] == scene.keys(4) for asset in CHAIN) and not story.failed and not story.twice
+    grown = store.manifest(stream.slice_at(4))
+    columns = [f"user_activity__{name}" for name in scene.project.view("user_activity").features]
+    assert grown.grown_by == columns == [name for name in grown.encoder if name not in before[3].encoder]
+    assert grown.parent == before[3].version and grown.declaration != before[3].declaration
+    assert [store.manifest(stream.slice_at(index)) for index in range(4)] == before
+    assert not scene.stale("teacher/large/checkpoint") and not scene.stale("teacher/large/predictions")
+    story = scene.land(5).day(6.6).settle()  # it goes on as any other, and scores what comes
+    assert all(story.made[asset] == scene.keys(5) for asset in CHAIN) and not story.failed and not story.twice
+    assert store.manifest(stream.slice_at(5)).grown_by == []
+
+
+@pytest.mark.slow
+def test_a_new_feature_without_a_warm_start(scene: Scene) -> None:
+    """All that reads it is made again; nothing else is, and changing one's mind costs nothing."""
+    with_user_activity(scene, warm_start=False)
     story = scene.settle()
     every = scene.keys(*range(4))
     assert story.made["features/user_activity"] == story.made["logged_inputs"] == every and not story.failed
     assert story.made["teacher/large/checkpoint"] == every and not story.twice
     assert not story.made["features/item_activity"] and not story.made["labels"]
+    (teacher,) = scene.project.teachers
+    warm = replace(teacher, training=replace(teacher.training, warm_start=True))
+    scene.declare(replace(scene.project, teachers=(warm,)))
+    assert not scene.settle().asked
+
+
+@pytest.mark.slow
+def test_a_student_gets_a_feature(scene: Scene) -> None:
+    """It, its control and its evaluations stand; on the next slice both go on with it."""
+    old, sibling = scene.project.students
+    grown = replace(old, inputs=("surface", *old.inputs, "item_activity"))
+    scene.declare(replace(scene.project, students=(grown, sibling)))
+    story = scene.settle()
+    assert not story.failed and {asset for asset in story.made if "release" not in asset} <= {
+        "feature_registry", "online_store", "release_gates", "drift_report", "report"
+    }, story.made  # fmt: skip
+    assert scene.serves() == scene.key(3)
+    story = scene.land(4).day(5.6).settle()
+    assert all(story.made[asset] == scene.keys(4) for asset in CHAIN) and not story.failed and not story.twice
+    slice_ = scene.project.stream.slice_at(4)
+    added = ["surface", *(f"item_activity__{name}" for name in scene.project.view("item_activity").features)]
+    manifests = [
+        CheckpointStore.of(scene.work, grown, control=is_control).manifest(slice_) for is_control in (False, True)
+    ]
+    assert [manifest.grown_by for manifest in manifests] == [added, added]
+    assert scene.serves() == scene.key(4)
+    story = scene.land(4, world=OTHER).settle()  # the first grown slice is corrected: from the same parent again
+    assert all(story.made[asset] == scene.keys(4) for asset in CHAIN) and not story.failed and not story.twice
+    assert CheckpointStore.of(scene.work, grown).manifest(slice_).grown_by == added
 
 
 @pytest.mark.slow

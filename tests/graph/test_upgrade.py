@@ -12,7 +12,8 @@ import pytest
 from models.manifest import FORMAT
 from pipeline.registry.checkpoint_store import CheckpointStore
 from tests.conftest import Ran
-from tests.graph.runs import left_by, run, sentences
+from tests.graph.runs import left_by, made_by, run, sentences
+from tests.graph.test_changes import grown_teacher, planned
 from tests.tiny import tiny_workspace
 
 
@@ -68,3 +69,23 @@ def test_a_changed_declaration_says_what_changed_when_it_trains_again(ran: Ran, 
     logged = [entry.user_message for entry in instance.all_logs(result.run_id) if int(entry.level) == logging.WARNING]
     (line,) = [line for line in logged if line.startswith(f"student/{first.name}/slice=2026-01-01: ")]
     assert "(model.network.hidden: [8] is now [12]): it is trained again" in line
+
+
+@pytest.mark.slow
+def test_an_upgrade_to_digests_of_columns_trains_nothing_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until then a checkpoint named the whole table; nor does a column more that comes after the upgrade."""
+    work = tiny_workspace(tmp_path)
+    with monkeypatch.context() as earlier:
+        earlier.setattr("pipeline.sidecar.column_digests", lambda frame: {})
+        assert run(work).success
+    first = work.project.stream.slice_at(0)
+    manifest = CheckpointStore.of(work, work.project.teachers[0]).manifest(first)
+    assert manifest.data_versions["logged_inputs"] == work.table("logged_inputs").digest(first)
+    assert planned(work).is_empty
+    grown = replace(work, project=grown_teacher(work, monkeypatch))
+    result = run(grown)
+    assert result.success
+    made = {key.to_user_string() for key, slice_ in made_by(result) if slice_ != first.key}
+    assert made == {"features/device_activity", "logged_inputs"}
+    assert planned(grown).is_empty
+    assert CheckpointStore.of(work, work.project.teachers[0]).manifest(first) == manifest

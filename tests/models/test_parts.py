@@ -11,11 +11,12 @@ from torch.nn import functional
 from exfm.distillation import Recalibration
 from models.embedding import EmbeddingTable
 from models.history import TargetAttention
-from models.interactions import CrossNet, GatedExperts, WukongLayer, pair_products, pooled_pairs
+from models.interactions import CrossNet, GatedExperts, pair_products, pooled_pairs
 from models.jagged import Jagged
 from models.layers import MLP, LayerNorm
 from models.normalizer import Normalizer
 from models.recalibration import Recalibrator, isotonic
+from models.wukong import WukongLayer
 
 
 def table(members: int = 1) -> EmbeddingTable:

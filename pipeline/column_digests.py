@@ -1,0 +1,38 @@
+"""Digests of columns: the same values in the same rows have the same digest, however a file holds them.
+
+Belongs here: a frame's columns as bytes that follow from values alone. Not here: where digests are kept (sidecar.py).
+"""
+
+import hashlib
+from collections.abc import Iterator
+
+import numpy as np
+import polars as pl
+
+
+def column_digests(frame: pl.DataFrame) -> dict[str, str]:
+    """Twelve hex digits of each column: of its type, and of its values in the order of rows."""
+    return {series.name: _digest(series) for series in frame}
+
+
+def _digest(values: pl.Series) -> str:
+    sha = hashlib.sha256(f"{values.dtype} {len(values)}".encode())
+    for part in _bytes(values):
+        sha.update(part)
+    return sha.hexdigest()[:12]
+
+
+def _bytes(values: pl.Series) -> Iterator[bytes]:
+    """Which are null, then the values: numbers as they lie in memory, texts and lists after their lengths."""
+    yield np.packbits(values.is_null().to_numpy()).tobytes()
+    if isinstance(values.dtype, pl.List):
+        yield values.list.len().fill_null(0).to_numpy().astype(np.uint32).tobytes()
+        yield from _bytes(values.filter(values.list.len() > 0).explode())  # an empty list would explode to a null
+    elif values.dtype == pl.String:
+        texts = values.fill_null("")
+        yield texts.str.len_bytes().to_numpy().astype(np.uint32).tobytes()
+        yield "".join(texts.to_list()).encode()
+    else:
+        physical = values.to_physical()
+        zero = False if physical.dtype == pl.Boolean else 0
+        yield np.ascontiguousarray(physical.fill_null(zero).to_numpy()).tobytes()
