@@ -86,7 +86,9 @@ def profile_of(work: Workspace, slice_: Slice, before: Sequence[Slice]) -> pl.Da
     sizes = users.group_by("surface").agg(users=pl.col("user").n_unique(), rows=pl.len())
     for name in (USERS, ROWS):
         counts.append(sizes.select("surface", column=pl.lit(name), bin=pl.lit(""), rows=pl.col(name).cast(pl.Int64)))
-    return pl.concat(counts).select(list(SCHEMA)).sort("surface", "column", "bin")
+    # Of an empty slice polars takes some columns for null.
+    typed = [part.select(pl.col(name).cast(dtype) for name, dtype in SCHEMA.items()) for part in counts]
+    return pl.concat(typed).sort("surface", "column", "bin")
 
 
 def _bins(project: Project, values: pl.Series) -> pl.Series:

@@ -12,7 +12,7 @@ import pytest
 from exfm.project import Drift
 from pipeline.drift.detection import first_change, spread
 from pipeline.drift.findings import Finding, Judged, mended, of_inputs, of_judged, of_rows
-from pipeline.drift.profile import ROWS, USERS, _number_bins, added, of_surface, profiles, psi
+from pipeline.drift.profile import ROWS, SCHEMA, USERS, _number_bins, added, of_surface, profiles, psi
 from pipeline.drift.report import drift_rows, drift_table, drifted, stored_drift
 from pipeline.evaluation.slice_metrics import prediction_histogram
 from pipeline.workspace import Workspace
@@ -55,6 +55,15 @@ def test_a_profile_counts_each_value_of_each_column(work: Workspace) -> None:
     assert of_surface(made, None)["new user_id"].get("new", 0) == new
     whole = of_surface(made, None)
     assert whole[USERS][""] >= len(users[2])  # once a surface
+
+
+def test_an_empty_slice_has_an_empty_profile(work: Workspace) -> None:
+    slice_ = work.project.stream.slice_at(2)
+    for name in ("logged_inputs", "impressions"):
+        table = work.table(name)
+        table.write(slice_, table.read([slice_]).head(0))
+    made = profiles(work, [slice_])[2]
+    assert made.is_empty() and dict(made.schema) == SCHEMA
 
 
 def test_numbers_that_are_none_have_bins_of_their_own() -> None:

@@ -13,7 +13,7 @@ from exfm.project import Project
 from pipeline.evaluation.summary import summary
 from pipeline.releases.verdict import verdict_of
 from tests.conftest import Ran
-from tests.graph.runs import FIRST, LAST, run
+from tests.graph.runs import FIRST, LAST, run, sentences
 from tests.tiny import tiny_project, tiny_workspace
 
 
@@ -49,7 +49,7 @@ def test_a_log_whose_first_slice_is_empty_is_not_judged_by_an_untrained_network(
         shutil.rmtree(work.state.log / table / f"day={FIRST}")
     (work.state.log / "impressions").mkdir(exist_ok=True)
     result = run(work, FIRST, LAST, select='not (group:"studies" or key:"simulated_log")')
-    assert result.success
+    assert result.success, sentences(result)
     rows = summary(work)
     assert (rows["since"] == "2026-01-04").all()  # the second slice trained first, and serves two slices later
     assert (rows["ne_student"] < 1.05).all()
