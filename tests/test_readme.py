@@ -38,6 +38,7 @@ def snippets() -> list[str]:
 PASTED = next(text for text in snippets() if "student = Student(" in text)
 
 
+@pytest.mark.slow
 def test_the_main_job_prints_its_command_its_steps_and_a_row_a_student(environment: dict[str, str]) -> None:
     output = environment["MAIN_JOB_SAID"]
     command = "dagster asset materialize -m exfm_assets.definitions --select 'not group:\"studies\"'"
@@ -46,12 +47,14 @@ def test_the_main_job_prints_its_command_its_steps_and_a_row_a_student(environme
         assert word in output
 
 
+@pytest.mark.slow
 def test_the_log_of_a_run_ends_with_the_run(environment: dict[str, str]) -> None:
     """Not with pages about what was "leaked", which look like a crash."""
     (log,) = Path(environment["EXFM_STATE"]).glob("simulated/logs/run-*.log")
     assert "RUN_SUCCESS" in log.read_text(encoding="utf-8").splitlines()[-1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("snippet", [snippet for snippet in snippets() if snippet != PASTED])
 def test_snippets_run_and_show_what_they_did(environment: dict[str, str], snippet: str) -> None:
     done = call(environment, sys.executable, "-c", snippet)
@@ -74,6 +77,7 @@ def test_a_pasted_student_runs_alone_and_is_seen(environment: dict[str, str], tm
     assert "video_convert_inputs" in services and "video_convert_supervision" in services
 
 
+@pytest.mark.slow
 def test_a_student_that_nobody_declared_is_refused(environment: dict[str, str]) -> None:
     done = call(environment, sys.executable, "-m", "exfm_assets.command", "run", "--student", "video_convert")
     assert done.returncode == 2
@@ -89,12 +93,14 @@ def test_the_learning_pages_declarations_load() -> None:
     assert kinds == {"history": "HistoryView", "teacher": "Wukong", "ranking": "DCNv2", "retrieval": "TwoTower"}
 
 
+@pytest.mark.slow
 def test_feast_lists_the_views(environment: dict[str, str]) -> None:
     done = call(environment, "feast", "-c", "feature_repo", "feature-views", "list")
     assert done.returncode == 0, done.stderr
     assert "teacher_large" in done.stdout and "item_activity" in done.stdout
 
 
+@pytest.mark.slow
 def test_predictions_are_shown_by_one_command(environment: dict[str, str]) -> None:
     command = (sys.executable, "-m", "exfm_assets.command", "predictions")
     done = call(environment, *command)

@@ -69,11 +69,11 @@ def test_of_very_many_users_several_are_resampled_as_one() -> None:
     assert (found.high - found.low) / 2 == pytest.approx(1.645 / 200, rel=0.1)
 
 
-@pytest.mark.parametrize(("truly_worse", "at_least", "at_most"), [(0.0, 0, 12), (0.1, 95, 100)])
+@pytest.mark.parametrize(("truly_worse", "at_least", "at_most"), [(0.0, 0, 7), (0.1, 38, 40)])
 def test_ties_pass_and_what_is_worse_is_refused(truly_worse: float, at_least: int, at_most: int) -> None:
-    """Of 100 candidates that are as good as what serves, at 95 % about five are refused by chance."""
+    """Of 40 candidates that are as good as what serves, at 95 % about two are refused by chance."""
     refused = 0
-    for seed in range(100):
+    for seed in range(40):
         generator = np.random.default_rng(seed)
         truth = generator.normal(-2.0, 1.0, 4_000)
         labels = (generator.uniform(size=4_000) < 1 / (1 + np.exp(-truth))).astype(np.float64)

@@ -55,6 +55,7 @@ def test_labels_corrected_in_an_old_slice_are_learned_though_its_weights_are_gon
     assert differ == {"2026-01-03", "2026-01-04", "2026-01-05"}
 
 
+@pytest.mark.slow
 def test_what_was_not_asked_for_is_named(tmp_path: Path) -> None:
     work = tiny_workspace(tmp_path, short())
     assert run(work).success

@@ -136,6 +136,7 @@ def test_a_new_student_on_a_running_system(scene: Scene) -> None:
     assert scene.serves("new") == scene.key(2)
 
 
+@pytest.mark.slow
 def test_a_student_declared_otherwise(scene: Scene) -> None:
     old = scene.project.student("feed_click")
     changed = replace(old, training=Training(batch_size=128))

@@ -32,6 +32,7 @@ def test_models_are_judged_on_the_rows_that_all_of_them_scored() -> None:
     assert rows["ne"][0] == pytest.approx(normalised_entropy(student.logits[common], labels[common]))
 
 
+@pytest.mark.slow
 def test_a_refused_release_is_not_materialised_and_the_old_one_stays(tmp_path: Path) -> None:
     strict = tuple(replace(student, gate=Gate(tolerance=-0.9)) for student in tiny_project().students)
     work = tiny_workspace(tmp_path, tiny_project(students=strict))

@@ -108,8 +108,8 @@ def six_hours(project: Project) -> Project:
     )
 
 
-MORE = (labels_only, teachers_only, all_surfaces, words_for_ids)
-VARIANTS = [lagging, two_teachers, six_hours, *(pytest.param(variant, marks=pytest.mark.slow) for variant in MORE)]
+MORE = (lagging, six_hours, labels_only, teachers_only, all_surfaces, words_for_ids)
+VARIANTS = [two_teachers, *(pytest.param(variant, marks=pytest.mark.slow) for variant in MORE)]
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
