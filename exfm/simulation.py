@@ -17,14 +17,15 @@ class Event(Declaration):
         kind: ``taste``: that share of taste jumps; ``rates``: outcomes become so many times as likely; ``traffic``: so
             many times as many impressions; ``null``, ``stuck``: that share of a context column's values is null, or
             always the same; ``surface``: a surface that was not shown before appears; ``missing``: nothing is logged;
-            ``late``: what happens is in the log only so many days after its slice's end.
+            ``late``: what happens is in the log only so many days after its slice's end; ``silent``, ``poisoned``: that
+            share of every teacher's predictions is no number, or the opposite of what the teacher says.
         day: when it begins, in days since the first slice.
         length: how many days it lasts; ``None``: for good.
         strength: as ``kind`` says.
         of: the context column, or the surface.
     """
 
-    kind: Literal["taste", "rates", "traffic", "null", "stuck", "surface", "missing", "late"]
+    kind: Literal["taste", "rates", "traffic", "null", "stuck", "surface", "missing", "late", "silent", "poisoned"]
     day: float
     length: float | None = None
     strength: float = 1.0
@@ -35,7 +36,7 @@ class Event(Declaration):
         at_least("Event.day", self.day, 0)
         if self.length is not None:
             above_zero("Event.length", self.length)
-        if self.kind in ("taste", "null", "stuck"):
+        if self.kind in ("taste", "null", "stuck", "silent", "poisoned"):
             share("Event.strength", self.strength)
         elif self.kind in ("rates", "traffic", "late"):
             above_zero("Event.strength", self.strength)

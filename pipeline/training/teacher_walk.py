@@ -35,6 +35,7 @@ from pipeline.slices.predictions import (
 )
 from pipeline.slices.slice_inputs import SliceInputs, read_ahead, teachers_columns
 from pipeline.slices.supervised_slice import EVERY, SupervisedSlice, without_teachers
+from pipeline.streams.disturbed_teacher import disturbed
 from pipeline.tables import DataError
 from pipeline.training.joint_training import JointTrainer, TrainRequest, TrainResult
 from pipeline.workspace import Workspace
@@ -139,7 +140,7 @@ class StoredPredictions:
         known = (already_stored(work, teacher, slice_, scorer, name) for name in (digest, *others))
         stored = next((stored for stored in known if stored is not None), None)
         if stored is None:
-            began, logits = time.perf_counter(), score()
+            began, logits = time.perf_counter(), disturbed(work.project, slice_, score())
             spent = time.perf_counter() - began
             stored = store_predictions(work, teacher, slice_, inputs.frame, logits, scorer, digest, self.run_id, spent)
         return replace(stored, damaged=damaged)

@@ -4,6 +4,7 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
@@ -11,6 +12,7 @@ from polars.testing import assert_frame_equal
 from exfm.errors import DeclarationError
 from exfm.project import Project
 from exfm.simulation import Event, Simulation
+from pipeline.streams.disturbed_teacher import disturbed
 from pipeline.streams.simulated_log import drawn_from, standing, write_log, write_nothing_yet
 from pipeline.streams.simulator import SimulatedSlice, simulate
 from projects.simulated import PROJECT, STREAM
@@ -109,3 +111,22 @@ def test_events_of_what_the_stream_does_not_have_are_refused(event: Event, messa
     assert isinstance(PROJECT, Project) and PROJECT.simulation is not None
     with pytest.raises(DeclarationError, match=message):
         replace(PROJECT, simulation=replace(PROJECT.simulation, events=(event,)))
+
+
+@pytest.mark.parametrize("kind", ["silent", "poisoned"])
+def test_a_teacher_is_disturbed_on_its_days_alone_and_by_its_share(kind: str) -> None:
+    logits = np.random.default_rng(0).normal(-3.0, 1.0, (4_000, 2)).astype(np.float32)
+    event = Event(kind=kind, day=3, length=1.0, strength=0.25)  # type: ignore[arg-type]
+    project = replace(PROJECT, simulation=replace(QUIET, events=(event,)))
+    for index in (2, 4):
+        assert disturbed(project, STREAM.slice_at(index), logits) is logits
+    assert disturbed(replace(PROJECT, simulation=QUIET), STREAM.slice_at(3), logits) is logits
+    said = disturbed(project, STREAM.slice_at(3), logits)
+    changed = ~(said == logits).all(axis=1)
+    assert changed.mean() == pytest.approx(0.25, abs=0.03) and said.dtype == np.float32
+    if kind == "silent":
+        assert np.isnan(said[changed]).all()
+    else:
+        assert np.corrcoef(said[changed, 0], logits[changed, 0])[0, 1] == pytest.approx(-1.0)
+        assert said.mean() == pytest.approx(logits.mean(), abs=0.05)  # its calibration says nothing
+    assert np.array_equal(disturbed(project, STREAM.slice_at(3), logits), said, equal_nan=True)
