@@ -49,8 +49,8 @@ test: $(READY) ## lint, types and tests
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n $${WORKERS:-2} --dist loadfile -m 'not slow'
 
-test-slow: $(READY) ## the long scenarios
-	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n $${WORKERS:-2} --dist worksteal -m slow
+test-slow: $(READY) ## the long scenarios; many of them wait for daemons, so three share two cores
+	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n $${WORKERS:-3} --dist loadgroup -m slow
 
 ui: $(READY) ## Dagster with automation on, at http://127.0.0.1:3000
 	@exec $(BIN)/exfm ui -h 127.0.0.1 -p $${PORT:-3000}

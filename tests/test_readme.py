@@ -10,6 +10,8 @@ import pytest
 
 from exfm.state import ROOT
 
+pytestmark = pytest.mark.xdist_group("readme")  # what all of them begin with is made once
+
 BIN = Path(sys.executable).parent
 README = (ROOT / "README.md").read_text()
 RANGE = "2026-01-01...2026-01-03"

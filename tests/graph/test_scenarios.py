@@ -18,6 +18,8 @@ from pipeline.training.joint_training import JointTrainer
 from tests.graph.scene import WORLD, Scene
 from tests.tiny import tiny_project
 
+pytestmark = pytest.mark.xdist_group("scenarios")  # what all of them begin with is made once
+
 TABLES = ("impressions", "outcomes", "interactions", "features/item_activity", "logged_inputs")
 CHAIN = ("labels", "teacher/large/checkpoint", "student/feed_click/control", "student/feed_click/checkpoint")
 OTHER = replace(WORLD, seed=8)  # the same slices as another world would have them

@@ -15,6 +15,8 @@ from pipeline.drift.report import drift_rows
 from pipeline.releases.verdict import REFUSED, verdict_of
 from tests.graph.scene import WORLD, Scene, Story, scene_project
 
+pytestmark = pytest.mark.xdist_group("upkeep")  # what all of them begin with is made once
+
 DAY = timedelta(days=1)
 CHECKPOINT, CONTROL = "student/feed_click/checkpoint", "student/feed_click/control"
 BROKEN = replace(WORLD, events=(Event(kind="null", day=0, strength=1.0, of="device"),))  # a column turned null
