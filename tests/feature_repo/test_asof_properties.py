@@ -89,13 +89,13 @@ def test_equals_brute_force(store: FeatureStore, folder: Path, rng: Random) -> N
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_thousands_of_cases_equal_brute_force(
+def test_hundreds_of_cases_equal_brute_force(
     store: FeatureStore, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Plain seeds: hypothesis spends most of its time on looking for smaller cases, which need no thousands."""
-    cases = [_check(store, folder, Random(seed), monkeypatch) for seed in range(1000)]
+    cases = [_check(store, folder, Random(seed), monkeypatch) for seed in range(500)]
     combinations = Counter((case.mode, case.form, case.cutoff) for case in cases)
     assert len(combinations) == 50
     answers = [served(case, view, e) for case in cases for e in case.entities for view in ("pair_ttl", "viewed", "all")]
-    assert sum(len(values) > 1 for values in answers) > 100
-    assert sum(values != {None} for values in answers) > 3_200
+    assert sum(len(values) > 1 for values in answers) > 50
+    assert sum(values != {None} for values in answers) > 1_600

@@ -214,7 +214,7 @@ def test_a_student_gets_a_feature(scene: Scene) -> None:
     assert not story.failed and {asset for asset in story.made if "release" not in asset} <= {
         "feature_registry", "online_store", "release_gates", "drift_report", "report"
     }, story.made  # fmt: skip
-    assert scene.serves() == scene.key(3)
+    assert scene.serves() == scene.key(2)
     story = scene.land(4).day(5.6).settle()
     assert all(story.made[asset] == scene.keys(4) for asset in CHAIN) and not story.failed and not story.twice
     slice_ = scene.project.stream.slice_at(4)
@@ -223,7 +223,7 @@ def test_a_student_gets_a_feature(scene: Scene) -> None:
         CheckpointStore.of(scene.work, grown, control=is_control).manifest(slice_) for is_control in (False, True)
     ]
     assert [manifest.grown_by for manifest in manifests] == [added, added]
-    assert scene.serves() == scene.key(4)
+    assert scene.serves() == scene.key(3)
     story = scene.land(4, world=OTHER).settle()  # the first grown slice is corrected: from the same parent again
     assert all(story.made[asset] == scene.keys(4) for asset in CHAIN) and not story.failed and not story.twice
     assert CheckpointStore.of(scene.work, grown).manifest(slice_).grown_by == added
