@@ -13,7 +13,7 @@ from tests.graph.processes import members, wait_until
 DRIVER = """
 import sys
 from exfm_assets import ui
-ui.ASK_AGAIN_SECONDS, ui.PATIENCE_SECONDS, ui.LEFT_BEHIND_SECONDS, ui.POLL_SECONDS = 0.5, 3.0, 1.0, 0.05
+ui.ASK_AGAIN_SECONDS, ui.PATIENCE_SECONDS, ui.LEFT_BEHIND_SECONDS, ui.POLL_SECONDS = 0.4, 1.5, 1.0, 0.05
 sys.exit(ui.supervise([sys.executable, "-c", sys.argv[1], sys.argv[2]]))
 """
 READY = "import pathlib, sys, time; pathlib.Path(sys.argv[1]).touch(); "

@@ -34,6 +34,7 @@ def test_teacher_features_of_a_replay_are_those_that_the_graph_stored(ran: Ran, 
     assert known > 1_000
 
 
+@pytest.mark.slow
 def test_a_seed_answers_every_question_for_every_method(ran: Ran) -> None:
     replay = Replay.of(ran.work, "cpu", teachers_columns(ran.work.project))
     table = one_seed(replay, 0)

@@ -4,6 +4,8 @@ import re
 import subprocess
 import sys
 
+import pytest
+
 from exfm.state import ROOT
 
 PAGE = (ROOT / "docs" / "offline_store.md").read_text()
@@ -14,6 +16,7 @@ for name in ("torch", "dagster", "exfm", "projects", "pipeline", "exfm_assets", 
 """
 
 
+@pytest.mark.slow
 def test_the_blocks_run_without_the_rest() -> None:
     blocks = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
     assert len(blocks) >= 5

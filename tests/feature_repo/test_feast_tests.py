@@ -85,6 +85,7 @@ def test_feasts_own_tests() -> None:
     assert int(re.findall(r"(\d+) passed", done.stdout)[-1]) >= 92
 
 
+@pytest.mark.slow
 def test_no_checkout() -> None:
     done = _run("nowhere")
     assert done.returncode == 2 and "CHECKOUT: 'nowhere' has no tests/integration/offline_store" in done.stdout

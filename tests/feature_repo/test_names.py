@@ -25,6 +25,7 @@ entity_key_serialization_version: 3
 """
 
 
+@pytest.mark.slow
 def test_a_folder_of_feast_init_may_lie_beside(tmp_path: Path) -> None:
     (tmp_path / "feature_repo").mkdir()
     (tmp_path / "feature_repo" / "__init__.py").touch()  # as `feast init demo` makes it

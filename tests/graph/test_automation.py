@@ -171,6 +171,7 @@ def test_what_hangs_on_all_students_follows_any_slice_that_was_judged(clockwork:
     assert {"drift_report", "release_gates"} <= set(requested)
 
 
+@pytest.mark.slow
 def test_what_follows_and_failed_is_asked_for_again_only_after_a_change(clockwork: Clockwork) -> None:
     clockwork.everything_but()
     clockwork.tick()
@@ -184,6 +185,7 @@ def test_what_follows_and_failed_is_asked_for_again_only_after_a_change(clockwor
     assert "drift_report" in clockwork.tick()
 
 
+@pytest.mark.slow
 def test_where_work_never_ends_what_hangs_on_it_waits_for_minutes_only(clockwork: Clockwork) -> None:
     """A busy daemon always has an evaluation under way: drift and releases were not looked at for as long."""
     clockwork.everything_but()

@@ -18,8 +18,6 @@ from tests.tiny import tiny_workspace
 WORDED = ("events.Failure: student/", "DataError: ", "CheckpointError: ", "RetrievalError: ", "DeclarationError: ")
 QUICK = {
     ("labels", "flipped"),
-    ("evaluations/feed_click", "flipped"),
-    ("predictions", "flipped"),
     ("student's weights", "flipped"),
     ("current.json", "empty"),
     ("online store", "cut"),

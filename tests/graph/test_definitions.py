@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import dagster as dg
+import pytest
 
 from exfm.learning import Student
 from exfm.load import load_project
@@ -75,6 +76,7 @@ def test_a_new_student_brings_its_assets_checks_and_services() -> None:
     assert checked == {"checkpoint", "control", "evaluation", "release"}
 
 
+@pytest.mark.slow
 def test_of_very_many_students_each_hundred_has_its_own_sensor(tmp_path: Path) -> None:
     """Dagster refuses a sensor of more than 500 assets on every tick, so nothing at all would be asked for."""
     tiny = tiny_project()

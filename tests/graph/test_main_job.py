@@ -147,6 +147,7 @@ def test_running_again_changes_nothing_and_trains_nothing(tmp_path: Path) -> Non
     assert all(len(list(folder.glob("*.parquet"))) <= 1 for folder in work.state.predictions("large").glob("slice=*"))
 
 
+@pytest.mark.slow
 def test_each_student_can_be_materialised_alone(tmp_path: Path) -> None:
     work = tiny_workspace(tmp_path)
     assert run(work, FIRST, "2026-01-03", select='not key:"student/*"').success
@@ -170,6 +171,7 @@ def test_a_changed_student_is_trained_anew_and_others_are_kept(tmp_path: Path) -
     assert not {name for name in differ if "convert" in name or "teacher" in name or "control" in name}
 
 
+@pytest.mark.slow
 def test_continuing_a_changed_student_in_the_middle_is_refused(tmp_path: Path) -> None:
     work = tiny_workspace(tmp_path)
     assert run(work, FIRST, "2026-01-02").success
@@ -191,6 +193,7 @@ def test_a_slice_cannot_be_trained_before_the_one_it_continues(tmp_path: Path) -
     assert "materialise" in str(failure.step_failure_data.error.cause.message)
 
 
+@pytest.mark.slow
 def test_a_student_that_was_not_trained_further_is_judged_by_what_was_there(tmp_path: Path) -> None:
     work = tiny_workspace(tmp_path)
     stream = work.project.stream

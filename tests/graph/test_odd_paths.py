@@ -14,6 +14,7 @@ from tests.graph.runs import left_by, run
 from tests.tiny import tiny_project, tiny_workspace
 
 
+@pytest.mark.slow
 def test_a_folder_of_any_name_holds_the_same_state(ran: Ran, tmp_path: Path) -> None:
     pytest.importorskip("feast_asof")  # reads folders whose names look like patterns
     name = f"{ODD}[x]*"

@@ -104,6 +104,7 @@ def test_a_late_slice(scene: Scene) -> None:
     assert story.made["student/feed_click/checkpoint"] == scene.keys(4, 5, 6)
 
 
+@pytest.mark.slow
 def test_a_corrected_slice(scene: Scene) -> None:
     story = scene.land(2, world=OTHER).settle()
     assert story.made["impressions"] == scene.keys(2) and not story.failed and not story.twice
@@ -126,6 +127,7 @@ def test_a_correction_that_is_too_old_is_only_reported(scene: Scene) -> None:
     assert story.made["teacher/large/checkpoint"] == scene.keys(4) and not story.failed
 
 
+@pytest.mark.slow
 def test_a_new_student_on_a_running_system(scene: Scene) -> None:
     """It begins with the stream, is judged as it learns, and nobody else is asked for anything."""
     new = replace(scene.project.student("feed_click"), name="new")

@@ -69,6 +69,7 @@ def test_a_student_whose_loss_is_no_number_leaves_those_beside_it_alone(tmp_path
     assert f"student/{wild.name}/checkpoint" not in materialised(result)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", ["control", "checkpoint"])
 def test_a_part_made_alone_drops_no_weights_that_an_evaluation_still_needs(tmp_path: Path, part: str) -> None:
     short = tiny_project(retention=Retention(last=1))

@@ -194,6 +194,7 @@ def test_a_day_without_impressions_is_passed_over(ran: Ran, tmp_path: Path) -> N
     assert model[3].parent == model[2].version
 
 
+@pytest.mark.slow
 def test_a_day_without_outcomes_has_one_class_and_is_passed_over(ran: Ran, tmp_path: Path) -> None:
     work = spoilt(ran, tmp_path, lambda frame: frame.clear(), "outcomes")
     result = run(work)
@@ -210,6 +211,7 @@ def test_a_surface_that_pauses_does_not_stop_its_student(ran: Ran, tmp_path: Pat
     assert paused.rows == 0 and paused.metrics["loss"] is None
 
 
+@pytest.mark.slow
 def test_quarantined_rows_are_counted_and_the_rest_goes_on(ran: Ran, tmp_path: Path) -> None:
     def change(frame: pl.DataFrame) -> pl.DataFrame:
         odd = frame.head(3).with_columns(surface=pl.lit("billboard"), impression_id=-pl.col("impression_id"))
