@@ -65,9 +65,12 @@ def of_judged(judged: Sequence[Judged], limits: Drift, released: int) -> Iterato
         judged: oldest slice first.
         released: index of the slice that what serves has learnt from last; -1: nothing serves.
     """
-    ne = [(each, each.ne, 0.5 * each.ne / np.sqrt(max(each.positives, 1))) for each in judged]
+    # Nor below what matters: where slices are large, every small change would be seen.
+    ne = [(each, each.ne, each.ne * max(0.5 / np.sqrt(max(each.positives, 1)), 0.002)) for each in judged]
     rates = [
-        (each, np.log(each.calibration), 1 / np.sqrt(max(each.positives, 1))) for each in judged if each.calibration > 0
+        (each, np.log(each.calibration), max(1 / np.sqrt(max(each.positives, 1)), 0.03))
+        for each in judged
+        if each.calibration > 0
     ]
     leads = [(each, each.lead, 0.5 / np.sqrt(max(each.positives, 1))) for each in judged]
     apart = [(each, np.log(each.disagreement), 0.2) for each in judged if each.disagreement > 0]
@@ -94,9 +97,11 @@ def _sequential(measure: str, values: Sequence[Value], up: bool, threshold: floa
         before, now = np.mean([v for _, v, _ in values[: max(at - 1, 1)]]), values[at][1]
         name = f"log {measure}" if measure in ("calibration", "disagreement") else measure
         word = "rose" if up else "fell"
+        values = [value for value in values[at + 1 :] if value[0].learnt >= slice_.index]
+        if measure == "calibration" and abs(now) <= abs(before):
+            continue  # it came closer to 1
         reason = f"{name} {word} from {before:.4f} to {now:.4f} (Page-Hinkley)"
         yield Finding(measure, slice_.index, reason, released >= slice_.index)
-        values = [value for value in values[at + 1 :] if value[0].learnt >= slice_.index]
 
 
 def _by_limits(judged: Sequence[Judged], limits: Drift, released: int) -> Iterator[Finding]:

@@ -190,6 +190,13 @@ def test_calibration_outside_its_band_acts(calibration: float, measure: str | No
     assert found == ({measure} if measure else set())
 
 
+def test_calibration_that_comes_closer_to_1_is_no_drift() -> None:
+    values = [replace(each, calibration=1.5 if each.index < 10 else 1.02) for each in judged([0.9] * 30)]
+    stale = [replace(each, learnt=min(each.learnt, 5)) for each in values]
+    found = [finding for finding in of_judged(stale, LIMITS, released=29) if "Page-Hinkley" in finding.reason]
+    assert found == []
+
+
 def test_a_teacher_that_loses_its_lead_and_students_that_part_from_it_are_found() -> None:
     generator = np.random.default_rng(1)
     values = [
