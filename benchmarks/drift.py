@@ -43,7 +43,13 @@ from projects.simulated import PROJECT
 
 EVENT_DAY, WARM_UP, LAG = 30, 12, 2  # slices; a checkpoint of slice t serves t + LAG
 STILL = Simulation(
-    impressions_per_day=8_000, users=2_000, items=300, new_users_per_day=0, new_items_per_day=0, drift="none"
+    impressions_per_day=8_000,
+    users=2_000,
+    items=300,
+    new_users_per_day=0,
+    new_items_per_day=0,
+    half_life_days=1e6,
+    drift="none",
 )
 WORLDS: dict[str, tuple[Event, ...]] = {
     "stationary": (),

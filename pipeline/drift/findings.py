@@ -14,7 +14,7 @@ import numpy as np
 
 from exfm.project import Drift
 from pipeline.drift.detection import LEAST, beyond, first_change, spread
-from pipeline.drift.profile import ROWS, USERS, added, psi
+from pipeline.drift.profile import ITEMS, ROWS, USERS, added, psi
 
 USUAL_SLICES, USUAL_FACTOR = 7, 3.0
 ACTS = ("ne", "calibration", "inputs", "predictions", "lead", "disagreement")
@@ -186,8 +186,12 @@ def usual_of(profiles: Profiles, column: str, until: int) -> float | None:
 def psi_of(profiles: Profiles, column: str, now: Sequence[int], before: Sequence[int]) -> float:
     """PSI of a column between two sets of slices."""
     samples = [added(profiles[at].get(column, {}) for at in several) for several in (now, before)]
-    users = [sum(sum(profiles[at].get(USERS, {}).values()) for at in several) for several in (now, before)]
-    return psi(samples[0], samples[1], (users[0], users[1]))
+    of = (USERS, ITEMS) if "__" in column or column.startswith("new ") else (USERS,)
+    # Not added up: users and items of one slice are mostly those of the next.
+    sizes = [
+        min(max(sum(profiles[at].get(name, {}).values()) for at in several) for name in of) for several in (now, before)
+    ]
+    return psi(samples[0], samples[1], (sizes[0], sizes[1]))
 
 
 def of_rows(profiles: Profiles, learnt: int) -> Iterator[Finding]:

@@ -5,8 +5,8 @@ Belongs here: bins, the stored table, the population stability index (PSI). Not 
 Bins are fixed, so that profiles of slices add up: a number's bin is its sign and its size in half octaves, a category's
 is a hash of it. PSI is the symmetric Kullback-Leibler divergence of two binned distributions; above .2 is the credit
 industry's "major shift" (Siddiqi 2006). Of two samples of one distribution it is not 0 but about
-(bins - 1) (1/n + 1/m) (Yurdakul and Naranjo 2020): that much is taken off, with n counted in users, for rows of one
-user are alike.
+(bins - 1) (1/n + 1/m) (Yurdakul and Naranjo 2020): that much is taken off. Rows of one user are alike, and so are
+features of one item, so n is the effective number of users, and for features also of items (Kish 1965).
 """
 
 import zlib
@@ -22,9 +22,9 @@ from pipeline.tables import SliceTable
 from pipeline.workspace import Workspace
 
 CATEGORY_BINS, HALF_OCTAVES = 64, 40
-VERSION = 1  # raised when bins change: profiles are made again
+VERSION = 2  # raised when bins change: profiles are made again
 BEFORE = 3  # slices that tell who is new
-USERS, ROWS = "users", "rows"  # pseudo-columns: how many there were
+USERS, ITEMS, ROWS = "users", "items", "rows"  # pseudo-columns: how many there were, in effect
 SCHEMA: dict[str, pl.DataType] = {
     "surface": pl.String(),
     "column": pl.String(),
@@ -82,10 +82,13 @@ def profile_of(work: Workspace, slice_: Slice, before: Sequence[Slice]) -> pl.Da
         new = pl.Series("bin", np.where(shown[name].is_in(known.implode()).fill_null(False), "known", "new"))
         binned.append(pl.DataFrame({"surface": surface, "column": f"new {name}", "bin": new}))
     counts = [part.group_by("surface", "column", "bin").agg(rows=pl.len().cast(pl.Int64)) for part in binned]
-    users = shown.select(surface, pl.col(stream.user.name).alias("user"))
-    sizes = users.group_by("surface").agg(users=pl.col("user").n_unique(), rows=pl.len())
-    for name in (USERS, ROWS):
-        counts.append(sizes.select("surface", column=pl.lit(name), bin=pl.lit(""), rows=pl.col(name).cast(pl.Int64)))
+    for name, column in zip((USERS, ITEMS), names, strict=True):
+        of_each = shown.select(surface, each=column).group_by("surface", "each").agg(rows=pl.len().cast(pl.Float64))
+        in_effect = (pl.col("rows").sum() ** 2 / (pl.col("rows") ** 2).sum()).ceil()
+        sizes = of_each.group_by("surface").agg(rows=in_effect)
+        counts.append(sizes.select("surface", column=pl.lit(name), bin=pl.lit(""), rows="rows"))
+    sizes = shown.select(surface).group_by("surface").agg(rows=pl.len())
+    counts.append(sizes.select("surface", column=pl.lit(ROWS), bin=pl.lit(""), rows="rows"))
     # Of an empty slice polars takes some columns for null.
     typed = [part.select(pl.col(name).cast(dtype) for name, dtype in SCHEMA.items()) for part in counts]
     return pl.concat(typed).sort("surface", "column", "bin")
@@ -145,7 +148,7 @@ def psi(now: dict[str, int], before: dict[str, int], users: tuple[int, int]) -> 
     """PSI of two binned samples, less what it is of two samples of one distribution, 0 at the least.
 
     Args:
-        users: in each sample, which is how many independent values it has at the most.
+        users: in effect, in each sample: how many independent values it has at the most.
     """
     names = sorted(now.keys() | before.keys())
     counts = [np.array([sample.get(name, 0) for name in names], dtype=np.float64) for sample in (now, before)]

@@ -12,7 +12,7 @@ import pytest
 from exfm.project import Drift
 from pipeline.drift.detection import first_change, spread
 from pipeline.drift.findings import Finding, Judged, mended, of_inputs, of_judged, of_rows
-from pipeline.drift.profile import ROWS, SCHEMA, USERS, _number_bins, added, of_surface, profiles, psi
+from pipeline.drift.profile import ITEMS, ROWS, SCHEMA, USERS, _number_bins, added, of_surface, profiles, psi
 from pipeline.drift.report import drift_rows, drift_table, drifted, stored_drift
 from pipeline.evaluation.slice_metrics import prediction_histogram
 from pipeline.workspace import Workspace
@@ -54,7 +54,7 @@ def test_a_profile_counts_each_value_of_each_column(work: Workspace) -> None:
     )
     assert of_surface(made, None)["new user_id"].get("new", 0) == new
     whole = of_surface(made, None)
-    assert whole[USERS][""] >= len(users[2])  # once a surface
+    assert whole[ITEMS][""] >= 1 and 1 <= whole[USERS][""] <= len(work.project.stream.surfaces) * len(users[2])
 
 
 def test_an_empty_slice_has_an_empty_profile(work: Workspace) -> None:
@@ -221,7 +221,7 @@ def test_predictions_that_moved_are_found() -> None:
 
 
 def profile(counts: dict[str, int], rows: int = 1000) -> dict[str, dict[str, int]]:
-    return {"device": counts, USERS: {"": rows}, ROWS: {"": rows}}
+    return {"device": counts, USERS: {"": rows}, ITEMS: {"": rows}, ROWS: {"": rows}}
 
 
 def test_an_input_that_moved_acts_until_its_slice_was_learnt() -> None:
