@@ -12,8 +12,14 @@ Floats = NDArray[np.floating]
 
 def log_loss(logits: Floats, labels: Floats) -> float:
     """Mean binary cross-entropy, in nats; (N,), (N,) in {0, 1}."""
+    return float(row_losses(logits, labels).mean()) if logits.size else float("nan")
+
+
+def row_losses(logits: Floats, labels: Floats) -> NDArray[np.float64]:
+    """(N,) binary cross-entropy of each row, in nats."""
     x, y = logits.astype(np.float64), labels.astype(np.float64)
-    return float((np.logaddexp(0.0, x) - y * x).mean()) if x.size else float("nan")
+    losses: NDArray[np.float64] = np.logaddexp(0.0, x) - y * x
+    return losses
 
 
 def entropy(rate: float) -> float:
@@ -64,7 +70,7 @@ def gauc(logits: Floats, labels: Floats, groups: NDArray[np.integer]) -> float:
 def calibration(logits: Floats, labels: Floats) -> float:
     """Mean prediction over mean label; 1 is exact."""
     mean = float(labels.mean()) if labels.size else 0.0
-    return float(_sigmoid(logits).mean() / mean) if mean > 0 else float("nan")
+    return float(probabilities(logits).mean() / mean) if mean > 0 else float("nan")
 
 
 def ece(logits: Floats, labels: Floats, bins: int = 20) -> float:
@@ -73,7 +79,7 @@ def ece(logits: Floats, labels: Floats, bins: int = 20) -> float:
         return float("nan")
     order = np.argsort(logits, kind="stable")
     chunks = np.array_split(order, min(bins, labels.size))
-    p, y = _sigmoid(logits), labels.astype(np.float64)
+    p, y = probabilities(logits), labels.astype(np.float64)
     return float(sum(abs(p[chunk].mean() - y[chunk].mean()) * chunk.size for chunk in chunks) / labels.size)
 
 
@@ -95,5 +101,6 @@ def evaluate(logits: Floats, labels: Floats, groups: NDArray[np.integer] | None 
     return metrics if groups is None else {**metrics, "gauc": gauc(logits, labels, groups)}
 
 
-def _sigmoid(logits: Floats) -> NDArray[np.float64]:
+def probabilities(logits: Floats) -> NDArray[np.float64]:
+    """(N,) of logits."""
     return np.exp(-np.logaddexp(0.0, -logits.astype(np.float64)))

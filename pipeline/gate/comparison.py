@@ -63,16 +63,3 @@ class Resampled:
         count = int(self._codes.max()) + 1 if self._codes.size else 0
         generator = np.random.default_rng([self.seed, 1])
         return generator.poisson(1.0, size=(RESAMPLES, count)).astype(np.float64)
-
-
-def losses(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """(N,) binary cross-entropy of each row, in nats."""
-    x, y = logits.astype(np.float64), labels.astype(np.float64)
-    each: np.ndarray = np.logaddexp(0.0, x) - y * x
-    return each
-
-
-def probabilities(logits: np.ndarray) -> np.ndarray:
-    """(N,) of logits."""
-    each: np.ndarray = np.exp(-np.logaddexp(0.0, -logits.astype(np.float64)))
-    return each

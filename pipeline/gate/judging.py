@@ -16,9 +16,9 @@ from exfm.learning import Student
 from exfm.stream import Slice
 from models.checkpoint import load_checkpoint
 from models.learner import Learner
-from models.metrics import normalised_entropy
+from models.metrics import normalised_entropy, probabilities, row_losses
 from pipeline.gate.candidate import Candidate, candidate_of, tables_of, user_codes
-from pipeline.gate.comparison import Resampled, losses, probabilities
+from pipeline.gate.comparison import Resampled
 from pipeline.gate.words import reason_of
 from pipeline.registry.checkpoint_store import CheckpointStore
 from pipeline.releases.release import Released, current_release
@@ -50,7 +50,7 @@ class Scored:
 
     @cached_property
     def losses(self) -> dict[str, np.ndarray]:
-        return {name: losses(logits, self.labels) for name, logits in self.logits.items()}
+        return {name: row_losses(logits, self.labels) for name, logits in self.logits.items()}
 
 
 def judge(work: Workspace, student: Student, device: str) -> Verdict:
