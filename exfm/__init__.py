@@ -16,7 +16,7 @@ from exfm.errors import DeclarationError
 from exfm.feature_views import FeatureView
 from exfm.freshness import Freshness
 from exfm.history_views import HistoryView
-from exfm.learning import Gate, Student, Teacher, Training
+from exfm.learning import Gate, Student, Succession, Teacher, Training
 from exfm.load import load_project, load_state
 from exfm.networks import DLRM, DCNv2, DeepFM, Network, TwoTower, Wukong
 from exfm.prediction_views import PredictionView
@@ -52,6 +52,7 @@ __all__ = [
     "Stream",
     "Student",
     "StudentAdapter",
+    "Succession",
     "Task",
     "Teacher",
     "Training",

@@ -35,6 +35,7 @@ def check_fit(project: "Project") -> None:
         predicted.check(project.stream, project.teachers)
     for teacher in project.teachers:
         _check_teacher(project, teacher)
+    _check_successions(project)
     for student in project.students:
         _check_student(project, student)
 
@@ -78,6 +79,35 @@ def _check_teacher(project: "Project", teacher: Teacher) -> None:
         )
 
 
+def _check_successions(project: "Project") -> None:
+    """Refuse a teacher that can't teach those whom it would take over."""
+    taken: dict[str, str] = {}
+    for teacher in project.teachers:
+        if teacher.succeeds is None:
+            continue
+        where, other = f"Teacher({teacher.name}).succeeds", teacher.succeeds.teacher
+        choose_from(where, other, (each.name for each in project.teachers if each != teacher), what="teacher")
+        if other in taken:
+            raise DeclarationError(
+                f"{where}: {other!r} is succeeded by {taken[other]!r} already: let this one succeed {taken[other]!r}"
+            )
+        taken[other] = teacher.name
+        if lacking := [task for task in project.teacher(other).tasks if task not in teacher.tasks]:
+            raise DeclarationError(
+                f"{where}: {other!r} predicts {lacking[0]!r} and this one does not: add it to its tasks"
+            )
+    for teacher in project.teachers:
+        before = teacher
+        for _ in project.teachers:
+            if before.succeeds is None:
+                break
+            before = project.teacher(before.succeeds.teacher)
+            if before == teacher:
+                raise DeclarationError(
+                    f"Teacher({teacher.name}).succeeds: it would succeed itself in the end: drop one succession"
+                )
+
+
 def _check_student(project: "Project", student: Student) -> None:
     where = f"Student({student.name})"
     choose_from(f"{where}.task", student.task, project.stream.task_names, what="task")
@@ -90,7 +120,12 @@ def _check_student(project: "Project", student: Student) -> None:
             raise DeclarationError(
                 f"{where}.teacher: {teacher!r} does not predict {student.task!r}: add it to its tasks {tasks}"
             )
-        _check_in_time(project, student, project.teacher(teacher))
+        for each in project.line_of(teacher):
+            _check_in_time(project, student, each)
+        if shared := {each.name for each in project.line_of(teacher)[1:]} & {*student.teachers}:
+            raise DeclarationError(
+                f"{where}.teacher: {min(shared)!r} succeeds {teacher!r}, so it would teach twice: name one of them"
+            )
     columns = _check_model(project, student, 1)
     for name in views_of(columns.of_views):
         check_served(f"{where}.inputs", project.view(name), project.stream)

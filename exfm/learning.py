@@ -53,6 +53,45 @@ class Training(Declaration):
 
 
 @declaration
+class Succession(Declaration):
+    """When a teacher takes over from another one: its students then learn from the new one's predictions.
+
+    Both are trained and score beside each other. The new one's lead is proven when, on the newest slices with labels
+    that both have scored, its NE is shown to be lower on a task of the old one, and on no task shown to be higher.
+    From the slice under way on it then teaches whoever names the old one; slices before keep what they learnt from.
+
+    Args:
+        teacher: whom it takes over from.
+        slices: how many of the newest closed slices are judged.
+        rows: labelled rows in them, at the least.
+        lead: by how much its NE must be shown to be lower (relative).
+        confidence: of the one-sided intervals, which several tasks share. It is asked at each new slice, so it should
+            be higher than for a question that is asked once.
+        by: what is resampled for them: ``user`` (a user's impressions are alike) or ``row``.
+    """
+
+    teacher: str
+    slices: int = 6
+    rows: int = 1000
+    lead: float = 0.0
+    confidence: float = 0.99
+    by: str = "user"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least("Succession.slices", self.slices, 1)
+        at_most("Succession.slices", self.slices, MOST_SLICES)
+        at_least("Succession.rows", self.rows, 1)
+        choose_from("Succession.by", self.by, ("user", "row"), what="unit")
+        if not 0 <= self.lead < 1:
+            raise DeclarationError(f"Succession.lead: {self.lead!r} is no share of NE: use one from 0 to below 1")
+        if not 0.5 <= self.confidence < 1:
+            raise DeclarationError(
+                f"Succession.confidence: {self.confidence!r} is no level: use one from 0.5 to below 1"
+            )
+
+
+@declaration
 class Teacher(Declaration):
     """A large network over all surfaces that scores each impression once.
 
@@ -62,6 +101,7 @@ class Teacher(Declaration):
         lag: slice t is scored by the checkpoint that trained last on t - lag (at least 1: it never saw t).
         publish_every: only every so many slices a new checkpoint is published to the scorer.
         freshness: how old the data may be that its newest checkpoint, and its newest predictions, are of.
+        succeeds: the teacher that it takes over from when its lead is proven; ``None``: it teaches who names it.
     """
 
     name: str
@@ -72,6 +112,7 @@ class Teacher(Declaration):
     lag: int = 1
     publish_every: int = 1
     freshness: Freshness = Freshness()
+    succeeds: Succession | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()

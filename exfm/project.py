@@ -134,6 +134,14 @@ class Project(Declaration):
         choose_from("teacher", name, (teacher.name for teacher in self.teachers), what="teacher")
         return next(teacher for teacher in self.teachers if teacher.name == name)
 
+    def line_of(self, name: str) -> tuple[Teacher, ...]:
+        """A teacher and who may take over from it, one after the other."""
+        line = [self.teacher(name)]
+        while heir := next((each for each in self.teachers if each.succeeds and each.succeeds.teacher == name), None):
+            line.append(heir)
+            name = heir.name
+        return tuple(line)
+
     def student(self, name: str) -> Student:
         choose_from("student", name, (student.name for student in self.students), what="student")
         return next(student for student in self.students if student.name == name)

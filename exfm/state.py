@@ -58,6 +58,10 @@ class State:
     def evaluations(self, student: str) -> Path:
         return self.folder / "tables" / "evaluations" / student
 
+    def takeover(self, teacher: str) -> Path:
+        """What is known of a teacher that may take over from another."""
+        return self.folder / "takeovers" / f"{teacher}.json"
+
     @property
     def feast(self) -> Path:
         return self.folder / "feast"

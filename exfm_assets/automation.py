@@ -16,7 +16,16 @@ import dagster as dg
 from exfm.learning import Student
 from exfm.project import Project
 from exfm.stream import Stream
-from exfm_assets.conditions import Correctable, LabelsClosed, NeverReleased, Outdated, RefreshWanted, Unbroken
+from exfm_assets.assets.teachers import supervising
+from exfm_assets.conditions import (
+    Correctable,
+    LabelsClosed,
+    NeverReleased,
+    Outdated,
+    RefreshWanted,
+    Supervised,
+    Unbroken,
+)
 from exfm_assets.freshness_marks import freshness_sensor
 from exfm_assets.running import end_dead_runs
 from pipeline.workspace import Workspace
@@ -120,10 +129,21 @@ class Automation:
         The reason holds until what is served is good again, but only slices that are missing are asked for. So where
         training does not mend it, each new slice is one more try, and none is learnt twice.
         """
-        selection = dg.AssetSelection.assets(own)
+        selection = dg.AssetSelection.assets(own, *self._succeeded(student))
         new = AC.missing() & RefreshWanted(self.work, student)
         lacking = new | self._outdated | self._carried_on(selection)
-        return _labelled(Unbroken(self.work, lacking & self._ready(selection)), "refresh_student")
+        return _labelled(Unbroken(self.work, lacking & self._ready_to_learn(student, own)), "refresh_student")
+
+    def _succeeded(self, student: Student) -> list[dg.AssetKey]:
+        """Where a teacher may take over: what is read of all of them, for who teaches may change between slices."""
+        is_open = any(len(self.work.project.line_of(name)) > 1 for name in student.teachers)
+        return supervising(self.work.project, student) if is_open else []
+
+    def _ready_to_learn(self, student: Student, *own: dg.AssetKey) -> dg.AutomationCondition:
+        """Every input is there, but for those of its own; of its teachers, the one that teaches the slice."""
+        others = self._succeeded(student)
+        ready = self._ready(dg.AssetSelection.assets(*own, *others))
+        return ready & Supervised(self.work, student) if others else ready
 
     def judge_what_served(
         self, student: Student, checkpoint: dg.AssetKey, control: dg.AssetKey
@@ -135,9 +155,12 @@ class Automation:
         """
         own = dg.AssetSelection.assets(checkpoint, control)
         waits = AC.any_deps_match(AC.missing() & ~AC.will_be_requested()).allow(own) & NeverReleased(self.work, student)
-        lacking = AC.missing() | self._outdated | self._carried_on()
+        others = self._succeeded(student)
+        carried_on = self._carried_on(dg.AssetSelection.assets(*others) if others else None)
+        lacking = AC.missing() | self._outdated | carried_on
         busy = AC.any_deps_match(AC.in_progress()).allow(own)
-        return _labelled(lacking & self._ready(own) & ~waits & ~busy, "judge_what_served")
+        ready = self._ready_to_learn(student, checkpoint, control)
+        return _labelled(lacking & ready & ~waits & ~busy, "judge_what_served")
 
     def ride_along(self) -> dg.AutomationCondition:
         """In the run of whatever it depends on; by itself where that was materialised without it."""

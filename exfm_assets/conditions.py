@@ -130,6 +130,23 @@ class RefreshWanted(_Operand):
         return dg.AutomationResult(context, context.candidate_subset, metadata={"reason": reason})
 
 
+class Supervised(_Operand):
+    """Slices that whoever teaches them has scored: teachers that were succeeded, or wait to, are not waited for."""
+
+    def __init__(self, work: Workspace, student: Student) -> None:
+        super().__init__("supervised", f"Who teaches {student.name} on the slice has scored it")
+        self._work, self._student = work, student
+
+    def evaluate(self, context: dg.AutomationContext) -> dg.AutomationResult:
+        state, stream = _state_at(context, self._work), self._work.project.stream
+        keys = {
+            name
+            for name in context.candidate_subset.expensively_compute_partition_keys()
+            if all(state.is_scored(teacher, stream.slice_of(name).index) for teacher in self._student.teachers)
+        }
+        return dg.AutomationResult(context, _of(context.candidate_subset, keys))
+
+
 class NeverReleased(_Operand):
     """Nothing of the student is served."""
 

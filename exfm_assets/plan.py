@@ -16,10 +16,11 @@ from exfm_assets.assets.releases import GATES
 from exfm_assets.assets.reports import REPORT
 from exfm_assets.assets.students import DRIFT_REPORT
 from exfm_assets.assets.studies import GROUP as STUDIES
+from exfm_assets.assets.teachers import PREDICTIONS
+from pipeline.slices.teaching import teaching
 from pipeline.upkeep.durations import seconds_a_slice
 from pipeline.upkeep.stored_state import WHOLE, StoredState
 from pipeline.upkeep.warm_starts import warm_starts
-from pipeline.verify.models_current import read_manifest
 from pipeline.workspace import Workspace
 
 NOT_THERE = "not made yet"
@@ -141,23 +142,28 @@ class Planner:
         )
 
     def _is_kept(self, key: dg.AssetKey, index: int) -> bool:
-        """Is a slice of the asset ever stored? Where a teacher has not learnt yet, nobody scores."""
-        if key.path[0] == "teacher" and key.path[-1] == "predictions":
-            by = self.work.project.teacher(key.path[1]).scorer_of(index)
-            if by < 0:
-                return False
-            manifest = read_manifest(self.work, f"teacher/{key.path[1]}", self.work.project.stream.slice_at(by))
-            return manifest is None or manifest.get("trained_until") is not None
+        """Is a slice of the asset ever stored?"""
+        if key.path[0] == "teacher" and key.path[-1] == PREDICTIONS:
+            return self.state.is_ever_scored(self.work.project.teacher(key.path[1]), index)
         return True
 
     def _above(self, key: dg.AssetKey, parent: dg.AssetKey, index: int) -> range | tuple[int, ...]:
         """The slices of a parent that a slice is made of."""
+        if key.path[0] == "student" and parent.path[0] == "teacher" and not self._teaches(key, parent, index):
+            return ()
         if not self.graph.get(parent).is_partitioned:
             return (WHOLE,)
         mapping = self.graph.get(key).partition_mappings.get(parent)
         if isinstance(mapping, dg.TimeWindowPartitionMapping):
             return range(index + mapping.start_offset, index + mapping.end_offset + 1)
         return (index,)
+
+    def _teaches(self, key: dg.AssetKey, parent: dg.AssetKey, index: int) -> bool:
+        """Are these the predictions that a student reads of a slice? A takeover changes nothing of slices before it."""
+        taught = self.work.project.student(key.path[1]).teachers
+        return parent.path[-1] == PREDICTIONS and parent.path[1] in {
+            teaching(self.work, name, index).name for name in taught
+        }
 
     def _reason_of_whole(self, key: dg.AssetKey, name: str, steps: Mapping[dg.AssetKey, Step]) -> str | None:
         if (fault := self.state.outdated(name).get(WHOLE)) is not None:

@@ -15,6 +15,7 @@ from exfm_assets.assets.reports import REPORT
 from exfm_assets.assets.stream import LABELS
 from exfm_assets.assets.students import DRIFT_REPORT, PROGRESS, student_key
 from exfm_assets.assets.studies import GROUP as STUDIES
+from exfm_assets.assets.teachers import TAKEOVER
 from exfm_assets.automation import Automation
 from pipeline.workspace import Workspace
 
@@ -50,6 +51,8 @@ def condition_of(automation: Automation, spec: dg.AssetSpec) -> dg.AutomationCon
         return automation.ride_along()
     if spec.key == LABELS:
         return automation.keep_labels()
+    if kind == "teacher" and part == TAKEOVER:
+        return automation.follow(dg.AssetSelection.assets(LABELS))
     if kind == "teacher" and part == "checkpoint":
         return automation.keep_trained(spec.key)
     if kind == "student":
@@ -70,7 +73,7 @@ def limits_of(project: Project, key: dg.AssetKey) -> Limits | None:
         return project.labels_limits
     if key == ONLINE:
         return project.online_limits
-    if kind == "teacher":
+    if kind == "teacher" and part != TAKEOVER:
         teacher = project.teacher(name)
         return project.checkpoint_limits(teacher) if part == "checkpoint" else project.predictions_limits(teacher)
     return project.release_limits(project.student(name)) if kind == "student" and part == "release" else None

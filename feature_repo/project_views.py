@@ -130,7 +130,7 @@ def _student_services(
 ) -> Iterable[FeatureService | None]:
     columns = project.columns_of(student.inputs, where=student.name)
     yield _service(inputs_service(student.name), columns.of_views, views, INPUT)
-    teachers = [project.teacher(name) for name in student.teachers]
+    teachers = [teacher for name in student.teachers for teacher in project.line_of(name)]
     names = [
         FeatureColumn(teacher.view, name).name
         for teacher in teachers

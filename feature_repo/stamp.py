@@ -11,6 +11,7 @@ from pathlib import Path
 
 from exfm.atomic_write import write_text
 from exfm.declaration import digest
+from exfm.learning import Student
 from exfm.project import Project
 
 REGISTRY, STAMP = "registry.db", "registry.json"
@@ -25,9 +26,16 @@ def registry_version(project: Project) -> str:
     return digest(
         [columns, list(project.stream.calendar), project.all_views],
         [[teacher.name, list(teacher.tasks)] for teacher in project.teachers],
-        [[student.name, student.task, list(student.inputs), list(student.teachers)] for student in project.students],
+        [
+            [student.name, student.task, list(student.inputs), _taught_by(project, student)]
+            for student in project.students
+        ],
         [list(logged.ids), list(logged.of_views), list(of_teachers.features)],
     )
+
+
+def _taught_by(project: Project, student: Student) -> list[str]:
+    return [teacher.name for name in student.teachers for teacher in project.line_of(name)]
 
 
 def stamp(feast: Path, version: str, lists: Lists) -> None:

@@ -21,7 +21,7 @@ from exfm_assets.assets.common import SliceWriter, combined, report_slice, table
 from exfm_assets.assets.features import LOGGED_INPUTS, REGISTRY
 from exfm_assets.assets.predicted import LOGGED_TEACHER_FEATURES
 from exfm_assets.assets.stream import LABELS
-from exfm_assets.assets.teachers import PREDICTIONS, teacher_key
+from exfm_assets.assets.teachers import supervising
 from exfm_assets.partitions import SINGLE_RUN, earlier, slice_partitions, slices_of
 from pipeline.evaluation.schema import METRICS
 from pipeline.registry.lineage import declaration_digest
@@ -62,7 +62,7 @@ def _specs(project: Project, student: Student) -> list[dg.AssetSpec]:
     how = type(student.distillation).__name__ if student.distillation else "labels alone"
     second = project.columns_of(student.inputs, where=student.name).of_teachers
     inputs = [LOGGED_INPUTS, LABELS, *([LOGGED_TEACHER_FEATURES] if second else [])]
-    supervision = [REGISTRY, *(teacher_key(project.teacher(name), PREDICTIONS) for name in student.teachers)]
+    supervision = [REGISTRY, *supervising(project, student)]
     for_lead = [past[control]] if student.lead is not None else []  # the teacher's lead is over the control
     common: dict[str, Any] = {
         "partitions_def": slice_partitions(stream),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from exfm.columns import ScoreColumns
-from exfm.learning import Teacher
+from exfm.learning import Student, Teacher
 from exfm.project import Project
 from exfm.stream import Slice
 from exfm_assets import metadata_keys as keys
@@ -24,16 +24,24 @@ from pipeline.workspace import Workspace
 if TYPE_CHECKING:
     from pipeline.training.joint_training import TrainResult
 
-PREDICTIONS = "predictions"
+PREDICTIONS, TAKEOVER = "predictions", "takeover"
 
 
 def teacher_key(teacher: Teacher, part: str) -> dg.AssetKey:
-    """``teacher/<name>/checkpoint`` or ``teacher/<name>/predictions``."""
+    """``teacher/<name>/checkpoint``, ``.../predictions``, or ``.../takeover`` of one that succeeds another."""
     return dg.AssetKey(["teacher", teacher.name, part])
 
 
 def teacher_assets(project: Project) -> list[dg.AssetsDefinition]:
-    return [_teacher(project, teacher) for teacher in project.teachers]
+    heirs = [teacher for teacher in project.teachers if teacher.succeeds is not None]
+    return [_teacher(project, teacher) for teacher in project.teachers] + [_takeover(project, heir) for heir in heirs]
+
+
+def supervising(project: Project, student: Student) -> list[dg.AssetKey]:
+    """What a student reads of its teachers, and of those that may take over from them."""
+    lines = [project.line_of(name) for name in student.teachers]
+    predictions = [teacher_key(teacher, PREDICTIONS) for line in lines for teacher in line]
+    return predictions + [teacher_key(heir, TAKEOVER) for line in lines for heir in line[1:]]
 
 
 def _lineage(project: Project, teacher: Teacher) -> Lineage:
@@ -156,3 +164,30 @@ def _report_checkpoint(
         metadata |= {keys.EXAMPLES_PER_SECOND: fit.examples_per_second, "loss": fit.loss}
     report_slice(context, key, slice_, manifest.rows, manifest.version, **metadata)
     return manifest.version
+
+
+def _takeover(project: Project, teacher: Teacher) -> dg.AssetsDefinition:
+    assert teacher.succeeds is not None
+    old = project.teacher(teacher.succeeds.teacher)
+
+    @dg.asset(
+        key=teacher_key(teacher, TAKEOVER),
+        deps=[teacher_key(old, PREDICTIONS), teacher_key(teacher, PREDICTIONS), LABELS],
+        group_name=teacher.view,
+        backfill_policy=SINGLE_RUN,
+        kinds={"polars"},
+        description=(
+            f"Whether {teacher.name}'s lead over {old.name} is proven, on the newest labelled slices that both have "
+            f"scored; from then on it teaches the students of {old.name}."
+        ),
+    )
+    def takeover(context: dg.AssetExecutionContext, work: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
+        from pipeline.gate.succession import judge_succession
+
+        judged = judge_succession(work, teacher)
+        context.log.info(f"{context.asset_key.to_user_string()}: {judged.outcome}: {judged.reason}")
+        metadata: dict[str, Any] = {"outcome": judged.outcome, "reason": judged.reason, "since": judged.since or "-"}
+        metadata |= {f"difference/{each.task}": each.difference for each in judged.compared}
+        return dg.MaterializeResult(metadata=metadata, data_version=dg.DataVersion(judged.since or judged.made_of))
+
+    return takeover

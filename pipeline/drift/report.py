@@ -13,6 +13,7 @@ from pipeline.drift.findings import Finding, Judged, Profiles, mended, of_inputs
 from pipeline.drift.judged import judged_slices
 from pipeline.drift.profile import of_surface, profile_table, profiles
 from pipeline.releases.release import current_release
+from pipeline.slices.teaching import teaching
 from pipeline.tables import UNREADABLE
 from pipeline.verify.models_current import manifests_of
 from pipeline.workspace import Workspace
@@ -46,7 +47,9 @@ def drift_rows(work: Workspace) -> pl.DataFrame:
         judged = judged_slices(work, student)
         found = list(_of_student(work, student, made, judged))
         released = _released(work, student)
-        taught = (finding for name in student.teachers for finding in of_teacher[name] if finding.measure == "inputs")
+        now = stream.index_at(work.now())
+        teachers = [teaching(work, name, now).name for name in student.teachers]
+        taught = (finding for name in teachers for finding in of_teacher[name] if finding.measure == "inputs")
         found += [
             replace(finding, reason=f"its teacher: {finding.reason}", handled=released >= finding.index)
             for finding in taught

@@ -20,6 +20,7 @@ from exfm.project import Project
 from exfm.stream import Slice
 from pipeline.registry.growth import has_grown
 from pipeline.slices.predictions import scored_by
+from pipeline.slices.teaching import teaching
 from pipeline.tables import SliceTable
 from pipeline.workspace import Workspace
 
@@ -78,13 +79,15 @@ Data = Callable[[Recorded | None], Mapping[str, str]]
 def declared_of(project: Project, model: Teacher | Student, *, control: bool = False) -> dict[str, Any]:
     """What the model's weights depend on, of all that is declared, in its canonical form.
 
-    Gates, freshness and the end of a closed log are left out: they change what is done with weights, not weights. What
-    the code does with a part is in the part's ``code_version``: that of ``Training`` is of the loop itself.
+    Gates, successions, freshness and the end of a closed log are left out: they change what is done with weights, not
+    weights. What the code does with a part is in its ``code_version``: that of ``Training`` is of the loop itself.
     """
     stream = project.stream
     training = replace(model.training, warm_start=True)  # what stands, not what it is made of
     model = replace(model, freshness=Freshness(), training=training)
-    if isinstance(model, Student):
+    if isinstance(model, Teacher):
+        model = replace(model, succeeds=None)
+    else:
         model = replace(model, gate=Gate())
         if control:
             model = replace(model, distillation=None, teacher=None, lead=None)
@@ -138,7 +141,7 @@ def data_of(
             data[table] = made.versions[table] if made.versions.get(table) in names else names[0]
     for name in model.teachers if supervised and isinstance(model, Student) else ():
         # The newest file's name says which checkpoint scored which inputs: the same scores, the same digest.
-        scored = scored_by(work, work.project.teacher(name), slice_)
+        scored = scored_by(work, teaching(work, name, slice_.index), slice_)
         data[f"predictions/{name}"] = digest([scored] if scored is not None else [])
     return data
 

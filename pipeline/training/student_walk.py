@@ -22,6 +22,7 @@ from pipeline.registry.specs import encoder_of, member_of
 from pipeline.slices.slice_inputs import SliceInputs, read_ahead, students_columns
 from pipeline.slices.supervised_slice import SupervisedSlice, rows_name
 from pipeline.slices.supervision import Supervision, stored_supervision
+from pipeline.slices.teaching import teaching
 from pipeline.training.joint_training import DistillationShares, JointTrainer, TrainRequest, TrainResult
 from pipeline.training.student_records import StoredRecords, StudentRecords
 from pipeline.training.student_run import CONTROL, EVALUATION, STUDENT, StudentRequest, StudentRun
@@ -209,7 +210,7 @@ def walk_students(
 def _supervision_of(work: Workspace, slice_: Slice, students: Sequence[Student]) -> Callable[[str], Supervision]:
     def read(name: str) -> Supervision:
         services = [supervision_service(student.name) for student in students if name in student.teachers]
-        return stored_supervision(work, work.project.teacher(name), slice_, services)
+        return stored_supervision(work, teaching(work, name, slice_.index), slice_, services)
 
     return read
 

@@ -8,12 +8,14 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 
+from exfm.learning import Teacher
 from exfm.stream import Slice
 from feature_repo.stamp import applied, registry_version
 from pipeline.slices.predictions import scored_slices
+from pipeline.slices.teaching import teaching
 from pipeline.streams.simulated_log import drawn_from, is_stamped, standing
 from pipeline.verify import files_whole
-from pipeline.verify.models_current import DAMAGED, Fault
+from pipeline.verify.models_current import DAMAGED, Fault, read_manifest
 from pipeline.verify.online_current import loaded_online
 from pipeline.verify.tables_current import looks_of, tables_of
 from pipeline.workspace import Workspace
@@ -56,6 +58,25 @@ class StoredState:
         for asset, slice_ in files_whole.damaged_files(self.work) if self._read_whole else ():
             found.setdefault(asset, []).append(Fault(slice_, DAMAGED))
         return found
+
+    def is_scored(self, name: str, index: int) -> bool:
+        """Are the predictions there, and up to date, of who teaches a slice where students name a teacher?
+
+        Of a slice that its teacher never scores there is nothing to wait for.
+        """
+        teacher = teaching(self.work, name, index)
+        asset = f"teacher/{teacher.name}/predictions"
+        if not self.is_ever_scored(teacher, index):
+            return True
+        return index in self.stored(asset) and index not in self.outdated(asset)
+
+    def is_ever_scored(self, teacher: Teacher, index: int) -> bool:
+        """Is a slice scored by a checkpoint that has learnt? Where a teacher has not learnt yet, nobody scores."""
+        by = teacher.scorer_of(index)
+        if by < 0:
+            return False
+        manifest = read_manifest(self.work, f"teacher/{teacher.name}", self.work.project.stream.slice_at(by))
+        return manifest is None or manifest.get("trained_until") is not None
 
     def registry_fault(self) -> str | None:
         """Why Feast's registry must be applied again; ``None`` if it holds what is declared."""
