@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 from exfm import distillation as distil
 from exfm.freshness import Freshness
-from exfm.learning import Gate, Training
+from exfm.learning import Gate, Succession, Training
 from exfm.networks import DLRM, DCNv2, Wukong
 from exfm.project import Drift, Retention, Upkeep
 from exfm.simulation import Simulation
@@ -73,6 +73,12 @@ NUMBERS: list[Wrong] = [
     ("Gate.confidence", lambda: Gate(confidence=1.0)),
     ("Gate.confidence", lambda: Gate(confidence=0.4)),
     ("Gate.confidence", lambda: Gate(confidence=NAN)),
+    ("Succession.slices", lambda: Succession(teacher="large", slices=0)),
+    ("Succession.rows", lambda: Succession(teacher="large", rows=0)),
+    ("Succession.lead", lambda: Succession(teacher="large", lead=-0.1)),
+    ("Succession.lead", lambda: Succession(teacher="large", lead=1.0)),
+    ("Succession.confidence", lambda: Succession(teacher="large", confidence=1.0)),
+    ("Succession.by", lambda: Succession(teacher="large", by="users")),
     ("Gate.by", lambda: Gate(by="users")),
     ("Gate.calibration", lambda: Gate(calibration=0.0)),
     ("Drift.ne_rise", lambda: Drift(ne_rise=NAN)),

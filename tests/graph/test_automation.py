@@ -245,16 +245,18 @@ def test_a_failed_slice_is_not_asked_for_again(tmp_path: Path) -> None:
 
 
 def test_labels_of_a_live_stream_wait_for_their_windows(tmp_path: Path) -> None:
-    now = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    project = tiny_project()
-    first = now - timedelta(days=4)
+    today, project = datetime(2026, 3, 1, tzinfo=UTC), tiny_project()
+    first = today - timedelta(days=4)
     live = replace(project, stream=replace(project.stream, first_slice=first, until=None))
-    clockwork = Clockwork(tiny_workspace(tmp_path, live))
-    clockwork.materialised("feature_registry")
-    requested = clockwork.tick()
     ended = [f"{first + timedelta(days=day):%Y-%m-%d}" for day in range(4)]
-    assert requested["impressions"] == requested["logged_inputs"] == ended
-    assert requested["labels"] == ended[:-1]  # windows of yesterday's last impressions close at noon today
+    # Windows of yesterday's last impressions close at noon today.
+    for hours, closed in ((11, ended[:-1]), (13, ended)):
+        at = today + timedelta(hours=hours)
+        clockwork = Clockwork(replace(tiny_workspace(tmp_path, live), now=lambda at=at: at))  # type: ignore[misc]
+        clockwork.materialised("feature_registry")
+        requested = clockwork.tick(at)
+        assert requested["impressions"] == requested["logged_inputs"] == ended
+        assert requested["labels"] == closed
 
 
 @pytest.mark.parametrize(("path", "partition"), [("feature_registry", None), ("features/user_activity", LAST)])

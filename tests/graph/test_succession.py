@@ -131,8 +131,10 @@ def heir(name: str, of: str, **changes: object) -> Teacher:
 
 
 @pytest.mark.parametrize(("heirs", "said"), [
-    ([heir("b", "nobody")], "Teacher(b).succeeds: 'nobody' is not a declared teacher: use one of 'large', or declare it"),
-    ([heir("b", "b")], "Teacher(b).succeeds: 'b' is not a declared teacher: use one of 'large', or declare it"),
+    ([heir("b", "nobody")],
+     "Teacher(b).succeeds: 'nobody' is not a declared teacher: use one of 'large', or declare it"),
+    ([heir("b", "b")],
+     "Teacher(b).succeeds: 'b' is not a declared teacher: use one of 'large', or declare it"),
     ([heir("b", "large"), heir("c", "large")],
      "Teacher(c).succeeds: 'large' is succeeded by 'b' already: let this one succeed 'b'"),
     ([heir("b", "c"), heir("c", "b")],
