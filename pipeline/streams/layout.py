@@ -6,7 +6,9 @@ Belongs here: folders and names; nothing in them is passed over in silence. Not 
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from pipeline.tables import DataError
 
 HIDDEN = "._"  # how writers begin the name of a file that is not finished, and engines agree not to read it
 _DAY = re.compile(r"day=(\d{4})-(\d{1,2})-(\d{1,2})")
+Found = tuple[Path, int, int]  # a file, its size in bytes, and when it changed, in nanoseconds
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,7 @@ class LogFiles:
     folder: Path
     days: Mapping[date, tuple[Path, ...]]
     unread: tuple[str, ...]
+    _found: dict[date, dict[str, Found]] = field(default_factory=dict, repr=False, compare=False)
 
     def where(self, path: Path) -> str:
         """How messages call a file: relative to the table's folder."""
@@ -41,8 +45,55 @@ class LogFiles:
             yield from ((day, path) for path in self.days.get(day, ()))
             day += timedelta(days=1)
 
+    def found_between(self, start: datetime, end: datetime) -> Iterator[tuple[date, Mapping[str, Found]]]:
+        """By day, those files by their path in the log, as they were when they were looked at first."""
+        day = start.date()
+        while datetime.combine(day, datetime.min.time(), start.tzinfo) < end:
+            if day not in self._found:
+                log = self.folder.parent
+                looked_at = ((path, path.stat()) for path in self.days.get(day, ()))
+                self._found[day] = {
+                    path.relative_to(log).as_posix(): (path, stat.st_size, stat.st_mtime_ns) for path, stat in looked_at
+                }
+            yield day, self._found[day]
+            day += timedelta(days=1)
+
+
+Listing = dict[tuple[Path, str], LogFiles]
+_listing: ContextVar[Listing | None] = ContextVar("listing", default=None)
+
+
+@contextmanager
+def listed_once(listing: Listing) -> Iterator[None]:
+    """For looks at one moment: inside, each table is listed and each of its files looked at once, for all slices.
+
+    Else a look at all slices lists all files for each of them.
+
+    Args:
+        listing: what was listed so far, for as long as the moment lasts.
+    """
+    token = _listing.set(listing)
+    try:
+        yield
+    finally:
+        _listing.reset(token)
+
 
 def find_files(log: Path, table: str) -> LogFiles:
+    """The files of a table; within ``listed_once`` as they were when they were listed first.
+
+    Raises:
+        DataError: as ``_listed``.
+    """
+    listing = _listing.get()
+    if listing is None:
+        return _listed(log, table)
+    if (log, table) not in listing:
+        listing[log, table] = _listed(log, table)
+    return listing[log, table]
+
+
+def _listed(log: Path, table: str) -> LogFiles:
     """List a table's files: ``day=YYYY-MM-DD/*.parquet``, or in folders below a day (``hour=07/``).
 
     A day may be written without zeros. Names that begin with ``.`` or ``_`` are unfinished: they and all below them are

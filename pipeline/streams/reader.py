@@ -14,6 +14,7 @@ import polars as pl
 
 from exfm.stream import Stream
 from pipeline.streams.contract import TIME, UTC, cast_to, in_window, keys_of, rules, schema_of, sound_rules
+from pipeline.streams.footers import may_hold, may_hold_ids
 from pipeline.streams.layout import LogFiles, find_files
 from pipeline.tables import UNREADABLE, DataError, is_whole
 from pipeline.transforms.quarantine import part
@@ -53,12 +54,17 @@ def read_log(
     """
     listed = files or find_files(log, table)
     wanted = in_window(table, start, end, stream.first_slice)
-    rows = _read(listed, stream, listed.between(start, end), wanted)
+    rows = _read(listed, stream, _of_window(listed, start, end), wanted)
     kept, broken = part(rows, rules(stream, table))
     if table == "impressions":
         kept, repeated = _part_repeated(kept, _earlier(listed, stream, start, kept["impression_id"]))
         broken = pl.concat([broken, repeated])
     return LogRead(frame=kept.drop("_day"), quarantine=broken.drop("_day"), rows_read=rows.height)
+
+
+def _of_window(files: LogFiles, start: datetime, end: datetime) -> list[tuple[date, Path]]:
+    """The files that may hold rows of a window: a day may have many files, and each slice reads its own."""
+    return [(day, path) for day, path in files.between(start, end) if may_hold(path, day, files.table, start, end)]
 
 
 def _read(files: LogFiles, stream: Stream, chosen: Iterable[tuple[date, Path]], wanted: pl.Expr) -> pl.DataFrame:
@@ -123,7 +129,7 @@ def _earlier(files: LogFiles, stream: Stream, start: datetime, ids: pl.Series) -
     if ids.is_empty() or since >= start:
         return no_rows
     before = in_window("impressions", since, start, stream.first_slice)
-    chosen = _files_with_ids(files, list(files.between(since, start)), ids)
+    chosen = _files_with_ids(files, _of_window(files, since, start), ids)
     rows = _read(files, stream, chosen, before & pl.col("impression_id").is_in(ids.implode()))
     sound, _ = part(rows, sound_rules(stream, "impressions"))
     first = sound.group_by("impression_id").agg(pl.col("event_timestamp").min())
@@ -132,10 +138,12 @@ def _earlier(files: LogFiles, stream: Stream, start: datetime, ids: pl.Series) -
 
 
 def _files_with_ids(files: LogFiles, chosen: list[tuple[date, Path]], ids: pl.Series) -> list[tuple[date, Path]]:
-    """Those files that hold any of these ids, in one pass over their id columns."""
+    """Those files that hold any of these ids: by their footers, then in one pass over the id columns of those left."""
+    least, most = int(ids.min()), int(ids.max())  # type: ignore[arg-type]
+    chosen = [(day, path) for day, path in chosen if may_hold_ids(path, "impression_id", least, most)]
     requested = pl.LazyFrame({"impression_id": ids})
     schema: dict[str, pl.DataType] = {"impression_id": pl.Int64()}
-    within = pl.col("impression_id").is_between(ids.min(), ids.max())
+    within = pl.col("impression_id").is_between(least, most)
     columns = [
         _file(path, files, schema).filter(within).with_columns(pl.lit(index, pl.Int32).alias("file"))
         for index, (_, path) in enumerate(chosen)

@@ -13,6 +13,7 @@ from exfm.stream import Slice
 from feature_repo.stamp import applied, registry_version
 from pipeline.slices.predictions import scored_slices
 from pipeline.slices.teaching import teaching
+from pipeline.streams.layout import Listing, listed_once
 from pipeline.streams.simulated_log import drawn_from, is_stamped, standing
 from pipeline.verify import files_whole
 from pipeline.verify.models_current import DAMAGED, Fault, read_manifest
@@ -34,6 +35,7 @@ class StoredState:
         self.work, self._read_whole = work, read_whole
         self._stored: dict[str, frozenset[int]] = {}
         self._outdated: dict[str, Mapping[int, Fault]] = {}
+        self._listing: Listing = {}
 
     def stored(self, asset: str) -> frozenset[int]:
         """Indices of the slices that are stored of an asset, whatever they were made of."""
@@ -46,9 +48,10 @@ class StoredState:
         """Index of a slice -> why what is stored of it is not what would be made now."""
         if asset not in self._outdated:
             look = self._faults.get(asset)
-            faults = look() if look is not None else iter(())
             damaged = {fault_index(fault): fault for fault in self._damaged.get(asset, ())}
-            self._outdated[asset] = damaged | {fault_index(fault): fault for fault in faults}
+            with listed_once(self._listing):
+                faults = {fault_index(fault): fault for fault in (look() if look is not None else ())}
+            self._outdated[asset] = damaged | faults
         return self._outdated[asset]
 
     @cached_property

@@ -4,13 +4,12 @@ Belongs here: reading manifests as plain JSON and comparing. Not here: tables, w
 """
 
 import json
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
-
-import polars as pl
 
 from exfm.declaration import digest
 from exfm.differences import differences
@@ -165,15 +164,16 @@ def _evaluations(work: Workspace, student: Student) -> Iterator[Fault]:
     trained = sorted(
         slice_.index for slice_ in manifests_by_kind["student"].keys() & manifests_by_kind["control"].keys()
     )
+    enough = _learnt_enough(student, manifests_by_kind, stream)
     for slice_ in stream.slices(stream.first_slice, work.now()):
         if not table.path(slice_).parent.is_dir():
             continue
         if not table.has(slice_) or not is_whole(table.path(slice_)):
             yield Fault(slice_, DAMAGED)
             continue
-        serving = slice_.index - stream.serving_lag(student.task)
-        at = max((index for index in trained if index <= serving), default=None)
-        if at is not None and not _had_learnt(student, manifests_by_kind, stream, at):
+        before = bisect_right(trained, slice_.index - stream.serving_lag(student.task))
+        at = trained[before - 1] if before else None
+        if at is not None and (enough is None or at < enough):
             at = None  # too few rows: it was never served
         versions = (
             {}
@@ -185,25 +185,30 @@ def _evaluations(work: Workspace, student: Student) -> Iterator[Fault]:
         names = evaluation_names(work, slice_, student, versions, columns, SliceTable.noted)
         if not as_written(table.path(slice_)):
             yield Fault(slice_, DAMAGED)
-        elif not _evaluation_digests(table, slice_).is_in(names).all():
+        elif not _evaluation_digests(table, slice_) <= set(names):
             why = "of other checkpoints, labels or predictions than are stored now"
             yield Fault(slice_, why, is_correction=True)
 
 
-def _had_learnt(
-    student: Student, manifests_by_kind: Mapping[str, Mapping[Slice, dict[str, Any] | None]], stream: Stream, index: int
-) -> bool:
-    """Had student and control learnt from ``Gate.rows`` labelled rows, by their manifests up to a slice?"""
-    slices = [stream.slice_at(position) for position in range(index + 1)]
-    rows = [
-        sum((manifests.get(slice_) or {}).get("rows", 0) for slice_ in slices)
-        for manifests in manifests_by_kind.values()
-    ]
-    return bool(min(rows) >= student.gate.rows)
+def _learnt_enough(
+    student: Student, manifests_by_kind: Mapping[str, Mapping[Slice, dict[str, Any] | None]], stream: Stream
+) -> int | None:
+    """The first slice with which student and control have learnt from ``Gate.rows`` labelled rows."""
+    indices = {slice_.index for manifests in manifests_by_kind.values() for slice_ in manifests}
+    rows = dict.fromkeys(manifests_by_kind, 0)
+    for index in range(max(indices, default=-1) + 1):
+        for kind, manifests in manifests_by_kind.items():
+            rows[kind] += (manifests.get(stream.slice_at(index)) or {}).get("rows", 0)
+        if min(rows.values()) >= student.gate.rows:
+            return index
+    return None
 
 
-def _evaluation_digests(table: SliceTable, slice_: Slice) -> pl.Series:
-    return table.read([slice_], columns=["evaluation"])["evaluation"]
+def _evaluation_digests(table: SliceTable, slice_: Slice) -> set[str]:
+    """What a stored evaluation says it was made of; an older version said it in each row."""
+    sidecar = table.sidecar(slice_)
+    known = None if sidecar is None else sidecar.made_of.get("evaluation")
+    return {known} if known is not None else set(table.read([slice_], columns=["evaluation"])["evaluation"].unique())
 
 
 def _release(work: Workspace, student: Student) -> Iterator[Fault]:

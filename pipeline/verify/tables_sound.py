@@ -16,6 +16,7 @@ from exfm.history_views import HistoryView
 from exfm.prediction_views import PredictionView
 from exfm.stream import Slice, Stream
 from pipeline.streams.contract import TIME, UTC, schema_of
+from pipeline.streams.footers import may_hold
 from pipeline.streams.layout import LogFiles, find_files
 from pipeline.transforms.inputs import literal, stored_type
 from pipeline.verify.findings import CheckFn, Finding, all_hold
@@ -157,6 +158,8 @@ def _in_log(work: Workspace, files: LogFiles, slice_: Slice) -> int:
     with duckdb.connect() as connection:
         connection.execute("SET TimeZone = 'UTC'")
         for day, path in files.between(slice_.start, slice_.end):
+            if not may_hold(path, day, files.table, slice_.start, slice_.end):
+                continue
             begins = max(datetime.combine(day, time_of_day(), UTC_ZONE), work.project.stream.first_slice)
             parameters = {"file": literal(path), "day": day, "begins": begins, "start": slice_.start, "end": slice_.end}
             row = connection.execute(

@@ -1,0 +1,65 @@
+"""What the footers of the log's files say: which files can't hold a row of a window, without reading any row.
+
+Belongs here: ranges of columns, read once a process for as long as a file stays the same. Not here: rows (reader.py).
+"""
+
+from datetime import UTC, date, datetime, time, timedelta
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.streams.contract import TIME
+
+Range = tuple[Any, Any] | None
+
+
+def may_hold(path: Path, day: date, table: str, start: datetime, end: datetime) -> bool:
+    """May a row of a file count for [start, end)?
+
+    Rows without a time, and rows of another day than their folder's, may count anywhere.
+
+    Args:
+        day: of the file's folder.
+    """
+    first = datetime.combine(day, time(), UTC)
+    times = _range_of(path, TIME[table])
+    try:
+        if times is None or not (first <= _utc(times[0]) and _utc(times[1]) < first + timedelta(days=1)):
+            return True
+        return _utc(times[0]) < end and _utc(times[1]) >= start
+    except (TypeError, AttributeError):  # no times
+        return True
+
+
+def may_hold_ids(path: Path, column: str, least: int, most: int) -> bool:
+    """May a row of a file have an id in [least, most]?"""
+    ids = _range_of(path, column)
+    if ids is None or not all(isinstance(bound, int) for bound in ids):
+        return True
+    return bool(ids[0] <= most and ids[1] >= least)
+
+
+def _range_of(path: Path, column: str) -> Range:
+    stat = path.stat()
+    return _read(path, column, (stat.st_ino, stat.st_size, stat.st_mtime_ns))
+
+
+@lru_cache(maxsize=100_000)
+def _read(path: Path, column: str, identity: tuple[int, ...]) -> Range:
+    """The least and the greatest value of a column; ``None`` where the footer does not know, or some rows have none."""
+    try:
+        footer = pq.read_metadata(path)
+        index = footer.schema.to_arrow_schema().names.index(column)
+        groups = [footer.row_group(group).column(index).statistics for group in range(footer.num_row_groups)]
+        if not all(stats is not None and stats.has_min_max and stats.null_count == 0 for stats in groups) or not groups:
+            return None
+        return min(stats.min for stats in groups), max(stats.max for stats in groups)
+    except (pa.ArrowException, OSError, ValueError, TypeError, AttributeError, OverflowError):
+        return None
+
+
+def _utc(moment: datetime) -> datetime:
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
