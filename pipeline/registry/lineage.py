@@ -132,8 +132,10 @@ def data_of(
         stored: a checkpoint: what it read, and under the names by which it knows it, where they still hold.
         digest_of: a table's slice -> its digest; one that has none is left out.
     """
-    columns = work.project.columns_of(model.inputs, where=model.name)
-    made = stored or Recorded((*columns.ids, *columns.of_views), {})
+    made = stored
+    if made is None:
+        columns = work.project.columns_of(model.inputs, where=model.name)
+        made = Recorded((*columns.ids, *columns.of_views), {})
     data = {}
     for table in (*tables_read(work, made.columns), "labels"):
         if (whole := digest_of(work.table(table), slice_)) is not None:
@@ -166,6 +168,8 @@ def known_inputs(
 
 def _of_teachers(work: Workspace, columns: Iterable[str]) -> set[str]:
     views = {view.name for view in work.project.prediction_views}
+    if not views:
+        return set()
     return {name for name in columns if FeatureColumn.of(name).feature and FeatureColumn.of(name).view in views}
 
 
