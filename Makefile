@@ -11,7 +11,7 @@ RANGE ?=
 STUDENT ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-slow ui docs bench bench-drift bench-retrieval bench-retrieval-large bench-quality bench-training bench-gpu feast-tests clean
+.PHONY: help run test test-slow ui docs bench bench-drift bench-upkeep bench-retrieval bench-retrieval-large bench-quality bench-training bench-gpu feast-tests clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -75,6 +75,9 @@ bench-training: $(BENCH_READY) ## training speed against FuxiCTR and the machine
 
 bench-drift: $(READY) ## false alarms on a stationary stream, and drift with and without upkeep
 	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.drift
+
+bench-upkeep: $(READY) ## what a tick, a new slice and Dagster's database cost with many slices and students
+	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.upkeep
 
 bench-gpu: $(READY) ## training and scoring against the machine's limits, on a GPU where there is one
 	@$(BIN)/python -m benchmarks.gpu

@@ -6,7 +6,7 @@ of date (pipeline/verify/), why a student is refreshed (pipeline/upkeep/refresh.
 They need the workspace, so the sensor that evaluates them runs in the code location (``use_user_code_server``).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from weakref import WeakKeyDictionary
 
 import dagster as dg
@@ -14,12 +14,15 @@ from dagster._core.asset_graph_view.asset_graph_view import AssetGraphView
 from dagster._core.asset_graph_view.entity_subset import EntitySubset
 
 from exfm.learning import Student
+from exfm_assets.corrections import cost_of
 from pipeline.releases.release import current_release
 from pipeline.upkeep.ages import clock
 from pipeline.upkeep.refresh import refresh_of
 from pipeline.upkeep.stored_state import StoredState
+from pipeline.verify.models_current import Fault
 from pipeline.workspace import Workspace
 
+LOG_TABLES = ("impressions", "outcomes", "interactions", "labels")
 _states: WeakKeyDictionary[AssetGraphView, StoredState] = WeakKeyDictionary()  # one look a tick
 
 
@@ -67,16 +70,34 @@ class Outdated(_Operand):
     def __init__(self, work: Workspace) -> None:
         super().__init__("outdated", "What is stored is not what would be made now")
         self._work = work
+        self._said: dict[str, set[int]] = {}  # by table of the log, slices whose correction is not made good yet
 
     def evaluate(self, context: dg.AutomationContext) -> dg.AutomationResult:
         oldest = oldest_corrected(self._work, context.key)
-        faults = _state_at(context, self._work).outdated(context.key.to_user_string()).items()
-        keys = {
-            fault.slice.key
-            for index, fault in faults
+        faults = {
+            index: fault
+            for index, fault in _state_at(context, self._work).outdated(context.key.to_user_string()).items()
             if fault.slice is not None and (not fault.is_correction or index >= oldest)
         }
-        return dg.AutomationResult(context, _of(context.candidate_subset, keys))
+        subset = _of(context.candidate_subset, {fault.slice.key for fault in faults.values() if fault.slice})
+        cost = self._cost(context, faults)
+        return dg.AutomationResult(context, subset, metadata={"cost": cost} if cost else None)
+
+    def _cost(self, context: dg.AutomationContext, faults: Mapping[int, Fault]) -> str | None:
+        """Of late and corrected slices of the log: what making them good costs, said once, before it is paid."""
+        asset = context.key.to_user_string()
+        if asset not in LOG_TABLES:
+            return None
+        corrected = {index: fault for index, fault in faults.items() if fault.is_correction}
+        said: set[int] = set().union(*self._said.values())  # a late slice is one in all tables
+        new = {index: fault for index, fault in corrected.items() if index not in said}
+        self._said[asset] = set(corrected)
+        if not new:
+            return None
+        graph, learnt = context.asset_graph_view.asset_graph, oldest_corrected(self._work, dg.AssetKey("teacher"))
+        cost = cost_of(_state_at(context, self._work), graph, asset, new, learnt)
+        dg.get_dagster_logger().warning(cost)
+        return cost
 
 
 class Correctable(_Operand):

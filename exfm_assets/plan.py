@@ -83,13 +83,18 @@ class Planner:
     Args:
         recorded: asset -> indices that Dagster has a record of (``WHOLE`` for one without slices); what is stored but
             not recorded is reported, at no cost.
+        state: what is stored, if it was looked at already; else whole files are read for it.
     """
 
     def __init__(
-        self, work: Workspace, graph: BaseAssetGraph, recorded: Mapping[dg.AssetKey, frozenset[int]] | None = None
+        self,
+        work: Workspace,
+        graph: BaseAssetGraph,
+        recorded: Mapping[dg.AssetKey, frozenset[int]] | None = None,
+        state: StoredState | None = None,
     ) -> None:
         self.work, self.graph, self.recorded = work, graph, recorded
-        self.state = StoredState(work, read_whole=True)
+        self.state = state or StoredState(work, read_whole=True)
 
     def plan(self, slices: Iterable[Slice], selected: Iterable[dg.AssetKey]) -> Plan:
         """What would be made of some assets over a range of slices."""

@@ -4,6 +4,7 @@ import shutil
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,8 @@ from exfm.feature_views import FeatureView
 from exfm.freshness import Freshness
 from exfm.learning import Teacher, Training
 from exfm.project import Upkeep
+from exfm_assets import conditions
+from exfm_assets.corrections import cost_of
 from models.errors import LearningError
 from pipeline.registry.checkpoint_store import CheckpointStore
 from pipeline.slices import provenance
@@ -104,9 +107,29 @@ def test_a_late_slice(scene: Scene) -> None:
     assert story.made["student/feed_click/checkpoint"] == scene.keys(4, 5, 6)
 
 
+@pytest.fixture
+def costs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What the automation says that corrections cost."""
+    said: list[str] = []
+
+    def noted(*given: Any) -> str:
+        said.append(cost_of(*given))
+        return said[-1]
+
+    monkeypatch.setattr(conditions, "cost_of", noted)
+    return said
+
+
 @pytest.mark.slow
-def test_a_corrected_slice(scene: Scene) -> None:
+def test_a_corrected_slice(scene: Scene, costs: list[str]) -> None:
     story = scene.land(2, world=OTHER).settle()
+    assert len(costs) == 1  # once, in the first tick, for all tables of the log
+    assert costs[0].startswith("impressions 2026-01-03: the log's impressions changed since. To be made again: ")
+    asked = {asset for tick in story.asked for asset in tick}
+    sums = {"release_gates", "drift_report", "report", "online_store"}
+    named = int(costs[0].partition("again: ")[2].partition(" assets")[0])
+    assert abs(named - len(asked | sums)) <= 3 and "2026-01-03...2026-01-04, about " in costs[0]
+    assert "Upkeep" not in costs[0]
     assert story.made["impressions"] == scene.keys(2) and not story.failed and not story.twice
     assert story.made["labels"] == scene.keys(2)
     assert all(story.made[asset] == scene.keys(2, 3) for asset in CHAIN[1:])
@@ -114,13 +137,14 @@ def test_a_corrected_slice(scene: Scene) -> None:
 
 
 @pytest.mark.slow
-def test_a_correction_that_is_too_old_is_only_reported(scene: Scene) -> None:
+def test_a_correction_that_is_too_old_is_only_reported(scene: Scene, costs: list[str]) -> None:
     """It would cost as many slices of training as it is old."""
     scene.declare(replace(scene.project, upkeep=Upkeep(retrain=1)))
     story = scene.land(1, world=OTHER).settle()
     assert story.made["impressions"] == story.made["labels"] == scene.keys(1) and not story.failed
     # Views count a week, so the newest slice's inputs changed as well; it continues what the others learnt before.
     assert all(story.made[asset] in ([], scene.keys(3)) for asset in CHAIN[1:])
+    assert len(costs) == 1 and "stays, for Upkeep.retrain=1 slices" in costs[0]
     findings = scene.stale("teacher/large/checkpoint")
     assert findings[0].startswith("teacher/large/checkpoint 2026-01-02: made of other labels, logged_inputs than are")
     story = scene.land(4).day(5.6).settle()  # and what comes later is learnt all the same

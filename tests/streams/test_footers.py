@@ -18,7 +18,7 @@ from tests.streams.test_reader import DAY, HOUR, START
 
 
 def many_files(log: Path, seed: int) -> None:
-    """Twenty files of three days: some sorted by time, some not, without times, in a wrong day, repeated ids, other zones."""
+    """Twenty files of three days: without times, in a wrong day, of another zone, with repeated ids."""
     rng = np.random.default_rng(seed)
     for number in range(20):
         day, rows = int(rng.integers(0, 3)), int(rng.integers(0, 30))
