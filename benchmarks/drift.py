@@ -191,8 +191,23 @@ def rows_of(name: str, slices: int, seeds: int, console: Console) -> Iterator[di
             "seen": later[0].index - event + 1 if later else None,
             "by": later[0].measure if later else "",
             "refreshed": len(later),
+            "back": back_after(ne, event, later[0].index) if later else None,
             **{f"{policy}/{span}": _gap(ne, policy, event, span) for policy in ("upkeep", "never") for span in SPANS},
         }
+
+
+def back_after(
+    ne: dict[str, dict[int, float]], event: int, seen: int, within: float = 0.1, over: int = 3
+) -> int | None:
+    """Slices after an event until upkeep is back: over three slices its NE is above that of the current checkpoint by at
+    most a tenth of what that of ``never`` is; ``None`` if that is never so, or nothing was lost."""
+    last = max(ne["current"])
+    for index in range(seen + 1, last - over + 2):
+        span = range(index, index + over)
+        mine, lost = (sum(ne[policy][at] / ne["current"][at] - 1 for at in span) for policy in ("upkeep", "never"))
+        if lost > 0 and mine <= within * lost:
+            return index - event
+    return None
 
 
 SPANS = {"before": (-8, 0), "first five": (0, 5), "from the tenth": (10, 30)}
@@ -212,20 +227,21 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--only", choices=list(WORLDS), action="append")
     given = parser.parse_args()
-    console = Console(width=160)
+    console = Console(width=190)
     title = "drift: means over seeds; NE above that of the current checkpoint in %"
     table = Table(title=title, title_justify="left")
     gaps = [f"{policy}/{span}" for policy in ("upkeep", "never") for span in SPANS]
-    for column in ("world", "alarms / quiet slices", "seen after", "by", "refreshes after", *gaps):
+    for column in ("world", "alarms / quiet slices", "seen after", "back after", "by", "refreshes after", *gaps):
         table.add_column(column)
     for name in given.only or WORLDS:
         rows = list(rows_of(name, given.slices, given.seeds, console))
         seen = [str(row["seen"] or "not") for row in rows] if WORLDS[name] else []
+        back = [str(row["back"] if row["back"] is not None else "not") for row in rows] if WORLDS[name] else []
         by = sorted({str(row["by"]) for row in rows} - {""})
         means = {column: np.mean([float(str(row[column])) for row in rows]) for column in ("refreshed", *gaps)}
         alarms, quiet = (sum(int(str(row[column])) for row in rows) for column in ("false", "quiet"))
         table.add_row(
-            name, f"{alarms} / {quiet}", ", ".join(seen), ", ".join(by), f"{means['refreshed']:.1f}",
+            name, f"{alarms} / {quiet}", ", ".join(seen), ", ".join(back), ", ".join(by), f"{means['refreshed']:.1f}",
             *(f"{means[column]:+.2f}" for column in gaps),
         )  # fmt: skip
     console.print(table)

@@ -3,7 +3,8 @@
     python -m benchmarks.upkeep [--slices 20 --slices 200] [--students 8] [--out FILE]
 
 A live project of five-minute slices whose log is there. It is run from nothing, run again, run with one slice more, and
-then left alone with the real daemon until the next slice is released. Takes half an hour, most of it waiting for slices to end.
+then left alone with the real daemon until the next slice is released. Takes half an hour, most of it spent waiting for
+slices to end.
 
 Belongs here: the steps, the table. Not here: the project (upkeep_project.py).
 """

@@ -122,7 +122,7 @@ def _drift_report(project: Project) -> dg.AssetsDefinition:
     @dg.asset(
         key=DRIFT_REPORT,
         # All slices, not the last one: on a live stream the slice that was just judged is never the last.
-        deps=[PROGRESS, IMPRESSIONS, LOGGED_INPUTS],
+        deps=[PROGRESS, *(key for key in judged_on(project, *project.students) if key != LABELS)],
         backfill_policy=SINGLE_RUN,
         group_name="upkeep",
         kinds={"polars", "river"},

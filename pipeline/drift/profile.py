@@ -54,10 +54,18 @@ def profiles(work: Workspace, slices: Sequence[Slice]) -> dict[int, pl.DataFrame
             "logged_inputs": inputs.digest(slice_),
             "impressions": digest([work.table("impressions").noted(earlier) for earlier in (*before, slice_)]),
         }
+        if _has_teacher_features(work, slice_):
+            of["logged_teacher_features"] = work.table("logged_teacher_features").digest(slice_)
         if table.standing(slice_, of) is None:
             table.write(slice_, profile_of(work, slice_, before), of)
         made[slice_.index] = table.read([slice_])
     return made
+
+
+def _has_teacher_features(work: Workspace, slice_: Slice) -> bool:
+    """Are there features of a teacher's predictions, made after it had scored?"""
+    of_teachers = bool(work.project.teacher_feature_columns.features)
+    return of_teachers and work.table("logged_teacher_features").has(slice_)
 
 
 def _before(work: Workspace, slice_: Slice) -> list[Slice]:
@@ -69,6 +77,9 @@ def _before(work: Workspace, slice_: Slice) -> list[Slice]:
 def profile_of(work: Workspace, slice_: Slice, before: Sequence[Slice]) -> pl.DataFrame:
     """One row a surface, column and bin: how many rows of the slice are in it."""
     stream, frame = work.project.stream, work.table("logged_inputs").read([slice_])
+    if _has_teacher_features(work, slice_):
+        second = work.table("logged_teacher_features").read([slice_]).drop("event_timestamp")
+        frame = frame.join(second, on="impression_id", how="left", maintain_order="left")
     names = [stream.user.name, stream.item.name]
     shown = work.table("impressions").read([slice_], columns=[*names, stream.surface.name])
     surface = shown[stream.surface.name].cast(pl.String).fill_null("-").alias("surface")

@@ -11,6 +11,7 @@ import polars as pl
 from exfm.learning import Student, Teacher
 from pipeline.drift.findings import Finding, Judged, Profiles, mended, of_inputs, of_judged, of_rows, psi_of
 from pipeline.drift.judged import judged_slices
+from pipeline.drift.predicted import of_predicted, predicted_slices
 from pipeline.drift.profile import of_surface, profile_table, profiles
 from pipeline.releases.release import current_release
 from pipeline.slices.teaching import teaching
@@ -69,18 +70,18 @@ def _of_student(
 
 
 def _of_teacher(work: Workspace, teacher: Teacher, made: dict[int, pl.DataFrame]) -> Iterator[Finding]:
-    """Of all surfaces: what it reads, since it was trained last. Its lead is looked at by its students."""
+    """Of all surfaces: what it reads, since it was trained last, and what it predicted. Students look at its lead."""
     trained = [slice_.index for slice_ in manifests_of(work, f"teacher/{teacher.name}")]
     whole: Profiles = {index: of_surface(profile, None) for index, profile in made.items()}
     yield from of_inputs(whole, _columns(work, teacher), work.project.drift, max(trained, default=-1))
+    yield from of_predicted(predicted_slices(work, teacher), max(trained, default=-1))
 
 
 def _columns(work: Workspace, model: Student | Teacher) -> list[str]:
-    """What is compared of a model's inputs: its columns, and who is new; views of predictions show in predictions."""
+    """What is compared of a model's inputs: its columns, and who is new."""
     columns, stream = work.project.columns_of(model.inputs, where=model.name), work.project.stream
     new = [f"new {name}" for name in (stream.user.name, stream.item.name) if name in columns.ids]
-    of_log = [name for name in (*columns.features, *columns.histories) if name not in columns.of_teachers]
-    return [*columns.ids, *of_log, *new]
+    return [*columns.ids, *columns.features, *columns.histories, *new]
 
 
 def psi_over_slices(work: Workspace, student: Student, most: int) -> dict[str, dict[int, float]]:
