@@ -199,8 +199,11 @@ def rows_of(name: str, slices: int, seeds: int, console: Console) -> Iterator[di
 def back_after(
     ne: dict[str, dict[int, float]], event: int, seen: int, within: float = 0.1, over: int = 3
 ) -> int | None:
-    """Slices after an event until upkeep is back: over three slices its NE is above that of the current checkpoint by at
-    most a tenth of what that of ``never`` is; ``None`` if that is never so, or nothing was lost."""
+    """Slices after an event until upkeep is back; ``None``: never, or nothing was lost.
+
+    It is once its NE, over three slices, is above that of the current checkpoint by at most a tenth of what that of
+    ``never`` is.
+    """
     last = max(ne["current"])
     for index in range(seen + 1, last - over + 2):
         span = range(index, index + over)
