@@ -15,6 +15,7 @@ HELP = """exfm: one large teacher, its predictions kept in Feast, many small stu
     exfm run [--range A...B] [--student NAME | --select SELECTION] [--quiet]
                                                                      the main job: everything over a range of slices
     exfm ui [arguments of dagster dev]                               Dagster's UI and daemon, automation on
+    exfm releases list|show|compare|promote|rollback|unpin           what serves, what served, and going back
     exfm predictions [--teacher NAME] [--slice KEY] [--rows N]       a teacher's predictions, read through Feast
     exfm feast [arguments of feast]                                  Feast's command in this project's feature repo
     exfm home                                                        where Dagster's home is (DAGSTER_HOME)
@@ -59,6 +60,12 @@ def _predictions(arguments: list[str]) -> int:
     return main(arguments)
 
 
+def _releases(arguments: list[str]) -> int:
+    from exfm_assets.releases import main
+
+    return main(arguments)
+
+
 def _feast(arguments: list[str]) -> int:
     from exfm.state import ROOT
 
@@ -81,6 +88,7 @@ def _version(arguments: list[str]) -> int:
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "run": _run,
     "ui": _ui,
+    "releases": _releases,
     "predictions": _predictions,
     "feast": _feast,
     "home": _home,

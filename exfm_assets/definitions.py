@@ -1,6 +1,6 @@
 """The wiring: one project's declaration as Dagster definitions. ``build_defs`` is for tests; Dagster reads ``defs``.
 
-Belongs here: which assets, checks, sensors and resources there are. Not here: any of them.
+Belongs here: which assets, checks, jobs, sensors and resources there are. Not here: any of them.
 """
 
 import dagster as dg
@@ -18,6 +18,7 @@ from exfm_assets.automation import sensors
 from exfm_assets.checks import checks
 from exfm_assets.executor import one_process
 from exfm_assets.policies import with_policies
+from exfm_assets.releases import release_jobs
 from pipeline.workspace import Workspace
 
 
@@ -37,6 +38,7 @@ def build_defs(work: Workspace) -> dg.Definitions:
     return dg.Definitions(
         assets=with_policies(assets, work),
         asset_checks=checks(project),
+        jobs=release_jobs(project),
         sensors=sensors(project),
         resources={"work": work},
         executor=one_process,

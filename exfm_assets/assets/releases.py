@@ -56,6 +56,9 @@ def _release(project: Project, student: Student) -> dg.AssetsDefinition:
         verdict, released = release_candidate(work, student, work.device)
         log = context.log.info if verdict.passed else context.log.warning
         log(f"{key.to_user_string()}: {verdict.outcome}: {verdict.reason}")
+        if released is not None and released.hold:
+            context.log.warning(f"{key.to_user_string()}: {released.hold}")
+            return
         if not verdict.passed or released is None:
             return
         if released == before and context.instance.get_latest_materialization_event(key) is not None:
@@ -66,6 +69,7 @@ def _release(project: Project, student: Student) -> dg.AssetsDefinition:
             keys.CHECKPOINT: released.version,
             keys.TRAINED_UNTIL: released.trained_until or "never",
             "gate": verdict.reason,
+            "release": released.number,
             "slice": released.slice,
             "comparisons": dg.MetadataValue.md(comparisons_table(verdict)),
         }

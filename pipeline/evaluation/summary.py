@@ -54,7 +54,7 @@ def _row(work: Workspace, student: Student) -> dict[str, object]:
         "transfer_ratio": _ratio(ne["control"], ne["student"], ne["control"], ne["teacher"]),
         "closed": _ratio(ne["control"], ne["student"], ne["control"], ne["best"]),
         "released": release.slice if release is not None else None,
-        "not_released": "" if gate.passed else gate.reason,
+        "not_released": (release.hold if release else "") or ("" if gate.passed else gate.reason),
     }
 
 

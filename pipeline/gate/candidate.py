@@ -38,7 +38,7 @@ def candidate_of(work: Workspace, student: Student) -> Candidate | str:
         DataError: if labels or inputs of a slice are damaged.
     """
     gate, judged, rows = student.gate, [], 0
-    for slice_, labelled in _newest_labelled(work, student):
+    for slice_, labelled in newest_labelled(work, student):
         judged.append(slice_)
         rows += labelled
         if len(judged) >= gate.slices and rows >= gate.judged_rows:
@@ -72,7 +72,7 @@ def _learnt(store: CheckpointStore, work: Workspace, slice_: Slice) -> int:
     return sum(store.rows_at(before) for before in stream.slices(stream.first_slice, slice_.end))
 
 
-def _newest_labelled(work: Workspace, student: Student) -> Iterator[tuple[Slice, int]]:
+def newest_labelled(work: Workspace, student: Student) -> Iterator[tuple[Slice, int]]:
     """Slices that can be judged on, newest first, with their labelled rows; those without any are passed over."""
     stream, tables = work.project.stream, tables_of(work, student)
     stored = [slice_ for slice_ in tables[0].stored(stream) if all(table.has(slice_) for table in tables)]

@@ -1,56 +1,31 @@
 """Judging a candidate: it, its control and what serves score the same rows of slices that none of them has seen.
 
 Belongs here: who is compared with whom, on which rows, and what follows. Not here: which checkpoint and slices
-(candidate.py), the intervals (comparison.py), the record (releases/verdict.py).
+(candidate.py), scores (scoring.py), intervals (comparison.py), the record (releases/verdict.py).
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
-from functools import cached_property
+from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
 
 from exfm.declaration import digest
 from exfm.learning import Student
-from exfm.stream import Slice
-from models.checkpoint import load_checkpoint
 from models.learner import Learner
-from models.metrics import normalised_entropy, probabilities, row_losses
-from pipeline.gate.candidate import Candidate, candidate_of, tables_of, user_codes
-from pipeline.gate.comparison import Resampled
+from models.metrics import normalised_entropy, probabilities
+from pipeline.gate.candidate import Candidate, candidate_of, tables_of
+from pipeline.gate.scoring import Scored, released_learner, resamples_of, score_slices
 from pipeline.gate.words import reason_of
 from pipeline.registry.checkpoint_store import CheckpointStore
 from pipeline.releases.release import Released, current_release
 from pipeline.releases.verdict import TOO_LITTLE, Compared, Verdict, read_verdict, write_verdict
-from pipeline.slices.slice_inputs import SliceInputs, students_columns
-from pipeline.slices.supervised_slice import SupervisedSlice, rows_name, without_teachers
 from pipeline.verify.tables_sound import data_fault
 from pipeline.workspace import Workspace
 
 # Relative NE. A student that was not taught is its control, but beside others its products round differently.
 ROUNDING = 1e-6
 CANDIDATE, CONTROL, SERVED = "student", "control", "served"
-
-
-@dataclass(frozen=True)
-class Scored:
-    """Labelled rows of the judged slices.
-
-    Args:
-        labels: (N,) in {0, 1}.
-        logits: of each model, (N,).
-        users: (N,) who saw them; ``surfaces``: (N,) where.
-    """
-
-    labels: np.ndarray
-    logits: Mapping[str, np.ndarray]
-    users: pl.Series
-    surfaces: pl.Series
-
-    @cached_property
-    def losses(self) -> dict[str, np.ndarray]:
-        return {name: row_losses(logits, self.labels) for name, logits in self.logits.items()}
 
 
 def judge(work: Workspace, student: Student, device: str) -> Verdict:
@@ -100,7 +75,7 @@ def _judged(work: Workspace, student: Student, chosen: Candidate, about: Verdict
     if (fault := data_fault(work, [chosen.slice, *chosen.judged])) is not None:
         return reason_of(student, about, fault=fault)
     models, note = _models(work, student, chosen, about.candidate, device)
-    scored = _scored(work, student, chosen, models, device)
+    scored = score_slices(work, student, chosen.judged, models, device)
     positives = int(scored.labels.sum())
     if not 0 < positives < len(scored.labels):
         label = "positive" if not positives else "negative"
@@ -108,7 +83,7 @@ def _judged(work: Workspace, student: Student, chosen: Candidate, about: Verdict
     ne = {name: normalised_entropy(logits, scored.labels) for name, logits in scored.logits.items()}
     seed = int(about.made_of, 16)
     chance, mine = probabilities(scored.logits[CANDIDATE]), scored.labels.astype(np.float64)
-    band = _resampled(student, scored.users, seed).ratio(chance, mine, student.gate.confidence)
+    band = resamples_of(student, scored.users, seed).ratio(chance, mine, student.gate.confidence)
     about = replace(about, ne=ne, calibration=(band.value, band.low, band.high))
     compared = tuple(_compared(work, student, chosen, scored, seed))
     return reason_of(student, replace(about, compared=compared), note=note)
@@ -126,46 +101,10 @@ def _models(
         return models, ""
     if served.slice >= chosen.judged[0].key:
         return models, f"what serves has learnt from slice {served.slice}, on which it can't be judged"
-    try:
-        rival, manifest = load_checkpoint(work.state.release(student.name) / served.version, device)
-    except ValueError as error:  # CheckpointError: the release is mended or said to be damaged elsewhere
-        return models, f"what serves can't be compared: {error}"
-    known = work.project.encoder(students_columns(work.project, [student]))
-    lacking = sorted(name for name, encoding in manifest.encoder.items() if known.get(name) != encoding)
-    if not manifest.encoder or lacking:
-        named = ", ".join(lacking) or "its inputs"
-        return models, f"what serves can't be compared: it reads {named}, declared otherwise now"
+    rival = released_learner(work, student, served.version, device)
+    if isinstance(rival, str):
+        return models, f"what serves can't be compared: {rival}"
     return {**models, SERVED: rival}, ""
-
-
-def _scored(work: Workspace, student: Student, chosen: Candidate, models: Mapping[str, Learner], device: str) -> Scored:
-    parts = [_scored_slice(work, student, slice_, models, device) for slice_ in chosen.judged]
-    return Scored(
-        np.concatenate([part.labels for part in parts]),
-        {name: np.concatenate([part.logits[name] for part in parts]) for name in models},
-        pl.concat([part.users for part in parts]),
-        pl.concat([part.surfaces for part in parts]),
-    )
-
-
-def _scored_slice(
-    work: Workspace, student: Student, slice_: Slice, models: Mapping[str, Learner], device: str
-) -> Scored:
-    stream, rows = work.project.stream, rows_name(student.surface)
-    inputs = SliceInputs(work, slice_, device, with_labels=True, columns=students_columns(work.project, [student]))
-    supervised = SupervisedSlice(inputs, stream, without_teachers)
-    labels, tensors = supervised.labels(student.task, rows), supervised.tensors(rows)
-    logits = {name: model.predict(tensors)[:, 0].float().cpu().numpy() for name, model in models.items()}
-    known = np.isfinite(labels)
-    shown = work.table("impressions").read([slice_], columns=[stream.user.name, stream.surface.name])
-    mine = shown[supervised.rows_of(rows)].filter(pl.Series(known))
-    scores = {name: each[known] for name, each in logits.items()}
-    return Scored(labels[known], scores, mine[stream.user.name], mine[stream.surface.name])
-
-
-def _resampled(student: Student, users: pl.Series, seed: int) -> Resampled:
-    groups = user_codes(users).to_numpy() if student.gate.by == "user" else np.arange(len(users))
-    return Resampled(groups, seed)
 
 
 def _compared(work: Workspace, student: Student, chosen: Candidate, scored: Scored, seed: int) -> Iterator[Compared]:
@@ -180,7 +119,7 @@ def _compared(work: Workspace, student: Student, chosen: Candidate, scored: Scor
     everything = {"all": np.ones(len(scored.labels), dtype=bool)}
     apart = 1 - (1 - gate.confidence) / max(len(parts) * len(rivals), 1)  # Bonferroni
     for where, rows in {**everything, **parts}.items():
-        resampled = _resampled(student, scored.users.filter(pl.Series(rows)), seed)
+        resampled = resamples_of(student, scored.users.filter(pl.Series(rows)), seed)
         for rival in rivals:
             confidence = gate.confidence if where == "all" else apart
             allowed = gate.tolerance if rival == CONTROL else max(gate.tolerance, 0.0)

@@ -5,8 +5,9 @@ Belongs here: the gate before publishing. Not here: judging (judging.py), a rele
 
 from exfm.learning import Student
 from pipeline.gate.judging import judge
+from pipeline.releases.history import changing
 from pipeline.releases.publishing import publish, release_fault
-from pipeline.releases.release import Released, current_release
+from pipeline.releases.release import Released
 from pipeline.releases.verdict import Verdict, stored_version
 from pipeline.workspace import Workspace
 
@@ -14,17 +15,23 @@ from pipeline.workspace import Workspace
 def release_candidate(work: Workspace, student: Student, device: str) -> tuple[Verdict, Released | None]:
     """Judge the candidate and publish it if it passes; what serves stays as it is if not, or if it is the candidate.
 
+    What a person pinned stays too, whatever the gate says.
+
     Returns:
         the verdict, and what serves now.
 
     Raises:
         DataError, CheckpointError: if what must be read is damaged.
     """
-    verdict, served = judge(work, student, device), current_release(work, student)
-    if not verdict.passed or verdict.candidate is None or verdict.slice is None:
-        return verdict, served
-    if served is not None and release_fault(work, student) is None:
-        stays = served.slice > verdict.slice and stored_version(work, student, served.slice) == served.version
-        if stays or served.version == verdict.candidate:
-            return verdict, served  # it, or a later one, as after an upgrade or under a gate of more slices
-    return verdict, publish(work, student, work.project.stream.slice_of(verdict.slice), verdict.candidate, device)
+    verdict = judge(work, student, device)
+    with changing(work, student) as served:
+        if served is not None and served.pinned:
+            return verdict, served
+        if not verdict.passed or verdict.candidate is None or verdict.slice is None:
+            return verdict, served
+        if served is not None and release_fault(work, student) is None:
+            stays = served.slice > verdict.slice and stored_version(work, student, served.slice) == served.version
+            if stays or served.version == verdict.candidate:
+                return verdict, served  # it, or a later one, as after an upgrade or under a gate of more slices
+        slice_ = work.project.stream.slice_of(verdict.slice)
+        return verdict, publish(work, student, slice_, verdict.candidate, device, verdict)

@@ -5,6 +5,7 @@ Belongs here: the files of a release. Not here: the gate before it (gate/), a ch
 
 import json
 from dataclasses import asdict
+from importlib.metadata import version as version_of
 from pathlib import Path
 
 from exfm.atomic_write import atomic_write
@@ -14,7 +15,9 @@ from models.checkpoint import SERVING, save_serving
 from models.errors import DamagedError
 from models.manifest import FILE, Manifest, load_manifest
 from pipeline.registry.checkpoint_store import CheckpointStore
-from pipeline.releases.release import CURRENT, Released, current_release, released_versions
+from pipeline.releases.history import RECORD, changing, record
+from pipeline.releases.release import CURRENT, MENDED, RELEASED, Released, current_release, released_versions
+from pipeline.releases.verdict import Verdict
 from pipeline.sidecar import sha256_of
 from pipeline.tables import DataError
 from pipeline.workspace import Workspace
@@ -36,19 +39,28 @@ def mend_release(work: Workspace, student: Student, device: str) -> str | None:
     Returns:
         what was wrong and what is served now, in a sentence; ``None`` if all is well.
     """
-    if (fault := release_fault(work, student)) is None:
+    if release_fault(work, student) is None:
         return None
-    served = current_release(work, student)
-    if served is not None and (slice_ := _piece_of(work, student, served)) is not None:
-        publish(work, student, slice_, served.version, device)
-        return f"{fault}: {served.version} was published again from its checkpoint"
+    with changing(work, student) as served:
+        if (fault := release_fault(work, student)) is None:
+            return None  # somebody else did meanwhile
+        if served is not None and (slice_ := _piece_of(work, student, served)) is not None:
+            # It serves on, since when and as pinned as it was: only its files are made again.
+            _save(work, student, slice_, served.version, device)
+            return f"{fault}: {served.version} was published again from its checkpoint"
+        whole = whole_releases(work, student)
+        if not whole:
+            return f"{fault}, and no earlier release is whole: nothing can be served until its gate passes"
+        folder = work.state.release(student.name)
+        newest = max(whole, key=lambda version: ((folder / version / FILE).stat().st_mtime_ns, version))
+        name_served(work, student, load_manifest(folder / newest), action=MENDED, why=fault)
+        return f"{fault}: {newest}, the newest release that is whole, is served"
+
+
+def whole_releases(work: Workspace, student: Student) -> list[str]:
+    """Versions whose files are there as they were written."""
     folder = work.state.release(student.name)
-    whole = [version for version in released_versions(work, student) if _fault_of(folder / version) is None]
-    if not whole:
-        return f"{fault}, and no earlier release is whole: nothing can be served until its gate passes"
-    newest = max(whole, key=lambda version: ((folder / version / FILE).stat().st_mtime_ns, version))
-    _name(work, student, load_manifest(folder / newest))
-    return f"{fault}: {newest}, the newest release that is whole, is served"
+    return [version for version in released_versions(work, student) if _fault_of(folder / version) is None]
 
 
 def _fault_of(folder: Path) -> str | None:
@@ -69,12 +81,27 @@ def _piece_of(work: Workspace, student: Student, served: Released) -> Slice | No
     return slice_ if checkpoints.holds(slice_, served.version) and checkpoints.has_weights(slice_) else None
 
 
-def publish(work: Workspace, student: Student, slice_: Slice, version: str, device: str) -> Released:
-    """Write the serving part of a slice's checkpoint, then name it as what is served.
+def publish(
+    work: Workspace, student: Student, slice_: Slice, version: str, device: str, verdict: Verdict | None = None
+) -> Released:
+    """Write the serving part of a slice's checkpoint, then name it as what is served; within ``changing``.
+
+    Args:
+        verdict: of the gate that let it through; it is kept beside the release.
 
     Raises:
         DataError: if the checkpoint is damaged, or by now another one than ``version``.
     """
+    manifest = _save(work, student, slice_, version, device)
+    path = work.state.release(student.name) / version / RECORD
+    if not path.is_file():  # what let it through first
+        of = {"gate": None if verdict is None else asdict(verdict), "exfm": version_of("exfm")}
+        with atomic_write(path) as file:
+            file.write(json.dumps(of, indent=1).encode())
+    return name_served(work, student, manifest, why="" if verdict is None else verdict.reason)
+
+
+def _save(work: Workspace, student: Student, slice_: Slice, version: str, device: str) -> Manifest:
     learner, manifest = CheckpointStore.of(work, student).load(slice_, device)
     if manifest.version != version:
         raise DataError(
@@ -82,11 +109,21 @@ def publish(work: Workspace, student: Student, slice_: Slice, version: str, devi
             f"materialise student/{student.name}/release again"
         )
     save_serving(work.state.release(student.name) / manifest.version, learner, manifest)
-    return _name(work, student, manifest)
+    return manifest
 
 
-def _name(work: Workspace, student: Student, manifest: Manifest) -> Released:
-    released = Released(manifest.version, manifest.slice, manifest.trained_until, work.now().isoformat())
-    with atomic_write(work.state.release(student.name) / CURRENT) as file:
-        file.write(json.dumps(asdict(released), indent=1).encode())
-    return released
+def name_served(
+    work: Workspace,
+    student: Student,
+    manifest: Manifest,
+    *,
+    action: str = RELEASED,
+    why: str = "",
+    pinned: bool = False,
+) -> Released:
+    """Let a release whose files are there be served from now on; within ``changing``."""
+    at = work.now().isoformat()
+    released = Released(
+        manifest.version, manifest.slice, manifest.trained_until, at, action=action, why=why, pinned=pinned
+    )
+    return record(work, student, released)

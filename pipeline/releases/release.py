@@ -1,38 +1,65 @@
 """Releases: which checkpoint of a student is served.
 
-Belongs here: reading what is served now. Not here: publishing it (publishing.py), the gate before it
-(gate/), when that happens (exfm_assets/automation.py).
+Belongs here: reading what is served now. Not here: what was served before (history.py), publishing (publishing.py), the
+gate before it (gate/), when that happens (exfm_assets/automation.py).
 
-A release is a folder a version (``serving.safetensors``, ``manifest.json``) and ``current.json``, which names the
-served one. It is replaced in one step, so a server that reads it never sees half a release.
+A release is a folder a version (``serving.safetensors``, ``manifest.json``, ``release.json``); ``current.json`` names
+the served one. It is replaced in one step, so a server that reads it never sees half a release.
 """
 
 import json
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 from exfm.learning import Student
 from pipeline.workspace import Workspace
 
 CURRENT = "current.json"
+RELEASED, PROMOTED, ROLLED_BACK, UNPINNED, MENDED = "released", "promoted", "rolled back", "unpinned", "mended"
 
 
 @dataclass(frozen=True)
 class Released:
-    """What is served now."""
+    """What is served since a moment, and why.
+
+    Args:
+        released_at: ISO moment.
+        number: of the release, from 1 on; the same whenever it is served. 0: an earlier exfm did not count.
+        change: which change of what is served this is, from 1 on.
+        action: ``released`` (by its gate), ``promoted``, ``rolled back``, ``unpinned`` (by a person), ``mended``.
+        pinned: nothing newer is released until a person unpins it.
+    """
 
     version: str
     slice: str
     trained_until: str | None
     released_at: str
+    number: int = 0
+    change: int = 0
+    action: str = RELEASED
+    why: str = ""
+    pinned: bool = False
+
+    @property
+    def hold(self) -> str:
+        """Why nothing newer is released, if a person said so; else empty."""
+        if not self.pinned:
+            return ""
+        because = f" ({self.action}: {self.why})" if self.why else f" ({self.action})"
+        return f"release {self.number} is pinned since {self.released_at[:16]}{because}: exfm releases unpin lets it go"
 
 
 def current_release(work: Workspace, student: Student) -> Released | None:
     """What is served now, ``None`` before the first release, or where ``current.json`` can't be read."""
-    path = work.state.release(student.name) / CURRENT
+    return read_released(work.state.release(student.name) / CURRENT)
+
+
+def read_released(path: Path) -> Released | None:
+    """A change of what is served; ``None`` if it is not there or can't be read."""
     try:
         plain = json.loads(path.read_text(encoding="utf-8"))
-        return Released(**{field.name: plain[field.name] for field in fields(Released)})
+        return Released(**{field.name: plain[field.name] for field in fields(Released) if field.name in plain})
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

@@ -111,9 +111,9 @@ def _upkeep(work: Workspace) -> str:
     lines = []
     for student in work.project.students:
         release = current_release(work, student)
-        served = f"{release.version} (slice {release.slice})" if release else "nothing yet"
-        gate = verdict_of(work, student)
-        served = served if gate.passed else f"{served}; nothing newer, for: {gate.reason}"
+        served = f"{release.number}: {release.version} (slice {release.slice})" if release else "nothing yet"
+        gate, hold = verdict_of(work, student), release.hold if release else ""
+        served = f"{served}; nothing newer, for: {hold or gate.reason}" if hold or not gate.passed else served
         drift = None if report is None else drifted(report, f"student/{student.name}")
         tone = "bad" if drift is not None else "good"
         why = html.escape("not looked at yet" if report is None else f"drifted: {drift}" if drift else "none")

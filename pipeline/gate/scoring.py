@@ -1,0 +1,94 @@
+"""Scores of several models on the same labelled rows.
+
+Belongs here: reading rows, predicting, which rows are resampled together. Not here: who is scored (judging.py,
+comparing.py), intervals (comparison.py).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import polars as pl
+
+from exfm.learning import Student
+from exfm.stream import Slice
+from models.checkpoint import load_checkpoint
+from models.learner import Learner
+from models.metrics import row_losses
+from pipeline.gate.candidate import user_codes
+from pipeline.gate.comparison import Resampled
+from pipeline.slices.slice_inputs import SliceInputs, students_columns
+from pipeline.slices.supervised_slice import SupervisedSlice, rows_name, without_teachers
+from pipeline.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Labelled rows of the judged slices.
+
+    Args:
+        labels: (N,) in {0, 1}.
+        logits: of each model, (N,).
+        users: (N,) who saw them; ``surfaces``: (N,) where.
+    """
+
+    labels: np.ndarray
+    logits: Mapping[str, np.ndarray]
+    users: pl.Series
+    surfaces: pl.Series
+
+    @cached_property
+    def losses(self) -> dict[str, np.ndarray]:
+        return {name: row_losses(logits, self.labels) for name, logits in self.logits.items()}
+
+
+def released_learner(work: Workspace, student: Student, version: str, device: str) -> Learner | str:
+    """A release as a learner that predicts, or why it can't read what is stored now, in a few words."""
+    try:
+        learner, manifest = load_checkpoint(work.state.release(student.name) / version, device)
+    except ValueError as error:  # CheckpointError: the release is mended or said to be damaged elsewhere
+        return str(error)
+    known = work.project.encoder(students_columns(work.project, [student]))
+    lacking = sorted(name for name, encoding in manifest.encoder.items() if known.get(name) != encoding)
+    if not manifest.encoder or lacking:
+        return f"it reads {', '.join(lacking) or 'its inputs'}, declared otherwise now"
+    return learner
+
+
+def score_slices(
+    work: Workspace, student: Student, slices: Sequence[Slice], models: Mapping[str, Learner], device: str
+) -> Scored:
+    """What some models say of the labelled rows of slices.
+
+    Raises:
+        DataError: if inputs or labels are damaged.
+    """
+    parts = [_scored_slice(work, student, slice_, models, device) for slice_ in slices]
+    return Scored(
+        np.concatenate([part.labels for part in parts]),
+        {name: np.concatenate([part.logits[name] for part in parts]) for name in models},
+        pl.concat([part.users for part in parts]),
+        pl.concat([part.surfaces for part in parts]),
+    )
+
+
+def _scored_slice(
+    work: Workspace, student: Student, slice_: Slice, models: Mapping[str, Learner], device: str
+) -> Scored:
+    stream, rows = work.project.stream, rows_name(student.surface)
+    inputs = SliceInputs(work, slice_, device, with_labels=True, columns=students_columns(work.project, [student]))
+    supervised = SupervisedSlice(inputs, stream, without_teachers)
+    labels, tensors = supervised.labels(student.task, rows), supervised.tensors(rows)
+    logits = {name: model.predict(tensors)[:, 0].float().cpu().numpy() for name, model in models.items()}
+    known = np.isfinite(labels)
+    shown = work.table("impressions").read([slice_], columns=[stream.user.name, stream.surface.name])
+    mine = shown[supervised.rows_of(rows)].filter(pl.Series(known))
+    scores = {name: each[known] for name, each in logits.items()}
+    return Scored(labels[known], scores, mine[stream.user.name], mine[stream.surface.name])
+
+
+def resamples_of(student: Student, users: pl.Series, seed: int) -> Resampled:
+    """Resamples of rows, by what the student's gate says."""
+    groups = user_codes(users).to_numpy() if student.gate.by == "user" else np.arange(len(users))
+    return Resampled(groups, seed)

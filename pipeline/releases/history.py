@@ -1,0 +1,98 @@
+"""What served when: one immutable file a change, and the numbers of releases.
+
+Belongs here: recording changes one at a time, reading them. Not here: a release's files (publishing.py), which one is
+to be served (gate/, choosing.py).
+
+A change is written as ``history/<change>.json`` first, then as ``current.json``: a process that is killed in between
+has changed nothing, and the next change takes its number.
+"""
+
+import fcntl
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from exfm.atomic_write import atomic_write
+from exfm.learning import Student
+from pipeline.releases.release import CURRENT, Released, current_release, read_released, release_manifest
+from pipeline.workspace import Workspace
+
+FOLDER = "history"
+RECORD = "release.json"  # what a release's gate said; an earlier exfm kept none
+
+
+@contextmanager
+def changing(work: Workspace, student: Student) -> Iterator[Released | None]:
+    """What is served now, which nobody else changes meanwhile: a person and the automation may want to at once."""
+    folder = work.state.release(student.name)
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".changing").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield current_release(work, student)
+
+
+def history_of(work: Workspace, student: Student, *, new: str | None = None) -> list[Released]:
+    """Every change of what a student serves, oldest first.
+
+    Where an earlier exfm released, which kept no history, its releases are numbered in the order in which they were
+    written.
+
+    Args:
+        new: version of a release that is only being made.
+    """
+    folder, current = work.state.release(student.name), current_release(work, student)
+    read = (read_released(path) for path in sorted((folder / FOLDER).glob("*.json")))
+    kept = [entry for entry in read if entry is not None]
+    if current is not None and current.change:
+        kept = [entry for entry in kept if entry.change <= current.change]  # of a later one its writer was stopped
+    return kept or list(_before_history(work, student, current, new))
+
+
+def _before_history(work: Workspace, student: Student, current: Released | None, new: str | None) -> Iterator[Released]:
+    folder = work.state.release(student.name)
+    paths = {
+        path.parent.name: path.stat().st_mtime
+        for path in folder.glob("*/manifest.json")
+        if path.parent.name != new or not (path.parent / RECORD).is_file()
+    }
+    order = sorted(paths, key=lambda version: (current is not None and version == current.version, paths[version]))
+    for number, version in enumerate(order, 1):
+        if (manifest := release_manifest(work, student, version)) is None:
+            continue
+        at = datetime.fromtimestamp(paths[version], UTC).isoformat()
+        yield Released(version, manifest["slice"], manifest.get("trained_until"), at, number, number)
+
+
+def record(work: Workspace, student: Student, released: Released) -> Released:
+    """Let something be served from now on; within ``changing``.
+
+    Args:
+        released: its number and change are given here.
+    """
+    folder, before = work.state.release(student.name), history_of(work, student, new=released.version)
+    for entry in before:
+        if not (path := folder / FOLDER / f"{entry.change:06}.json").is_file():
+            _write(path, entry)  # of an earlier exfm
+    known = next((entry.number for entry in before if entry.version == released.version), 0)
+    number = known or 1 + max((entry.number for entry in before), default=0)
+    change = 1 + max((entry.change for entry in before), default=0)
+    entry = replace(released, number=number, change=change)
+    _write(folder / FOLDER / f"{change:06}.json", entry)
+    _write(folder / CURRENT, entry)
+    return entry
+
+
+def _write(path: Path, entry: Released) -> None:
+    with atomic_write(path) as file:
+        file.write(json.dumps(asdict(entry), indent=1).encode())
+
+
+def numbered(history: list[Released]) -> dict[int, Released]:
+    """Number -> the release, as it was served first."""
+    found: dict[int, Released] = {}
+    for entry in history:
+        found.setdefault(entry.number, entry)
+    return found
