@@ -16,6 +16,7 @@ HELP = """exfm: one large teacher, its predictions kept in Feast, many small stu
                                                                      the main job: everything over a range of slices
     exfm ui [arguments of dagster dev]                               Dagster's UI and daemon, automation on
     exfm releases list|show|compare|promote|rollback|unpin           what serves, what served, and going back
+    exfm withdraw [MODEL CHECKPOINT --why ...]                       take back what a model learnt of a slice
     exfm predictions [--teacher NAME] [--slice KEY] [--rows N]       a teacher's predictions, read through Feast
     exfm feast [arguments of feast]                                  Feast's command in this project's feature repo
     exfm home                                                        where Dagster's home is (DAGSTER_HOME)
@@ -66,6 +67,12 @@ def _releases(arguments: list[str]) -> int:
     return main(arguments)
 
 
+def _withdraw(arguments: list[str]) -> int:
+    from exfm_assets.withdraw import main
+
+    return main(arguments)
+
+
 def _feast(arguments: list[str]) -> int:
     from exfm.state import ROOT
 
@@ -89,6 +96,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "run": _run,
     "ui": _ui,
     "releases": _releases,
+    "withdraw": _withdraw,
     "predictions": _predictions,
     "feast": _feast,
     "home": _home,

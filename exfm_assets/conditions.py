@@ -16,6 +16,7 @@ from dagster._core.asset_graph_view.entity_subset import EntitySubset
 from exfm.learning import Student
 from exfm_assets.corrections import cost_of
 from pipeline.releases.release import current_release
+from pipeline.releases.touched import first_touched
 from pipeline.upkeep.ages import clock
 from pipeline.upkeep.refresh import refresh_of
 from pipeline.upkeep.stored_state import StoredState
@@ -101,7 +102,7 @@ class Outdated(_Operand):
 
 
 class Correctable(_Operand):
-    """Slices so new that a correction of what they are made of is made good."""
+    """Slices so new that a correction of what they are made of is made good; of any age what a withdrawal touched."""
 
     def __init__(self, work: Workspace) -> None:
         super().__init__("correctable", "The slice is no older than Upkeep lets corrections be")
@@ -109,6 +110,9 @@ class Correctable(_Operand):
 
     def evaluate(self, context: dg.AutomationContext) -> dg.AutomationResult:
         oldest, stream = oldest_corrected(self._work, context.key), self._work.project.stream
+        kind, name, part = (*context.key.path, "", "")[:3]
+        if (kind, part) in (("teacher", "predictions"), ("student", "checkpoint")):
+            oldest = first_touched(self._work, f"{kind}/{name}", oldest)
         names = context.candidate_subset.expensively_compute_partition_keys()
         keys = {name for name in names if stream.slice_of(name).index >= oldest}
         return dg.AutomationResult(context, _of(context.candidate_subset, keys))
@@ -212,9 +216,23 @@ class Unbroken(_Operand):
         lacking = missing.expensively_compute_partition_keys()
         wanted = {stream.slice_of(name).index for name in asked.true_subset.expensively_compute_partition_keys()}
         chosen = unbroken(wanted, lambda at: stream.slice_at(at).key not in lacking, every.size)
+        chosen |= self._restored(key, chosen)
         return dg.AutomationResult(
             context, _of(every, {stream.slice_at(at).key for at in chosen}), child_results=[asked]
         )
+
+    def _restored(self, key: dg.AssetKey, chosen: set[int]) -> set[int]:
+        """Slices before the first chosen one whose weights retention dropped: they are trained again to continue it."""
+        kind, name, part = key.path
+        folder = self._work.state.checkpoints(f"{'control' if part == 'control' else kind}/{name}")
+        stream, before = self._work.project.stream, set()
+        at = min(chosen, default=0) - 1
+        while at >= 0 and (folder / stream.slice_at(at).folder / "manifest.json").is_file():
+            if (folder / stream.slice_at(at).folder / "weights.safetensors").is_file():
+                break
+            before.add(at)
+            at -= 1
+        return before
 
 
 def unbroken(wanted: set[int], is_made: Callable[[int], bool], count: int) -> set[int]:

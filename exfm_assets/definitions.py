@@ -19,6 +19,7 @@ from exfm_assets.checks import checks
 from exfm_assets.executor import one_process
 from exfm_assets.policies import with_policies
 from exfm_assets.releases import release_jobs
+from exfm_assets.withdraw import withdraw_jobs
 from pipeline.workspace import Workspace
 
 
@@ -38,7 +39,7 @@ def build_defs(work: Workspace) -> dg.Definitions:
     return dg.Definitions(
         assets=with_policies(assets, work),
         asset_checks=checks(project),
-        jobs=release_jobs(project),
+        jobs=[*release_jobs(project), *withdraw_jobs(project)],
         sensors=sensors(project),
         resources={"work": work},
         executor=one_process,

@@ -13,9 +13,9 @@ import numpy as np
 from exfm.learning import Teacher
 from pipeline.drift.detection import LEAST
 from pipeline.drift.findings import USUAL_SLICES, Finding
+from pipeline.registry.plain_manifests import manifests_of
 from pipeline.sidecar import read_sidecar
 from pipeline.slices.predictions import PredictionFile, files_of, scored_slices
-from pipeline.verify.models_current import manifests_of
 from pipeline.workspace import Workspace
 
 LEAST_COVERAGE = 0.99

@@ -13,10 +13,10 @@ from pipeline.drift.findings import Finding, Judged, Profiles, mended, of_inputs
 from pipeline.drift.judged import judged_slices
 from pipeline.drift.predicted import of_predicted, predicted_slices
 from pipeline.drift.profile import of_surface, profile_table, profiles
+from pipeline.registry.plain_manifests import manifests_of
 from pipeline.releases.release import current_release
 from pipeline.slices.teaching import teaching
 from pipeline.tables import UNREADABLE
-from pipeline.verify.models_current import manifests_of
 from pipeline.workspace import Workspace
 
 SCHEMA: dict[str, pl.DataType] = {

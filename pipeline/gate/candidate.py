@@ -12,6 +12,7 @@ import polars as pl
 from exfm.learning import Student
 from exfm.stream import Slice
 from pipeline.registry.checkpoint_store import CheckpointStore
+from pipeline.slices.withdrawals import touching
 from pipeline.tables import SliceTable
 from pipeline.workspace import Workspace
 
@@ -55,6 +56,12 @@ def candidate_of(work: Workspace, student: Student) -> Candidate | str:
             if (learnt := _learnt(models[0], work, slice_)) < gate.rows:
                 return (
                     f"slice {slice_.key} has learnt from {learnt:,} labelled rows, fewer than Gate.rows={gate.rows:,}"
+                )
+            created = models[0].manifest(slice_).made_with.get("created", "")
+            if (gone := touching(work, student.name, slice_.key, created)) is not None:
+                return (
+                    f"slice {slice_.key} has learnt from what was withdrawn ({gone.model} {gone.slice}: {gone.why}): "
+                    "it is made again first"
                 )
             return Candidate(slice_, tuple(reversed(judged)), rows)
     kinds = " and ".join(store.name for store in models)

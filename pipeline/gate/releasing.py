@@ -9,13 +9,14 @@ from pipeline.releases.history import changing
 from pipeline.releases.publishing import publish, release_fault
 from pipeline.releases.release import Released
 from pipeline.releases.verdict import Verdict, stored_version
+from pipeline.releases.withdrawing import settle
 from pipeline.workspace import Workspace
 
 
 def release_candidate(work: Workspace, student: Student, device: str) -> tuple[Verdict, Released | None]:
     """Judge the candidate and publish it if it passes; what serves stays as it is if not, or if it is the candidate.
 
-    What a person pinned stays too, whatever the gate says.
+    What a person pinned stays too, whatever the gate says; what a withdrawal touched does not.
 
     Returns:
         the verdict, and what serves now.
@@ -23,6 +24,7 @@ def release_candidate(work: Workspace, student: Student, device: str) -> tuple[V
     Raises:
         DataError, CheckpointError: if what must be read is damaged.
     """
+    settle(work, student)
     verdict = judge(work, student, device)
     with changing(work, student) as served:
         if served is not None and served.pinned:

@@ -17,9 +17,9 @@ from exfm.stream import Slice
 from models.metrics import row_losses
 from pipeline.gate.candidate import user_codes
 from pipeline.gate.comparison import Resampled
+from pipeline.registry.plain_manifests import manifests_of
 from pipeline.slices.predictions import files_of, scored_by, scored_slices, sound_files
 from pipeline.slices.teaching import TAKES_OVER, WAITS, Compared, Takeover, read_takeover, write_takeover
-from pipeline.verify.models_current import manifests_of
 from pipeline.workspace import Workspace
 
 

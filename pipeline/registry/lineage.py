@@ -21,6 +21,7 @@ from exfm.stream import Slice
 from pipeline.registry.growth import has_grown
 from pipeline.slices.predictions import scored_by
 from pipeline.slices.teaching import teaching
+from pipeline.slices.withdrawals import WITHDRAWN, withdrawn
 from pipeline.tables import SliceTable
 from pipeline.workspace import Workspace
 
@@ -126,12 +127,28 @@ def data_of(
     stored: Recorded | None = None,
     digest_of: Callable[[SliceTable, Slice], str | None] = SliceTable.digest,
 ) -> dict[str, str]:
-    """Digests of all that a model reads of a slice.
+    """Digests of all that a model learns from of a slice; of one that was withdrawn, that it was.
 
     Args:
         stored: a checkpoint: what it read, and under the names by which it knows it, where they still hold.
         digest_of: a table's slice -> its digest; one that has none is left out.
     """
+    kind = "teacher" if isinstance(model, Teacher) else "student"
+    if (gone := withdrawn(work, f"{kind}/{model.name}", slice_.key)) is not None:
+        return {WITHDRAWN: gone.digest}
+    return _read_of(work, slice_, model, supervised=supervised, stored=stored, digest_of=digest_of)
+
+
+def _read_of(
+    work: Workspace,
+    slice_: Slice,
+    model: Teacher | Student,
+    *,
+    supervised: bool,
+    stored: Recorded | None,
+    digest_of: Callable[[SliceTable, Slice], str | None],
+) -> dict[str, str]:
+    """Digests of all that a model reads of a slice, also to predict."""
     made = stored
     if made is None:
         columns = work.project.columns_of(model.inputs, where=model.name)
@@ -188,7 +205,7 @@ def evaluation_names(
         columns: that they read.
     """
     judged = Recorded(tuple(columns), {})
-    data = data_of(work, slice_, student, supervised=True, stored=judged, digest_of=digest_of)
+    data = _read_of(work, slice_, student, supervised=True, stored=judged, digest_of=digest_of)
     names = [digest(student.name, versions, data)]
     # An earlier exfm named whole files, and also those tables that nobody who served read.
     inputs = work.project.columns_of(student.inputs, where=student.name)

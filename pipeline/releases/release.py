@@ -17,6 +17,7 @@ from pipeline.workspace import Workspace
 
 CURRENT = "current.json"
 RELEASED, PROMOTED, ROLLED_BACK, UNPINNED, MENDED = "released", "promoted", "rolled back", "unpinned", "mended"
+TAKEN_BACK = "taken back"
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,8 @@ class Released:
         released_at: ISO moment.
         number: of the release, from 1 on; the same whenever it is served. 0: an earlier exfm did not count.
         change: which change of what is served this is, from 1 on.
-        action: ``released`` (by its gate), ``promoted``, ``rolled back``, ``unpinned`` (by a person), ``mended``.
+        action: ``released`` (by its gate), ``promoted``, ``rolled back``, ``unpinned`` (by a person), ``mended``,
+            ``taken back`` (what served before was touched by a withdrawal).
         pinned: nothing newer is released until a person unpins it.
     """
 

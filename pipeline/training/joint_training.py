@@ -7,6 +7,8 @@ Not here: the order of work on a slice (teacher_walk.py, student_walk.py), the l
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+import torch
+
 from exfm.stream import Slice
 from models.errors import LearningError
 from models.growth import added_inputs
@@ -49,6 +51,7 @@ class TrainRequest:
         teacher_checkpoints: whose predictions supervise it.
         lead: the shares of its distillation, asked for only if it trains.
         again: train it even if it is kept: its weights were dropped and are needed.
+        withdrawn: it learns nothing of the slice, for what it learnt of it was withdrawn.
     """
 
     model: IncrementalModel
@@ -58,6 +61,7 @@ class TrainRequest:
     teacher_checkpoints: Callable[[], tuple[str, ...]] = tuple
     lead: Callable[[], DistillationShares] | None = None
     again: bool = False
+    withdrawn: bool = False
 
     @property
     def name(self) -> str:
@@ -67,7 +71,8 @@ class TrainRequest:
     def key(self) -> tuple[object, ...]:
         """Models with equal keys can train together."""
         model = self.model
-        return model.member.spec.shape, model.training, self.rows, self.labelled(), model.device
+        known = not self.withdrawn and self.labelled()
+        return model.member.spec.shape, model.training, self.rows, known, self.withdrawn, model.device
 
     def kept(self, slice_: Slice) -> TrainResult | None:
         """The slice's checkpoint, if it is there already, made of the same."""
@@ -147,6 +152,7 @@ class JointTrainer:
             part = [group[index] for index in indices]
             teachers = dict.fromkeys(name for request in part for name in request.model.member.spec.teachers)
             rows = supervised.tensors(part[0].rows, tuple(teachers))
+            rows = rows.take(torch.arange(0, device=rows.labels.device)) if part[0].withdrawn else rows
             fit = learner.fit(rows, order_seed=slice_.key, shares=[shares[index].shares for index in indices])
             for member, index in enumerate(indices):
                 if group[index].kept(slice_) is not None:
@@ -225,7 +231,7 @@ def _save(
         data_versions=dict(request.data(None)),
         grown_by=added_inputs(parent.spec, learner.specs[member]) if parent is not None else [],
         encoder=dict(model.encoder),
-        teacher_checkpoints=list(request.teacher_checkpoints()),
+        teacher_checkpoints=[] if request.withdrawn else list(request.teacher_checkpoints()),
         metrics={"loss": fit.loss, **given, **shares.measured},
         seconds=fit.seconds,
     )

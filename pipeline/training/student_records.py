@@ -19,6 +19,7 @@ from pipeline.registry.lineage import Data, Recorded, data_of, evaluation_names
 from pipeline.registry.restoring import again, first_new
 from pipeline.releases.release import released_versions
 from pipeline.sidecar import write_sidecar
+from pipeline.slices.withdrawals import withdrawn
 from pipeline.tables import DataError
 from pipeline.training.student_run import CONTROL, EVALUATION, STUDENT, StudentRun
 from pipeline.training.teacher_lead import control_version
@@ -30,6 +31,9 @@ class StudentRecords(Protocol):
 
     def data(self, run: StudentRun, index: int, *, is_taught: bool) -> Data:
         """What a slice's checkpoint of the student, or of its control, is made of: digests by table."""
+
+    def withdrawn(self, run: StudentRun, slice_: Slice) -> bool:
+        """Was what it learnt of a slice withdrawn, so that it and its control learn nothing of it?"""
 
     def made_of(self, run: StudentRun, slice_: Slice, judged: Mapping[str, Manifest]) -> Sequence[str]:
         """What an evaluation depends on, as digests that mean the same: who is judged, on which data."""
@@ -46,6 +50,9 @@ class NoRecords:
 
     def data(self, run: StudentRun, index: int, *, is_taught: bool) -> Data:
         return lambda stored: {}
+
+    def withdrawn(self, run: StudentRun, slice_: Slice) -> bool:
+        return False
 
     def made_of(self, run: StudentRun, slice_: Slice, judged: Mapping[str, Manifest]) -> Sequence[str]:
         return ("",)
@@ -72,6 +79,9 @@ class StoredRecords:
 
         now = read(None)  # before the slice is read
         return lambda stored: now if stored is None else read(stored)
+
+    def withdrawn(self, run: StudentRun, slice_: Slice) -> bool:
+        return withdrawn(self.work, f"student/{run.declared.name}", slice_.key) is not None
 
     def made_of(self, run: StudentRun, slice_: Slice, judged: Mapping[str, Manifest]) -> Sequence[str]:
         versions = {name: manifest.version for name, manifest in judged.items()}

@@ -163,9 +163,10 @@ class StudentWalk:
     def _request(self, run: StudentRun, part: str, supervised: SupervisedSlice) -> TrainRequest:
         student, model = run.declared, run.model(part)
         spec, rows = model.member.spec, rows_name(student.surface)
+        is_gone = self.records.withdrawn(run, supervised.slice)
         is_taught = part == STUDENT and student.is_taught
         names = student.teachers if is_taught else ()
-        lead = student.lead if is_taught else None
+        lead = student.lead if is_taught and not is_gone else None
 
         @cache
         def shares() -> DistillationShares:
@@ -183,6 +184,7 @@ class StudentWalk:
             ),
             lead=None if lead is None else shares,
             again=supervised.slice.index in run.again.get(part, ()),
+            withdrawn=is_gone,
         )
 
 

@@ -35,6 +35,7 @@ from pipeline.slices.predictions import (
 )
 from pipeline.slices.slice_inputs import SliceInputs, read_ahead, teachers_columns
 from pipeline.slices.supervised_slice import EVERY, SupervisedSlice, without_teachers
+from pipeline.slices.withdrawals import withdrawn
 from pipeline.streams.disturbed_teacher import disturbed
 from pipeline.tables import DataError
 from pipeline.training.joint_training import JointTrainer, TrainRequest, TrainResult
@@ -69,6 +70,7 @@ class TeacherWalk:
         scorers: slice's index -> indices of the slices whose checkpoints score it, each with where that goes; an index
             below 0 scores nothing. More than one only where snapshots of several ages are compared.
         data: digests of what a slice's checkpoint is made of, as a checkpoint names it.
+        withdrawn: slices of which it learns nothing.
         again: indices of slices whose checkpoints are trained once more, for their weights.
     """
 
@@ -78,6 +80,7 @@ class TeacherWalk:
     data: Callable[[Slice], Data]
     train: bool = True
     again: frozenset[int] = frozenset()
+    withdrawn: Callable[[Slice], bool] = lambda slice_: False
     _trainer: JointTrainer = field(default_factory=JointTrainer)
 
     def over(self, slices: Iterable[SliceInputs]) -> Iterator[TeacherVisit]:
@@ -116,6 +119,7 @@ class TeacherWalk:
             self.data(inputs.slice),
             labelled=lambda: inputs.labelled(self.model.member.spec.tasks),
             again=inputs.slice.index in self.again,
+            withdrawn=self.withdrawn(inputs.slice),
         )
         (result,) = self._trainer.train([request], supervised)
         if not isinstance(result, TrainResult):
@@ -175,6 +179,7 @@ def walk_teacher(
         partial(_data, work, teacher),
         train,
         _weights_needed(work, teacher, model, slices, score=score, train=train),
+        lambda slice_: withdrawn(work, f"teacher/{teacher.name}", slice_.key) is not None,
     )
     inputs = read_ahead(work, slices, device, teachers_columns(work.project), with_labels=train)
     for visit in walk.over(inputs):

@@ -14,10 +14,10 @@ from exfm.freshness import Limits
 from exfm.learning import Student, Teacher
 from exfm.online import graph_loads
 from exfm.stream import Stream
+from pipeline.registry.plain_manifests import manifests_of
 from pipeline.releases.release import current_release, release_manifest
 from pipeline.slices.predictions import scored_slices
 from pipeline.slices.provenance import AS_OF
-from pipeline.verify.models_current import manifests_of
 from pipeline.verify.online_current import loaded_online
 from pipeline.workspace import Workspace
 

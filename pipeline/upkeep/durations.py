@@ -6,10 +6,10 @@ Belongs here: reading that. Not here: what is to be made (exfm_assets/plan.py).
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from pipeline.registry.plain_manifests import manifests_of
 from pipeline.sidecar import SECONDS, read_sidecar
 from pipeline.slices.predictions import files_of, scored_slices
 from pipeline.tables import SliceTable
-from pipeline.verify.models_current import manifests_of
 from pipeline.verify.tables_current import tables_of
 from pipeline.workspace import Workspace
 

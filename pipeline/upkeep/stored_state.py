@@ -11,12 +11,13 @@ from pathlib import Path
 from exfm.learning import Teacher
 from exfm.stream import Slice
 from feature_repo.stamp import applied, registry_version
+from pipeline.registry.plain_manifests import read_manifest
 from pipeline.slices.predictions import scored_slices
 from pipeline.slices.teaching import teaching
 from pipeline.streams.layout import Listing, listed_once
 from pipeline.streams.simulated_log import drawn_from, is_stamped, standing
 from pipeline.verify import files_whole
-from pipeline.verify.models_current import DAMAGED, Fault, read_manifest
+from pipeline.verify.models_current import DAMAGED, Fault
 from pipeline.verify.online_current import loaded_online
 from pipeline.verify.tables_current import looks_of, tables_of
 from pipeline.workspace import Workspace

@@ -5,7 +5,8 @@ Belongs here: saying so beforehand. Not here: what stands (registry/growth.py), 
 
 from exfm.learning import Student, Teacher
 from pipeline.registry.lineage import Declared
-from pipeline.verify.models_current import is_of, manifests_of
+from pipeline.registry.plain_manifests import manifests_of
+from pipeline.verify.models_current import is_of
 from pipeline.workspace import Workspace
 
 MOST_NAMED = 3

@@ -8,8 +8,8 @@ import math
 import polars as pl
 
 from exfm.stream import Slice
+from pipeline.registry.plain_manifests import read_manifest
 from pipeline.verify.findings import CheckFn, Finding, all_hold
-from pipeline.verify.models_current import read_manifest
 from pipeline.workspace import Workspace
 
 

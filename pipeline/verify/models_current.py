@@ -3,12 +3,9 @@
 Belongs here: reading manifests as plain JSON and comparing. Not here: tables, words (tables_current.py).
 """
 
-import json
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 from exfm.declaration import digest
@@ -16,10 +13,12 @@ from exfm.differences import differences
 from exfm.learning import Student, Teacher
 from exfm.stream import Slice, Stream
 from pipeline.registry.lineage import Declared, Recorded, data_of, evaluation_names, known_inputs
+from pipeline.registry.plain_manifests import manifests_of, read_manifest
 from pipeline.releases.release import current_release
 from pipeline.releases.verdict import read_verdict
 from pipeline.sidecar import as_written
 from pipeline.slices.predictions import PredictionFile, files_of, scored_slices, sound
+from pipeline.slices.withdrawals import touching, withdrawn
 from pipeline.tables import SliceTable, is_whole
 from pipeline.workspace import Workspace
 
@@ -60,34 +59,6 @@ def looks_of(work: Workspace) -> dict[str, Callable[[], Iterator[Fault]]]:
     return looks
 
 
-def manifests_of(work: Workspace, model: str) -> dict[Slice, dict[str, Any] | None]:
-    """The manifests of a model's checkpoints by slice, oldest first; ``None`` for one that can't be read."""
-    stream, folder = work.project.stream, work.state.checkpoints(model)
-    there = {path.name for path in folder.glob("slice=*") if path.is_dir()}
-    slices = [slice_ for slice_ in stream.slices(stream.first_slice, work.now()) if slice_.folder in there]
-    return {slice_: read_manifest(work, model, slice_) for slice_ in slices}
-
-
-def read_manifest(work: Workspace, model: str, slice_: Slice) -> dict[str, Any] | None:
-    """A checkpoint's manifest as plain JSON; ``None`` if it is missing or damaged."""
-    path = work.state.checkpoints(model) / slice_.folder / "manifest.json"
-    try:
-        stat = path.stat()
-    except OSError:
-        return None
-    return _parsed(path, (stat.st_ino, stat.st_size, stat.st_mtime_ns))
-
-
-@lru_cache(maxsize=20_000)
-def _parsed(path: Path, identity: tuple[int, ...]) -> dict[str, Any] | None:
-    """Callers share it: none of them changes it."""
-    try:
-        plain = json.loads(path.read_text(encoding="utf-8"))
-        return {**plain} if {"version", "declaration", "parent", "weights"} <= set(plain) else None
-    except (OSError, ValueError, TypeError):
-        return None
-
-
 def _checkpoints(work: Workspace, model: Teacher | Student, *, control: bool = False) -> Iterator[Fault]:
     kind = "teacher" if isinstance(model, Teacher) else "control" if control else "student"
     declared = Declared.of(work.project, model, control=control)
@@ -103,11 +74,24 @@ def _checkpoints(work: Workspace, model: Teacher | Student, *, control: bool = F
         elif manifest["parent"] != _version(manifests.get(before)):
             yield Fault(slice_, "it continues another checkpoint than is stored now")
         elif differ := _differing(manifest.get("data_versions"), _data(work, model, kind, slice_, manifest)):
-            yield Fault(slice_, f"made of other {', '.join(differ)} than are stored now", is_correction=True)
+            why = f"made of other {', '.join(differ)} than are stored now"
+            gone = _withdrawn_since(work, model, slice_, manifest)
+            yield Fault(slice_, f"{why}, {gone}" if gone else why, is_correction=not gone)
         elif slice_ == list(manifests)[-1]:
             weights = work.state.checkpoints(f"{kind}/{model.name}") / slice_.folder / "weights.safetensors"
             if not weights.is_file():
                 yield Fault(slice_, "its weights are missing, and the next slice continues them")
+
+
+def _withdrawn_since(
+    work: Workspace, model: Teacher | Student, slice_: Slice, manifest: Mapping[str, Any]
+) -> str | None:
+    """What was withdrawn since a checkpoint was made that it has learnt from; such a change is made good at any age."""
+    created = str(manifest.get("made_with", {}).get("created", ""))
+    kind = "teacher" if isinstance(model, Teacher) else "student"
+    own = withdrawn(work, f"{kind}/{model.name}", slice_.key)
+    gone = own or (touching(work, model.name, slice_.key, created) if kind == "student" else None)
+    return None if gone is None else f"after {gone.model} {gone.slice} was withdrawn: {gone.why}"
 
 
 def is_of(declared: Declared, manifest: Mapping[str, Any]) -> bool:

@@ -13,9 +13,9 @@ from exfm.project import Project
 from exfm_assets.plan import Planner
 from models.metrics import normalised_entropy
 from pipeline.gate.succession import judge_succession
+from pipeline.registry.plain_manifests import read_manifest
 from pipeline.slices.predictions import files_of
 from pipeline.slices.teaching import TAKES_OVER, WAITS, read_takeover, teaching
-from pipeline.verify.models_current import read_manifest
 from tests.graph.scene import Scene, scene_project
 from tests.tiny import tiny_project
 

@@ -1,0 +1,41 @@
+"""Manifests of checkpoints as plain JSON: read without torch, for looks at many of them.
+
+Belongs here: finding and reading them. Not here: manifests as what they are (models/manifest.py), what follows from
+them.
+"""
+
+import json
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from exfm.stream import Slice
+from pipeline.workspace import Workspace
+
+
+def manifests_of(work: Workspace, model: str) -> dict[Slice, dict[str, Any] | None]:
+    """The manifests of a model's checkpoints by slice, oldest first; ``None`` for one that can't be read."""
+    stream, folder = work.project.stream, work.state.checkpoints(model)
+    there = {path.name for path in folder.glob("slice=*") if path.is_dir()}
+    slices = [slice_ for slice_ in stream.slices(stream.first_slice, work.now()) if slice_.folder in there]
+    return {slice_: read_manifest(work, model, slice_) for slice_ in slices}
+
+
+def read_manifest(work: Workspace, model: str, slice_: Slice) -> dict[str, Any] | None:
+    """A checkpoint's manifest as plain JSON; ``None`` if it is missing or damaged."""
+    path = work.state.checkpoints(model) / slice_.folder / "manifest.json"
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return _parsed(path, (stat.st_ino, stat.st_size, stat.st_mtime_ns))
+
+
+@lru_cache(maxsize=20_000)
+def _parsed(path: Path, identity: tuple[int, ...]) -> dict[str, Any] | None:
+    """Callers share it: none of them changes it."""
+    try:
+        plain = json.loads(path.read_text(encoding="utf-8"))
+        return {**plain} if {"version", "declaration", "parent", "weights"} <= set(plain) else None
+    except (OSError, ValueError, TypeError):
+        return None

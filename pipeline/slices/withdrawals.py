@@ -1,0 +1,94 @@
+"""Withdrawals: what a person took back of what models learnt, for good, and what it touched.
+
+Belongs here: the record, and looking things up in it. Not here: finding what is touched (releases/withdrawing.py),
+making it good: all that hangs on what was withdrawn is out of date, and is made again as after any change.
+"""
+
+import fcntl
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+from exfm.atomic_write import atomic_write
+from exfm.declaration import digest
+from pipeline.workspace import Workspace
+
+WITHDRAWN = "withdrawn"  # among what a checkpoint is made of, in place of its tables
+
+
+@dataclass(frozen=True)
+class Withdrawal:
+    """One of them.
+
+    Args:
+        model: ``teacher/<name>`` or ``student/<name>``; it goes on as if it had learnt nothing of the slice.
+        slice: key of that slice.
+        version: of the checkpoint that was withdrawn.
+        at: ISO moment; what was made before it may be touched.
+        predictions: keys of the slices whose predictions came from it, or from a checkpoint that continued it.
+        students: by name, key of the first slice that learnt from those.
+    """
+
+    model: str
+    slice: str
+    version: str
+    why: str
+    at: str
+    predictions: tuple[str, ...] = ()
+    students: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def digest(self) -> str:
+        return digest(self.model, self.slice, self.at)
+
+
+def withdrawals(work: Workspace) -> tuple[Withdrawal, ...]:
+    """All of them, oldest first."""
+    path = _path(work)
+    try:
+        stat = path.stat()
+    except FileNotFoundError:
+        return ()
+    return _read(path, (stat.st_ino, stat.st_size, stat.st_mtime_ns))
+
+
+def withdrawn(work: Workspace, model: str, slice_key: str) -> Withdrawal | None:
+    """The withdrawal of what a model learnt of a slice; ``None`` if there is none."""
+    return next((each for each in withdrawals(work) if (each.model, each.slice) == (model, slice_key)), None)
+
+
+def touching(work: Workspace, student: str, slice_key: str, created: str) -> Withdrawal | None:
+    """The withdrawal that touches a student's checkpoint, if one does.
+
+    Args:
+        slice_key: of the slice that it learnt from last; it has learnt from all before.
+        created: ISO moment at which it was made: what was made after the withdrawal is made anew.
+    """
+    for each in withdrawals(work):
+        first = each.students.get(student)
+        if first is not None and slice_key >= first and created < each.at:
+            return each
+    return None
+
+
+def add(work: Workspace, withdrawal: Withdrawal) -> None:
+    """Write one down; from then on it holds."""
+    path = _path(work)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.with_name(".withdrawing").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        every = [asdict(each) for each in (*withdrawals(work), withdrawal)]
+        with atomic_write(path) as file:
+            file.write(json.dumps(every, indent=1).encode())
+
+
+def _path(work: Workspace) -> Path:
+    return work.state.folder / "withdrawals.json"
+
+
+@lru_cache(maxsize=64)
+def _read(path: Path, identity: tuple[int, ...]) -> tuple[Withdrawal, ...]:
+    plain = json.loads(path.read_text(encoding="utf-8"))
+    return tuple(Withdrawal(**{**each, "predictions": tuple(each["predictions"])}) for each in plain)
