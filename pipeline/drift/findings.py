@@ -7,7 +7,7 @@ An alarm is handled once what serves was trained on the slice that it is of: so 
 that is said, and left alone.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -148,19 +148,22 @@ def _sizes(now: Judged, then: Judged) -> tuple[int, int]:
 Profiles = Mapping[int, Mapping[str, dict[str, int]]]  # slice index -> column -> bin -> rows
 
 
-def of_inputs(profiles: Profiles, columns: Sequence[str], limits: Drift, learnt: int) -> Iterator[Finding]:
+def of_inputs(
+    profiles: Profiles, columns: Sequence[str], limits: Drift, learnt: int, of_teachers: Collection[str] = ()
+) -> Iterator[Finding]:
     """Slices after those that were learnt from whose inputs are distributed otherwise, the first of each column.
 
     Args:
         columns: that the model reads.
         learnt: index of the slice that was learnt from last; below 0 nothing is compared.
+        of_teachers: those made of predictions: they move while a teacher is young, so more must be known of them.
     """
     reference = [at for at in range(learnt - limits.slices + 1, learnt + 1) if at in profiles]
     if learnt < 0 or len(reference) < limits.slices:
         return
     later = sorted(at for at in profiles if at > learnt)
     for column in columns:
-        usual = usual_of(profiles, column, learnt)
+        usual = usual_of(profiles, column, learnt, LEAST if column in of_teachers else 2)
         if usual is None:
             continue
         limit = max(limits.psi, USUAL_FACTOR * usual)
@@ -173,14 +176,14 @@ def of_inputs(profiles: Profiles, columns: Sequence[str], limits: Drift, learnt:
                 break
 
 
-def usual_of(profiles: Profiles, column: str, until: int) -> float | None:
-    """What is usual of a column's PSI from one slice to the next, up to a slice; ``None`` with fewer than two such.
+def usual_of(profiles: Profiles, column: str, until: int, least: int = 2) -> float | None:
+    """What is usual of a column's PSI from one slice to the next, up to a slice; ``None`` with fewer than ``least``.
 
     The second largest of a week of days: weekends come and go twice in it, a drift that was learnt only once.
     """
     known = [at for at in range(until - USUAL_SLICES, until + 1) if at in profiles]
     values = [psi_of(profiles, column, [now], [then]) for then, now in zip(known, known[1:], strict=False)]
-    return sorted(values)[-2] if len(values) >= 2 else None
+    return sorted(values)[-2] if len(values) >= least else None
 
 
 def psi_of(profiles: Profiles, column: str, now: Sequence[int], before: Sequence[int]) -> float:

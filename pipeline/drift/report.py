@@ -65,7 +65,8 @@ def _of_student(
     limits, released = work.project.drift, _released(work, student)
     yield from of_judged(judged, limits, released)
     mine = {index: of_surface(profile, student.surface) for index, profile in made.items()}
-    yield from of_inputs(mine, _columns(work, student), limits, released)
+    of_teachers = work.project.columns_of(student.inputs, where=student.name).of_teachers
+    yield from of_inputs(mine, _columns(work, student), limits, released, of_teachers)
     yield from of_rows(mine, released)
 
 

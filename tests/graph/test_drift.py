@@ -253,7 +253,8 @@ def test_the_report_names_each_model_and_is_read_again(work: Workspace) -> None:
     rows = drift_rows(work)
     names = ["teacher/large", "student/feed_click", "student/feed_convert"]
     assert rows["model"].unique(maintain_order=True).to_list() == names
-    assert all(drifted(rows, name) is None for name in names) and "| teacher/large |" in drift_table(rows)
+    said = [drifted(rows, name) for name in names]
+    assert said == [None] * 3 and "| teacher/large |" in drift_table(rows)
     assert stored_drift(work) is not None
     (work.state.reports / "drift.parquet").write_bytes(b"PAR1 not")
     assert stored_drift(work) is None

@@ -7,8 +7,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from exfm.project import Drift
+from pipeline.drift.findings import of_inputs
 from pipeline.drift.predicted import Predicted, of_predicted, predicted_slices
-from pipeline.drift.profile import of_surface, profiles
+from pipeline.drift.profile import ITEMS, USERS, of_surface, profiles
 from pipeline.drift.report import _columns, drift_rows
 from pipeline.sidecar import write_stored
 from pipeline.slices.predictions import files_of
@@ -48,3 +50,16 @@ def test_coverage_and_age_of_predictions_are_said(work: Workspace) -> None:
     aged = [Predicted(index, 1.0, 3.5 if index == 8 else 0.0) for index in range(10)]
     assert [(each.measure, each.index, each.acts) for each in of_predicted(aged, 3)] == [("age", 8, False)]
     assert not list(of_predicted([replace(each, age=9.0) for each in aged], 3))  # always so old: nothing changed
+
+
+def test_features_of_a_young_teacher_move_and_that_is_no_drift() -> None:
+    counts = [{"1": 900 - 100 * at, "2": 100 + 100 * at} for at in range(8)] + [{"9": 1000}]
+    made = {
+        at: {"v__click_mean_3d": each, USERS: {"": 500}, ITEMS: {"": 500}, "rows": {"": 1000}}
+        for at, each in enumerate(counts)
+    }
+    few = {at: made[at] for at in (3, 4, 5, 8)}
+    limits = Drift(slices=1)
+    assert [finding.index for finding in of_inputs(few, ["v__click_mean_3d"], limits, 5)] == [8]
+    assert not list(of_inputs(few, ["v__click_mean_3d"], limits, 5, ("v__click_mean_3d",)))
+    assert [each.index for each in of_inputs(made, ["v__click_mean_3d"], limits, 6, ("v__click_mean_3d",))] == [8]
