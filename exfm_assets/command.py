@@ -15,6 +15,7 @@ HELP = """exfm: one large teacher, its predictions kept in Feast, many small stu
     exfm run [--range A...B] [--student NAME | --select SELECTION] [--quiet]
                                                                      the main job: everything over a range of slices
     exfm ui [arguments of dagster dev]                               Dagster's UI and daemon, automation on
+    exfm status                                                      what serves, how old, how good, what is next
     exfm releases list|show|compare|promote|rollback|unpin           what serves, what served, and going back
     exfm withdraw [MODEL CHECKPOINT --why ...]                       take back what a model learnt of a slice
     exfm predictions [--teacher NAME] [--slice KEY] [--rows N]       a teacher's predictions, read through Feast
@@ -67,6 +68,12 @@ def _releases(arguments: list[str]) -> int:
     return main(arguments)
 
 
+def _status(arguments: list[str]) -> int:
+    from exfm_assets.status import main
+
+    return main(arguments)
+
+
 def _withdraw(arguments: list[str]) -> int:
     from exfm_assets.withdraw import main
 
@@ -95,6 +102,7 @@ def _version(arguments: list[str]) -> int:
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "run": _run,
     "ui": _ui,
+    "status": _status,
     "releases": _releases,
     "withdraw": _withdraw,
     "predictions": _predictions,

@@ -1,0 +1,80 @@
+"""``exfm status``: everything that upkeep keeps, worst first, for somebody on call.
+
+Belongs here: the command, its words, runs under way. Not here: gathering (pipeline/report/status.py).
+"""
+
+import argparse
+from collections.abc import Iterator
+from contextlib import chdir
+from datetime import UTC, datetime
+
+import dagster as dg
+from rich.console import Console
+from rich.markup import escape
+
+from exfm.errors import DeclarationError
+from exfm.load import load_project, load_state
+from exfm.state import ROOT
+from exfm.writing import StateError
+from exfm_assets.home import dagster_home
+from pipeline.report.status import Status, status_of
+from pipeline.workspace import Workspace
+
+SIGNS = {"bad": "[red]●[/red]", "warn": "[yellow]●[/yellow]", "good": "[green]●[/green]"}
+WORDS = {"bad": "red", "warn": "yellow", "good": "green"}
+UNDER_WAY = [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.QUEUED]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Print it; the exit status is 1 where anything is red, so that a script can ask."""
+    parser = argparse.ArgumentParser(prog="exfm status", description=__doc__)
+    parser.parse_args(arguments)
+    console = Console(highlight=False, soft_wrap=True)
+    try:
+        project = load_project()
+        work = Workspace(project, load_state(project))
+        status = status_of(work)
+        with chdir(ROOT), dg.DagsterInstance.from_config(str(dagster_home())) as instance:
+            runs = list(runs_under_way(instance))
+    except (DeclarationError, StateError, ValueError) as error:
+        console.print(f"[red]{escape(str(error))}[/red]")
+        return 2
+    for line in lines_of(status, runs, plain=not console.is_terminal):
+        console.print(line)
+    return 1 if status.tone == "bad" else 0
+
+
+def lines_of(status: Status, runs: list[str], *, plain: bool = False) -> Iterator[str]:
+    """The screen, in rich's markup.
+
+    Args:
+        plain: whether colours are said in words.
+    """
+    for student in status.students:
+        yield f"{_sign(student.tone, plain)} student [bold]{escape(student.name)}[/bold]"
+        for what in ("serves", "quality", "gate", "drift", "next"):
+            yield f"    {what + ':':9}{escape(getattr(student, what))}"
+    for tone, line in status.others:
+        yield f"{_sign(tone, plain)} {escape(line)}"
+    for note in status.notes:
+        yield f"  {escape(note)}"
+    yield from (f"  run {escape(line)}" for line in runs)
+    if not runs:
+        yield "  no run is under way"
+
+
+def _sign(tone: str, plain: bool) -> str:
+    return f"{WORDS[tone]}:" if plain else SIGNS[tone]
+
+
+def runs_under_way(instance: dg.DagsterInstance) -> Iterator[str]:
+    """A sentence each."""
+    for record in instance.get_run_records(dg.RunsFilter(statuses=UNDER_WAY)):
+        run = record.dagster_run
+        first = run.tags.get("dagster/asset_partition_range_start", run.tags.get("dagster/partition"))
+        last = run.tags.get("dagster/asset_partition_range_end", first)
+        slices = "" if first is None else f" of {first}" if first == last else f" of {first}...{last}"
+        what = f"{len(run.asset_selection)} assets" if run.asset_selection else run.job_name
+        began = datetime.fromtimestamp(record.start_time, UTC) if record.start_time else None
+        since = f"since {began:%H:%M:%S} UTC" if began else "not begun yet"
+        yield f"{run.run_id[:8]}: {what}{slices}, {run.status.value.lower()} {since}"
