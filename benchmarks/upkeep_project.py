@@ -37,7 +37,7 @@ def project(since: datetime, students: int) -> Project:
         SIMULATED.teachers[0], inputs=(*SEEN, "surface"), training=TRAINING,
         network=DCNv2(embedding=4, cross=1, hidden=(16,)),
     )  # fmt: skip
-    gate = Gate(tolerance=1.0, judged_rows=100, calibration=10.0, rows=100)
+    gate = Gate(tolerance=1.0, judged_rows=20, calibration=10.0, rows=100)
     declared = tuple(
         Student(
             name=f"student_{number}", surface="feed", task="click", inputs=SEEN, training=TRAINING, gate=gate,
