@@ -6,7 +6,7 @@ of date (pipeline/verify/), why a student is refreshed (pipeline/upkeep/refresh.
 They need the workspace, so the sensor that evaluates them runs in the code location (``use_user_code_server``).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from weakref import WeakKeyDictionary
 
 import dagster as dg
@@ -71,7 +71,7 @@ class Outdated(_Operand):
     def __init__(self, work: Workspace) -> None:
         super().__init__("outdated", "What is stored is not what would be made now")
         self._work = work
-        self._said: dict[str, set[int]] = {}  # by table of the log, slices whose correction is not made good yet
+        self._said: set[int] = set()  # slices of the log whose correction is not made good yet
 
     def evaluate(self, context: dg.AutomationContext) -> dg.AutomationResult:
         oldest = oldest_corrected(self._work, context.key)
@@ -81,22 +81,23 @@ class Outdated(_Operand):
             if fault.slice is not None and (not fault.is_correction or index >= oldest)
         }
         subset = _of(context.candidate_subset, {fault.slice.key for fault in faults.values() if fault.slice})
-        cost = self._cost(context, faults)
+        cost = self._cost(context) if context.key.to_user_string() in LOG_TABLES else None
         return dg.AutomationResult(context, subset, metadata={"cost": cost} if cost else None)
 
-    def _cost(self, context: dg.AutomationContext, faults: Mapping[int, Fault]) -> str | None:
+    def _cost(self, context: dg.AutomationContext) -> str | None:
         """Of late and corrected slices of the log: what making them good costs, said once, before it is paid."""
-        asset = context.key.to_user_string()
-        if asset not in LOG_TABLES:
-            return None
-        corrected = {index: fault for index, fault in faults.items() if fault.is_correction}
-        said: set[int] = set().union(*self._said.values())  # a late slice is one in all tables
-        new = {index: fault for index, fault in corrected.items() if index not in said}
-        self._said[asset] = set(corrected)
+        state, oldest = _state_at(context, self._work), oldest_corrected(self._work, context.key)
+        corrected: dict[int, tuple[str, Fault]] = {}
+        for table in reversed(LOG_TABLES):  # a late slice is one in all of them: the first names it
+            faults = state.outdated(table).items()
+            corrected |= {at: (table, fault) for at, fault in faults if fault.is_correction and at >= oldest}
+        new = {at: found for at, found in corrected.items() if at not in self._said}
+        self._said = set(corrected)
         if not new:
             return None
         graph, learnt = context.asset_graph_view.asset_graph, oldest_corrected(self._work, dg.AssetKey("teacher"))
-        cost = cost_of(_state_at(context, self._work), graph, asset, new, learnt)
+        table = new[min(new)][0]
+        cost = cost_of(state, graph, table, {at: fault for at, (_, fault) in sorted(new.items())}, learnt)
         dg.get_dagster_logger().warning(cost)
         return cost
 

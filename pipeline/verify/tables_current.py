@@ -17,6 +17,7 @@ from exfm.stream import Slice, Stream
 from pipeline.sidecar import Sidecar, read_sidecar
 from pipeline.slices import provenance
 from pipeline.slices.provenance import AS_OF, CODE, DECLARATION, DECLARED, LOG, Made
+from pipeline.streams.layout import listed_once
 from pipeline.tables import SliceTable, is_whole
 from pipeline.verify import files_whole, models_current, online_current
 from pipeline.verify.findings import Finding, all_hold
@@ -47,11 +48,10 @@ def stale(work: Workspace, assets: Iterable[str] | None = None) -> list[Stale]:
     Args:
         assets: only these, as Dagster calls them (``student/feed_click/checkpoint``).
     """
-    looks = looks_of(work)
-    stream = work.project.stream
-    return [
-        group for asset in (looks if assets is None else assets) for group in _grouped(stream, asset, looks[asset]())
-    ]
+    looks, stream = looks_of(work), work.project.stream
+    chosen = looks if assets is None else assets
+    with listed_once({}):
+        return [group for asset in chosen for group in _grouped(stream, asset, looks[asset]())]
 
 
 def damaged(work: Workspace) -> list[Stale]:

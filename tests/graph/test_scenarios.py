@@ -124,7 +124,9 @@ def costs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_a_corrected_slice(scene: Scene, costs: list[str]) -> None:
     story = scene.land(2, world=OTHER).settle()
     assert len(costs) == 1  # once, in the first tick, for all tables of the log
-    assert costs[0].startswith("impressions 2026-01-03: the log's impressions changed since. To be made again: ")
+    assert costs[0].startswith(
+        "impressions 2026-01-03, 2026-01-04: the log's impressions changed since. To be made again: "
+    )
     asked = {asset for tick in story.asked for asset in tick}
     sums = {"release_gates", "drift_report", "report", "online_store"}
     named = int(costs[0].partition("again: ")[2].partition(" assets")[0])
