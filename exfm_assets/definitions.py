@@ -17,6 +17,7 @@ from exfm_assets.assets.teachers import teacher_assets
 from exfm_assets.automation import sensors
 from exfm_assets.checks import checks
 from exfm_assets.executor import one_process
+from exfm_assets.jobs import asset_jobs
 from exfm_assets.policies import with_policies
 from exfm_assets.releases import release_jobs
 from exfm_assets.withdraw import withdraw_jobs
@@ -39,7 +40,7 @@ def build_defs(work: Workspace) -> dg.Definitions:
     return dg.Definitions(
         assets=with_policies(assets, work),
         asset_checks=checks(project),
-        jobs=[*release_jobs(project), *withdraw_jobs(project)],
+        jobs=[*asset_jobs(project), *release_jobs(project), *withdraw_jobs(project)],
         sensors=sensors(project),
         resources={"work": work},
         executor=one_process,
