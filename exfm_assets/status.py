@@ -4,6 +4,7 @@ Belongs here: the command, its words, runs under way. Not here: gathering (pipel
 """
 
 import argparse
+import textwrap
 from collections.abc import Iterator
 from contextlib import chdir
 from datetime import UTC, datetime
@@ -39,32 +40,39 @@ def main(arguments: list[str] | None = None) -> int:
     except (DeclarationError, StateError, ValueError) as error:
         console.print(f"[red]{escape(str(error))}[/red]")
         return 2
-    for line in lines_of(status, runs, plain=not console.is_terminal):
+    width = console.width if console.is_terminal else None
+    for line in lines_of(status, runs, width):
         console.print(line)
     return 1 if status.tone == "bad" else 0
 
 
-def lines_of(status: Status, runs: list[str], *, plain: bool = False) -> Iterator[str]:
+def lines_of(status: Status, runs: list[str], width: int | None = None) -> Iterator[str]:
     """The screen, in rich's markup.
 
     Args:
-        plain: whether colours are said in words.
+        width: of the terminal; ``None``: there is none, so lines are whole, and colours are words.
     """
     for student in status.students:
-        yield f"{_sign(student.tone, plain)} student [bold]{escape(student.name)}[/bold]"
+        yield f"{_sign(student.tone, width)} student [bold]{escape(student.name)}[/bold]"
         for what in ("serves", "quality", "gate", "drift", "next"):
-            yield f"    {what + ':':9}{escape(getattr(student, what))}"
+            yield _wrapped(f"    {what + ':':9}", getattr(student, what), width)
     for tone, line in status.others:
-        yield f"{_sign(tone, plain)} {escape(line)}"
-    for note in status.notes:
-        yield f"  {escape(note)}"
-    yield from (f"  run {escape(line)}" for line in runs)
+        yield f"{_sign(tone, width)} " + _wrapped("", line, None if width is None else width - 2)
+    yield from (_wrapped("  ", line, width) for line in (*status.notes, *(f"run {run}" for run in runs)))
     if not runs:
         yield "  no run is under way"
 
 
-def _sign(tone: str, plain: bool) -> str:
-    return f"{WORDS[tone]}:" if plain else SIGNS[tone]
+def _sign(tone: str, width: int | None) -> str:
+    return f"{WORDS[tone]}:" if width is None else SIGNS[tone]
+
+
+def _wrapped(indent: str, text: str, width: int | None) -> str:
+    """A line of a terminal's width; what goes on is below where it began."""
+    if width is None:
+        return indent + escape(text)
+    later = " " * max(len(indent), 2)
+    return escape(textwrap.fill(text, max(width, 40), initial_indent=indent, subsequent_indent=later))
 
 
 def runs_under_way(instance: dg.DagsterInstance) -> Iterator[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 from dagster._core.test_utils import create_run_for_test
+from rich.text import Text
 
 from exfm_assets import status as command
 from exfm_assets.home import dagster_home
@@ -87,3 +88,14 @@ def test_when_the_next_refresh_is_due(work: Workspace) -> None:
         assert mine.next == f"it trains on what has come since at {due:%Y-%m-%d %H:%M} UTC, or when it drifts"
     else:
         assert "behind the stream" in mine.next
+
+
+def test_nothing_is_cut_on_a_narrow_screen(work: Workspace) -> None:
+    status = status_of(work)
+    for width in (80, 120, 170):
+        lines = [line for block in command.lines_of(status, ["abc: 3 assets"], width) for line in block.splitlines()]
+        plain = [Text.from_markup(line).plain for line in lines]
+        assert max(map(len, plain)) <= width
+        joined = " ".join(" ".join(plain).split())
+        for student in status.students:
+            assert " ".join(student.gate.split()) in joined and " ".join(student.serves.split()) in joined
