@@ -77,7 +77,7 @@ def assert_kept_up(work: Workspace, instance: dg.DagsterInstance, looked_at: dat
     statuses = Counter(run.status.value for run in runs)
     print(f"slices of {SLICE}: runs {dict(statuses)}, drift reports {len(drifts)}, drift checks {len(checks)}")
     assert not statuses.keys() & {"FAILURE", "CANCELED"}, [run.run_id for run in runs if run.status.value == "FAILURE"]
-    # The second slice lands late. It, and what was made of it by then, is made again, once: a level of the graph a tick.
+    # The second slice lands late. It, and what was made of it, is made again, once: a level of the graph a tick.
     late = {stream.slice_at(index).key for index in range(1, 1 + LATE + 2)}
     assert_filled(
         work,
