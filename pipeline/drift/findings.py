@@ -14,7 +14,7 @@ import numpy as np
 
 from exfm.project import Drift
 from pipeline.drift.detection import LEAST, beyond, first_change, spread
-from pipeline.drift.profile import ITEMS, ROWS, USERS, added, psi
+from pipeline.drift.profile import ITEMS, ROWS, USERS, added, psi, psi_and_chance
 
 USUAL_SLICES, USUAL_FACTOR = 7, 3.0
 ACTS = ("ne", "calibration", "inputs", "predictions", "lead", "disagreement")
@@ -169,8 +169,10 @@ def of_inputs(
         limit = max(limits.psi, USUAL_FACTOR * usual)
         for at in later:
             # What is like any of the slices that were learnt from is nothing new.
-            value = min(psi_of(profiles, column, [at], before) for before in (reference, *([one] for one in reference)))
-            if value > limit:
+            value, chance = min(
+                _psi_and_chance(profiles, column, [at], before) for before in (reference, *([one] for one in reference))
+            )
+            if value > max(limit, chance):
                 reason = f"PSI of {column} is {value:.2f}, usually up to {usual:.2f} from slice to slice"
                 yield Finding("inputs", at, reason, False)
                 break
@@ -188,13 +190,17 @@ def usual_of(profiles: Profiles, column: str, until: int, least: int = 2) -> flo
 
 def psi_of(profiles: Profiles, column: str, now: Sequence[int], before: Sequence[int]) -> float:
     """PSI of a column between two sets of slices."""
+    return _psi_and_chance(profiles, column, now, before)[0]
+
+
+def _psi_and_chance(profiles: Profiles, column: str, now: Sequence[int], before: Sequence[int]) -> tuple[float, float]:
     samples = [added(profiles[at].get(column, {}) for at in several) for several in (now, before)]
     of = (USERS, ITEMS) if "__" in column or column.startswith("new ") else (USERS,)
     # Not added up: users and items of one slice are mostly those of the next.
     sizes = [
         min(max(sum(profiles[at].get(name, {}).values()) for at in several) for name in of) for several in (now, before)
     ]
-    return psi(samples[0], samples[1], (sizes[0], sizes[1]))
+    return psi_and_chance(samples[0], samples[1], (sizes[0], sizes[1]))
 
 
 def of_rows(profiles: Profiles, learnt: int) -> Iterator[Finding]:

@@ -23,6 +23,7 @@ from pipeline.workspace import Workspace
 
 CATEGORY_BINS, HALF_OCTAVES = 64, 40
 VERSION = 2  # raised when bins change: profiles are made again
+ONE_IN_TEN_THOUSAND = 3.719  # of the standard normal distribution
 BEFORE = 3  # slices that tell who is new
 USERS, ITEMS, ROWS = "users", "items", "rows"  # pseudo-columns: how many there were, in effect
 SCHEMA: dict[str, pl.DataType] = {
@@ -161,11 +162,23 @@ def psi(now: dict[str, int], before: dict[str, int], users: tuple[int, int]) -> 
     Args:
         users: in effect, in each sample: how many independent values it has at the most.
     """
+    return psi_and_chance(now, before, users)[0]
+
+
+def psi_and_chance(now: dict[str, int], before: dict[str, int], users: tuple[int, int]) -> tuple[float, float]:
+    """The same, and what it exceeds in one of ten thousand such pairs of one distribution.
+
+    PSI over (1/n + 1/m) is about chi-squared with bins - 1 degrees of freedom (Yurdakul and Naranjo 2020), whose
+    quantile is that of Wilson and Hilferty (1931). Of few independent values it varies so much that a large one means
+    nothing.
+    """
     names = sorted(now.keys() | before.keys())
     counts = [np.array([sample.get(name, 0) for name in names], dtype=np.float64) for sample in (now, before)]
     if len(names) < 2 or not all(each.sum() for each in counts):
-        return 0.0
+        return 0.0, 0.0
     p, q = ((each + 0.5) / (each.sum() + 0.5 * len(names)) for each in counts)
     sizes = [max(min(each.sum(), count), 1.0) for each, count in zip(counts, users, strict=True)]
-    by_chance = (len(names) - 1) * float(sum(1 / size for size in sizes))
-    return max(float(((p - q) * np.log(p / q)).sum()) - by_chance, 0.0)
+    scale, free = float(sum(1 / size for size in sizes)), len(names) - 1
+    rare = free * (1 - 2 / (9 * free) + ONE_IN_TEN_THOUSAND * np.sqrt(2 / (9 * free))) ** 3
+    found = float(((p - q) * np.log(p / q)).sum())
+    return max(found - free * scale, 0.0), float(rare - free) * scale
