@@ -12,7 +12,18 @@ import pytest
 from exfm.project import Drift
 from pipeline.drift.detection import first_change, spread
 from pipeline.drift.findings import Finding, Judged, mended, of_inputs, of_judged, of_rows
-from pipeline.drift.profile import ITEMS, ROWS, SCHEMA, USERS, _number_bins, added, of_surface, profiles, psi
+from pipeline.drift.profile import (
+    ITEMS,
+    ROWS,
+    SCHEMA,
+    USERS,
+    _number_bins,
+    added,
+    of_surface,
+    profiles,
+    psi,
+    psi_and_chance,
+)
 from pipeline.drift.report import drift_rows, drift_table, drifted, stored_drift
 from pipeline.evaluation.slice_metrics import prediction_histogram
 from pipeline.workspace import Workspace
@@ -98,6 +109,19 @@ def test_psi_is_nothing_for_samples_of_one_distribution_and_large_for_a_shift() 
     assert psi({"null": 1000}, {"a": 900, "b": 100}, (1000, 1000)) > 5
     assert psi({}, {"a": 1}, (1, 1)) == psi({"a": 5}, {"a": 7}, (5, 7)) == 0.0
     assert added([{"a": 1}, {"a": 2, "b": 3}]) == {"a": 3, "b": 3}
+
+
+def test_chance_exceeds_its_bound_about_once_in_ten_thousand() -> None:
+    """Also of few values, where PSI alone would be above any fixed limit again and again."""
+    generator, beyond, large = np.random.default_rng(1), 0, 0
+    for _ in range(4_000):
+        samples = [np.bincount(generator.choice(6, 60, p=[0.3, 0.25, 0.2, 0.1, 0.1, 0.05]), minlength=6) for _ in "ab"]
+        counts = [{str(name): int(count) for name, count in enumerate(sample)} for sample in samples]
+        value, chance = psi_and_chance(counts[0], counts[1], (60, 60))
+        beyond, large = beyond + (value > chance), large + (value > LIMITS.psi)
+    assert beyond <= 4 and large > 40
+    value, chance = psi_and_chance({"a": 60}, {"b": 60}, (60, 60))
+    assert value > 5 * chance  # what turned over is seen all the same
 
 
 # Sequences.
