@@ -16,13 +16,12 @@ from exfm.freshness import Freshness
 from exfm.learning import Gate
 from exfm.prediction_views import PredictionView
 from exfm.project import Project
-from exfm.simulation import Event, Simulation
-from exfm.stream import DAY, Task
+from exfm.simulation import Simulation
+from exfm.stream import Task
 from tests.tiny import tiny_project
 
 SLICE = timedelta(minutes=int(os.environ.get("EXFM_LIVE_MINUTES", "1")))
 WINDOWS = (SLICE, 3 * SLICE)
-LATE = 2  # slices after its end, the second slice lands
 
 
 def live_project(since: datetime) -> Project:
@@ -54,7 +53,6 @@ def live_project(since: datetime) -> Project:
     impressions = Simulation(
         impressions_per_day=int(400 * timedelta(days=1) / SLICE), users=200, items=60,
         new_users_per_day=20, new_items_per_day=6, orphan_share=0.02,
-        events=(Event(kind="late", day=0.5 * SLICE / DAY, length=SLICE / DAY, strength=LATE * SLICE / DAY),),
     )  # fmt: skip
     return replace(
         tiny, name="live", stream=stream, simulation=impressions, feature_views=views, prediction_views=opinions,
