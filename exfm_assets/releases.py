@@ -42,6 +42,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         project = load_project()
         work = Workspace(project, load_state(project))
+        if not project.students:
+            raise DeclarationError(f"Project({project.name}).students: () declares no student: nothing is released")
         students = [project.student(given.student)] if getattr(given, "student", None) else list(project.students)
         for student in students:
             ACTIONS[given.action](work, student, given, console)
@@ -83,7 +85,7 @@ def _list(work: Workspace, student: Student, given: argparse.Namespace, console:
     table = Table(title=f"{student.name}: what served since when (UTC)", title_justify="left")
     for column in ("since", "release", "action", "slice", "version", "why"):
         table.add_column(column)
-    for entry in reversed(history[-given.last :]):
+    for entry in list(reversed(history))[: max(given.last, 1)]:
         serves = now is not None and (entry.change, entry.version) == (now.change or entry.change, now.version)
         number = f"{entry.number}{' serves' if serves else ''}{', pinned' if entry.pinned else ''}"
         cells = (entry.released_at[:19], number, entry.action, entry.slice, entry.version, entry.why)

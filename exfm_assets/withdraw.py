@@ -37,14 +37,14 @@ def main(arguments: list[str] | None = None) -> int:
         project = load_project()
         work = Workspace(project, load_state(project))
         if given.model is None:
-            lines = [_line(each) for each in withdrawals(work)] or ["nothing was withdrawn"]
-        elif given.checkpoint is None or not given.why:
-            raise DeclarationError("withdraw: say which checkpoint, and why: exfm withdraw MODEL CHECKPOINT --why ...")
+            for line in [_line(each) for each in withdrawals(work)] or ["nothing was withdrawn"]:
+                console.print(escape(line))
+        elif given.checkpoint is None:
+            raise DeclarationError("withdraw: say which checkpoint: exfm withdraw MODEL CHECKPOINT --why ...")
         else:
             with chdir(ROOT), dg.DagsterInstance.from_config(str(dagster_home())) as instance:
-                lines = list(withdrawn_now(work, given.model, given.checkpoint, given.why, instance))
-        for line in lines:
-            console.print(escape(line))
+                for line in withdrawn_now(work, given.model, given.checkpoint, given.why, instance):
+                    console.print(escape(line))
     except (DeclarationError, StateError, ValueError) as error:  # DataError, CheckpointError
         console.print(f"[red]{escape(str(error))}[/red]")
         return 2
@@ -54,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
 def withdrawn_now(
     work: Workspace, model: str, checkpoint: str, why: str, instance: dg.DagsterInstance
 ) -> Iterator[str]:
-    """Withdraw a checkpoint, let releases go back, and say what it touched, a sentence each.
+    """Withdraw a checkpoint, let releases go back, and say what it touched, a sentence each; again to finish it.
 
     Raises:
         DeclarationError: as ``withdraw``.
@@ -92,7 +92,9 @@ class Withdraw(dg.Config):
 
 def withdraw_jobs(project: Project) -> list[dg.JobDefinition]:
     """``withdraw`` for the launchpad."""
-    if not project.teachers:
+    models = [f"teacher/{teacher.name}" for teacher in project.teachers]
+    models += [f"student/{student.name}" for student in project.students]
+    if not models:
         return []
     words = "Take back what a model learnt of a slice: what it touched is made again, touched releases go back."
 
@@ -106,6 +108,6 @@ def withdraw_jobs(project: Project) -> list[dg.JobDefinition]:
         decide()
 
     first = project.stream.slice_at(0).key
-    given = {"model": f"teacher/{project.teachers[0].name}", "checkpoint": first, "why": ""}
+    given = {"model": models[0], "checkpoint": first, "why": ""}
     config = dg.RunConfig(ops={"withdraw_checkpoint": {"config": given}})
     return [one.to_job(name="withdraw", description=words, config=config)]

@@ -57,8 +57,9 @@ def candidate_of(work: Workspace, student: Student) -> Candidate | str:
                 return (
                     f"slice {slice_.key} has learnt from {learnt:,} labelled rows, fewer than Gate.rows={gate.rows:,}"
                 )
-            created = models[0].manifest(slice_).made_with.get("created", "")
-            if (gone := touching(work, student.name, slice_.key, created)) is not None:
+            stored = models[0].manifest(slice_)
+            created, taught_by = stored.made_with.get("created", ""), stored.teacher_checkpoints
+            if (gone := touching(work, student.name, slice_.key, created, taught_by)) is not None:
                 return (
                     f"slice {slice_.key} has learnt from what was withdrawn ({gone.model} {gone.slice}: {gone.why}): "
                     "it is made again first"

@@ -9,6 +9,7 @@ from models.manifest import load_manifest
 from pipeline.releases.history import changing, history_of, numbered
 from pipeline.releases.publishing import name_served, whole_releases
 from pipeline.releases.release import PROMOTED, ROLLED_BACK, UNPINNED, Released
+from pipeline.releases.withdrawing import touched_by
 from pipeline.workspace import Workspace
 
 
@@ -33,29 +34,44 @@ def promote(work: Workspace, student: Student, name: str, *, why: str, pin: bool
         pin: keep it until somebody unpins it; else the next candidate that passes its gate takes over.
 
     Raises:
-        DeclarationError: if there is no such release, or its files are not whole.
+        DeclarationError: if there is no such release, its files are not whole, or a withdrawal touched it.
     """
-    return _serve(work, student, release_named(work, student, name), PROMOTED, why, pin)
+    with changing(work, student):
+        chosen = release_named(work, student, name)
+        if chosen.version not in whole_releases(work, student):
+            raise DeclarationError(f"release {chosen.number}: its files are missing or damaged: choose another one")
+        if (gone := touched_by(work, student, chosen)) is not None:
+            raise DeclarationError(
+                f"release {chosen.number}: it learnt from {gone.model} {gone.slice}, which was withdrawn: {gone.why}"
+            )
+        manifest = load_manifest(work.state.release(student.name) / chosen.version)
+        return name_served(work, student, manifest, action=PROMOTED, why=why, pinned=pin)
 
 
 def roll_back(work: Workspace, student: Student, *, why: str, pin: bool = True) -> Released:
-    """Serve the newest whole release before the one that serves now.
+    """Serve the newest whole release before the one that serves now, which no withdrawal touched.
 
     It is pinned, or the automation would release again what comes after it.
 
     Raises:
         DeclarationError: if there is none.
     """
-    history = history_of(work, student)
-    if not history:
-        raise DeclarationError(f"student {student.name!r}: nothing of it was ever released")
-    known, whole, now = numbered(history), whole_releases(work, student), history[-1]
-    before = [number for number, release in known.items() if number < now.number and release.version in whole]
-    if not before:
-        raise DeclarationError(
-            f"student {student.name!r}: no whole release is older than {now.number}, which serves: promote another one"
-        )
-    return _serve(work, student, known[max(before)], ROLLED_BACK, why, pin)
+    with changing(work, student):
+        history = history_of(work, student)
+        if not history:
+            raise DeclarationError(f"student {student.name!r}: nothing of it was ever released")
+        known, whole, now = numbered(history), whole_releases(work, student), history[-1]
+        before = [
+            number
+            for number, release in known.items()
+            if number < now.number and release.version in whole and touched_by(work, student, release) is None
+        ]
+        if not before:
+            raise DeclarationError(
+                f"student {student.name!r}: no whole release is older than {now.number}, which serves: promote another"
+            )
+        manifest = load_manifest(work.state.release(student.name) / known[max(before)].version)
+        return name_served(work, student, manifest, action=ROLLED_BACK, why=why, pinned=pin)
 
 
 def unpin(work: Workspace, student: Student, *, why: str = "") -> Released:
@@ -69,11 +85,3 @@ def unpin(work: Workspace, student: Student, *, why: str = "") -> Released:
             raise DeclarationError(f"student {student.name!r}: nothing is pinned, so there is nothing to let go")
         manifest = load_manifest(work.state.release(student.name) / served.version)
         return name_served(work, student, manifest, action=UNPINNED, why=why)
-
-
-def _serve(work: Workspace, student: Student, chosen: Released, action: str, why: str, pin: bool) -> Released:
-    if chosen.version not in whole_releases(work, student):
-        raise DeclarationError(f"release {chosen.number}: its files are missing or damaged: choose another one")
-    with changing(work, student):
-        manifest = load_manifest(work.state.release(student.name) / chosen.version)
-        return name_served(work, student, manifest, action=action, why=why, pinned=pin)

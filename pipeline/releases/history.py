@@ -46,7 +46,7 @@ def history_of(work: Workspace, student: Student, *, new: str | None = None) -> 
     folder, current = work.state.release(student.name), current_release(work, student)
     read = (read_released(path) for path in sorted((folder / FOLDER).glob("*.json")))
     kept = [entry for entry in read if entry is not None]
-    if current is not None and current.change:
+    if current is not None:
         kept = [entry for entry in kept if entry.change <= current.change]  # of a later one its writer was stopped
     return kept or list(_before_history(work, student, current, new))
 
@@ -74,8 +74,9 @@ def record(work: Workspace, student: Student, released: Released) -> Released:
     """
     folder, before = work.state.release(student.name), history_of(work, student, new=released.version)
     for entry in before:
-        if not (path := folder / FOLDER / f"{entry.change:06}.json").is_file():
-            _write(path, entry)  # of an earlier exfm
+        path = folder / FOLDER / f"{entry.change:06}.json"
+        if read_released(path) != entry:
+            _write(path, entry)  # of an earlier exfm, or what a stopped writer left
     known = next((entry.number for entry in before if entry.version == released.version), 0)
     number = known or 1 + max((entry.number for entry in before), default=0)
     change = 1 + max((entry.change for entry in before), default=0)

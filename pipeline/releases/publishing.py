@@ -15,7 +15,7 @@ from models.checkpoint import SERVING, save_serving
 from models.errors import DamagedError
 from models.manifest import FILE, Manifest, load_manifest
 from pipeline.registry.checkpoint_store import CheckpointStore
-from pipeline.releases.history import RECORD, changing, record
+from pipeline.releases.history import RECORD, changing, history_of, record
 from pipeline.releases.release import CURRENT, MENDED, RELEASED, Released, current_release, released_versions
 from pipeline.releases.verdict import Verdict
 from pipeline.sidecar import sha256_of
@@ -51,10 +51,24 @@ def mend_release(work: Workspace, student: Student, device: str) -> str | None:
         whole = whole_releases(work, student)
         if not whole:
             return f"{fault}, and no earlier release is whole: nothing can be served until its gate passes"
-        folder = work.state.release(student.name)
-        newest = max(whole, key=lambda version: ((folder / version / FILE).stat().st_mtime_ns, version))
-        name_served(work, student, load_manifest(folder / newest), action=MENDED, why=fault)
-        return f"{fault}: {newest}, the newest release that is whole, is served"
+        chosen, pinned = _last_whole(work, student, served, whole)
+        manifest = load_manifest(work.state.release(student.name) / chosen)
+        name_served(work, student, manifest, action=MENDED, why=fault, pinned=pinned)
+        return f"{fault}: {chosen}, the newest release before it that is whole, is served"
+
+
+def _last_whole(work: Workspace, student: Student, served: Released | None, whole: list[str]) -> tuple[str, bool]:
+    """What served last by the history, or the newest whole release before it; and whether a person pinned that."""
+    history, folder = history_of(work, student), work.state.release(student.name)
+    last = history[-1] if history else served
+    if last is not None:
+        if last.version in whole:
+            return last.version, last.pinned
+        older = [entry for entry in history if entry.version in whole and entry.number < last.number]
+        if older:
+            return max(older, key=lambda entry: entry.number).version, last.pinned
+    newest = max(whole, key=lambda version: ((folder / version / FILE).stat().st_mtime_ns, version))
+    return newest, last is not None and last.pinned
 
 
 def whole_releases(work: Workspace, student: Student) -> list[str]:

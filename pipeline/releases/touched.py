@@ -19,7 +19,9 @@ def first_touched(work: Workspace, model: str, otherwise: int) -> int:
         first = each.students.get(model.removeprefix("student/"), each.slice if each.model == model else None)
         if first is None:
             continue
-        slice_ = stream.slice_of(first)
+        slice_ = next((each for each in stream.slices(stream.first_slice, work.now()) if each.key == first), None)
+        if slice_ is None:
+            continue  # the stream is declared otherwise since
         manifest = read_manifest(work, model, slice_)
         if manifest is not None and str(manifest.get("made_with", {}).get("created", "")) < each.at:
             found.append(slice_.index)

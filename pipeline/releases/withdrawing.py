@@ -47,9 +47,14 @@ def withdraw(work: Workspace, model: str, which: str, *, why: str) -> Withdrawal
         model: ``teacher/<name>`` or ``student/<name>``.
         which: a checkpoint's version, or the key of its slice.
 
+    Returns:
+        the record; that of the first time where it was withdrawn already.
+
     Raises:
-        DeclarationError: if there is no such checkpoint, or it was withdrawn already.
+        DeclarationError: if there is no such checkpoint, or no reason.
     """
+    if not why:
+        raise DeclarationError("withdraw: say why: it is kept with the withdrawal, and shown wherever it matters")
     kind, _, name = model.partition("/")
     choose_from("withdraw", kind, ("teacher", "student"), what="kind of model")
     declared = work.project.teacher(name) if kind == "teacher" else work.project.student(name)
@@ -60,7 +65,7 @@ def withdraw(work: Workspace, model: str, which: str, *, why: str) -> Withdrawal
         there = f"{keys[0]} to {keys[-1]}" if keys else "none"
         raise DeclarationError(f"withdraw: {which!r} is no checkpoint of {model}: use a version, or a slice of {there}")
     if (before := withdrawn(work, model, chosen.key)) is not None:
-        raise DeclarationError(f"withdraw: {model} {chosen.key} was withdrawn at {before.at[:19]}: {before.why}")
+        return before  # so that what was interrupted can be finished
     tainted = {plain["version"] for slice_, plain in manifests.items() if slice_.index >= chosen.index}
     scored: tuple[str, ...] = ()
     if isinstance(declared, Teacher):
@@ -69,9 +74,9 @@ def withdraw(work: Workspace, model: str, which: str, *, why: str) -> Withdrawal
     else:
         students = {declared.name: chosen.key}
     at = datetime.now(UTC).isoformat()
-    withdrawal = Withdrawal(model, chosen.key, manifests[chosen]["version"], why, at, scored, students)
-    add(work, withdrawal)
-    return withdrawal
+    versions = tuple(sorted(tainted)) if isinstance(declared, Teacher) else ()
+    version = manifests[chosen]["version"]
+    return add(work, Withdrawal(model, chosen.key, version, why, at, scored, students, versions))
 
 
 def _manifests(work: Workspace, model: str) -> Manifests:
@@ -89,15 +94,12 @@ def _taught(work: Workspace, teacher: Teacher, tainted: set[str], scored: tuple[
     """Students that learnt from them, each with the first slice: as supervision, or as features of predictions."""
     views = {view.name for view in work.project.prediction_views if view.teacher == teacher.name}
     for student in work.project.students:
-        slices = [
-            slice_.key
-            for slice_, plain in _manifests(work, f"student/{student.name}").items()
-            if tainted & set(plain.get("teacher_checkpoints", ()))
-        ]
+        learnt = _manifests(work, f"student/{student.name}")
+        slices = [slice_.key for slice_, plain in learnt.items() if tainted & set(plain.get("teacher_checkpoints", ()))]
         columns = work.project.columns_of(student.inputs, where=student.name)
         if scored and views & set(views_of(columns.of_teachers)):
             after = work.project.stream.slice_of(min(scored)).index + 1  # a view is of the slices before
-            slices.append(work.project.stream.slice_at(after).key)
+            slices += [slice_.key for slice_ in learnt if slice_.index >= after][:1]
         if slices:
             yield student.name, min(slices)
 
@@ -122,7 +124,8 @@ def settle(work: Workspace, student: Student) -> Touched:
         ]
         if not sound:
             return Touched(student.name, was, served, is_touched=True)
-        chosen = max(sound, key=lambda release: release.number)
+        older = [release for release in sound if release.number < served.number]
+        chosen = max(older or sound, key=lambda release: release.number)
         manifest = load_manifest(work.state.release(student.name) / chosen.version)
         why = f"{gone.model} {gone.slice} was withdrawn: {gone.why}"
         return Touched(
@@ -134,4 +137,4 @@ def touched_by(work: Workspace, student: Student, release: Released) -> Withdraw
     """The withdrawal that touches a release, if one does."""
     manifest = release_manifest(work, student, release.version) or {}
     created = str(manifest.get("made_with", {}).get("created", release.released_at))
-    return touching(work, student.name, release.slice, created)
+    return touching(work, student.name, release.slice, created, manifest.get("teacher_checkpoints", ()))

@@ -3,12 +3,13 @@
 Belongs here: gathering it, red first. Not here: showing it (exfm_assets/status.py), measuring (upkeep/, gate/, drift/).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from exfm.learning import Student
 from pipeline.drift.report import drifted, stored_drift
 from pipeline.evaluation.summary import summary
+from pipeline.releases.history import history_of
 from pipeline.releases.release import Released, current_release
 from pipeline.releases.verdict import NOT_JUDGED, TOO_LITTLE, verdict_of
 from pipeline.slices.teaching import read_takeover
@@ -94,12 +95,21 @@ def _student(work: Workspace, student: Student, age: Age, row: dict[str, object]
     return StudentStatus(
         student.name,
         tone,
-        f"nothing serves, {age}" if served is None else _serves(served, age),
+        f"nothing serves, {age}" if served is None else _serves(_since(work, student, served), age),
         _quality(row),
         served.hold if served is not None and served.hold else f"{verdict.outcome}: {verdict.reason}",
         "not looked at yet" if report is None else drift or "none",
         _next(work, student, age),
     )
+
+
+def _since(work: Workspace, student: Student, served: Released) -> Released:
+    """The same, since it has served without a break: unpinning changes nothing of that."""
+    for entry in reversed(history_of(work, student)):
+        if entry.version != served.version:
+            break
+        served = replace(served, released_at=entry.released_at)
+    return served
 
 
 def _serves(served: Released, age: Age) -> str:
@@ -130,6 +140,5 @@ def _next(work: Workspace, student: Student, age: Age) -> str:
     stream = work.project.stream
     if stream.until is not None and work.now() >= stream.until:
         return "the log is closed: nothing more comes"
-    assert age.newest is not None
-    due = age.newest + age.limits.warn - stream.slice_length
+    due = (age.newest or stream.first_slice) + age.limits.warn - stream.slice_length
     return f"it trains on what has come since at {due:%Y-%m-%d %H:%M} UTC, or when it drifts"

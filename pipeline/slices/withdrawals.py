@@ -6,13 +6,14 @@ making it good: all that hangs on what was withdrawn is out of date, and is made
 
 import fcntl
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
 from functools import lru_cache
 from pathlib import Path
 
 from exfm.atomic_write import atomic_write
 from exfm.declaration import digest
+from pipeline.tables import DataError
 from pipeline.workspace import Workspace
 
 WITHDRAWN = "withdrawn"  # among what a checkpoint is made of, in place of its tables
@@ -29,6 +30,7 @@ class Withdrawal:
         at: ISO moment; what was made before it may be touched.
         predictions: keys of the slices whose predictions came from it, or from a checkpoint that continued it.
         students: by name, key of the first slice that learnt from those.
+        versions: of all checkpoints that came from it: what learns from one of them later is touched as well.
     """
 
     model: str
@@ -38,6 +40,7 @@ class Withdrawal:
     at: str
     predictions: tuple[str, ...] = ()
     students: Mapping[str, str] = field(default_factory=dict)
+    versions: tuple[str, ...] = ()
 
     @property
     def digest(self) -> str:
@@ -59,29 +62,36 @@ def withdrawn(work: Workspace, model: str, slice_key: str) -> Withdrawal | None:
     return next((each for each in withdrawals(work) if (each.model, each.slice) == (model, slice_key)), None)
 
 
-def touching(work: Workspace, student: str, slice_key: str, created: str) -> Withdrawal | None:
+def touching(
+    work: Workspace, student: str, slice_key: str, created: str, taught_by: Iterable[str] = ()
+) -> Withdrawal | None:
     """The withdrawal that touches a student's checkpoint, if one does.
 
     Args:
         slice_key: of the slice that it learnt from last; it has learnt from all before.
         created: ISO moment at which it was made: what was made after the withdrawal is made anew.
+        taught_by: versions of the teachers' checkpoints that supervised it: it may have been under way then.
     """
+    teachers = set(taught_by)
     for each in withdrawals(work):
         first = each.students.get(student)
-        if first is not None and slice_key >= first and created < each.at:
+        if teachers & set(each.versions) or (first is not None and slice_key >= first and created < each.at):
             return each
     return None
 
 
-def add(work: Workspace, withdrawal: Withdrawal) -> None:
-    """Write one down; from then on it holds."""
+def add(work: Workspace, withdrawal: Withdrawal) -> Withdrawal:
+    """Write one down; from then on it holds. Where that slice was withdrawn before, that record is given back."""
     path = _path(work)
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.with_name(".withdrawing").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        if (before := withdrawn(work, withdrawal.model, withdrawal.slice)) is not None:
+            return before
         every = [asdict(each) for each in (*withdrawals(work), withdrawal)]
         with atomic_write(path) as file:
             file.write(json.dumps(every, indent=1).encode())
+    return withdrawal
 
 
 def _path(work: Workspace) -> Path:
@@ -90,5 +100,15 @@ def _path(work: Workspace) -> Path:
 
 @lru_cache(maxsize=64)
 def _read(path: Path, identity: tuple[int, ...]) -> tuple[Withdrawal, ...]:
-    plain = json.loads(path.read_text(encoding="utf-8"))
-    return tuple(Withdrawal(**{**each, "predictions": tuple(each["predictions"])}) for each in plain)
+    """Damage is an error: what was withdrawn would be learnt again without a word."""
+    known = {field.name for field in fields(Withdrawal)}
+    try:
+        plain = json.loads(path.read_text(encoding="utf-8"))
+        read = [{name: value for name, value in each.items() if name in known} for each in plain]
+        lists = ("predictions", "versions")
+        return tuple(Withdrawal(**{**each, **{name: tuple(each.get(name, ())) for name in lists}}) for each in read)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise DataError(
+            f"{path} is damaged ({error}): restore it, or withdraw again what it held once it is removed; without it "
+            "all that was withdrawn would be learnt again"
+        ) from error

@@ -52,7 +52,8 @@ def _read(path: Path, column: str, identity: tuple[int, ...]) -> Range:
     """The least and the greatest value of a column; ``None`` where the footer does not know, or some rows have none."""
     try:
         footer = pq.read_metadata(path)
-        index = footer.schema.to_arrow_schema().names.index(column)
+        # Of leaves, not of fields: one that is nested before it has several.
+        index = [footer.schema.column(leaf).path for leaf in range(footer.num_columns)].index(column)
         groups = [footer.row_group(group).column(index).statistics for group in range(footer.num_row_groups)]
         if not all(stats is not None and stats.has_min_max and stats.null_count == 0 for stats in groups) or not groups:
             return None

@@ -90,7 +90,8 @@ def _withdrawn_since(
     created = str(manifest.get("made_with", {}).get("created", ""))
     kind = "teacher" if isinstance(model, Teacher) else "student"
     own = withdrawn(work, f"{kind}/{model.name}", slice_.key)
-    gone = own or (touching(work, model.name, slice_.key, created) if kind == "student" else None)
+    taught_by = manifest.get("teacher_checkpoints", ())
+    gone = own or (touching(work, model.name, slice_.key, created, taught_by) if kind == "student" else None)
     return None if gone is None else f"after {gone.model} {gone.slice} was withdrawn: {gone.why}"
 
 

@@ -1,7 +1,6 @@
 """What a person decides about what serves: list, show, compare, promote, roll back, pin; killed on the way."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -128,23 +127,19 @@ def test_a_damaged_release_is_no_way_back(work: Workspace) -> None:
     assert after is not None and before is not None and after.pinned in (True, before.pinned)
 
 
-def test_releases_of_an_earlier_version_are_numbered_by_age(work: Workspace) -> None:
+def test_mending_serves_what_was_served_and_keeps_a_pin(work: Workspace) -> None:
+    """Not the newest by its file's time: that is what a person went back from."""
     student, folder = student_of(work), work.state.release(student_of(work).name)
-    known = numbered(history_of(work, student))
-    shutil.rmtree(folder / "history")
-    plain = json.loads((folder / CURRENT).read_text())
-    (folder / CURRENT).write_text(json.dumps({name: plain[name] for name in
-                                              ("version", "slice", "trained_until", "released_at")}))  # fmt: skip
-    for number, release in known.items():
-        (folder / release.version / "release.json").unlink()
-        os.utime(folder / release.version / "manifest.json", (1_000 * number, 1_000 * number))
-    assert {number: each.version for number, each in numbered(history_of(work, student)).items()} == {
-        number: each.version for number, each in known.items()
-    }
-    served = current_release(work, student)
-    assert served is not None and served.number == 0 and not served.pinned
-    assert roll_back(work, student, why="").number == 2
-    assert [entry[:2] for entry in told(work)] == [(1, 1), (2, 2), (3, 3), (4, 2)]
+    back = roll_back(work, student, why="bad")
+    (folder / CURRENT).write_bytes(b"{")
+    assert mend_release(work, student, "cpu") is not None
+    mended = current_release(work, student)
+    assert mended is not None and (mended.version, mended.pinned, mended.action) == (back.version, True, "mended")
+    shutil.rmtree(folder / back.version)
+    (folder / CURRENT).unlink()
+    assert mend_release(work, student, "cpu") is not None
+    older = current_release(work, student)
+    assert older is not None and older.number == 1 and older.pinned
 
 
 @pytest.mark.parametrize("at", ["history", CURRENT])

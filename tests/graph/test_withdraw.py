@@ -17,10 +17,12 @@ from exfm_assets.withdraw import withdrawn_now
 from pipeline.gate.releasing import release_candidate
 from pipeline.registry.plain_manifests import read_manifest
 from pipeline.releases import withdrawing
+from pipeline.releases.choosing import promote, roll_back
 from pipeline.releases.history import history_of
 from pipeline.releases.release import TAKEN_BACK, current_release
 from pipeline.releases.withdrawing import settle, touched_by, withdraw
 from pipeline.slices.withdrawals import touching, withdrawals
+from pipeline.tables import DataError
 from tests.graph.scene import Scene
 
 CHECKPOINT, CONTROL = "student/feed_click/checkpoint", "student/feed_click/control"
@@ -126,9 +128,10 @@ def test_an_old_one_that_students_used(scene: Scene) -> None:
 
 @pytest.mark.slow
 def test_twice_and_unknown(scene: Scene) -> None:
-    withdraw(scene.work, "teacher/large", scene.key(3), why="bad")
-    with pytest.raises(DeclarationError, match=r"teacher/large 2026-01-04 was withdrawn at .*: bad"):
-        withdraw(scene.work, "teacher/large", scene.key(3), why="bad again")
+    first = withdraw(scene.work, "teacher/large", scene.key(3), why="bad")
+    assert withdraw(scene.work, "teacher/large", scene.key(3), why="bad again") == first
+    with pytest.raises(DeclarationError, match="withdraw: say why"):
+        withdraw(scene.work, "teacher/large", scene.key(4), why="")
     withdraw(scene.work, "teacher/large", scene.key(5), why="worse")
     with pytest.raises(DeclarationError, match="is no checkpoint of teacher/large: use a version, or a slice of 2026"):
         withdraw(scene.work, "teacher/large", "2026-02-01", why="?")
@@ -156,7 +159,36 @@ def test_killed_between_the_record_and_the_releases(scene: Scene, monkeypatch: p
     assert len(withdrawals(scene.work)) == 1 and served is not None and touched_by(scene.work, student, served)
     _, now = release_candidate(scene.work, student, "cpu")  # as the automation does
     assert now is not None and now.action == TAKEN_BACK and touched_by(scene.work, student, now) is None
+    lines = list(withdrawn_now(scene.work, "teacher/large", scene.key(2), "again", scene.instance))
+    assert "killed" in lines[0] and len(withdrawals(scene.work)) == 1  # typed again, it finishes what was begun
     assert settle(scene.work, student).now == now and len(history_of(scene.work, student)) == now.change  # once
+
+
+@pytest.mark.slow
+def test_what_a_withdrawal_touched_can_not_be_chosen_again(scene: Scene) -> None:
+    student = scene.project.student("feed_click")
+    touched = current_release(scene.work, student)
+    assert touched is not None
+    list(withdrawn_now(scene.work, "teacher/large", scene.key(2), "bad", scene.instance))
+    with pytest.raises(DeclarationError, match=r"it learnt from teacher/large 2026-01-03, which was withdrawn: bad"):
+        promote(scene.work, student, str(touched.number), why="")
+    assert not scene.settle(25).failed
+    newest = current_release(scene.work, student)
+    back = roll_back(scene.work, student, why="")
+    assert newest is not None and newest.number > touched.number > back.number
+    assert touched_by(scene.work, student, back) is None
+    _, now = release_candidate(scene.work, student, "cpu")
+    assert now == back  # it stays, pinned
+
+
+@pytest.mark.slow
+def test_a_damaged_record_is_named_and_not_passed_over(scene: Scene) -> None:
+    withdraw(scene.work, "teacher/large", scene.key(6), why="bad")
+    path = scene.work.state.folder / "withdrawals.json"
+    for damage in ("{}x", '{"a": 1}', "null", '[{"model": "a"}]'):
+        path.write_text(damage)
+        with pytest.raises(DataError, match=r"withdrawals.json is damaged .*: restore it"):
+            withdrawals(scene.work)
 
 
 @pytest.mark.slow

@@ -88,6 +88,14 @@ def test_a_window_opens_only_files_that_may_hold_its_rows(tmp_path: Path, monkey
     assert may_hold_ids(path, "device", 24, 30) and may_hold_ids(path, "nothing", 24, 30)
 
 
+def test_columns_are_found_behind_nested_ones(tmp_path: Path) -> None:
+    """A footer lists leaves: a struct before a column has several of them."""
+    path = tmp_path / "nested.parquet"
+    pl.DataFrame({"device": [{"a": 1, "b": 2}, {"a": 3, "b": 4}], "tags": [[1], [2]], "impression_id": [100, 102]},
+                 schema_overrides={"impression_id": pl.Int64}).write_parquet(path)  # fmt: skip
+    assert may_hold_ids(path, "impression_id", 100, 102) and not may_hold_ids(path, "impression_id", 1, 4)
+
+
 def test_a_look_at_one_moment_lists_each_table_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     many_files(tmp_path, 0)
     slices = [Slice(key="", start=START + at * HOUR, end=START + (at + 1) * HOUR, index=at) for at in range(72)]
