@@ -33,12 +33,13 @@ EVERYWHERE = [
     ("releases/feed_click", 1),
     ("current.json", 2),
     ("gate.json", 1),
+    ("release.json", 1),
+    ("history/000001.json", 1),
     ("input_profile", 2),
     ("drift.parquet", 1),
     ("report.html", 1),
 ]
-CHOSEN = {"tables/labels", "predictions/large", "checkpoints/student/feed_click", "evaluations/feed_convert",
-          "releases/feed_click", "current.json", "gate.json"}  # fmt: skip
+CHOSEN = {"tables/labels", "checkpoints/student/feed_click", "evaluations/feed_convert", "current.json"}
 PLACES = [place for place in EVERYWHERE if os.environ.get("EXFM_KILLED") == "all" or place[0] in CHOSEN]
 
 
