@@ -15,6 +15,7 @@ from dagster._core.asset_graph_view.entity_subset import EntitySubset
 
 from exfm.learning import Student
 from exfm_assets.corrections import cost_of
+from pipeline.registry.plain_manifests import has_weights, read_manifest
 from pipeline.releases.release import current_release
 from pipeline.releases.touched import first_touched
 from pipeline.upkeep.ages import clock
@@ -225,11 +226,11 @@ class Unbroken(_Operand):
     def _restored(self, key: dg.AssetKey, chosen: set[int]) -> set[int]:
         """Slices before the first chosen one whose weights retention dropped: they are trained again to continue it."""
         kind, name, part = key.path
-        folder = self._work.state.checkpoints(f"{'control' if part == 'control' else kind}/{name}")
+        model = f"{'control' if part == 'control' else kind}/{name}"
         stream, before = self._work.project.stream, set()
         at = min(chosen, default=0) - 1
-        while at >= 0 and (folder / stream.slice_at(at).folder / "manifest.json").is_file():
-            if (folder / stream.slice_at(at).folder / "weights.safetensors").is_file():
+        while at >= 0 and read_manifest(self._work, model, stream.slice_at(at)) is not None:
+            if has_weights(self._work, model, stream.slice_at(at)):
                 break
             before.add(at)
             at -= 1

@@ -66,7 +66,12 @@ def withdrawn_now(
     if withdrawal.predictions:
         first, last = withdrawal.predictions[0], withdrawal.predictions[-1]
         yield f"  predictions of {len(withdrawal.predictions)} slices, {first} to {last}, are scored again"
+    if not withdrawal.predictions and not withdrawal.students:
+        yield "  nothing came from it yet: no prediction, and no student"
+    declared = {student.name for student in work.project.students}  # one may be gone since, where it is typed again
     for name, since in withdrawal.students.items():
+        if name not in declared:
+            continue
         yield f"  student/{name} learnt from it since {since}: it learns those slices again"
         touched = settle(work, work.project.student(name))
         if touched.is_touched and touched.now is not None:

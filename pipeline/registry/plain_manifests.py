@@ -21,6 +21,11 @@ def manifests_of(work: Workspace, model: str) -> dict[Slice, dict[str, Any] | No
     return {slice_: read_manifest(work, model, slice_) for slice_ in slices}
 
 
+def has_weights(work: Workspace, model: str, slice_: Slice) -> bool:
+    """Are a checkpoint's weights there? Its manifest stays when retention drops them."""
+    return (work.state.checkpoints(model) / slice_.folder / "weights.safetensors").is_file()
+
+
 def read_manifest(work: Workspace, model: str, slice_: Slice) -> dict[str, Any] | None:
     """A checkpoint's manifest as plain JSON; ``None`` if it is missing or damaged."""
     path = work.state.checkpoints(model) / slice_.folder / "manifest.json"

@@ -13,7 +13,7 @@ from exfm.differences import differences
 from exfm.learning import Student, Teacher
 from exfm.stream import Slice, Stream
 from pipeline.registry.lineage import Declared, Recorded, data_of, evaluation_names, known_inputs
-from pipeline.registry.plain_manifests import manifests_of, read_manifest
+from pipeline.registry.plain_manifests import has_weights, manifests_of, read_manifest
 from pipeline.releases.release import current_release
 from pipeline.releases.verdict import read_verdict
 from pipeline.sidecar import as_written
@@ -63,6 +63,7 @@ def _checkpoints(work: Workspace, model: Teacher | Student, *, control: bool = F
     kind = "teacher" if isinstance(model, Teacher) else "control" if control else "student"
     declared = Declared.of(work.project, model, control=control)
     manifests, stream = manifests_of(work, f"{kind}/{model.name}"), work.project.stream
+    newest = next(reversed(manifests), None)
     for slice_, manifest in manifests.items():
         before = stream.slice_at(slice_.index - 1)
         if manifest is None:
@@ -77,10 +78,8 @@ def _checkpoints(work: Workspace, model: Teacher | Student, *, control: bool = F
             why = f"made of other {', '.join(differ)} than are stored now"
             gone = _withdrawn_since(work, model, slice_, manifest)
             yield Fault(slice_, f"{why}, {gone}" if gone else why, is_correction=not gone)
-        elif slice_ == list(manifests)[-1]:
-            weights = work.state.checkpoints(f"{kind}/{model.name}") / slice_.folder / "weights.safetensors"
-            if not weights.is_file():
-                yield Fault(slice_, "its weights are missing, and the next slice continues them")
+        elif slice_ == newest and not has_weights(work, f"{kind}/{model.name}", slice_):
+            yield Fault(slice_, "its weights are missing, and the next slice continues them")
 
 
 def _withdrawn_since(
