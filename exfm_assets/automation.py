@@ -14,7 +14,6 @@ from functools import cached_property
 import dagster as dg
 
 from exfm.learning import Student
-from exfm.project import Project
 from exfm.stream import Stream
 from exfm_assets.assets.teachers import supervising
 from exfm_assets.conditions import (
@@ -27,6 +26,7 @@ from exfm_assets.conditions import (
     Unbroken,
 )
 from exfm_assets.freshness_marks import freshness_sensor
+from exfm_assets.range_runs import RangeRunSensor
 from exfm_assets.running import end_dead_runs
 from pipeline.workspace import Workspace
 
@@ -203,31 +203,33 @@ class Automation:
         return (changed & ~AC.in_progress() & ~failed).with_label("on_change")
 
 
-def sensors(project: Project) -> list[dg.SensorDefinition]:
+def sensors(work: Workspace) -> list[dg.SensorDefinition]:
     """The automation, on from the start, the marks of freshness, and what ends the runs of dead processes.
 
     Dagster evaluates at most 500 assets a sensor in the code location, so of very many students each hundred has its
     own. Such a sensor does not see what another asks for on the same tick; it asks on the next.
     """
     checks = dg.AssetSelection.all_asset_checks()  # they have no conditions of their own, and count as assets do
-    named = [f"student_{student.name}" for student in project.students]
+    named = [f"student_{student.name}" for student in work.project.students]
     groups = [named[first : first + STUDENTS_A_SENSOR] for first in range(0, len(named), STUDENTS_A_SENSOR)]
     everything = dg.AssetSelection.all() - checks
     if len(groups) < 2:
-        return [_automation("automation", everything), freshness_sensor(), _dead_runs()]
+        return [_automation("automation", everything, work), freshness_sensor(), _dead_runs()]
     of_students = [dg.AssetSelection.groups(*names) - checks for names in groups]
     rest = everything - dg.AssetSelection.groups(*(name for names in groups for name in names))
-    automations = [_automation(f"automation_students_{number}", part) for number, part in enumerate(of_students, 1)]
-    return [_automation("automation", rest), *automations, freshness_sensor(), _dead_runs()]
+    automations = [
+        _automation(f"automation_students_{number}", part, work) for number, part in enumerate(of_students, 1)
+    ]
+    return [_automation("automation", rest, work), *automations, freshness_sensor(), _dead_runs()]
 
 
-def _automation(name: str, target: dg.AssetSelection) -> dg.AutomationConditionSensorDefinition:
-    return dg.AutomationConditionSensorDefinition(
+def _automation(name: str, target: dg.AssetSelection, work: Workspace) -> dg.AutomationConditionSensorDefinition:
+    return RangeRunSensor(
         name,
+        work,
         target=target,
         default_status=dg.DefaultSensorStatus.RUNNING,  # Dagster's own sensor is off until a user finds the switch
         minimum_interval_seconds=30,
-        use_user_code_server=True,  # conditions of our own look at what is stored
     )
 
 

@@ -41,7 +41,7 @@ def build_defs(work: Workspace) -> dg.Definitions:
         assets=with_policies(assets, work),
         asset_checks=checks(project),
         jobs=[*asset_jobs(project), *release_jobs(project), *withdraw_jobs(project)],
-        sensors=sensors(project),
+        sensors=sensors(work),
         resources={"work": work},
         executor=one_process,
     )

@@ -119,6 +119,8 @@ def _teacher(project: Project, teacher: Teacher) -> dg.AssetsDefinition:
                 versions[predictions].append(_report_scores(context, teacher, visit.slice, visit.stored))
                 reused = " (stored already)" if visit.stored.reused else ""
                 done.append(f"{visit.stored.rows:,} scored by {visit.stored.checkpoint}{reused},")
+            elif predictions in selected:  # before the stream's first slices nobody has learnt
+                report_slice(context, predictions, visit.slice, 0, "none", **{keys.REUSED: True})
             if visit.trained is not None:
                 versions[checkpoint].append(_report_checkpoint(context, checkpoint, visit.slice, visit.trained))
                 reused = "" if visit.trained.fit else " (stored already)"

@@ -3,7 +3,7 @@
 Belongs here: the project, the clock, landing and running. Not here: what a test expects (test_scenarios.py).
 
 Everything is real but the clock and the processes: a log on disk that somebody else wrote, the conditions, the assets,
-one Dagster instance. What a tick asks for is run slice by slice, in one process, as a backfill would in few runs.
+one Dagster instance. What a tick asks for is run as the sensor sends it, in one process.
 """
 
 from collections import defaultdict
@@ -24,6 +24,7 @@ from exfm.state import State
 from exfm_assets import metadata_keys as keys
 from exfm_assets.definitions import build_defs
 from exfm_assets.freshness_marks import mark
+from exfm_assets.range_runs import runs_of
 from pipeline.releases.release import current_release
 from pipeline.streams.simulated_log import write_log
 from pipeline.streams.simulator import simulate
@@ -146,16 +147,19 @@ class Scene:
         raise AssertionError(f"after {most} ticks it still asks: {story.asked[-3:]}")
 
     def run(self, asked: Made, story: Story) -> None:
-        """Run what a tick asked for: the slices one after the other, then what has none."""
-        for slice_key in sorted({key for found in asked.values() for key in found if key}):
-            self._run([asset for asset, found in asked.items() if slice_key in found], slice_key, story)
-        self._run([asset for asset, found in asked.items() if found == [""]], "", story)
+        """Run what the automation sends of what a tick asked for, one run after the other."""
+        graph, stream = self.defs.resolve_asset_graph(), self.project.stream
+        sliced = {
+            dg.AssetKey(asset.split("/")): {stream.slice_of(key).index for key in found}
+            for asset, found in asked.items() if found != [""]
+        }  # fmt: skip
+        for sent in runs_of(self.work, graph, sliced):
+            self._run(sent.assets, self.key(sent.first), self.key(sent.last), story)
+        whole = [dg.AssetKey(asset.split("/")) for asset, found in asked.items() if found == [""]]
+        if whole:
+            self._run(whole, self.key(0), self.key(0), story)
 
-    def _run(self, assets: Iterable[str], slice_key: str, story: Story) -> None:
-        selected = [dg.AssetKey(asset.split("/")) for asset in assets]
-        if not selected:
-            return
-        first = last = slice_key or self.key(0)
+    def _run(self, selected: Iterable[dg.AssetKey], first: str, last: str, story: Story) -> None:
         result = run(self.work, first, last, dg.AssetSelection.assets(*selected), self.instance)
         story.failed += sentences(result)
         for event in result.get_asset_materialization_events():
