@@ -17,7 +17,7 @@ from exfm.learning import Student
 from exfm_assets.corrections import cost_of
 from pipeline.registry.plain_manifests import has_weights, read_manifest
 from pipeline.releases.release import current_release
-from pipeline.releases.touched import first_touched
+from pipeline.releases.touched import first_touched, pending_since
 from pipeline.upkeep.ages import clock
 from pipeline.upkeep.refresh import refresh_of
 from pipeline.upkeep.stored_state import StoredState
@@ -111,7 +111,8 @@ class Correctable(_Operand):
         self._work = work
 
     def evaluate(self, context: dg.AutomationContext) -> dg.AutomationResult:
-        oldest, stream = oldest_corrected(self._work, context.key), self._work.project.stream
+        stream = self._work.project.stream
+        oldest = pending_since(self._work, oldest_corrected(self._work, context.key))
         kind, name, part = (*context.key.path, "", "")[:3]
         if (kind, part) in (("teacher", "predictions"), ("student", "checkpoint")):
             oldest = first_touched(self._work, f"{kind}/{name}", oldest)

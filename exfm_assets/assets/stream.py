@@ -15,6 +15,7 @@ from exfm.stream import Slice
 from exfm_assets import metadata_keys as keys
 from exfm_assets.assets.common import SliceWriter, combined, report_slice
 from exfm_assets.partitions import SINGLE_RUN, earlier, slice_partitions, slices_of, slices_within
+from pipeline.slices.log_withdrawals import read_sound_log, unknown_outcomes, withdrawn_impressions
 from pipeline.slices.provenance import (
     Made,
     labels_see,
@@ -27,7 +28,7 @@ from pipeline.slices.provenance import (
 from pipeline.streams.accounts import Account, SliceAccount, check_any, check_share
 from pipeline.streams.heard import check_heard
 from pipeline.streams.layout import find_files
-from pipeline.streams.reader import LogRead, read_log
+from pipeline.streams.reader import LogRead
 from pipeline.streams.simulated_log import drawn_from, has_landed, standing, write_log, write_nothing_yet
 from pipeline.streams.simulator import simulate
 from pipeline.tables import SliceTable
@@ -109,9 +110,7 @@ def _log_table(project: Project, table: str) -> dg.AssetsDefinition:
         for slice_ in slices_of(work.project.stream, context.partition_keys):
             made = of_log_table(work, table, slice_, work.table(table).sidecar(slice_))
             if not writer.keep(slice_, made):
-                read = read_log(
-                    work.state.log, work.project.stream, table, slice_.start, slice_.end, writer.account.files
-                )
+                read = read_sound_log(work, table, slice_.start, slice_.end, writer.account.files)
                 writer.write(slice_, read, made)
         return writer.close()
 
@@ -183,10 +182,10 @@ def _outcomes(project: Project) -> dg.AssetsDefinition:
             made = of_log_table(work, "outcomes", slice_, work.table("outcomes").sidecar(slice_))
             if writer.keep(slice_, made):
                 continue
-            read = read_log(work.state.log, stream, "outcomes", slice_.start, slice_.end, writer.account.files)
-            around = stream.slices(recognised_since(stream, slice_.start), slice_.end)
+            read = read_sound_log(work, "outcomes", slice_.start, slice_.end, writer.account.files)
+            around = list(stream.slices(recognised_since(stream, slice_.start), slice_.end))
             known = work.table("impressions").read(around, columns=["impression_id"])
-            orphans = find_orphans(read.frame, known)
+            orphans = find_orphans(read.frame, known, withdrawn_impressions(work, around))
             kept = LogRead(
                 frame=read.frame.join(orphans.select("impression_id").unique(), on="impression_id", how="anti"),
                 quarantine=pl.concat([read.quarantine, orphans], how="diagonal"),
@@ -229,10 +228,10 @@ def _labels(project: Project) -> dg.AssetsDefinition:
                 continue
             seen = labels_see(work, slice_, as_of)
             tail = slice_.end + stream.longest_window + stream.lateness
-            known = read_log(work.state.log, stream, "outcomes", slice_.start, tail, files).frame
+            known = read_sound_log(work, "outcomes", slice_.start, tail, files).frame
             impressions = work.table("impressions").read([slice_])
             made = of_labels(work, slice_, as_of, seen, outcomes_digest(known, impressions, as_of))
-            joined = join_labels(impressions, known, stream, as_of)
+            joined = join_labels(impressions, known, stream, as_of, unknown_outcomes(work, slice_.start, as_of))
             rates = {f"rate/{task}": joined.frame[task].mean() or 0.0 for task in stream.task_names}
             open_ = {f"open/{task}": joined.frame[task].null_count() for task in stream.task_names}
             counts = {"late": joined.late, "early": joined.early, "duplicates": joined.duplicates}

@@ -13,7 +13,7 @@ from pipeline.releases.history import history_of
 from pipeline.releases.release import Released, current_release
 from pipeline.releases.verdict import NOT_JUDGED, TOO_LITTLE, verdict_of
 from pipeline.slices.teaching import read_takeover
-from pipeline.slices.withdrawals import withdrawals
+from pipeline.slices.withdrawals import Withdrawal, withdrawals
 from pipeline.upkeep.ages import Age, ages_of
 from pipeline.upkeep.refresh import refresh_of
 from pipeline.workspace import Workspace
@@ -71,12 +71,17 @@ def status_of(work: Workspace) -> Status:
     told = [(_tone_of(age), str(age)) for age in others]
     heirs = [(teacher, read_takeover(work, teacher)) for teacher in work.project.teachers]
     notes = [f"teacher/{teacher.name}: {takeover.reason}" for teacher, takeover in heirs if takeover is not None]
-    notes += [f"{each.model} {each.slice} was withdrawn at {each.at[:16]}: {each.why}" for each in withdrawals(work)]
+    notes += [_withdrawn(each) for each in withdrawals(work)]
     return Status(
         tuple(sorted(students, key=lambda student: ORDER.index(student.tone))),
         tuple(sorted(told, key=lambda line: ORDER.index(line[0]))),
         tuple(notes),
     )
+
+
+def _withdrawn(each: Withdrawal) -> str:
+    back = f"; given back at {each.restored[:16]}: {each.why_restored}" if each.restored else ""
+    return f"{each.model} {each.slice} was withdrawn at {each.at[:16]}: {each.why}{back}"
 
 
 def _tone_of(age: Age) -> Tone:

@@ -20,9 +20,9 @@ from exfm.online import graph_loads
 from exfm.prediction_views import PredictionView, known_after
 from exfm.stream import Slice, Stream
 from pipeline.sidecar import LogFile, Sidecar
+from pipeline.slices.log_withdrawals import read_sound_log, withdrawn_digest
 from pipeline.slices.predictions import scored_by
 from pipeline.streams.contract import schema_of
-from pipeline.streams.reader import read_log
 from pipeline.streams.seen import Seen, digest_of, seen_of
 from pipeline.tables import SliceTable
 from pipeline.transforms.predicted import needed
@@ -85,7 +85,8 @@ def of_log_table(work: Workspace, table: str, slice_: Slice, before: Sidecar | N
     """A table of the log; of outcomes also the impressions that make them no orphans."""
     stream = work.project.stream
     read = _log(work, table, slice_.start, slice_.end, before)
-    declaration, declared, of = _contract(stream, table), _declared_of(stream, table), dict(read.of)
+    declaration, declared = _contract(stream, table), _declared_of(stream, table)
+    of = dict(read.of) | withdrawn_digest(work, table, slice_.start, slice_.end)
     if table == "outcomes":
         around = stream.slices(recognised_since(stream, slice_.start), slice_.end)
         of["impressions"] = _slices(work.table("impressions"), around)
@@ -109,6 +110,7 @@ def of_labels(work: Workspace, slice_: Slice, as_of: datetime, seen: Seen, outco
     """
     tasks = work.project.stream.tasks
     of = {AS_OF: as_of.isoformat(), LOG + "outcomes": outcomes}
+    of |= withdrawn_digest(work, "outcomes", slice_.start, as_of)
     of |= {"impressions": _slices(work.table("impressions"), [slice_])}
     return _made("labels", digest(tasks), {"tasks": tasks}, of, {"outcomes": seen.files})
 
@@ -118,7 +120,7 @@ def of_labels_now(work: Workspace, slice_: Slice, as_of: datetime, before: Sidec
     seen, then = labels_see(work, slice_, as_of, before), before.log.get("outcomes", {})
     if seen.digest == digest_of(then) or not work.table("impressions").sound(slice_):
         return of_labels(work, slice_, as_of, seen, before.made_of.get(LOG + "outcomes", ""))
-    read = read_log(work.state.log, work.project.stream, "outcomes", slice_.start, as_of + timedelta(microseconds=1))
+    read = read_sound_log(work, "outcomes", slice_.start, as_of + timedelta(microseconds=1))
     impressions = work.table("impressions").read([slice_], columns=["impression_id"])
     return of_labels(work, slice_, as_of, seen, outcomes_digest(read.frame, impressions, as_of))
 

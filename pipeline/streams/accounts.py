@@ -16,7 +16,7 @@ from pipeline.streams.contract import TIME
 from pipeline.streams.layout import LogFiles
 from pipeline.streams.reader import LogRead, rows_of_file, times_of_file
 from pipeline.tables import DataError
-from pipeline.transforms.quarantine import ORPHAN, count_reasons
+from pipeline.transforms.quarantine import ORPHAN, WITHDRAWN, count_reasons
 
 LEAST_JUDGED = 100  # rows read from which on the refused share counts
 FEW = 10  # rows from which on it is an error that all were refused, while more may come
@@ -75,9 +75,14 @@ class Account:
         return sum(self.reasons.values())
 
     @property
+    def excused(self) -> int:
+        """Refused rows that say nothing of the log: orphans from before the stream, and what a person withdrew."""
+        return self.young + self.reasons[WITHDRAWN]
+
+    @property
     def judged(self) -> int:
         """Rows that the share of refused ones is of."""
-        return self.read - self.young
+        return self.read - self.excused
 
     def sentence(self) -> tuple[str, bool]:
         """All of it in one sentence, and whether any of it needs attention."""
@@ -157,7 +162,7 @@ def check_share(account: Account) -> None:
     Raises:
         DataError: if more than ``Stream.quarantine_limit`` of at least ``LEAST_JUDGED`` rows were quarantined.
     """
-    limit, refused = account.stream.quarantine_limit, account.quarantined - account.young
+    limit, refused = account.stream.quarantine_limit, account.quarantined - account.excused
     if account.judged >= LEAST_JUDGED and refused > limit * account.judged:
         message, _ = account.sentence()
         raise DataError(
@@ -177,7 +182,7 @@ def check_any(account: Account, *, complete: bool) -> None:
     Raises:
         DataError: if rows were read and all refused, or none can come.
     """
-    refused, begun = account.quarantined - account.young, account.files.table == "impressions"
+    refused, begun = account.quarantined - account.excused, account.files.table == "impressions"
     if refused and (complete or refused >= FEW):
         why = "every row was refused: mend the log or the declaration"
     elif not account.files.days and (complete or begun):

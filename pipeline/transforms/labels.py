@@ -3,13 +3,14 @@
 Belongs here: the join, and what is counted apart. Not here: reading or writing slices (assets/stream.py).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import polars as pl
 
 from exfm.stream import Stream
-from pipeline.transforms.quarantine import ORPHAN
+from pipeline.transforms.quarantine import ORPHAN, WITHDRAWN
 
 
 @dataclass(frozen=True)
@@ -29,16 +30,24 @@ class LabelJoin:
     duplicates: int
 
 
-def join_labels(impressions: pl.DataFrame, outcomes: pl.DataFrame, stream: Stream, as_of: datetime) -> LabelJoin:
+def join_labels(
+    impressions: pl.DataFrame,
+    outcomes: pl.DataFrame,
+    stream: Stream,
+    as_of: datetime,
+    unknown: Sequence[tuple[datetime, datetime]] = (),
+) -> LabelJoin:
     """One nullable label a task for each impression.
 
     1 if an outcome of the task came within its window (the end included), 0 if the window closed without one, null
-    while it is open at ``as_of``: also where an outcome came already, or open windows would show positives alone.
+    while it is open at ``as_of``: also where an outcome came already, or open windows would show positives alone. For
+    the same reason null wherever part of the window is unknown.
 
     Args:
         impressions: ``impression_id``, ``event_timestamp``; one row each.
         outcomes: ``impression_id``, ``task``, ``outcome_timestamp``; may be late, repeated, or of other impressions.
         as_of: what is known; outcomes after it do not exist yet.
+        unknown: start and end (exclusive) of stretches whose outcomes were withdrawn.
 
     Returns:
         ``impression_id``, ``event_timestamp``, one Int8 column a task, ``closed_at`` (the end of the last window).
@@ -58,7 +67,10 @@ def join_labels(impressions: pl.DataFrame, outcomes: pl.DataFrame, stream: Strea
     labels = impressions.select("impression_id", "event_timestamp")
     for task in stream.tasks:
         hit = distinct.filter(pl.col("task") == task.name).select("impression_id", pl.lit(1, pl.Int8).alias(task.name))
-        closed = pl.col("event_timestamp") + task.window <= as_of
+        shown, window_end = pl.col("event_timestamp"), pl.col("event_timestamp") + task.window
+        closed = window_end <= as_of
+        for start, end in unknown:
+            closed &= (shown >= end) | (window_end < start)
         labels = labels.join(hit, on="impression_id", how="left", maintain_order="left").with_columns(
             pl.when(closed).then(pl.col(task.name).fill_null(0)).otherwise(None).cast(pl.Int8).alias(task.name)
         )
@@ -70,13 +82,20 @@ def join_labels(impressions: pl.DataFrame, outcomes: pl.DataFrame, stream: Strea
     )
 
 
-def find_orphans(outcomes: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
+def find_orphans(outcomes: pl.DataFrame, known: pl.DataFrame, gone: pl.DataFrame | None = None) -> pl.DataFrame:
     """Outcomes whose impression is not among those known, with the reason.
 
     Args:
         known: ``impression_id`` of every impression that an outcome may still belong to.
+        gone: of those that were withdrawn.
     """
     orphans = outcomes.join(
         known.select("impression_id").unique(), on="impression_id", how="anti", maintain_order="left"
     )
-    return orphans.with_columns(reason=pl.lit(f"{ORPHAN}: no impression of this id within the attribution window"))
+    withdrawn = gone["impression_id"] if gone is not None else pl.Series(dtype=pl.Int64)
+    reason = (
+        pl.when(pl.col("impression_id").is_in(withdrawn.implode()))
+        .then(pl.lit(f"{WITHDRAWN}: its impression was"))
+        .otherwise(pl.lit(f"{ORPHAN}: no impression of this id within the attribution window"))
+    )
+    return orphans.with_columns(reason=reason)

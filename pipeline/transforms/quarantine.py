@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import polars as pl
 
+WITHDRAWN = "withdrawn"  # how the reason of a row begins that a person took back
 ORPHAN = "orphan"  # how the reason of an outcome begins that belongs to no impression
 
 

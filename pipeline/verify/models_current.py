@@ -5,7 +5,8 @@ Belongs here: reading manifests as plain JSON and comparing. Not here: tables, w
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from exfm.declaration import digest
@@ -17,6 +18,7 @@ from pipeline.registry.plain_manifests import has_weights, manifests_of, read_ma
 from pipeline.releases.release import current_release
 from pipeline.releases.verdict import read_verdict
 from pipeline.sidecar import as_written
+from pipeline.slices.log_withdrawals import withdrawn_since
 from pipeline.slices.predictions import PredictionFile, files_of, scored_slices, sound
 from pipeline.slices.withdrawals import touching, withdrawn
 from pipeline.tables import SliceTable, is_whole
@@ -90,8 +92,24 @@ def _withdrawn_since(
     kind = "teacher" if isinstance(model, Teacher) else "student"
     own = withdrawn(work, f"{kind}/{model.name}", slice_.key)
     taught_by = manifest.get("teacher_checkpoints", ())
-    gone = own or (touching(work, model.name, slice_.key, created, taught_by) if kind == "student" else None)
-    return None if gone is None else f"after {gone.model} {gone.slice} was withdrawn: {gone.why}"
+    gone = own or touching(work, model.name, slice_.key, created, taught_by, kind=kind)
+    if gone is not None:
+        return f"after {gone.model} {gone.slice} was withdrawn: {gone.why}"
+    back = withdrawn_since(
+        work, slice_, work.state.checkpoints(f"{kind}/{model.name}") / slice_.folder / "manifest.json"
+    )
+    return None if back is None else f"after {back.model} {back.slice} was given back: {back.why_restored}"
+
+
+def after_withdrawal(work: Workspace, fault: Fault, path: Path) -> Fault:
+    """The same, but no mere correction where a slice of the log was withdrawn since the file was made."""
+    if not fault.is_correction or fault.slice is None:
+        return fault
+    since = withdrawn_since(work, fault.slice, path)
+    if since is None:
+        return fault
+    what = "given back" if since.restored else "withdrawn"
+    return replace(fault, why=f"{fault.why}, after {since.model} {since.slice} was {what}", is_correction=False)
 
 
 def is_of(declared: Declared, manifest: Mapping[str, Any]) -> bool:
@@ -139,7 +157,8 @@ def _predictions(work: Workspace, teacher: Teacher) -> Iterator[Fault]:
         elif not is_of(declared, manifest):
             yield Fault(slice_, "scored by a checkpoint of another declaration")
         elif scored.inputs not in (known_inputs(work, slice_, Recorded.of_plain(manifest).columns) or [scored.inputs]):
-            yield Fault(slice_, "made of other logged_inputs than are stored now", is_correction=True)
+            fault = Fault(slice_, "made of other logged_inputs than are stored now", is_correction=True)
+            yield after_withdrawal(work, fault, newest)
 
 
 def _evaluations(work: Workspace, student: Student) -> Iterator[Fault]:
@@ -171,7 +190,7 @@ def _evaluations(work: Workspace, student: Student) -> Iterator[Fault]:
             yield Fault(slice_, DAMAGED)
         elif not _evaluation_digests(table, slice_) <= set(names):
             why = "of other checkpoints, labels or predictions than are stored now"
-            yield Fault(slice_, why, is_correction=True)
+            yield after_withdrawal(work, Fault(slice_, why, is_correction=True), table.path(slice_))
 
 
 def _learnt_enough(

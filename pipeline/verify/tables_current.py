@@ -19,9 +19,10 @@ from pipeline.slices import provenance
 from pipeline.slices.provenance import AS_OF, CODE, DECLARATION, DECLARED, LOG, Made
 from pipeline.streams.layout import listed_once
 from pipeline.tables import SliceTable, is_whole
+from pipeline.transforms.quarantine import WITHDRAWN
 from pipeline.verify import files_whole, models_current, online_current
 from pipeline.verify.findings import Finding, all_hold
-from pipeline.verify.models_current import DAMAGED, Fault
+from pipeline.verify.models_current import DAMAGED, Fault, after_withdrawal
 from pipeline.workspace import Workspace
 
 Of = Callable[[Slice, Sidecar], Made]
@@ -168,7 +169,8 @@ def _faults(work: Workspace, table: SliceTable, made: Of) -> Iterator[Fault]:
             sidecar is not None
             and (fault := _fault(slice_, sidecar, made(slice_, sidecar), table.by_column)) is not None
         ):
-            yield fault
+            # What is read of the log alone says itself what was withdrawn of it.
+            yield fault if table.name in ("impressions", "interactions") else after_withdrawal(work, fault, path)
 
 
 def _fault(slice_: Slice, then: Sidecar, now: Made, by_column: bool) -> Fault | None:
@@ -186,6 +188,8 @@ def _fault(slice_: Slice, then: Sidecar, now: Made, by_column: bool) -> Fault | 
         return Fault(slice_, "made by the code of another version of exfm")
     if AS_OF in differ:
         return Fault(slice_, "made while windows were open that have closed since")
+    if WITHDRAWN in differ:
+        return Fault(slice_, "what is withdrawn of it changed since")
     if of_log := [name.removeprefix(LOG) for name in differ if name.startswith(LOG)]:
         return Fault(slice_, f"the log's {', '.join(of_log)} changed since", is_correction=True)
     return Fault(slice_, f"made of other {', '.join(differ)} than are stored now", is_correction=True)

@@ -1,8 +1,6 @@
 """Withdrawing a checkpoint: what it touched, what is made again, what is served, what Feast says now and of before."""
 
-import shutil
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -31,22 +29,9 @@ TEACHER, PREDICTIONS = "teacher/large/checkpoint", "teacher/large/predictions"
 pytestmark = pytest.mark.xdist_group("withdraw")
 
 
-@pytest.fixture(scope="module")
-def settled(tmp_path_factory: pytest.TempPathFactory) -> Scene:
-    """Seven slices, one after the other, each released when it was judged."""
-    scene = Scene(Path(tmp_path_factory.mktemp("withdraw")))
-    for index in range(7):
-        assert not scene.land(index).day(index + 1.6).settle(20).failed
-    return scene
-
-
 @pytest.fixture
-def scene(settled: Scene, tmp_path: Path) -> Scene:
-    shutil.copytree(settled.folder, tmp_path, dirs_exist_ok=True)
-    copied = Scene(tmp_path).day(7.6)
-    copied.record_all()
-    assert copied.settle().asked == []
-    return copied
+def scene(seven: Scene) -> Scene:
+    return seven
 
 
 def manifest(scene: Scene, model: str, index: int) -> dict[str, Any]:
