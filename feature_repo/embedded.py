@@ -6,6 +6,8 @@ so the registry is an SQLAlchemy dialect (SQLite, with another way to find its f
 online store's class.
 """
 
+import feature_repo.unchecked  # noqa: F401  # isort: skip  # before Feast, which then takes half the time
+
 import logging
 import sqlite3
 from pathlib import Path

@@ -3,6 +3,8 @@
 Belongs here: configuration, paths, and what Feast keeps in memory. Not here: what the registry holds (store.py).
 """
 
+import feature_repo.unchecked  # noqa: F401  # isort: skip  # before Feast, which then takes half the time
+
 import uuid
 from pathlib import Path
 from typing import Any

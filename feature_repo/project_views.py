@@ -3,6 +3,8 @@
 Belongs here: what is kept, under which names, types and roles. Not here: the registry (store.py), reading (asof/).
 """
 
+import feature_repo.unchecked  # noqa: F401  # isort: skip  # before Feast, which then takes half the time
+
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from datetime import timedelta

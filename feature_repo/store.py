@@ -4,6 +4,8 @@ Belongs here: the few calls that assets, benchmarks and notebooks make. Not here
 where a store lies (opening.py), how rows are joined (feast_asof/), leak rules (guards.py).
 """
 
+import feature_repo.unchecked  # noqa: F401  # isort: skip  # before Feast, which then takes half the time
+
 import logging
 import sqlite3
 from collections.abc import Iterator, Sequence
