@@ -3,6 +3,7 @@
 Belongs here: the public names. Importing them is fast: nothing of torch, Feast, Dagster or polars comes along.
 """
 
+from exfm.alerts import Alerts
 from exfm.distillation import (
     AuxiliaryHead,
     AuxiliaryTower,
@@ -27,6 +28,7 @@ from exfm.stream import Column, Stream, Task
 
 __all__ = [
     "DLRM",
+    "Alerts",
     "AuxiliaryHead",
     "AuxiliaryTower",
     "Column",

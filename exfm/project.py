@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from difflib import get_close_matches
 
+from exfm.alerts import Alerts
 from exfm.clocks import MOST_SLICES
 from exfm.columns import Columns, FeatureColumn
 from exfm.cross_checks import check_fit
@@ -114,6 +115,7 @@ class Project(Declaration):
     drift: Drift = Drift()
     retention: Retention = Retention()
     upkeep: Upkeep = Upkeep()
+    alerts: Alerts | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
