@@ -15,6 +15,7 @@ import dagster as dg
 
 from exfm.learning import Student
 from exfm.stream import Stream
+from exfm_assets.alerts.sensor import alerts_sensor
 from exfm_assets.assets.teachers import supervising
 from exfm_assets.conditions import (
     Correctable,
@@ -204,7 +205,7 @@ class Automation:
 
 
 def sensors(work: Workspace) -> list[dg.SensorDefinition]:
-    """The automation, on from the start, the marks of freshness, and what ends the runs of dead processes.
+    """The automation, on from the start, the marks of freshness, what ends the runs of dead processes, and alerts.
 
     Dagster evaluates at most 500 assets a sensor in the code location, so of very many students each hundred has its
     own. Such a sensor does not see what another asks for on the same tick; it asks on the next.
@@ -213,14 +214,16 @@ def sensors(work: Workspace) -> list[dg.SensorDefinition]:
     named = [f"student_{student.name}" for student in work.project.students]
     groups = [named[first : first + STUDENTS_A_SENSOR] for first in range(0, len(named), STUDENTS_A_SENSOR)]
     everything = dg.AssetSelection.all() - checks
+    declared = work.project.alerts
+    others = [freshness_sensor(), _dead_runs(), *([] if declared is None else [alerts_sensor(declared)])]
     if len(groups) < 2:
-        return [_automation("automation", everything, work), freshness_sensor(), _dead_runs()]
+        return [_automation("automation", everything, work), *others]
     of_students = [dg.AssetSelection.groups(*names) - checks for names in groups]
     rest = everything - dg.AssetSelection.groups(*(name for names in groups for name in names))
     automations = [
         _automation(f"automation_students_{number}", part, work) for number, part in enumerate(of_students, 1)
     ]
-    return [_automation("automation", rest, work), *automations, freshness_sensor(), _dead_runs()]
+    return [_automation("automation", rest, work), *automations, *others]
 
 
 def _automation(name: str, target: dg.AssetSelection, work: Workspace) -> dg.AutomationConditionSensorDefinition:

@@ -42,6 +42,11 @@ class Check:
     blocking: bool = True
     fails_run: bool = False
 
+    @property
+    def severity(self) -> dg.AssetCheckSeverity:
+        """Of a failure; one that only warns is for people, or mended by the automation."""
+        return dg.AssetCheckSeverity.ERROR if self.blocking or self.fails_run else dg.AssetCheckSeverity.WARN
+
 
 def checks(project: Project) -> list[dg.AssetChecksDefinition]:
     """All checks of a project, one step an asset."""
@@ -144,7 +149,7 @@ def _definition(key: dg.AssetKey, listed: list[Check]) -> dg.AssetChecksDefiniti
                 asset_key=key,
                 check_name=check.name,
                 passed=finding.passed,
-                severity=_severity(check),
+                severity=check.severity,
                 description=finding.message,
                 metadata=dict(finding.numbers),
             )
@@ -152,10 +157,6 @@ def _definition(key: dg.AssetKey, listed: list[Check]) -> dg.AssetChecksDefiniti
                 raise dg.Failure(finding.message, allow_retries=False)
 
     return look
-
-
-def _severity(check: Check) -> dg.AssetCheckSeverity:
-    return dg.AssetCheckSeverity.ERROR if check.blocking or check.fails_run else dg.AssetCheckSeverity.WARN
 
 
 def _slices(context: dg.AssetCheckExecutionContext, work: Workspace, key: dg.AssetKey) -> list[Slice]:

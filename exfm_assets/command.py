@@ -16,6 +16,7 @@ HELP = """exfm: one large teacher, its predictions kept in Feast, many small stu
                                                                      the main job: everything over a range of slices
     exfm ui [arguments of dagster dev]                               Dagster's UI and daemon, automation on
     exfm status                                                      what serves, how old, how good, what is next
+    exfm alerts [--send]                                             what needs a person now; a test of the webhook
     exfm releases list|show|compare|promote|rollback|unpin           what serves, what served, and going back
     exfm withdraw [MODEL CHECKPOINT --why ...]                       take back what a model learnt of a slice
     exfm predictions [--teacher NAME] [--slice KEY] [--rows N]       a teacher's predictions, read through Feast
@@ -74,6 +75,12 @@ def _status(arguments: list[str]) -> int:
     return main(arguments)
 
 
+def _alerts(arguments: list[str]) -> int:
+    from exfm_assets.alerts.command import main
+
+    return main(arguments)
+
+
 def _withdraw(arguments: list[str]) -> int:
     from exfm_assets.withdraw import main
 
@@ -103,6 +110,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "run": _run,
     "ui": _ui,
     "status": _status,
+    "alerts": _alerts,
     "releases": _releases,
     "withdraw": _withdraw,
     "predictions": _predictions,
