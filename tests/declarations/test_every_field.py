@@ -12,6 +12,7 @@ from typing import Any, Literal, Union, cast, get_args, get_origin, get_type_hin
 import pytest
 
 import exfm
+from exfm.alerts import Alerts
 from exfm.columns import Columns, FeatureColumn, ScoreColumns
 from exfm.declaration import Declaration, adapter, declaration, digest
 from exfm.distillation import (
@@ -42,7 +43,7 @@ SAMPLES: tuple[Declaration, ...] = (
     PROJECT, PROJECT.stream, PROJECT.stream.user, PROJECT.stream.tasks[0], view(), history(), opinion(), teacher(),
     student(), Training(), Gate(), Freshness(), Drift(), Retention(), Upkeep(), Simulation(), DCNv2(), Wukong(), DLRM(),
     DeepFM(), TwoTower(), KnowledgeDistillation(), AuxiliaryHead(), AuxiliaryTower(), StudentAdapter(), Recalibration(),
-    LeadAware(), Event(kind="rates", day=1), Succession(teacher="large"),
+    LeadAware(), Event(kind="rates", day=1), Succession(teacher="large"), Alerts(),
 )  # fmt: skip
 
 NAN = float("nan")
@@ -67,7 +68,7 @@ DIGESTS = {
     "TwoTower": "d4b374ddac69", "KnowledgeDistillation": "d50f0ed7b636", "AuxiliaryHead": "04990ee28fd9",
     "AuxiliaryTower": "fb7980f05d4e", "StudentAdapter": "97c551e9826b", "Recalibration": "0498c961b064",
     "LeadAware": "af5249c5f41f", "Upkeep": "879b580a7e9b", "Event": "f1a040128386",
-    "Succession": "e32cb25c098d",
+    "Succession": "e32cb25c098d", "Alerts": "8d28323642db",
 }  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from exfm.alerts import Alerts
 from exfm.errors import DeclarationError
 from tests.declarations.base import Wrong
 from tests.declarations.wrong import WRONG, became
@@ -23,6 +24,13 @@ def test_a_wrong_declaration_is_refused_in_one_sentence_that_names_the_field(cas
     assert sentence.startswith(f"{field}: ")
     assert "\n" not in sentence and len(sentence) < 800
     assert any(remedy in sentence.rpartition(": ")[2] for remedy in MENDS)
+
+
+def test_a_url_in_place_of_its_variable_is_not_shown() -> None:
+    """Who knows a webhook's URL can post to it, and what a declaration complains of lands in logs."""
+    with pytest.raises(DeclarationError) as refused:
+        Alerts(webhook_env="https://hooks.slack.com/services/T0PSECRET")
+    assert "T0PSECRET" not in str(refused.value)
 
 
 def test_the_count_tells_a_wrong_field_a_traceback_and_silence_apart() -> None:

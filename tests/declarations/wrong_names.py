@@ -4,6 +4,7 @@ Belongs here: cases, each with the field that its sentence must name. Not here: 
 """
 
 from exfm import distillation as distil
+from exfm.alerts import Alerts
 from exfm.stream import Column, Task
 from projects.simulated import PROJECT
 from tests.declarations.base import (
@@ -37,7 +38,11 @@ _SHAPES = (
     "größe", "名前", "a\n", "a\x00", "ᵃ", LONG,
 )  # fmt: skip
 
+_VARIABLES = ("", "1X", "$HOOK", "A B", "X\n", "https://hooks.slack.com/services/T0/B0/x")
+
 NAMES: list[Wrong] = [
+    *((("Alerts.webhook_env"), lambda name=name: Alerts(webhook_env=name)) for name in _VARIABLES),  # type: ignore[misc]
+    *((("Alerts.ui"), lambda ui=ui: Alerts(ui=ui)) for ui in ("", "localhost:3000", "ftp://x", "http://", "http://[x")),  # type: ignore[misc]
     *((("Student.name"), lambda name=name: student(name=name)) for name in _SHAPES),  # type: ignore[misc]
     *((("FeatureView.name"), lambda name=name: view(name=name)) for name in ("v_", "_v", "V", LONG, "größe")),  # type: ignore[misc]
     *((("HistoryView.name"), lambda name=name: history(name=name)) for name in ("v_", "名前", LONG)),  # type: ignore[misc]

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from zoneinfo import ZoneInfo
 
 from exfm import distillation as distil
+from exfm.alerts import Alerts
 from exfm.freshness import Freshness
 from exfm.learning import Gate, Succession, Training
 from exfm.networks import DLRM, DCNv2, Wukong
@@ -152,6 +153,8 @@ CLOCKS: list[Wrong] = [
     ("Upkeep.look_back", lambda: Upkeep(look_back=0)),
     ("Upkeep.retrain", lambda: Upkeep(retrain=-1)),
     ("Freshness.fail", lambda: Freshness(fail=AGES)),
+    ("Alerts.again", lambda: Alerts(again=timedelta(0))),
+    ("Alerts.again", lambda: Alerts(again=-DAY)),
     ("FeatureView(item_activity).every", lambda: view(every=timedelta(0))),
     ("FeatureView(item_activity).every", lambda: view(every=-DAY)),
     ("FeatureView(item_activity).every", lambda: view(every=timedelta(microseconds=1))),

@@ -6,6 +6,7 @@ Belongs here: cases, each with the field that its sentence must name. Not here: 
 from datetime import date
 
 from exfm import distillation as distil
+from exfm.alerts import Alerts
 from exfm.freshness import Freshness
 from exfm.learning import Gate, Student, Training
 from exfm.networks import DCNv2, Wukong
@@ -16,6 +17,9 @@ from projects.simulated import PROJECT
 from tests.declarations.base import DAY, HOUR, IDS, Wrong, history, opinion, project, stream, student, teacher, view
 
 TYPES: list[Wrong] = [
+    ("Project(simulated).alerts", lambda: project(alerts=True)),
+    ("Project(simulated).alerts", lambda: project(alerts=Alerts)),
+    ("Alerts.format", lambda: Alerts(format="teams")),  # type: ignore[arg-type]
     ("Student(feed_click).network", lambda: student(network=DCNv2)),
     ("Student(feed_click).network", lambda: student(network="DCNv2")),
     ("Student(feed_click).network", lambda: student(network=None)),

@@ -14,6 +14,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from exfm.alerts import Alerts
 from exfm.atomic_write import write_text
 from exfm.distillation import AuxiliaryHead
 from exfm.feature_views import FeatureView
@@ -131,6 +132,7 @@ CHANGES: dict[str, tuple[Change, set[str]]] = {
     "a freshness policy": (with_student(0, freshness=Freshness(warn=7 * DAY)), set()),
     "drift": (declared(drift=Drift(slices=2)), set()),
     "retention": (declared(retention=Retention(last=5)), set()),
+    "alerts": (declared(alerts=Alerts(format="slack", ui="http://localhost:3000")), set()),
     "upkeep": (declared(upkeep=Upkeep(look_back=7)), set()),
     "a student's distillation": (with_student(0, distillation=AuxiliaryHead(weight=3.0)), {MINE[0]}),
     "a student's training": (with_student(0, training=Training(batch_size=128)), set(MINE[:2])),
