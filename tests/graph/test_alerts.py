@@ -10,6 +10,8 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from dagster._core.events import AssetMaterializationPlannedData, DagsterEvent
+from dagster._core.test_utils import create_run_for_test
 
 import exfm_assets.assets.stream as stream_assets
 from exfm.alerts import Alerts
@@ -17,6 +19,7 @@ from exfm.atomic_write import write_text
 from exfm_assets.alerts import command
 from exfm_assets.alerts.alert import Book
 from exfm_assets.definitions import build_defs
+from pipeline.upkeep.ages import ages
 from pipeline.workspace import Workspace
 from tests.graph.receiver import SECRET, Receiver, receiving
 from tests.graph.runs import run
@@ -122,7 +125,8 @@ def test_a_failed_check_is_said_once_and_once_more_when_it_passed_on_the_same_sl
     since = datetime.fromisoformat(alert["since"])
     assert timedelta(0) <= datetime.now(UTC) - since < timedelta(minutes=5)
     daemon.start()  # the daemon and the code server are other processes now: they have the cursor alone
-    assert daemon.tick() == "1 alerts last, 0 were said now"
+    assert not run(work, FIRST, FIRST, LOG, instance).success
+    assert daemon.tick() == "1 alerts last, 0 were said now"  # its run failed twice, and the check has said why
     log_read()
     assert run(work, SECOND, SECOND, LOG, instance).success
     assert daemon.tick() == "1 alerts last, 0 were said now"  # it passed, but on another slice
@@ -171,11 +175,17 @@ def test_a_stale_release_is_said_with_its_age_and_since_when(
     daemon.tick()
     ((never, served),) = (body["alerts"] for body in receiver.taken)
     assert [served["kind"], served["asset"]] == ["release_stale", "student/feed_click/release"]
-    limits = daemon.work.project.release_limits(daemon.work.project.student("feed_click"))
+    project = daemon.work.project
+    limits = project.release_limits(project.student("feed_click"))
     assert datetime.fromisoformat(served["since"]) == datetime(2026, 1, 5, tzinfo=UTC) + limits.fail
     assert served["says"].startswith("its data ends 2026-01-05 00:00, ") and "behind the stream" in served["says"]
     assert never["says"].startswith("there is none yet, ") and "`exfm status`" in never["do"]
-    serves(daemon.work, "feed_click", "2026-01-28")
+    late = project.stream.until - limits.warn - timedelta(days=2)
+    (age,) = [age for age in ages(daemon.work) if age.asset == "student/feed_click/release"]
+    assert age.state == "fail"
+    serves(daemon.work, "feed_click", late.strftime("%Y-%m-%d"))
+    (age,) = [age for age in ages(daemon.work) if age.asset == "student/feed_click/release"]
+    assert age.state == "warn"  # older than the machine wants it, and within what was promised
     daemon.tick()
     assert [alert["asset"] for alert in receiver.taken[1]["alerts"]] == ["student/feed_click/release"]
     assert receiver.taken[1]["alerts"][0]["state"] == "resolved"
@@ -223,6 +233,24 @@ def test_what_has_no_slices_failed_twice_whatever_slices_its_runs_had(
     assert run(work, FIRST, FIRST, 'key:"feature_registry"', instance).success
     daemon.tick()
     assert news(receiver)[1:] == [("resolved", "run_failed_twice", "feature_registry")]
+
+
+def test_runs_that_fail_before_any_step_of_theirs_count_as_well(
+    work: Workspace, instance: dg.DagsterInstance, receiver: Receiver
+) -> None:
+    """As where the code can't be loaded any more, or a machine is too small for the process."""
+    daemon = Daemon(work, instance)
+    for _ in range(2):
+        assert not receiver.taken
+        begun = create_run_for_test(instance, status=dg.DagsterRunStatus.STARTED)
+        planned = AssetMaterializationPlannedData(dg.AssetKey("labels"), partition=FIRST)
+        event = DagsterEvent.build_asset_materialization_planned_event("job", "labels", planned)
+        instance.report_dagster_event(event, begun.run_id)
+        instance.report_run_failed(begun)
+        daemon.tick()
+    assert news(receiver) == [("begins", "run_failed_twice", "labels")]
+    assert receiver.taken[0]["alerts"][0]["says"] == "labels failed in 2 runs: the run ended before this step did"
+    assert receiver.taken[0]["alerts"][0]["slices"] == FIRST
 
 
 def test_checks_that_only_warn_are_said_if_asked_for(
