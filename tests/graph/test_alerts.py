@@ -85,16 +85,16 @@ def serves(work: Workspace, student: str, slice_key: str) -> None:
 @pytest.fixture
 def log_read(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
     """Lets reading the log lose a row, raise, or work again."""
-    read_log = stream_assets.read_log
+    read_sound_log = stream_assets.read_sound_log
 
     def set_to(loses: bool = False, raises: Exception | None = None) -> None:
         def read(*arguments: Any) -> Any:
             if raises is not None:
                 raise raises
-            whole = read_log(*arguments)
+            whole = read_sound_log(*arguments)
             return type(whole)(whole.frame.tail(-1), whole.quarantine, whole.rows_read) if loses else whole
 
-        monkeypatch.setattr(stream_assets, "read_log", read)
+        monkeypatch.setattr(stream_assets, "read_sound_log", read)
 
     yield set_to
 

@@ -150,13 +150,13 @@ def test_a_planted_fault_is_found(
 def test_a_blocking_check_stops_what_is_below(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import exfm_assets.assets.stream as stream
 
-    work, read_log = tiny_workspace(tmp_path), stream.read_log
+    work, read_sound_log = tiny_workspace(tmp_path), stream.read_sound_log
 
     def loses_rows(*arguments: object) -> object:
-        read = read_log(*arguments)  # type: ignore[arg-type]
+        read = read_sound_log(*arguments)  # type: ignore[arg-type]
         return type(read)(read.frame.tail(-1), read.quarantine, read.rows_read)
 
-    monkeypatch.setattr(stream, "read_log", loses_rows)
+    monkeypatch.setattr(stream, "read_sound_log", loses_rows)
     result = run(work, "2026-01-01", "2026-01-01")
     assert not result.success
     assert "impressions:rows_kept" in failed_checks(result)
