@@ -1,10 +1,9 @@
 """Checkpoints on disk: a folder with ``weights.safetensors`` and ``manifest.json``, whole or not there.
 
-Belongs here: writing in one step, reading with suspicion, dropping weights.
-Not here: what a state holds (state.py), what a manifest says (manifest.py).
+Belongs here: writing in one step, and building the learner again.
+Not here: files of weights (weights.py), what a state holds (state.py), what a manifest says (manifest.py).
 """
 
-import hashlib
 import os
 import shutil
 from collections.abc import Callable
@@ -15,35 +14,41 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from exfm.atomic_write import sync_folder, unfinished_path
 from exfm.writing import refusal, unwritable
-from models.errors import CheckpointError, DamagedError
+from models.errors import CheckpointError
 from models.learner import Learner
 from models.manifest import FILE, Manifest, called, load_manifest
 from models.state import learner_state, load_states, serving_state
+from models.weights import CHANGES, SERVING, WEIGHTS, changes_on, read_state, sha256
 
-WEIGHTS, SERVING = "weights.safetensors", "serving.safetensors"
 
-
-def save_checkpoint(folder: Path, learner: Learner, member: int = 0, **fields: Any) -> Manifest:
+def save_checkpoint(
+    folder: Path, learner: Learner, member: int = 0, after: Path | None = None, **fields: Any
+) -> Manifest:
     """Write a member of a learner and what is known of it; a checkpoint that was there is replaced.
 
     Args:
+        after: folder of the checkpoint that it continues: where little changed, only that is written.
         fields: the manifest's fields but for those that the learner itself knows.
 
     Raises:
         CheckpointError: if the system refuses to write.
     """
     state = learner_state(learner, member)
-    return _save(folder, WEIGHTS, state, lambda weights: manifest_of(learner, member, weights, **fields))
+    found = changes_on(after, state, fields.get("parent")) if after is not None else None
+    if found is None:
+        return _save(folder, WEIGHTS, state, lambda weights: manifest_of(learner, member, weights, **fields))
+    changed, parts = found
+    return _save(folder, CHANGES, changed, lambda weights: manifest_of(learner, member, weights, parts=parts, **fields))
 
 
 def save_serving(folder: Path, learner: Learner, manifest: Manifest) -> Manifest:
     """Write only what serves: no auxiliary head, no adapter, no optimiser."""
-    served = replace(manifest, distillation=None, spec=replace(manifest.spec, teachers=()))
+    served = replace(manifest, distillation=None, parts=[], spec=replace(manifest.spec, teachers=()))
     return _save(folder, SERVING, serving_state(learner), lambda weights: replace(served, weights=weights))
 
 
@@ -63,7 +68,7 @@ def _put(folder: Path, name: str, state: dict[str, Tensor], manifest_of: Callabl
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
     save_file(_apart(state), unfinished / name)
-    manifest = manifest_of(_sha256(unfinished / name))
+    manifest = manifest_of(sha256(unfinished / name))
     (unfinished / FILE).write_text(manifest.to_json(), encoding="utf-8")
     for path in (unfinished / name, unfinished / FILE):
         with path.open("rb") as file:
@@ -119,33 +124,3 @@ def load_checkpoint(folder: Path, device: str = "cpu", declaration: str | None =
     learner = Learner.create(manifest.spec, manifest.training, manifest.distillation, device)
     load_states(learner, [read_state(folder, manifest)], f"checkpoint {called(folder)}")
     return learner, manifest
-
-
-def read_state(folder: Path, manifest: Manifest) -> dict[str, Tensor]:
-    """The tensors of a checkpoint, or of a release.
-
-    Raises:
-        CheckpointError: if they are missing.
-        DamagedError: if they are not what was written.
-    """
-    path = folder / (WEIGHTS if (folder / WEIGHTS).is_file() else SERVING)
-    name = called(folder)
-    if not path.is_file():
-        remedy = "raise Retention.last, or train from the first slice"
-        raise CheckpointError(f"checkpoint {name}: its weights were dropped by retention: {remedy}")
-    if _sha256(path) != manifest.weights:
-        raise DamagedError(f"checkpoint {name}: {path.name} is damaged (sha256 differs): train it again")
-    try:
-        return load_file(path)
-    except SafetensorError as broken:
-        raise DamagedError(f"checkpoint {name}: {path.name} can't be read ({broken}): train it again") from broken
-
-
-def drop_weights(folder: Path) -> None:
-    """Retention: the weights go, the manifest stays."""
-    (folder / WEIGHTS).unlink(missing_ok=True)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

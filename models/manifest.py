@@ -17,14 +17,16 @@ from exfm.differences import differences
 from exfm.distillation import Distillation
 from exfm.encoding import Encoding
 from exfm.learning import Training
+from models.changes import Part
 from models.errors import CheckpointError, DamagedError
 from models.network import NetworkSpec
 
 FILE = "manifest.json"
 # Raised when an older exfm would misread what a manifest says; manifests without one are of format 1. What an older
 # format says otherwise is put right by _migrated: tests load checkpoints of every format. The newest one is that of
-# networks that an older exfm would build otherwise: those with late fields.
-FORMAT, FORMAT_WITHOUT_LATE = 3, 2
+# weights that an older exfm would not find: those on top of parts. The one before is that of networks that it would
+# build otherwise: those with late fields.
+FORMAT, FORMAT_WITHOUT_PARTS, FORMAT_WITHOUT_LATE = 4, 3, 2
 NAMED_AS_NOW = 2  # since this format declarations have the digests that they have now
 
 
@@ -42,7 +44,8 @@ class Manifest:
         rows: rows of the slice with a known label of its tasks.
         data_versions: table -> digest of the slice that was read.
         teacher_checkpoints: versions of the teacher whose predictions supervised this slice.
-        weights: sha256 of ``weights.safetensors``.
+        weights: sha256 of ``weights.safetensors``, or of ``changes.safetensors``.
+        parts: what those are changes of: a whole state, then changes of it, oldest first; empty for a whole state.
         metrics: of the slice.
         encoder: how each column becomes an input; empty in a manifest of format 1.
         declared: what ``declaration`` is the digest of; empty in a manifest of format 1.
@@ -68,12 +71,15 @@ class Manifest:
     encoder: dict[str, Encoding] = field(default_factory=dict)
     declared: dict[str, Any] = field(default_factory=dict)
     grown_by: list[str] = field(default_factory=list)
+    parts: list[Part] = field(default_factory=list)
     unknown: dict[str, Any] = field(default_factory=dict)
     made_with: dict[str, str] = field(default_factory=dict)
 
     def to_json(self) -> str:
         known = adapter(Manifest).dump_python(self, mode="json", exclude={"unknown"})
-        written = FORMAT if self.spec.late else FORMAT_WITHOUT_LATE
+        if not self.parts:
+            del known["parts"]
+        written = FORMAT if self.parts else FORMAT_WITHOUT_PARTS if self.spec.late else FORMAT_WITHOUT_LATE
         return json.dumps({"format": written, **self.unknown, **known}, indent=1)
 
 

@@ -13,11 +13,13 @@ from typing import Any
 from exfm.errors import DeclarationError
 from exfm.learning import Student, Teacher
 from exfm.stream import Slice
-from models.checkpoint import WEIGHTS, drop_weights, load_checkpoint, save_checkpoint
+from models.checkpoint import load_checkpoint, save_checkpoint
 from models.errors import CheckpointError, DamagedError
 from models.learner import Learner
 from models.manifest import Manifest, load_manifest
+from models.weights import drop_parts, drop_weights, part_file, weights_file
 from pipeline.registry.lineage import Declared
+from pipeline.registry.plain_manifests import has_weights
 from pipeline.sidecar import sha256_of
 from pipeline.tables import DataError
 from pipeline.workspace import Workspace
@@ -60,7 +62,7 @@ class CheckpointStore:
 
     def has_weights(self, slice_: Slice) -> bool:
         """Is the checkpoint there with its weights, not dropped by retention?"""
-        return self.has(slice_) and (self.folder(slice_) / WEIGHTS).is_file()
+        return self.has(slice_) and has_weights(self.work, self.name, slice_)
 
     def manifest(self, slice_: Slice) -> Manifest:
         """What the checkpoint that trained last on a slice says of itself.
@@ -117,10 +119,12 @@ class CheckpointStore:
         manifest = self._stored(slice_)
         if manifest is None:
             return False
-        weights = self.folder(slice_) / WEIGHTS
-        if not weights.is_file() and self._is_newest(slice_):
-            return False  # retention never drops those: they were lost
-        return manifest.version == version and (not weights.is_file() or sha256_of(weights) == manifest.weights)
+        weights = weights_file(self.folder(slice_))
+        if weights is None:  # retention never drops the newest: they were lost
+            return manifest.version == version and not self._is_newest(slice_)
+        parts = [(part_file(self.folder(slice_), part), part.weights) for part in manifest.parts]
+        files = [(weights, manifest.weights), *parts]
+        return manifest.version == version and all(path.is_file() and sha256_of(path) == sha for path, sha in files)
 
     def outdated(self, slices: Iterable[Slice]) -> str | None:
         """Why stored checkpoints are trained again; ``None`` if all are of the present declaration, or it only grew."""
@@ -159,7 +163,9 @@ class CheckpointStore:
         Raises:
             CheckpointError: if the system refuses to write.
         """
-        return save_checkpoint(self.folder(slice_), learner, member, declared=dict(self.declared.form), **fields)
+        before = self.folder(self.work.project.stream.slice_at(slice_.index - 1)) if slice_.index > 0 else None
+        declared = dict(self.declared.form)
+        return save_checkpoint(self.folder(slice_), learner, member, after=before, declared=declared, **fields)
 
     @contextmanager
     def _worded(self, slice_: Slice) -> Iterator[None]:
@@ -177,11 +183,15 @@ class CheckpointStore:
     def drop_older(self, than: Slice, kept: Iterable[str]) -> None:
         """Drop the weights of checkpoints of slices before one, but for some versions; manifests stay."""
         versions, stream = set(kept), self.work.project.stream
-        for path in sorted(self.work.state.checkpoints(self.name).glob("slice=*/weights.safetensors")):
+        folders = sorted(path for path in self.work.state.checkpoints(self.name).glob("slice=*") if path.is_dir())
+        for folder in folders:
+            if weights_file(folder) is None:
+                continue
             try:
-                manifest = load_manifest(path.parent)
+                manifest = load_manifest(folder)
                 slice_ = stream.slice_of(manifest.slice)
             except (CheckpointError, DeclarationError):
                 continue  # whose weights they are can't be told: they stay until it is made again
             if slice_.index < than.index and manifest.version not in versions:
-                drop_weights(path.parent)
+                drop_weights(folder)
+        drop_parts(self.work.state.checkpoints(self.name), folders)

@@ -22,8 +22,13 @@ def manifests_of(work: Workspace, model: str) -> dict[Slice, dict[str, Any] | No
 
 
 def has_weights(work: Workspace, model: str, slice_: Slice) -> bool:
-    """Are a checkpoint's weights there? Its manifest stays when retention drops them."""
-    return (work.state.checkpoints(model) / slice_.folder / "weights.safetensors").is_file()
+    """Are a checkpoint's weights there, with all that they are changes of? Its manifest stays when they are dropped."""
+    folder = work.state.checkpoints(model) / slice_.folder
+    if (folder / "weights.safetensors").is_file():
+        return True
+    manifest = read_manifest(work, model, slice_) if (folder / "changes.safetensors").is_file() else None
+    parts = [] if manifest is None else manifest.get("parts", ())
+    return bool(parts) and all((folder.parent / "parts" / f"{part['weights']}.safetensors").is_file() for part in parts)
 
 
 def read_manifest(work: Workspace, model: str, slice_: Slice) -> dict[str, Any] | None:

@@ -11,9 +11,10 @@ from pathlib import Path
 from exfm.atomic_write import atomic_write
 from exfm.learning import Student
 from exfm.stream import Slice
-from models.checkpoint import SERVING, save_serving
+from models.checkpoint import save_serving
 from models.errors import DamagedError
 from models.manifest import FILE, Manifest, load_manifest
+from models.weights import SERVING
 from pipeline.registry.checkpoint_store import CheckpointStore
 from pipeline.releases.history import RECORD, changing, history_of, record
 from pipeline.releases.release import CURRENT, MENDED, RELEASED, Released, current_release, released_versions

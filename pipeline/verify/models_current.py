@@ -17,7 +17,7 @@ from pipeline.registry.lineage import Declared, Recorded, data_of, evaluation_na
 from pipeline.registry.plain_manifests import has_weights, manifests_of, read_manifest
 from pipeline.releases.release import current_release
 from pipeline.releases.verdict import read_verdict
-from pipeline.sidecar import as_written
+from pipeline.sidecar import as_written, sha256_of
 from pipeline.slices.log_withdrawals import withdrawn_since
 from pipeline.slices.predictions import PredictionFile, files_of, scored_slices, sound
 from pipeline.slices.withdrawals import touching, withdrawn
@@ -26,6 +26,7 @@ from pipeline.workspace import Workspace
 
 DAMAGED = "damaged or missing, not what was written"
 TEACHER_PARTS = ("predictions", "checkpoint")
+WEIGHT_FILES = ("weights.safetensors", "changes.safetensors")
 STUDENT_PARTS = ("control", "checkpoint", "evaluation", "release")
 OTHER_DECLARATION = "made under another declaration"
 
@@ -229,22 +230,28 @@ def _release(work: Workspace, student: Student) -> Iterator[Fault]:
 
 
 def weights_damaged(work: Workspace) -> Iterator[tuple[str, Slice]]:
-    """Checkpoints whose weights are there and are not what was written."""
-    from pipeline.registry.checkpoint_store import CheckpointStore
-
+    """Checkpoints whose weights are there and are not what was written; without torch, slow to import."""
     project = work.project
-    stores = [CheckpointStore.of(work, teacher) for teacher in project.teachers]
-    stores += [
-        CheckpointStore.of(work, student, control=control) for student in project.students for control in (False, True)
-    ]
-    for checkpoints in stores:
-        for slice_, manifest in manifests_of(work, checkpoints.name).items():
-            if (
-                manifest is not None
-                and checkpoints.has_weights(slice_)
-                and not checkpoints.holds(slice_, manifest["version"])
-            ):
-                yield checkpoints.asset, slice_
+    models = {f"teacher/{teacher.name}": f"teacher/{teacher.name}/checkpoint" for teacher in project.teachers}
+    for student in project.students:
+        models |= {f"student/{student.name}": f"student/{student.name}/checkpoint"}
+        models |= {f"control/{student.name}": f"student/{student.name}/control"}
+    for model, asset in models.items():
+        folder = work.state.checkpoints(model)
+        for slice_, manifest in manifests_of(work, model).items():
+            if manifest is not None and not _are_as_written(folder / slice_.folder, manifest):
+                yield asset, slice_
+
+
+def _are_as_written(folder: Path, manifest: Mapping[str, Any]) -> bool:
+    """Are the files of a checkpoint's weights those that its manifest names, or were they dropped?"""
+    own = [folder / name for name in WEIGHT_FILES if (folder / name).is_file()]
+    if not own:
+        return True
+    parts = [(folder.parent / "parts" / f"{part['weights']}.safetensors", part["weights"])
+             for part in manifest.get("parts", ())]  # fmt: skip
+    files = [(own[0], manifest["weights"]), *parts]
+    return all(path.is_file() and sha256_of(path) == digest for path, digest in files)
 
 
 def predictions_damaged(work: Workspace) -> Iterator[tuple[str, Slice]]:

@@ -21,6 +21,7 @@ from exfm.stream import Column
 from models.learner import Learner
 from models.manifest import load_manifest
 from models.members import FitReport
+from models.weights import weights_file
 from pipeline.slices.slice_inputs import teachers_columns
 from pipeline.streams.simulated_log import write_log
 from pipeline.streams.simulator import simulate
@@ -241,7 +242,9 @@ def test_a_damaged_checkpoint_is_refused_and_made_again(ran: Ran, tmp_path: Path
     shutil.copytree(ran.work.state.folder, work.state.folder)
     before = left_by(work)
     fourth = work.state.checkpoints("teacher/large") / work.project.stream.slice_at(3).folder
-    (fourth / "weights.safetensors").write_bytes(b"not weights")
+    own = weights_file(fourth)
+    assert own is not None
+    own.write_bytes(b"not weights")
     shutil.rmtree(work.state.checkpoints("teacher/large") / work.project.stream.slice_of(LAST).folder)
     result = run(work, LAST, LAST, select='key:"teacher/large/checkpoint"')
     (failure,) = result.get_step_failure_events()

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from exfm.project import Project
-from models.checkpoint import WEIGHTS
+from models.weights import read_state
 from pipeline.registry.checkpoint_store import CheckpointStore
 from pipeline.workspace import Workspace
 from tests.conftest import Ran
@@ -52,7 +51,7 @@ def test_company_does_not_change_what_a_grown_model_continues(ran: Ran, tmp_path
         assert alone.grown_by == beside.grown_by == ["item_activity__convert_1d"]
         assert alone.version == beside.version and alone.parent == stores[0].manifest(before).version
         assert not stores[0].manifest(before).grown_by
-        states = [load_file(store.folder(last) / WEIGHTS) for store in stores]
+        states = [read_state(store.folder(last), store.manifest(last)) for store in stores]
         for name, tensor in states[0].items():
             torch.testing.assert_close(states[1][name], tensor, rtol=1e-3, atol=1e-4, msg=name)
     twin = CheckpointStore.of(works[1], works[1].project.student("twin")).manifest(last)

@@ -6,12 +6,13 @@ from typing import Any
 import dagster as dg
 import polars as pl
 import pytest
-from safetensors.numpy import load_file
 
 from exfm.errors import DeclarationError
 from exfm.stream import Slice
 from exfm_assets.definitions import build_defs
 from exfm_assets.withdraw import withdrawn_now
+from models.manifest import load_manifest
+from models.weights import read_state
 from pipeline.gate.releasing import release_candidate
 from pipeline.registry.plain_manifests import read_manifest
 from pipeline.releases import withdrawing
@@ -42,7 +43,7 @@ def manifest(scene: Scene, model: str, index: int) -> dict[str, Any]:
 
 def weights(scene: Scene, model: str, index: int) -> dict[str, Any]:
     folder = scene.work.state.checkpoints(model) / scene.project.stream.slice_at(index).folder
-    return dict(load_file(folder / "weights.safetensors"))
+    return dict(read_state(folder, load_manifest(folder)))
 
 
 def asked_of_feast(scene: Scene, slice_: Slice, as_of: datetime) -> pl.DataFrame:

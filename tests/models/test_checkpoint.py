@@ -12,11 +12,12 @@ import torch
 
 from exfm.distillation import AuxiliaryHead, Distillation, KnowledgeDistillation, StudentAdapter
 from models import checkpoint
-from models.checkpoint import drop_weights, load_checkpoint, save_checkpoint, save_serving
+from models.checkpoint import load_checkpoint, save_checkpoint, save_serving
 from models.errors import CheckpointError, DamagedError
 from models.learner import Learner
 from models.manifest import FORMAT, load_manifest
 from models.state import learner_state
+from models.weights import drop_weights
 from tests.models.worlds import learner, slice_tensors
 
 ADAPTED = AuxiliaryHead(weight=4.0, gradient_scale=0.5, adapter=StudentAdapter())
@@ -132,7 +133,7 @@ def test_a_save_that_fails_leaves_the_old_checkpoint_whole(tmp_path: Path, monke
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr(checkpoint, "_sha256", broken)
+        patched.setattr(checkpoint, "sha256", broken)
         with pytest.raises(CheckpointError, match="No space left on device.: make room on its disk, and run again"):
             save_checkpoint(tmp_path / "c", mine, **{**FIELDS, "version": "ba9876543210"})
     assert load_checkpoint(tmp_path / "c")[1].version == FIELDS["version"]
