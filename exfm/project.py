@@ -68,16 +68,20 @@ class Upkeep(Declaration):
             older one is only reported, for it costs as many slices of training as it is old, and the weights that
             it would continue are kept for as long.
         freshness: how old the data may be that the labels, and the values in the online store, are of.
+        bearable_loss: NE, relative, that a student may lose to an older teacher or a rarer refresh: what
+            ``freshness_cost`` weighs declared lags and freshness against.
     """
 
     look_back: int = 30
     retrain: int = 3
     freshness: Freshness = Freshness()
+    bearable_loss: float = 0.0005
 
     def __post_init__(self) -> None:
         super().__post_init__()
         at_least("Upkeep.look_back", self.look_back, 1)
         at_least("Upkeep.retrain", self.retrain, 0)
+        at_least("Upkeep.bearable_loss", self.bearable_loss, 0)
         for name in ("look_back", "retrain"):
             at_most(f"Upkeep.{name}", getattr(self, name), MOST_SLICES)
 

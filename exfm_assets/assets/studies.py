@@ -3,6 +3,8 @@
 Belongs here: when they are made and what they show. Not here: the replays (pipeline/studies/teacher_lag_study.py).
 """
 
+from collections.abc import Iterable
+
 import dagster as dg
 import polars as pl
 
@@ -34,30 +36,59 @@ def study_assets(project: Project) -> list[dg.AssetsDefinition]:
         pool="gpu",
     )
     def freshness_cost(context: dg.AssetExecutionContext, work: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
-        """NE of each teacher and its students when the teacher's snapshot lags 1, 2, 4, 8, 16 slices behind."""
-        from pipeline.studies import teacher_lag_study
+        """What age costs: NE of teachers' snapshots and of students that lag behind, beside what is declared.
 
-        tables = []
-        for table in teacher_lag_study.teacher_lag_study(work, work.device):
-            tables.append(table)
-            for row in table.iter_rows(named=True):
-                template = "{student}, lag {lag}: NE of teacher {ne_teacher:.4f}, of student {ne_student:.4f}"
-                context.log.info(template.format(**row))
-        rows = pl.concat(tables) if tables else pl.DataFrame(schema=teacher_lag_study.SCHEMA)
-        if not rows.height:
+        Teachers' snapshots lag 1, 2, 4, 8, 16 slices, students' refreshes wait 0, 1, 2, 4, 8.
+        """
+        from pipeline.studies.freshness_worth import advice
+        from pipeline.studies.student_refresh_study import SCHEMA as REFRESH_SCHEMA
+        from pipeline.studies.student_refresh_study import student_refresh_study
+        from pipeline.studies.teacher_lag_study import SCHEMA, teacher_lag_study
+
+        template = "{student}, lag {lag}: NE of teacher {ne_teacher:.4f}, of student {ne_student:.4f}"
+        by_lag = _gathered(context, teacher_lag_study(work, work.device), SCHEMA, template)
+        template = "{student}, refreshed {behind} slices late: NE {ne:.4f}, {loss:+.2%}"
+        by_refresh = _gathered(context, student_refresh_study(work, work.device), REFRESH_SCHEMA, template)
+        if not by_lag.height:
             context.log.warning("freshness_cost: too few slices are stored to compare lags: materialise three or more")
         path = work.state.reports / "freshness_cost.parquet"
-        write_stored(rows, path)
+        write_stored(by_lag, path)
+        write_stored(by_refresh, work.state.reports / "refresh_cost.parquet")
+        advised = advice(work, by_lag, by_refresh)
+        for each in advised:
+            (context.log.warning if each.disagrees else context.log.info)(each.says)
+        words = "\n".join(f"- {'**' + each.verdict + '**: ' if each.disagrees else ''}{each.says}" for each in advised)
         return dg.MaterializeResult(
             metadata={
-                keys.ROW_COUNT: rows.height,
+                keys.ROW_COUNT: by_lag.height,
                 keys.URI: dg.MetadataValue.path(path),
-                "by lag": dg.MetadataValue.md(_table(rows)),
-                "plot": dg.MetadataValue.md(_plots(rows)),
+                "advice": dg.MetadataValue.md(words or "nothing was measured"),
+                "disagreements": sum(each.disagrees for each in advised),
+                "by lag": dg.MetadataValue.md(_table(by_lag)),
+                "by refresh": dg.MetadataValue.md(_refresh_table(by_refresh)),
+                "plot": dg.MetadataValue.md(_plots(by_lag)),
             }
         )
 
     return [freshness_cost]
+
+
+def _gathered(
+    context: dg.AssetExecutionContext, tables: Iterable[pl.DataFrame], schema: dict[str, pl.DataType], template: str
+) -> pl.DataFrame:
+    """All tables as one; each row is said as it comes."""
+    gathered = []
+    for table in tables:
+        gathered.append(table)
+        for row in table.iter_rows(named=True):
+            context.log.info(template.format(**row))
+    return pl.concat(gathered) if gathered else pl.DataFrame(schema=schema)
+
+
+def _refresh_table(rows: pl.DataFrame) -> str:
+    lines = ["| student | slices late | NE | loss | ± | slices |", "|---|---|---|---|---|---|"]
+    template = "| {student} | {behind} | {ne:.4f} | {loss:+.2%} | {error:.2%} | {slices} |"
+    return "\n".join([*lines, *(template.format(**row) for row in rows.iter_rows(named=True))])
 
 
 def _table(rows: pl.DataFrame) -> str:

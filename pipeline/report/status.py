@@ -14,6 +14,7 @@ from pipeline.releases.release import Released, current_release
 from pipeline.releases.verdict import NOT_JUDGED, TOO_LITTLE, verdict_of
 from pipeline.slices.teaching import read_takeover
 from pipeline.slices.withdrawals import Withdrawal, withdrawals
+from pipeline.studies.freshness_worth import stored_advice
 from pipeline.upkeep.ages import Age, ages_of
 from pipeline.upkeep.refresh import refresh_of
 from pipeline.workspace import Workspace
@@ -47,7 +48,7 @@ class Status:
 
     Args:
         others: sentences on teachers, labels and the online store, of those that are late first.
-        notes: takeovers and withdrawals.
+        notes: takeovers, withdrawals, and where declared freshness is not worth what it costs.
     """
 
     students: tuple[StudentStatus, ...]
@@ -72,6 +73,7 @@ def status_of(work: Workspace) -> Status:
     heirs = [(teacher, read_takeover(work, teacher)) for teacher in work.project.teachers]
     notes = [f"teacher/{teacher.name}: {takeover.reason}" for teacher, takeover in heirs if takeover is not None]
     notes += [_withdrawn(each) for each in withdrawals(work)]
+    notes += [f"{each.verdict}: {each.says}" for each in stored_advice(work) if each.disagrees]
     return Status(
         tuple(sorted(students, key=lambda student: ORDER.index(student.tone))),
         tuple(sorted(told, key=lambda line: ORDER.index(line[0]))),

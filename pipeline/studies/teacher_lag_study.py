@@ -11,6 +11,7 @@ import polars as pl
 from exfm.learning import Student, Teacher
 from pipeline.slices.slice_inputs import students_columns
 from pipeline.slices.supervised_slice import rows_name
+from pipeline.studies.losses import losses
 from pipeline.studies.replay import Predictions, Replay, judge, study, teach
 from pipeline.training.student_run import CONTROL
 from pipeline.workspace import Workspace
@@ -27,6 +28,10 @@ SCHEMA: dict[str, pl.DataType] = {
     "ne_teacher": pl.Float64(),
     "ne_student": pl.Float64(),
     "ne_control": pl.Float64(),
+    "loss_teacher": pl.Float64(),
+    "error_teacher": pl.Float64(),
+    "loss_student": pl.Float64(),
+    "error_student": pl.Float64(),
 }
 
 
@@ -66,10 +71,16 @@ def _of_student(
     ne = dict(table.group_by("model").agg(pl.col("ne").mean()).iter_rows())
     about = {"teacher": teacher.name, "student": student.name, "surface": rows_name(student.surface)}
     seen = {"slices": table["slice"].n_unique(), "rows": int(table.filter(pl.col("model") == CONTROL)["rows"].sum())}
+    lost = {
+        kind: {each.age: each for each in losses(table, [(lag, f"{kind}/{lag}") for lag in predictions])}
+        for kind in ("teacher", "student")
+    }
     rows = [
         {
             **about, "task": student.task, "lag": lag, **seen, "ne_teacher": ne[f"teacher/{lag}"],
             "ne_student": ne[f"student/{lag}"], "ne_control": ne[CONTROL],
+            **{f"loss_{kind}": of[lag].loss for kind, of in lost.items()},
+            **{f"error_{kind}": of[lag].error for kind, of in lost.items()},
         }
         for lag in predictions
     ]  # fmt: skip
