@@ -77,6 +77,13 @@ class PredictionView(Declaration):
         """After this a row says nothing more; the slice that it may miss is counted in."""
         return max(self.windows) + min(self.windows)
 
+    @property
+    def description(self) -> str:
+        return (
+            f"What teacher {self.teacher} said of earlier impressions by {', '.join(self.entities)}: counts, means "
+            "and newest logits; a prediction counts from when it is known."
+        )
+
     def encoding(self, feature: str, dtypes: Mapping[str, type]) -> Encoding:
         """How a feature becomes an input of networks.
 

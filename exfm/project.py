@@ -4,6 +4,7 @@ Belongs here: the whole, its inputs as columns. Not here: what must fit between 
 loading one by name (load.py).
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from difflib import get_close_matches
@@ -105,6 +106,9 @@ class Retention(Declaration):
 class Project(Declaration):
     """A stream, the features kept of it, the teachers and the students that learn from it.
 
+    Args:
+        owners: ``team:<name>`` or e-mail addresses; they stand on every asset in Dagster and every object in Feast.
+
     Raises:
         DeclarationError: for the first part that does not fit, in one sentence with the mend.
     """
@@ -120,9 +124,13 @@ class Project(Declaration):
     retention: Retention = Retention()
     upkeep: Upkeep = Upkeep()
     alerts: Alerts | None = None
+    owners: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        for owner in self.owners:
+            if not re.fullmatch(r"team:[\w .-]+|[^@\s]+@[^@\s]+\.[^@\s]+", owner):
+                raise DeclarationError(f"Project.owners: {owner!r} is no owner: use team:<name> or an e-mail address")
         check_fit(self)
         # A promise that the stream can't keep is refused here.
         _ = (self.labels_limits, self.online_limits)

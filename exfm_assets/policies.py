@@ -30,6 +30,7 @@ def with_policies(assets: Iterable[dg.AssetsDefinition], work: Workspace) -> lis
         return spec.replace_attributes(
             automation_condition=condition if condition is not None else ...,
             freshness_policy=_policy(limits) if limits is not None else ...,
+            owners=list(work.project.owners) or ...,
         )
 
     return [mapped for mapped in dg.map_asset_specs(with_its, assets) if isinstance(mapped, dg.AssetsDefinition)]

@@ -14,6 +14,7 @@ from feast.data_format import ParquetFormat
 from feast.types import Array, FeastType, Float32, Int64, String, UnixTimestamp
 
 from exfm.columns import FeatureColumn, ScoreColumns
+from exfm.described import described
 from exfm.encoding import Encoding
 from exfm.errors import DeclarationError
 from exfm.feature_views import FeatureView as Declared
@@ -51,27 +52,38 @@ def objects_of(project: Project, state: State) -> Objects:
     """
     columns = {column.name: column for column in project.stream.id_columns}
     keys = [columns[name] for name in dict.fromkeys(key for view in project.all_views for key in view.entities)]
+    owner = ", ".join(project.owners)
     entities = {column.name: _entity(column) for column in [*keys, IMPRESSION]}
     views = [_input_view(view, entities, columns, state) for view in project.all_views]
     views += [_teacher_view(teacher, entities, state) for teacher in project.teachers]
     by_name = {view.name: view for view in views}
-    services = [_service(LOGGED_INPUTS, project.logged_columns.of_views, by_name, INPUT)]
-    services.append(_service(LOGGED_TEACHER_FEATURES, project.teacher_feature_columns.features, by_name, INPUT))
+    of_all = "What every model reads of an impression, as of it"
+    services = [_service(LOGGED_INPUTS, project.logged_columns.of_views, by_name, INPUT, of_all)]
+    of_teachers = "What students read of teachers' earlier predictions, as of the impression"
+    columns_of_teachers = project.teacher_feature_columns.features
+    services.append(_service(LOGGED_TEACHER_FEATURES, columns_of_teachers, by_name, INPUT, of_teachers))
     for student in project.students:
         services += [*_student_services(project, student, by_name)]
     named = {service.name: service for service in services if service is not None}
     objects = Objects(entities=entities, views=by_name, services=named)
+    for thing in objects.all():
+        thing.owner, thing.tags = owner, {**thing.tags, "project": project.name}
     check_roles(objects.all())
     return objects
 
 
 def _entity(column: Column) -> Entity:
     kind = ValueType.STRING if column.dtype is str else ValueType.INT64
-    return Entity(name=column.name, join_keys=[column.name], value_type=kind)
+    words = described(column.name) or f"Column {column.name} of the log"
+    return Entity(name=column.name, join_keys=[column.name], value_type=kind, description=words)
 
 
 def _key_field(column: Column) -> Field:
-    return Field(name=column.name, dtype=String if column.dtype is str else Int64)
+    return _field(column.name, String if column.dtype is str else Int64)
+
+
+def _field(name: str, dtype: FeastType) -> Field:
+    return Field(name=name, dtype=dtype, description=described(name) or "")
 
 
 def _feast_type(encoding: Encoding) -> FeastType:
@@ -95,7 +107,7 @@ def _input_view(
 ) -> FeatureView:
     schema = [_key_field(columns[name]) for name in view.entities]
     dtypes = {name: column.dtype for name, column in columns.items()}
-    schema += [Field(name=name, dtype=_feast_type(view.encoding(name, dtypes))) for name in view.features]
+    schema += [_field(name, _feast_type(view.encoding(name, dtypes))) for name in view.features]
     return FeatureView(
         name=view.name,
         entities=[entities[name] for name in view.entities],
@@ -104,13 +116,14 @@ def _input_view(
         source=_source(view.name, str(state.features(view.name))),
         online=view.online,
         tags={ROLE: INPUT},
+        description=view.description,
     )
 
 
 def _teacher_view(teacher: Teacher, entities: dict[str, Entity], state: State) -> FeatureView:
-    schema = [_key_field(IMPRESSION), Field(name="checkpoint", dtype=String), Field(name="run_id", dtype=String)]
-    schema.append(Field(name="trained_until", dtype=UnixTimestamp))
-    schema += [Field(name=name, dtype=Float32) for name in prediction_features(teacher)]
+    schema = [_key_field(IMPRESSION), _field("checkpoint", String), _field("run_id", String)]
+    schema.append(_field("trained_until", UnixTimestamp))
+    schema += [_field(name, Float32) for name in prediction_features(teacher)]
     return FeatureView(
         name=teacher.view,
         entities=[entities[IMPRESSION.name]],
@@ -119,6 +132,10 @@ def _teacher_view(teacher: Teacher, entities: dict[str, Entity], state: State) -
         source=_source(teacher.view, str(state.predictions(teacher.name))),
         online=False,
         tags={ROLE: SUPERVISION},
+        description=(
+            f"Predictions of teacher {teacher.name} for every impression, by a checkpoint that had not seen it; "
+            "append-only: a slice that is scored again gets newer rows. Supervision, never an input."
+        ),
     )
 
 
@@ -131,7 +148,8 @@ def _student_services(
     project: Project, student: Student, views: dict[str, FeatureView]
 ) -> Iterable[FeatureService | None]:
     columns = project.columns_of(student.inputs, where=student.name)
-    yield _service(inputs_service(student.name), columns.of_views, views, INPUT)
+    words = f"What student {student.name} reads, training and serving"
+    yield _service(inputs_service(student.name), columns.of_views, views, INPUT, words)
     teachers = [teacher for name in student.teachers for teacher in project.line_of(name)]
     names = [
         FeatureColumn(teacher.view, name).name
@@ -139,10 +157,13 @@ def _student_services(
         for name in ("checkpoint", "trained_until", *prediction_features(teacher))
     ]
     if names:
-        yield _service(supervision_service(student.name), names, views, SUPERVISION)
+        words = f"What student {student.name} learns from beside labels: predictions of {', '.join(student.teachers)}"
+        yield _service(supervision_service(student.name), names, views, SUPERVISION, words)
 
 
-def _service(name: str, columns: Iterable[str], views: dict[str, FeatureView], role: str) -> FeatureService | None:
+def _service(
+    name: str, columns: Iterable[str], views: dict[str, FeatureView], role: str, words: str
+) -> FeatureService | None:
     """A service over ``<view>__<feature>`` columns; ``None`` without any, for Feast can't answer for an empty one."""
     chosen: dict[str, list[str]] = {}
     for column in columns:
@@ -151,7 +172,7 @@ def _service(name: str, columns: Iterable[str], views: dict[str, FeatureView], r
     if not chosen:
         return None
     projections = [views[view][features] for view, features in chosen.items()]
-    return FeatureService(name=name, features=projections, tags={ROLE: role})
+    return FeatureService(name=name, features=projections, tags={ROLE: role}, description=words)
 
 
 def check_roles(objects: Iterable[object]) -> None:

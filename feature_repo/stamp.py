@@ -16,6 +16,7 @@ from exfm.project import Project
 
 REGISTRY, STAMP = "registry.db", "registry.json"
 _NAMES = {"entities": "entity_name", "feature_views": "feature_view_name", "feature_services": "feature_service_name"}
+WORDS = 2  # raised where Feast's objects get other descriptions or tags from the same declaration
 Lists = Mapping[str, Sequence[str]]
 
 
@@ -24,6 +25,7 @@ def registry_version(project: Project) -> str:
     columns = [project.stream.user, project.stream.item, project.stream.surface, *project.stream.context]
     logged, of_teachers = project.logged_columns, project.teacher_feature_columns
     return digest(
+        WORDS,
         [columns, list(project.stream.calendar), project.all_views],
         [[teacher.name, list(teacher.tasks)] for teacher in project.teachers],
         [
@@ -31,6 +33,7 @@ def registry_version(project: Project) -> str:
             for student in project.students
         ],
         [list(logged.ids), list(logged.of_views), list(of_teachers.features)],
+        list(project.owners),
     )
 
 

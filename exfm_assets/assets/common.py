@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 import polars as pl
 
+from exfm.described import described
 from exfm.stream import Slice
 from exfm_assets import metadata_keys as keys
 from pipeline.sidecar import SECONDS, Sidecar
@@ -26,7 +27,7 @@ Lineage = Mapping[str, Iterable[tuple[dg.AssetKey, str]]]
 
 def table_schema(schema: Mapping[str, pl.DataType]) -> dg.TableSchema:
     """Columns and types as the catalogue shows them."""
-    return dg.TableSchema(columns=[dg.TableColumn(name, str(dtype)) for name, dtype in schema.items()])
+    return dg.TableSchema(columns=[dg.TableColumn(name, str(dtype), described(name)) for name, dtype in schema.items()])
 
 
 def column_lineage(columns: Lineage) -> dg.TableColumnLineage:
