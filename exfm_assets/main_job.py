@@ -135,6 +135,7 @@ def _planned(work: Workspace, select: str, slices: list[Slice]) -> "Plan":
 def _materialise(console: Console, state: State, select: str, plan: "Plan", *, quiet: bool) -> tuple[int, Path]:
     import dagster as dg
 
+    from exfm_assets.pace import Pace
     from exfm_assets.progress import Progress, follow
     from exfm_assets.running import RunLocks
 
@@ -149,7 +150,7 @@ def _materialise(console: Console, state: State, select: str, plan: "Plan", *, q
         console.print(f"  to be made: {escape(summary_line(plan))} (exfm run --plan says why)")
     log = state.folder / "logs" / f"run-{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.getpid()}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    progress = Progress(console, quiet)
+    progress = Progress(console, quiet, Pace([slice_.key for slice_ in plan.range_slices], plan.expected))
     with log.open("w", encoding="utf-8") as log_file:
         process = _start(command, home, log_file.fileno())
         try:

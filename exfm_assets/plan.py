@@ -17,6 +17,7 @@ from exfm_assets.assets.reports import REPORT
 from exfm_assets.assets.students import DRIFT_REPORT
 from exfm_assets.assets.studies import GROUP as STUDIES
 from exfm_assets.assets.teachers import PREDICTIONS
+from exfm_assets.plan_words import OVERHEAD_SECONDS
 from pipeline.slices.teaching import teaching
 from pipeline.upkeep.durations import seconds_a_slice
 from pipeline.upkeep.stored_state import WHOLE, StoredState
@@ -70,6 +71,19 @@ class Plan:
         by_index = {slice_.index: slice_ for slice_ in self.slices}
         last = self.slices[-1]
         return (by_index[min(indices)], by_index[max(indices)]) if indices else (last, last)
+
+    @property
+    def range_slices(self) -> tuple[Slice, ...]:
+        """The slices that a run of it walks over."""
+        first, last = self.range
+        return tuple(slice_ for slice_ in self.slices if first.index <= slice_.index <= last.index)
+
+    @property
+    def expected(self) -> float | None:
+        """Seconds of the whole run, with what is around the work; ``None`` where most of it was never made here."""
+        timed = sum(step.seconds is not None for step in self.steps if step.has_slices)
+        known = timed * 2 > sum(step.has_slices for step in self.steps)
+        return self.seconds + OVERHEAD_SECONDS if known else None
 
     @property
     def seconds(self) -> float:

@@ -6,6 +6,7 @@ end (report/terminal.py).
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -15,7 +16,11 @@ from dagster_shared.error import SerializableErrorInfo
 from rich.console import Console
 from rich.markup import escape
 
+from exfm_assets import metadata_keys as keys
+from exfm_assets.pace import Pace
+
 POLL_SECONDS = 0.2
+PLAIN_SECONDS = 30.0  # between lines where there is no terminal to show a moving one
 ACCOUNT = " rows read, "  # in the sentence that says what became of a table of the log
 _STARTED, _SUCCEEDED = dg.DagsterEventType.STEP_START, dg.DagsterEventType.STEP_SUCCESS
 _FAILED, _CHECKED = dg.DagsterEventType.STEP_FAILURE, dg.DagsterEventType.ASSET_CHECK_EVALUATION
@@ -23,6 +28,7 @@ _OWN_ERRORS = (
     "DataError", "DeclarationError", "StateError", "CheckpointError", "DamagedError", "LearningError",
     "RetrievalError", "Failure",
 )  # fmt: skip
+_MADE = dg.DagsterEventType.ASSET_MATERIALIZATION
 _PLANNED = dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED
 
 
@@ -36,21 +42,22 @@ class Progress:
 
     console: Console
     quiet: bool = False
-    now: str = "starting"
+    pace: Pace = field(default_factory=Pace)
     failed: bool = False
     _started: dict[str, float] = field(default_factory=dict)
+    _slices: dict[str, Counter[str]] = field(default_factory=dict)
     _planned: dict[str, None] = field(default_factory=dict)  # steps, in their order
     _cursor: str | None = None
 
     def read(self, instance: dg.DagsterInstance, run_id: str) -> str:
-        """Take what was written since the last call; gives back what the run is doing now."""
+        """Take what was written since the last call; gives back what the run is doing now, and how far it is."""
         while True:
             page = instance.event_log_storage.get_records_for_run(run_id, self._cursor, limit=1000)
             self._cursor = page.cursor
             for record in page.records:
                 self._handle(record.event_log_entry)
             if not page.has_more:
-                return self.now
+                return self.pace.words()
 
     def _handle(self, entry: EventLogEntry) -> None:
         event = entry.dagster_event
@@ -58,13 +65,15 @@ class Progress:
             self._log_line(entry)
         elif event.event_type == _STARTED and event.step_key:
             self._started[event.step_key] = entry.timestamp
-            self.now = event.step_key
+            self.pace.begin(event.step_key, entry.timestamp)
         elif event.event_type == _SUCCEEDED and event.step_key:
             self._step(event.step_key, entry.timestamp)
         elif event.event_type == _FAILED and event.step_key:
             self._failure(event.step_key, entry.timestamp, event.step_failure_data.error)
         elif event.event_type == _CHECKED:
             self._check(event.asset_check_evaluation_data)
+        elif event.event_type == _MADE and event.step_key:
+            self._materialised(event.step_key, event.step_materialization_data.materialization)
         elif event.event_type == _PLANNED and event.step_key:
             self._planned[event.step_key] = None
         elif event.event_type == dg.DagsterEventType.RUN_FAILURE and not self.failed:
@@ -79,11 +88,20 @@ class Progress:
         elif ACCOUNT in entry.user_message and not self.quiet:
             self.console.print(f"  {escape(entry.user_message)}")
         elif entry.step_key and not entry.step_key.startswith("check_"):
-            self.now = entry.user_message
+            self.pace.line(entry.user_message)
+
+    def _materialised(self, step: str, made: dg.AssetMaterialization) -> None:
+        if made.partition is not None:
+            reused = made.metadata.get(keys.REUSED)
+            kind = "reused" if reused is not None and reused.value else "made"
+            self._slices.setdefault(step, Counter())[kind] += 1
 
     def _step(self, name: str, at: float) -> None:
         if not self.quiet and not name.startswith("check_"):
-            self.console.print(f"  {name:<28} {at - self._started.get(name, at):7.1f} s")
+            counted = self._slices.get(name, Counter())
+            words = ", ".join(f"{counted[kind]} {kind}" for kind in ("made", "reused") if counted[kind])
+            line = f"  {name:<28} {at - self._started.get(name, at):7.1f} s"
+            self.console.print(f"{line}  {words}" if words else line)
 
     def _failure(self, name: str, at: float, error: SerializableErrorInfo | None) -> None:
         self.failed = True
@@ -132,13 +150,18 @@ def follow(
         run_of: the run of that process, once it has one.
     """
     run_id: str | None = None
+    said_at = time.monotonic()
     with console.status("starting") as status:
         over = False
         while not over:
             over = is_over()  # asked before the last read, so that nothing written before it is missed
             run_id = run_id or run_of()
             if run_id is not None:
-                status.update(escape(progress.read(instance, run_id)[:160]))
+                words = progress.read(instance, run_id)
+                status.update(escape(words[: max(console.width - 4, 20)]))
+                if not console.is_terminal and not progress.quiet and time.monotonic() - said_at > PLAIN_SECONDS:
+                    said_at = time.monotonic()
+                    console.print(f"  {escape(words)}")
             if not over:
                 time.sleep(POLL_SECONDS)
     progress.close()

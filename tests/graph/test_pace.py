@@ -1,0 +1,39 @@
+"""How far a run is, in words: slices counted by what steps say, rates and what is left by hand."""
+
+from exfm_assets.pace import Pace
+
+KEYS = [f"2026-01-{day:02}" for day in range(1, 11)]
+
+
+def test_slices_are_counted_once_and_time_left_is_by_their_rate() -> None:
+    pace = Pace(KEYS, expected=None, began=100.0)
+    assert pace.words(100.0) == "starting"
+    pace.begin("teacher_large", 200.0)
+    assert pace.words(201.0) == "teacher_large"
+    pace.line("teacher/large 2026-01-01: 900 scored in 3.0 s")
+    pace.line("teacher/large 2026-01-01: said again")
+    pace.line("another 2025-12-31: of no slice of the run")
+    pace.line("teacher/large 2026-01-02: 900 scored in 3.0 s")
+    said = pace.words(206.0)
+    assert said == "teacher_large ████░░░░░░░░░░░░░░░░ slice 2 of 10, 3.0 s a slice, 24 s left in this step"
+    for key in KEYS:
+        pace.line(f"teacher/large {key}: done")
+    assert pace.words(230.0) == "teacher_large ████████████████████ slice 10 of 10, 3.0 s a slice"
+    pace.begin("labels", 230.0)
+    assert pace.words(231.0) == "labels"
+
+
+def test_what_is_left_of_all_is_said_while_it_is_long() -> None:
+    pace = Pace(KEYS[:1], expected=60.0, began=0.0)
+    pace.begin("labels", 1.0)
+    assert pace.words(20.0) == "labels; about 40 s left"
+    assert pace.words(56.0) == "labels"  # a guess of a few seconds is no help
+    assert pace.words(500.0) == "labels"  # nor one that was wrong
+    assert Pace(KEYS, expected=4000.0, began=0.0).words(0.0) == "starting; about 1:06:40 left"
+
+
+def test_few_slices_have_no_bar() -> None:
+    pace = Pace(KEYS[:2], began=0.0)
+    pace.begin("labels", 0.0)
+    pace.line("labels 2026-01-01: 900 rows")
+    assert pace.words(1.0) == "labels 2026-01-01: 900 rows"
