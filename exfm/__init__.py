@@ -19,6 +19,7 @@ from exfm.freshness import Freshness
 from exfm.history_views import HistoryView
 from exfm.learning import Gate, Student, Succession, Teacher, Training
 from exfm.load import load_project, load_state
+from exfm.mlflow import MLflow
 from exfm.networks import DLRM, DCNv2, DeepFM, Network, TwoTower, Wukong
 from exfm.prediction_views import PredictionView
 from exfm.project import Drift, Project, Retention, Upkeep
@@ -44,6 +45,7 @@ __all__ = [
     "HistoryView",
     "KnowledgeDistillation",
     "LeadAware",
+    "MLflow",
     "Network",
     "PredictionView",
     "Project",

@@ -20,6 +20,7 @@ from exfm.feature_views import FeatureView
 from exfm.freshness import Freshness, Limits, limits
 from exfm.history_views import HistoryView
 from exfm.learning import Student, Teacher
+from exfm.mlflow import MLflow
 from exfm.online import graph_loads
 from exfm.prediction_views import PredictionView, known_after
 from exfm.simulation import Simulation
@@ -108,6 +109,7 @@ class Project(Declaration):
 
     Args:
         owners: ``team:<name>`` or e-mail addresses; they stand on every asset in Dagster and every object in Feast.
+        mlflow: where releases and figures are mirrored; ``None``: nowhere.
 
     Raises:
         DeclarationError: for the first part that does not fit, in one sentence with the mend.
@@ -125,6 +127,7 @@ class Project(Declaration):
     upkeep: Upkeep = Upkeep()
     alerts: Alerts | None = None
     owners: tuple[str, ...] = ()
+    mlflow: MLflow | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-HEAVY = {"torch", "feast", "dagster", "polars", "duckdb", "numpy", "pandas", "matplotlib"}
+HEAVY = {"torch", "feast", "dagster", "polars", "duckdb", "numpy", "pandas", "matplotlib", "mlflow"}
 # Room -> what it may import of ours, and of the heavy libraries.
 ROOMS: dict[str, set[str]] = {
     "exfm": set(),
@@ -19,7 +19,8 @@ ROOMS: dict[str, set[str]] = {
     "models": {"exfm", "torch", "numpy"},
     "feature_repo": {"exfm", "feast_asof", "feast", "polars", "numpy", "pandas"},
     "pipeline": {
-        "exfm", "models", "feature_repo", "feast_asof", "torch", "feast", "polars", "duckdb", "numpy", "matplotlib"
+        "exfm", "models", "feature_repo", "feast_asof", "torch", "feast", "polars", "duckdb", "numpy", "matplotlib",
+        "mlflow",
     },
     "exfm_assets": {"exfm", "models", "feature_repo", "feast_asof", "pipeline", "dagster", "polars"},
 }  # fmt: skip
@@ -27,7 +28,7 @@ ROOMS: dict[str, set[str]] = {
 FLOORS = (
     "column_digests", "sidecar", "tables", "workspace",
     "transforms", "streams", "slices", "registry", "releases", "evaluation", "training", "studies", "verify",
-    "gate", "drift", "upkeep", "report",
+    "gate", "drift", "upkeep", "report", "mirror",
 )  # fmt: skip
 
 

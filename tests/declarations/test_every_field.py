@@ -27,6 +27,7 @@ from exfm.encoding import Encoding
 from exfm.errors import DeclarationError
 from exfm.freshness import Freshness, Limits
 from exfm.learning import Gate, Succession, Training
+from exfm.mlflow import MLflow
 from exfm.networks import DLRM, DCNv2, DeepFM, TwoTower, Wukong
 from exfm.project import Drift, Retention, Upkeep
 from exfm.simulation import Event, Simulation
@@ -43,7 +44,7 @@ SAMPLES: tuple[Declaration, ...] = (
     PROJECT, PROJECT.stream, PROJECT.stream.user, PROJECT.stream.tasks[0], view(), history(), opinion(), teacher(),
     student(), Training(), Gate(), Freshness(), Drift(), Retention(), Upkeep(), Simulation(), DCNv2(), Wukong(), DLRM(),
     DeepFM(), TwoTower(), KnowledgeDistillation(), AuxiliaryHead(), AuxiliaryTower(), StudentAdapter(), Recalibration(),
-    LeadAware(), Event(kind="rates", day=1), Succession(teacher="large"), Alerts(),
+    LeadAware(), Event(kind="rates", day=1), Succession(teacher="large"), Alerts(), MLflow(),
 )  # fmt: skip
 
 NAN = float("nan")
@@ -69,6 +70,7 @@ DIGESTS = {
     "AuxiliaryTower": "fb7980f05d4e", "StudentAdapter": "97c551e9826b", "Recalibration": "0498c961b064",
     "LeadAware": "af5249c5f41f", "Upkeep": "879b580a7e9b", "Event": "f1a040128386",
     "Succession": "e32cb25c098d", "Alerts": "8d28323642db",
+    "MLflow": "fa4982d07d91",
 }  # fmt: skip
 
 

@@ -5,6 +5,7 @@ Belongs here: cases, each with the field that its sentence must name. Not here: 
 
 from exfm import distillation as distil
 from exfm.alerts import Alerts
+from exfm.mlflow import MLflow
 from exfm.stream import Column, Task
 from projects.simulated import PROJECT
 from tests.declarations.base import (
@@ -43,6 +44,34 @@ _VARIABLES = ("", "1X", "$HOOK", "A B", "X\n", "https://hooks.slack.com/services
 NAMES: list[Wrong] = [
     *((("Alerts.webhook_env"), lambda name=name: Alerts(webhook_env=name)) for name in _VARIABLES),  # type: ignore[misc]
     *((("Alerts.ui"), lambda ui=ui: Alerts(ui=ui)) for ui in ("", "localhost:3000", "ftp://x", "http://", "http://[x")),  # type: ignore[misc]
+    *(
+        (("MLflow.models"), lambda name=name: MLflow(models=name))
+        for name in (  # type: ignore[misc]
+            "",
+            "ads",
+            "{project}",
+            "{nothing}.{student}",
+            "{student",
+            "{}.{student}",
+            "{student.x}",
+            "a/{student}",
+            "a:{student}",
+            "it's {student}",
+        )
+    ),
+    *(
+        (("MLflow.tracking_uri"), lambda uri=uri: MLflow(tracking_uri=uri))
+        for uri in (  # type: ignore[misc]
+            "",
+            "mlflow.db",
+            "/var/mlflow",
+            "sqlite:///mlflow.db",
+            "sqlite://",
+            "https://me:secret@mlflow",
+            "http://[",
+        )
+    ),
+    ("MLflow.experiment", lambda: MLflow(experiment=" ")),
     *((("Student.name"), lambda name=name: student(name=name)) for name in _SHAPES),  # type: ignore[misc]
     *((("FeatureView.name"), lambda name=name: view(name=name)) for name in ("v_", "_v", "V", LONG, "größe")),  # type: ignore[misc]
     *((("HistoryView.name"), lambda name=name: history(name=name)) for name in ("v_", "名前", LONG)),  # type: ignore[misc]

@@ -1,0 +1,1 @@
+"""What is stored, shown in another system: MLflow."""
