@@ -7,9 +7,11 @@ All are levels: what is missing, or is not what would be made now, is asked for 
 late slice, a failed run and a new declaration heal in the same way, and nothing that stands is asked for again.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import cached_property
+from functools import cached_property, reduce
+from operator import or_
 
 import dagster as dg
 
@@ -34,6 +36,7 @@ from pipeline.workspace import Workspace
 AC = dg.AutomationCondition
 LONGEST_WAIT_MINUTES = 5
 STUDENTS_A_SENSOR = 100  # four assets each
+RETRY_ELSEWHERE = "0 * * * *"  # so is what another system refused, less often: a person may be needed
 RETRY = "*/10 * * * *"  # what failed is tried again then, while its slice is recent
 
 
@@ -186,10 +189,28 @@ class Automation:
         Args:
             but_for: tables that are read, whose every slice would ask for a look where what follows them will do.
         """
-        once = _updated(but_for).since_last_handled() | AC.newly_missing()
+        return (self._after(_updated(but_for)) & self._settled(but_for)).with_label("follow")
+
+    @staticmethod
+    def _after(updated: dg.AutomationCondition) -> dg.AutomationCondition:
+        """Once for each update; again if the run of it died or was cancelled."""
+        once = updated.since_last_handled() | AC.newly_missing()
         made = _either(AC.newly_updated(), AC.initial_evaluation())
-        until_made = _updated(but_for).since(made) & ~AC.execution_failed()
-        return ((once | until_made) & self._settled(but_for)).with_label("follow")
+        return once | (updated.since(made) & ~AC.execution_failed())
+
+    def mirror(self, releases: Sequence[dg.AssetKey]) -> dg.AutomationCondition:
+        """As ``follow``, also after a person changed what serves; and what failed is tried again each hour.
+
+        Whatever is down elsewhere comes back without a word, so nothing upstream would ask again.
+
+        Args:
+            releases: assets whose records are looked at, though it hangs on none: a refused one would skip it.
+        """
+        alone = AC.newly_updated() & ~AC.executed_with_root_target()
+        released = [AC.asset_matches(key, alone) for key in releases]
+        updated = reduce(or_, released, _updated(None))
+        again = AC.execution_failed() & AC.cron_tick_passed(RETRY_ELSEWHERE)
+        return ((self._after(updated) | again) & self._settled(None)).with_label("mirror")
 
     def follow_once(self, but_for: dg.AssetSelection | None = None) -> dg.AutomationCondition:
         """Once for each change upstream, for what may decide that there is nothing to record; else as ``follow``."""

@@ -7,6 +7,7 @@ import dagster as dg
 
 from exfm.load import load_project
 from exfm_assets.assets.features import feature_assets
+from exfm_assets.assets.mirror import mirror_assets
 from exfm_assets.assets.predicted import predicted_assets
 from exfm_assets.assets.releases import release_assets
 from exfm_assets.assets.reports import report_assets
@@ -35,6 +36,7 @@ def build_defs(work: Workspace) -> dg.Definitions:
         *student_assets(project),
         *release_assets(project),
         *report_assets(project),
+        *mirror_assets(project),
         *study_assets(project),
     ]
     return dg.Definitions(

@@ -101,7 +101,8 @@ def of_student(project: Project, name: str) -> str:
         DeclarationError: if no such student is declared.
     """
     choose_from("--student", name, [student.name for student in project.students], what="student")
-    parts = [f'group:"student_{name}"', *(f'key:"{key}"' for key in ("feature_registry", *SUMS_UP))]
+    mirrored = ("mlflow",) if project.mlflow is not None else ()
+    parts = [f'group:"student_{name}"', *(f'key:"{key}"' for key in ("feature_registry", *SUMS_UP, *mirrored))]
     return " or ".join(parts)
 
 

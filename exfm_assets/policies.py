@@ -10,6 +10,7 @@ import dagster as dg
 from exfm.freshness import Limits
 from exfm.project import Project
 from exfm_assets.assets.features import ONLINE, REGISTRY
+from exfm_assets.assets.mirror import MLFLOW
 from exfm_assets.assets.releases import GATES, judged_on
 from exfm_assets.assets.reports import REPORT
 from exfm_assets.assets.stream import LABELS
@@ -46,6 +47,8 @@ def condition_of(automation: Automation, spec: dg.AssetSpec) -> dg.AutomationCon
         return automation.on_change()
     if spec.key in (ONLINE, REPORT):
         return automation.follow()
+    if spec.key == MLFLOW:
+        return automation.mirror([student_key(student, "release") for student in project.students])
     if spec.key in (GATES, DRIFT_REPORT):
         return automation.follow(dg.AssetSelection.assets(*judged_on(project, *project.students)))
     if spec.key == PROGRESS:

@@ -26,7 +26,7 @@ _STARTED, _SUCCEEDED = dg.DagsterEventType.STEP_START, dg.DagsterEventType.STEP_
 _FAILED, _CHECKED = dg.DagsterEventType.STEP_FAILURE, dg.DagsterEventType.ASSET_CHECK_EVALUATION
 _OWN_ERRORS = (
     "DataError", "DeclarationError", "StateError", "CheckpointError", "DamagedError", "LearningError",
-    "RetrievalError", "Failure",
+    "RetrievalError", "MirrorError", "Failure",
 )  # fmt: skip
 _MADE = dg.DagsterEventType.ASSET_MATERIALIZATION
 _PLANNED = dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED
