@@ -33,7 +33,9 @@ class MLflow(Declaration):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.experiment is not None and not self.experiment.strip():
-            raise DeclarationError("MLflow.experiment: '' names no experiment: give it a name, or leave it out")
+            raise DeclarationError(
+                f"MLflow.experiment: {shown(self.experiment)} names no experiment: write a name, or drop it"
+            )
         if self.tracking_uri is not None:
             self._check_uri(self.tracking_uri)
         self._check_models()
@@ -43,10 +45,12 @@ class MLflow(Declaration):
         try:
             split = urlsplit(uri)
         except ValueError as error:
-            raise DeclarationError(f"MLflow.tracking_uri: {shown(uri)} is no address ({error}): mend it") from error
-        if split.password is not None:
             raise DeclarationError(
-                "MLflow.tracking_uri: a password stands in it: use MLFLOW_TRACKING_URI, or of a server "
+                f"MLflow.tracking_uri: {shown(uri)} is no address ({error}): write https://..."
+            ) from error
+        if split.password is not None or (split.scheme in ("http", "https") and split.username is not None):
+            raise DeclarationError(
+                "MLflow.tracking_uri: a password or token stands in it: use MLFLOW_TRACKING_URI, or of a server "
                 "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
             )
         if not split.scheme:
@@ -68,10 +72,12 @@ class MLflow(Declaration):
             ) from error
         if "student" not in used:
             raise DeclarationError(
-                f"MLflow.models: {shown(self.models)} gives all students one model: put {{student}} in it"
+                f"MLflow.models: {shown(self.models)} gives all students one model: write {{student}} in it"
             )
         if bad := next((sign for sign in "/:'\"" if sign in self.models), None):
-            raise DeclarationError(f"MLflow.models: {shown(self.models)} has {bad!r} in it: MLflow takes none in names")
+            raise DeclarationError(
+                f"MLflow.models: {shown(self.models)} has a {bad} in it, which MLflow takes in no name: use another sign"
+            )
 
     def model_of(self, project: str, student: str) -> str:
         """The name of a student's registered model."""

@@ -61,12 +61,9 @@ def is_server(uri: str) -> bool:
     return urlsplit(uri).scheme.partition("+")[0] not in STORES
 
 
-def registry_of(uri: str) -> str | None:
-    """The address of the registry: that of the environment, else the same; Databricks has one of its own.
-
-    MLflow would ask first what this process was once told.
-    """
-    return os.environ.get(REGISTRY_URI, "").strip() or (None if uri.startswith("databricks") else uri)
+def registry_of(uri: str) -> str:
+    """The address of the registry: that of the environment, else the same as of tracking."""
+    return os.environ.get(REGISTRY_URI, "").strip() or uri
 
 
 def called(uri: str) -> str:

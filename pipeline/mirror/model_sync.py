@@ -98,7 +98,7 @@ class ModelSync:
         """Where the files are. A server takes no path of this machine, so it gets the release's name."""
         if self.copied and wanted.folder.is_dir():
             return f"runs:/{self.runs[wanted.run]}/{RELEASE}"
-        if is_server(registry_of(self.handle.uri) or self.handle.uri):
+        if is_server(registry_of(self.handle.uri)):
             return wanted.reference
         return wanted.folder.resolve().as_uri()
 

@@ -68,6 +68,7 @@ NAMES: list[Wrong] = [
             "sqlite:///mlflow.db",
             "sqlite://",
             "https://me:secret@mlflow",
+            "https://token@mlflow",
             "http://[",
         )
     ),
