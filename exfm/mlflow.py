@@ -76,7 +76,7 @@ class MLflow(Declaration):
             )
         if bad := next((sign for sign in "/:'\"" if sign in self.models), None):
             raise DeclarationError(
-                f"MLflow.models: {shown(self.models)} has a {bad} in it, which MLflow takes in no name: use another sign"
+                f"MLflow.models: {shown(self.models)} has a {bad} in it, which MLflow refuses: use another sign"
             )
 
     def model_of(self, project: str, student: str) -> str:
