@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 KEY, PROJECT, STATE = "exfm.key", "exfm.project", "exfm.state"
 ID_FILE = "mlflow.json"
-PAGE = 100
+PAGE = 1_000
 P = ParamSpec("P")
 T = TypeVar("T", covariant=True)
 Made = TypeVar("Made")

@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 
 from pipeline.evaluation.evaluations import evaluations_of
+from pipeline.mirror import handle
 from pipeline.mirror.sync import Mirrored
 from pipeline.registry.lineage import declaration_digest
 from pipeline.releases.choosing import promote, roll_back
@@ -68,6 +69,14 @@ def test_a_second_sync_adds_nothing(synced: Callable[[], Mirrored], store: Held)
     second = synced()
     assert first.written > 20 and second == replace(first, written=0)
     assert store.whole(MODEL, "tiny.feed_convert") == before
+
+
+def test_what_is_there_is_found_on_all_pages(
+    synced: Callable[[], Mirrored], store: Held, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(handle, "PAGE", 2)
+    synced()
+    assert synced().written == 0 and len(store.runs()) == 7 and len(store.versions()) == 3
 
 
 def test_aliases_follow_what_serves(work: Workspace, synced: Callable[[], Mirrored], store: Held) -> None:
