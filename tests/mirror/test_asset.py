@@ -78,7 +78,8 @@ def test_a_release_that_is_refused_skips_nothing(work: Workspace, store: Held) -
 
 
 @pytest.mark.usefixtures("empty_store")
-def test_where_mlflow_is_down_the_release_stands(ran: Ran, tmp_path: Path) -> None:
+def test_where_mlflow_is_down_the_release_stands(ran: Ran, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     shutil.copytree(ran.work.state.folder, tmp_path / "tiny")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -111,6 +112,7 @@ def test_it_follows_the_gates_and_what_a_person_decides(clockwork: Clockwork) ->
     assert "mlflow" in clockwork.tick()
 
 
+@pytest.mark.slow
 def test_what_failed_is_tried_again_each_hour(clockwork: Clockwork) -> None:
     from dagster._core.events import DagsterEvent
 
@@ -120,7 +122,7 @@ def test_what_failed_is_tried_again_each_hour(clockwork: Clockwork) -> None:
     run_id = clockwork.at_work("mlflow", None)
     clockwork.tick(at)
     clockwork.instance.report_dagster_event(DagsterEvent(event_type_value="PIPELINE_FAILURE", job_name="job"), run_id)
-    after = (1, 2, 49, 50, 51, 52, 109, 110, 111)  # minutes
+    after = (1, 49, 50, 51, 110)  # minutes
     assert [n for n in after if "mlflow" in clockwork.tick(at + timedelta(minutes=n))] == [50, 110]
 
 

@@ -77,13 +77,13 @@ def check_kills(work: Workspace, declared: MLflow, monkeypatch: pytest.MonkeyPat
         assert told() == expected, calls
         assert not mirror(work, there).written
         calls += every
-    assert calls > 20
+    assert calls > 40
 
 
 def test_what_was_killed_is_finished_by_the_next_sync(
     work: Workspace, declared: MLflow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    check_kills(small(work), declared, monkeypatch, every=7)
+    check_kills(small(work), declared, monkeypatch, every=11)
 
 
 @pytest.mark.slow

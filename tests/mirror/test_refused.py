@@ -71,6 +71,7 @@ def test_a_silent_server_is_not_waited_for_longer_than_was_said(
 def test_a_password_of_the_environment_is_in_no_message(
     work: Workspace, monkeypatch: pytest.MonkeyPatch, closed_port: int
 ) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://somebody:secret@127.0.0.1:{closed_port}")
     with pytest.raises(MirrorError) as refused:
         mirror(work, MLflow())
@@ -183,6 +184,7 @@ def server(empty_store: Path, tmp_path: Path) -> Iterator[str]:
     started.wait()
 
 
+@pytest.mark.slow
 def test_a_server_takes_no_paths_so_it_gets_the_releases_name(work: Workspace, server: str) -> None:
     declared = MLflow(tracking_uri=server)
     assert mirror(work, declared).written > 20
