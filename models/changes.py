@@ -35,6 +35,9 @@ class Part:
 def changes(before: State, after: State) -> State | None:
     """What turns one state into the other; ``None`` where that is most of it, or the tables are not the same size.
 
+    Args:
+        before: its table is enough.
+
     Returns:
         the rows of ``after``'s table that changed, their indices as ``table.rows`` (int64), and every other tensor.
     """
@@ -47,6 +50,11 @@ def changes(before: State, after: State) -> State | None:
     rows = touched.nonzero().flatten()
     found = {name: value[rows] if name in mine else value for name, value in after.items()} | {ROWS: rows}
     return found if _size(found) <= MOST * _size(after) else None
+
+
+def table_of(state: State) -> State:
+    """A copy of the table alone, on the host: what ``changes`` compares with."""
+    return {name: value.detach().cpu().clone() for name, value in state.items() if name.startswith(TABLE)}
 
 
 def applied(before: State, changed: State) -> State:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from exfm.atomic_write import sync_folder, unfinished_path
 from exfm.writing import refusal, unwritable
+from models.changes import State
 from models.errors import CheckpointError
 from models.learner import Learner
 from models.manifest import FILE, Manifest, called, load_manifest
@@ -27,19 +28,25 @@ from models.weights import CHANGES, SERVING, WEIGHTS, changes_on, read_state, sh
 
 
 def save_checkpoint(
-    folder: Path, learner: Learner, member: int = 0, after: Path | None = None, **fields: Any
+    folder: Path,
+    learner: Learner,
+    member: int = 0,
+    after: Path | None = None,
+    table: State | None = None,
+    **fields: Any,
 ) -> Manifest:
     """Write a member of a learner and what is known of it; a checkpoint that was there is replaced.
 
     Args:
         after: folder of the checkpoint that it continues: where little changed, only that is written.
+        table: that checkpoint's ``table_of``, where it is in memory still; else it is read.
         fields: the manifest's fields but for those that the learner itself knows.
 
     Raises:
         CheckpointError: if the system refuses to write.
     """
     state = learner_state(learner, member)
-    found = changes_on(after, state, fields.get("parent")) if after is not None else None
+    found = changes_on(after, state, fields.get("parent"), table) if after is not None else None
     if found is None:
         return _save(folder, WEIGHTS, state, lambda weights: manifest_of(learner, member, weights, **fields))
     changed, parts = found

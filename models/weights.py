@@ -73,12 +73,15 @@ def _tensors(path: Path, digest: str, name: str) -> State:
         raise DamagedError(f"checkpoint {name}: {path.name} can't be read ({broken}): train it again") from broken
 
 
-def changes_on(before: Path, state: State, parent: str | None) -> tuple[State, list[Part]] | None:
+def changes_on(
+    before: Path, state: State, parent: str | None, table: State | None = None
+) -> tuple[State, list[Part]] | None:
     """What a state changed on top of the checkpoint before it, and the parts that this lies on.
 
     Args:
         before: that checkpoint's folder.
         parent: its version.
+        table: its table, if that is known; else it is read.
 
     Returns:
         ``None`` where a whole state is to be written: it is time for one, most of it changed, or that checkpoint
@@ -90,7 +93,7 @@ def changes_on(before: Path, state: State, parent: str | None) -> tuple[State, l
         own = weights_file(before)
         if manifest.version != parent or own is None or len(parts) >= WHOLE_EVERY:
             return None
-        found = changes(read_state(before, manifest), state)
+        found = changes(table if table is not None else read_state(before, manifest), state)
         if found is not None:
             _keep(own, part_file(before, parts[-1]))
             return found, parts

@@ -27,8 +27,8 @@ ROOMS: dict[str, set[str]] = {
 # Rooms of the pipeline, lowest first: each imports those before it.
 FLOORS = (
     "column_digests", "sidecar", "tables", "workspace",
-    "transforms", "streams", "slices", "registry", "releases", "evaluation", "training", "studies", "verify",
-    "gate", "drift", "upkeep", "report", "mirror",
+    "transforms", "streams", "slices", "registry", "releases", "evaluation", "training", "verify",
+    "gate", "drift", "upkeep", "studies", "report", "mirror",
 )  # fmt: skip
 
 

@@ -13,10 +13,12 @@ from typing import Any
 from exfm.errors import DeclarationError
 from exfm.learning import Student, Teacher
 from exfm.stream import Slice
+from models.changes import State, table_of
 from models.checkpoint import load_checkpoint, save_checkpoint
 from models.errors import CheckpointError, DamagedError
 from models.learner import Learner
 from models.manifest import Manifest, load_manifest
+from models.state import learner_state
 from models.weights import drop_parts, drop_weights, part_file, weights_file
 from pipeline.registry.lineage import Declared
 from pipeline.registry.plain_manifests import has_weights
@@ -31,6 +33,9 @@ def asset_of(name: str) -> str:
     return f"student/{model}/control" if kind == "control" else f"{kind}/{model}/checkpoint"
 
 
+MOST_IN_MEMORY = 2**28  # bytes: a table up to this size is kept, to tell what the next slice changes; else it is read
+
+
 @dataclass(frozen=True)
 class CheckpointStore:
     """Checkpoints of a teacher, a student or a control.
@@ -43,6 +48,7 @@ class CheckpointStore:
     work: Workspace
     name: str
     declared: Declared = field(compare=False, repr=False)
+    _tables: dict[str, State] = field(default_factory=dict, init=False, compare=False, repr=False)  # by version
 
     @classmethod
     def of(cls, work: Workspace, model: Teacher | Student, *, control: bool = False) -> "CheckpointStore":
@@ -164,8 +170,16 @@ class CheckpointStore:
             CheckpointError: if the system refuses to write.
         """
         before = self.folder(self.work.project.stream.slice_at(slice_.index - 1)) if slice_.index > 0 else None
-        declared = dict(self.declared.form)
-        return save_checkpoint(self.folder(slice_), learner, member, after=before, declared=declared, **fields)
+        known = self._tables.pop(str(fields.get("parent")), None)
+        manifest = save_checkpoint(
+            self.folder(slice_), learner, member, after=before, table=known,
+            declared=dict(self.declared.form), **fields,
+        )  # fmt: skip
+        table = table_of(learner_state(learner, member))
+        self._tables.clear()
+        if sum(value.nbytes for value in table.values()) <= MOST_IN_MEMORY:
+            self._tables[manifest.version] = table
+        return manifest
 
     @contextmanager
     def _worded(self, slice_: Slice) -> Iterator[None]:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models import weights
-from models.changes import ROWS, applied, changes
+from models.changes import ROWS, applied, changes, table_of
 from models.checkpoint import load_checkpoint, save_checkpoint, save_serving
 from models.errors import CheckpointError, DamagedError
 from models.learner import Learner
@@ -58,6 +58,17 @@ def test_each_slice_comes_back_and_goes_on_bit_for_bit(tmp_path: Path) -> None:
     for model in (mine, back):
         model.fit(slice_tensors(seed=9), "next")
     assert same(learner_state(back), learner_state(mine))
+
+
+def test_a_table_in_memory_gives_the_same_bytes_as_one_that_is_read(tmp_path: Path) -> None:
+    mine, states = chain(tmp_path, 2)
+    table = table_of(states[1])
+    mine.fit(slice_tensors(rows=30, seed=7), "more")
+    fields: dict[str, Any] = {**FIELDS, "slice": "2", "version": "v2", "parent": "v1"}
+    for name, known in (("slice=2", None), ("slice=3", table)):
+        save_checkpoint(tmp_path / name, mine, after=tmp_path / "slice=1", table=known, **fields)
+    read, kept = ((tmp_path / name / CHANGES).read_bytes() for name in ("slice=2", "slice=3"))
+    assert read == kept
 
 
 def test_a_whole_state_again_every_so_many_slices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
