@@ -132,7 +132,7 @@ def test_apply_projects_the_declaration(state: State) -> None:
     assert report.services == ("logged_inputs", "rich_inputs", "rich_supervision")
     assert report.removed == ()
     view = open_store(PROJECT, state).get_feature_view("teacher_large")
-    assert (view.ttl, view.online, view.tags) == (timedelta(0), False, {"role": "supervision"})
+    assert (view.ttl, view.online, view.tags) == (timedelta(0), False, {"role": "supervision", "project": PROJECT.name})
 
 
 def test_applying_again_changes_nothing_and_what_is_not_declared_goes(state: State) -> None:

@@ -51,4 +51,4 @@ def test_catch_up_is_everything_but_studies(work: Workspace) -> None:
 def test_a_project_without_models_has_jobs_for_what_it_has(tmp_path: Path) -> None:
     bare = replace(tiny_project(), teachers=(), students=(), prediction_views=())
     jobs = [job.name for job in build_defs(tiny_workspace(tmp_path, bare)).resolve_all_job_defs()]
-    assert [name for name in jobs if not name.startswith("__")] == ["catch_up"]
+    assert [name for name in jobs if not name.startswith("__")] == ["catch_up", "withdraw"]
