@@ -21,7 +21,7 @@ RULES = (
     ),
     ("i/o", ("pipeline.tables", "pipeline.streams.reader", "pipeline.verify")),
     ("transforms", ("pipeline.transforms", "pipeline.streams")),
-    ("report", ("pipeline.report", "pipeline.report.plots", "matplotlib")),
+    ("report", ("pipeline.report", "jinja2", "vl_convert")),
     ("dagster", ("dagster", "sqlalchemy", "alembic", "exfm_assets")),
 )
 IMPORTS = "imports"

@@ -29,7 +29,8 @@ UNDER_WAY = [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING, dg.Dagst
 def main(arguments: list[str] | None = None) -> int:
     """Print it; the exit status is 1 where anything is red, so that a script can ask."""
     parser = argparse.ArgumentParser(prog="exfm status", description=__doc__)
-    parser.parse_args(arguments)
+    parser.add_argument("--page", action="store_true", help="write the status page, and say where it is")
+    chosen = parser.parse_args(arguments)
     console = Console(highlight=False, soft_wrap=True)
     try:
         project = load_project()
@@ -37,12 +38,19 @@ def main(arguments: list[str] | None = None) -> int:
         status = status_of(work)
         with chdir(ROOT), dg.DagsterInstance.from_config(str(dagster_home())) as instance:
             runs = list(runs_under_way(instance))
+        page = None
+        if chosen.page:
+            from pipeline.report.page import write_report  # Jinja2: .1 s that the screen needs nothing of
+
+            page = write_report(work)
     except (DeclarationError, StateError, ValueError) as error:
         console.print(f"[red]{escape(str(error))}[/red]")
         return 2
     width = console.width if console.is_terminal else None
     for line in lines_of(status, runs, width):
         console.print(line)
+    if page is not None:
+        console.print(f"page: {escape(str(page))}")
     return 1 if status.tone == "bad" else 0
 
 

@@ -21,7 +21,7 @@ from pipeline.drift.report import FILE, drift_rows, drift_table
 from pipeline.releases.release import current_release
 from pipeline.releases.verdict import NOT_JUDGED, Verdict
 from pipeline.report.gates import comparisons_table, gates_table
-from pipeline.report.plots import drift_plot
+from pipeline.report.plots import drift_plots
 from pipeline.sidecar import write_stored
 from pipeline.workspace import Workspace
 
@@ -137,7 +137,7 @@ def _drift_report(project: Project) -> dg.AssetsDefinition:
         write_stored(rows, work.state.reports / FILE)
         for row in rows.filter(rows["drifted"]).iter_rows(named=True):
             context.log.warning(f"{row['model']} drifted: {row['slice']}: {row['reason']}")
-        plots = {f"plot/{student.name}": dg.MetadataValue.md(drift_plot(work, student)) for student in project.students}
+        plots = {f"plot/{name}": dg.MetadataValue.md(plot) for name, plot in drift_plots(work)}
         return dg.MaterializeResult(
             metadata={keys.ROW_COUNT: rows.height, "drift": dg.MetadataValue.md(drift_table(rows)), **plots}
         )

@@ -1,4 +1,4 @@
-"""The report asset: one self-contained HTML file.
+"""The report asset: the status page, one self-contained HTML file.
 
 Belongs here: when it is made and what its materialisation says. Not here: what it shows (report/).
 """
@@ -10,7 +10,9 @@ from exfm_assets import metadata_keys as keys
 from exfm_assets.assets.releases import GATES
 from exfm_assets.assets.students import DRIFT_REPORT
 from exfm_assets.partitions import SINGLE_RUN
-from pipeline.evaluation.summary import summary
+from pipeline.report import words
+from pipeline.report.overview import overview_table
+from pipeline.report.status import status_of
 from pipeline.workspace import Workspace
 
 REPORT = dg.AssetKey("report")
@@ -26,14 +28,24 @@ def report_assets(project: Project) -> list[dg.AssetsDefinition]:
         deps=[GATES, DRIFT_REPORT],
         backfill_policy=SINGLE_RUN,
         group_name="upkeep",
-        kinds={"html", "matplotlib"},
+        kinds={"html", "vega"},
     )
     def report(context: dg.AssetExecutionContext, work: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
-        """Teacher, student and control over all slices: tables and plots in one HTML file that needs nothing else."""
+        """The status page: all students, worst first, what they stand on and cost, in one HTML file that loads nothing.
+
+        Here is its first table.
+        """
         from pipeline.report.page import write_report
 
-        path = write_report(work)
-        rows = summary(work)
-        return dg.MaterializeResult(metadata={keys.URI: dg.MetadataValue.path(path), keys.ROW_COUNT: rows.height})
+        path, status = write_report(work, context.run.run_id), status_of(work)
+        counts = {f"{keys.STATUS}/{words.COLOURS[tone]}": count for tone, count in status.counts.items()}
+        return dg.MaterializeResult(
+            metadata={
+                "overview": dg.MetadataValue.md(overview_table(status)),
+                **counts,
+                keys.URI: dg.MetadataValue.path(path),
+                keys.ROW_COUNT: len(status.students),
+            }
+        )
 
     return [report]

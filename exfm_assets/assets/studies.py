@@ -14,7 +14,7 @@ from exfm_assets.assets.features import LOGGED_INPUTS
 from exfm_assets.assets.predicted import LOGGED_TEACHER_FEATURES
 from exfm_assets.assets.stream import LABELS
 from exfm_assets.partitions import SINGLE_RUN
-from pipeline.report.plots import draw_lines, in_markdown
+from pipeline.report.plots import lag_plot
 from pipeline.sidecar import write_stored
 from pipeline.workspace import Workspace
 
@@ -32,7 +32,7 @@ def study_assets(project: Project) -> list[dg.AssetsDefinition]:
         deps=[LOGGED_INPUTS, LABELS, *teacher_features],
         backfill_policy=SINGLE_RUN,
         group_name=GROUP,
-        kinds={"torch", "matplotlib"},
+        kinds={"torch", "vega"},
         pool="gpu",
     )
     def freshness_cost(context: dg.AssetExecutionContext, work: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
@@ -101,6 +101,5 @@ def _plots(rows: pl.DataFrame) -> str:
     images = []
     for (name,), student_rows in rows.sort("lag").group_by("student", maintain_order=True):
         lines = {model: student_rows[f"ne_{model}"].to_list() for model in ("teacher", "student", "control")}
-        png = draw_lines(student_rows["lag"].to_list(), lines, f"{name}: NE against the teacher's lag", "slices of lag")
-        images.append(in_markdown(png, name))
+        images.append(lag_plot(str(name), student_rows["lag"].to_list(), lines))
     return "\n\n".join(images) or "no student was judged with every lag: more slices are needed"

@@ -29,10 +29,7 @@ def summary(work: Workspace) -> pl.DataFrame:
 
 
 def _row(work: Workspace, student: Student) -> dict[str, object]:
-    evaluations = evaluations_of(work, student).filter(pl.col("ne").is_finite()).sort("slice_start")
-    served = [evaluations.filter(pl.col("model") == model)["slice"].to_list() for model in ("student", "control")]
-    both = [key for key in served[0] if key in set(served[1])]
-    common = evaluations.filter(pl.col("slice").is_in(both))
+    both, common = _served_by_both(evaluations_of(work, student))
     means = {
         model: {metric: _mean(common.filter(pl.col("model") == model), metric) for metric in METRICS}
         for model in ("student", "control", "teacher", "best")
@@ -56,6 +53,19 @@ def _row(work: Workspace, student: Student) -> dict[str, object]:
         "released": release.slice if release is not None else None,
         "not_released": (release.hold if release else "") or ("" if gate.passed else gate.reason),
     }
+
+
+def gain_error_of(evaluations: pl.DataFrame) -> float | None:
+    """Two standard errors of a student's gain, as the summary has them."""
+    return _gain_error(_served_by_both(evaluations)[1])
+
+
+def _served_by_both(evaluations: pl.DataFrame) -> tuple[list[str], pl.DataFrame]:
+    """Keys of the slices that student and control both served, oldest first, and the evaluations of those."""
+    known = evaluations.filter(pl.col("ne").is_finite()).sort("slice_start")
+    served = [known.filter(pl.col("model") == model)["slice"].to_list() for model in ("student", "control")]
+    both = [key for key in served[0] if key in set(served[1])]
+    return both, known.filter(pl.col("slice").is_in(both))
 
 
 def _gain_error(common: pl.DataFrame) -> float | None:

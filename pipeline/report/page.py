@@ -1,121 +1,176 @@
-"""The HTML report: one file with its plots inside, that opens anywhere.
+"""The status page: one HTML file with its charts inside, that opens anywhere and loads nothing.
 
-Belongs here: laying out the summary, the plots and what to know when reading them.
-Not here: the numbers (evaluation/summary.py), drawing (plots.py).
+Belongs here: what the template gets, writing it. Not here: figures (status.py, sections.py,
+moved.py), charts (charts.py), layout
+(page.html.jinja, page.css).
 """
 
-import base64
-import html
-from collections.abc import Sequence
+import os
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cache
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 
+import jinja2
 import polars as pl
+from markupsafe import Markup
 
 from exfm.atomic_write import write_text
-from pipeline.drift.report import drifted, stored_drift
+from exfm.learning import Student
 from pipeline.evaluation.evaluations import evaluations_of
-from pipeline.evaluation.summary import summary
-from pipeline.releases.release import current_release
-from pipeline.releases.verdict import verdict_of
-from pipeline.report.plots import draw_drift, draw_over_slices
+from pipeline.evaluation.summary import how, summary
+from pipeline.releases.verdict import NOT_JUDGED, TOO_LITTLE
+from pipeline.report import charts, moved, sections, words
+from pipeline.report.status import StudentStatus, status_of
+from pipeline.report.vega import javascript
+from pipeline.upkeep.ages import clock
+from pipeline.upkeep.durations import NEWEST
 from pipeline.workspace import Workspace
 
-STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 1320px; margin: 2rem auto; padding: 0 1rem; color: #222 }
-h1 { font-size: 1.6rem } h2 { font-size: 1.15rem; margin-top: 2.2rem; border-top: 1px solid #ddd; padding-top: 1rem }
-table { border-collapse: collapse; font-size: 13px; width: 100% } th { text-align: left; border-bottom: 2px solid #ccc }
-td, th { padding: .3rem .5rem } td { border-bottom: 1px solid #eee }
-td.n, th.n { text-align: right; font-variant-numeric: tabular-nums }
-.good { color: #1a7f37 } .bad { color: #cf222e } .note { color: #666; font-size: 13px } img { max-width: 100% }
-"""
-COLUMNS = (
-    ("student", "student", None), ("surface", "surface", None), ("task", "task", None),
-    ("distillation", "distillation", None), ("slices", "slices", "{:,}"), ("since", "since slice", None),
-    ("rows", "rows", "{:,}"),
-    ("ne_student", "NE student", "{:.4f}"), ("ne_control", "NE control", "{:.4f}"),
-    ("ne_teacher", "NE teacher", "{:.4f}"),
-    ("ne_best", "NE best", "{:.4f}"), ("gain", "gain", "{:+.2%}"), ("gain_error", "2 standard errors", "±{:.2%}"),
-    ("transfer_ratio", "transfer ratio", "{:.2f}"),
-    ("auc_student", "AUC student", "{:.4f}"), ("auc_control", "AUC control", "{:.4f}"),
-    ("calibration_student", "calibration", "{:.3f}"), ("released", "released slice", None),
-)  # fmt: skip
-READING = (
-    "Each slice is judged by the checkpoint that would have been serving when it began: one whose labels had closed "
-    "by then. The control is the same student under the same seed, learning from labels alone; the teacher is judged "
-    "by its stored predictions. All models of a row are judged on the same impressions. NE is normalised entropy "
-    "(lower is better), gain its relative fall against the control, transfer ratio the share of the teacher's lead "
-    "that reached the student. Means are over judged impressions, from the first slice that a checkpoint of enough "
-    "labelled rows (Gate.rows) could serve. The error of a gain comes from leaving out one slice after the other; it "
-    "says nothing of other seeds: with one, differences of a few tenths of a percent may be noise."
-)
+UI = "EXFM_UI"  # where Dagster's UI is, as a browser reaches it: assets and runs are links then
+IN_TABLE = 30  # newest slices of a student that its table of figures has
+WORST = 5
+FOLDER = Path(__file__).parent
 
 
-def write_report(work: Workspace) -> Path:
-    """Write ``report.html`` among the project's reports, in one step, and give its path back."""
+@dataclass(frozen=True)
+class Links:
+    """Into Dagster's UI; empty where nobody said where that is."""
+
+    ui: str
+
+    @classmethod
+    def from_environment(cls) -> "Links":
+        """Only http and https: anything else in a link could run code."""
+        named = os.environ.get(UI, "").strip().rstrip("/")
+        return cls(named if named.startswith(("http://", "https://")) else "")
+
+    def asset(self, name: str) -> str:
+        return f"{self.ui}/assets/{quote(name)}" if self.ui else ""
+
+    def events(self, name: str) -> str:
+        return f"{self.ui}/assets/{quote(name)}?view=events" if self.ui else ""
+
+    def run(self, run_id: str | None) -> str:
+        return f"{self.ui}/runs/{quote(run_id)}" if self.ui and run_id else ""
+
+
+@dataclass(frozen=True)
+class StudentView:
+    """One student on the page.
+
+    Args:
+        tone: as its status, but ``none`` where all is well and the gate could not tell.
+        rows: ``differences``, newest first, as many as the table shows; ``slices`` how many there are.
+        charts: by the id of their place.
+    """
+
+    status: StudentStatus
+    tone: str
+    how: str
+    taught: bool
+    calibration_tone: str
+    drift_tone: str
+    spark: charts.Sparkline | None
+    rows: list[dict[str, Any]]
+    slices: int
+    charts: dict[str, charts.Spec]
+
+
+def write_report(work: Workspace, run_id: str | None = None) -> Path:
+    """Write ``report.html`` among the project's reports, in one step, and give its path back.
+
+    Args:
+        run_id: of the run that makes it, to be linked.
+    """
     path = work.state.reports / "report.html"
-    write_text(path, _page(work))
+    write_text(path, page_of(work, run_id))
     return path
 
 
-def _page(work: Workspace) -> str:
-    project, rows = work.project, summary(work)
-    shown = [column for column in COLUMNS if column[0] != "ne_best" or rows["ne_best"].is_not_null().any()]
-    body = [
-        f"<h1>exfm: project {html.escape(project.name)}</h1>",
-        f"<p class=note>{READING}</p>",
-        _table(rows, shown),
-        "<h2>Drift and releases</h2>",
-        _upkeep(work),
-    ]
-    for student in project.students:
-        evaluations = evaluations_of(work, student)
-        body.append(f"<h2>{html.escape(student.name)}</h2>")
-        for metric, title in (
-            ("ne", "normalised entropy (lower is better)"),
-            ("calibration", "calibration (1 is exact)"),
-        ):
-            models = ("student", "control", "teacher", "best") if metric == "ne" else ("student", "control", "teacher")
-            png = draw_over_slices(evaluations, metric, f"{student.name}: {title}", models=models)
-            body.append(
-                f'<img alt="{metric} of {student.name}" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
-            )
-        png = draw_drift(work, student)
-        body.append(f'<img alt="drift of {student.name}" src="data:image/png;base64,{base64.b64encode(png).decode()}">')
-    head = f"<meta charset=utf-8><title>exfm: {html.escape(project.name)}</title><style>{STYLE}</style>"
-    return f"<!doctype html><html lang=en><head>{head}</head><body>{''.join(body)}</body></html>"
+def page_of(work: Workspace, run_id: str | None = None) -> str:
+    """The page as text."""
+    summed = summary(work)
+    status = status_of(work, summed)
+    evaluations = {student.name: evaluations_of(work, student) for student in work.project.students}
+    views = [_view(work, each, evaluations[each.name]) for each in status.students]
+    newest = work.table("impressions").newest(work.project.stream)
+    specs = {place: spec for view in views for place, spec in view.charts.items()}
+    return _template().render(
+        project=work.project.name,
+        made=work.now(),
+        run=run_id,
+        newest=newest,
+        behind=None if newest is None else max(clock(work.project.stream, work.now()) - newest.end, timedelta(0)),
+        status=status,
+        students=views,
+        teachers=sections.teachers(work, summed),
+        findings=moved.findings(work, evaluations),
+        inputs=moved.moved_inputs(work, evaluations),
+        quarantined=sections.quarantined(work),
+        look_back=work.project.upkeep.look_back,
+        psi_limit=work.project.drift.psi,
+        segments=sections.segments(work, summed),
+        worst=WORST,
+        costs=sections.costs(work),
+        cost_slices=NEWEST,
+        before=moved.BEFORE,
+        links=Links.from_environment(),
+        charts=specs,
+        style=Markup((FOLDER / "page.css").read_text(encoding="utf-8")),
+        vega=Markup(javascript()) if specs else "",
+    )
 
 
-def _table(rows: pl.DataFrame, columns: Sequence[tuple[str, str, str | None]]) -> str:
-    head = "".join(f"<th class={'n' if form else 't'}>{title}</th>" for _, title, form in columns)
-    lines = []
-    for row in rows.iter_rows(named=True):
-        cells = "".join(_cell(name, row[name], form) for name, _, form in columns)
-        lines.append(f"<tr>{cells}</tr>")
-    return f"<table><tr>{head}</tr>{''.join(lines)}</table>"
+@cache
+def _template() -> jinja2.Template:
+    """Everything that comes from the log or the declaration is escaped; a name that is not there is an error."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(FOLDER),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        name: getattr(words, name)
+        for name in ("figure", "percent", "gain", "seconds", "age", "moment", "gain_tone", "gate_tone")
+    }
+    environment.globals |= {"SIGNS": words.SIGNS, "COLOURS": words.COLOURS}
+    return environment.get_template("page.html.jinja")
 
 
-def _cell(name: str, value: object, form: str | None) -> str:
-    if value is None:
-        return "<td class=n>–</td>"
-    tone = _tone(float(str(value))) if name in ("gain", "transfer_ratio") else ""
-    text = form.format(value) if form else html.escape(str(value))
-    return f'<td class="{"n" if form else "t"}{tone}">{text}</td>'
+def _view(work: Workspace, status: StudentStatus, evaluations: pl.DataFrame) -> StudentView:
+    student, figures = work.project.student(status.name), status.figures
+    rows = charts.differences(evaluations, figures.gain_error)
+    drawn = _charts(work, student, evaluations, rows)
+    off = words.known(figures.calibration)
+    undecided = figures.outcome in (TOO_LITTLE, NOT_JUDGED) or figures.ne is None
+    return StudentView(
+        status,
+        tone="none" if status.tone == "good" and undecided else status.tone,
+        how=how(work.project, student),
+        taught=student.is_taught,
+        calibration_tone="warn" if off is not None and abs(off - 1) > work.project.drift.calibration_error else "",
+        drift_tone={None: "none", True: "warn", False: "good"}[figures.drifted],
+        spark=charts.sparkline((-rows["difference"]).to_list()) if student.is_taught else None,
+        rows=rows.reverse().head(IN_TABLE).to_dicts(),
+        slices=rows.height,
+        charts=drawn,
+    )
 
 
-def _tone(value: float) -> str:
-    return " good" if value > 0 else " bad" if value < 0 else ""
-
-
-def _upkeep(work: Workspace) -> str:
-    report = stored_drift(work)
-    lines = []
-    for student in work.project.students:
-        release = current_release(work, student)
-        served = f"{release.number}: {release.version} (slice {release.slice})" if release else "nothing yet"
-        gate, hold = verdict_of(work, student), release.hold if release else ""
-        served = f"{served}; nothing newer, for: {hold or gate.reason}" if hold or not gate.passed else served
-        drift = None if report is None else drifted(report, f"student/{student.name}")
-        tone = "bad" if drift is not None else "good"
-        why = html.escape("not looked at yet" if report is None else f"drifted: {drift}" if drift else "none")
-        lines.append(f"<tr><td>{student.name}</td><td>{html.escape(served)}</td><td class={tone}>{why}</td></tr>")
-    return f"<table><tr><th>student</th><th>served</th><th>drift</th></tr>{''.join(lines)}</table>"
+def _charts(
+    work: Workspace, student: Student, evaluations: pl.DataFrame, rows: pl.DataFrame
+) -> dict[str, charts.Spec]:  # fmt: skip
+    about: dict[str, Any] = {"colours": charts.ON_PAGE, "width": "container", "name": student.name}
+    drawn = {}
+    if rows.height and student.is_taught:
+        drawn[f"difference-{student.name}"] = charts.difference_chart(rows, **about)
+    if evaluations.filter(pl.col("model") == "student", pl.col("ne").is_finite()).height:
+        drawn[f"ne-{student.name}"] = charts.ne_chart(evaluations, **about)
+    if (spec := moved.psi_of_findings(work, student, **about)) is not None:
+        drawn[f"psi-{student.name}"] = spec
+    return drawn

@@ -3,8 +3,14 @@
 Belongs here: gathering it, red first. Not here: showing it (exfm_assets/status.py), measuring (upkeep/, gate/, drift/).
 """
 
+import math
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from datetime import datetime, timedelta
+from typing import Any, Literal
+
+import polars as pl
 
 from exfm.learning import Student
 from pipeline.drift.report import drifted, stored_drift
@@ -21,6 +27,39 @@ from pipeline.workspace import Workspace
 
 Tone = Literal["bad", "warn", "good"]
 ORDER: tuple[Tone, ...] = ("bad", "warn", "good")
+BETTER, WORSE, CHANCE = "better", "worse", "may be chance"
+NO_GAIN, FEW, UNJUDGED = "is its own control", "too little data", "not judged yet"
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What the sentences on a student are made of.
+
+    Args:
+        version: of what serves; ``None``: nothing does.
+        age: of its data; ``data_until``: when that ends.
+        slices: over how many the means are.
+        gain, gain_error: a share of the control's NE; ``gain_says`` what can be said of it.
+        outcome: of the newest verdict.
+        drifted: it asks for training; ``None``: nobody looked yet.
+        held: a person keeps what serves.
+    """
+
+    version: str | None
+    number: int
+    since: str | None
+    data_until: datetime | None
+    age: timedelta
+    freshness: Tone
+    slices: int
+    ne: float | None
+    gain: float | None
+    gain_error: float | None
+    gain_says: str
+    calibration: float | None
+    outcome: str
+    drifted: bool | None
+    held: bool
 
 
 @dataclass(frozen=True)
@@ -40,6 +79,7 @@ class StudentStatus:
     gate: str
     drift: str
     next: str
+    figures: Figures
 
 
 @dataclass(frozen=True)
@@ -58,18 +98,30 @@ class Status:
     @property
     def tone(self) -> Tone:
         """The worst of all."""
-        tones = [student.tone for student in self.students] + [tone for tone, _ in self.others]
-        return min(tones, key=ORDER.index, default="good")
+        return min(self._tones(), key=ORDER.index, default="good")
+
+    @property
+    def counts(self) -> dict[Tone, int]:
+        """How many students and others are of each tone, worst first."""
+        counted = Counter(self._tones())
+        return {tone: counted[tone] for tone in ORDER}
+
+    def _tones(self) -> list[Tone]:
+        return [student.tone for student in self.students] + [tone for tone, _ in self.others]
 
 
-def status_of(work: Workspace) -> Status:
-    """What is known now, by what is stored."""
+def status_of(work: Workspace, summed: pl.DataFrame | None = None) -> Status:
+    """What is known now, by what is stored.
+
+    Args:
+        summed: the project's ``summary``, where it was made already.
+    """
     aged = ages_of(work)
-    rows = {row["student"]: row for row in summary(work).iter_rows(named=True)} if work.project.students else {}
+    rows = {row["student"]: row for row in (summary(work) if summed is None else summed).iter_rows(named=True)}
     students = [_student(work, student, aged[f"student/{student.name}/release"](), rows[student.name])
                 for student in work.project.students]  # fmt: skip
     others = [age() for asset, age in aged.items() if not asset.startswith("student/")]
-    told = [(_tone_of(age), str(age)) for age in others]
+    told = [(tone_of(age), str(age)) for age in others]
     heirs = [(teacher, read_takeover(work, teacher)) for teacher in work.project.teachers]
     notes = [f"teacher/{teacher.name}: {takeover.reason}" for teacher, takeover in heirs if takeover is not None]
     notes += [_withdrawn(each) for each in withdrawals(work)]
@@ -86,27 +138,46 @@ def _withdrawn(each: Withdrawal) -> str:
     return f"{each.model} {each.slice} was withdrawn at {each.at[:16]}: {each.why}{back}"
 
 
-def _tone_of(age: Age) -> Tone:
+def tone_of(age: Age) -> Tone:
     tones: dict[str, Tone] = {"pass": "good", "warn": "warn", "fail": "bad"}
     return tones[age.state]
 
 
-def _student(work: Workspace, student: Student, age: Age, row: dict[str, object]) -> StudentStatus:
+def _student(work: Workspace, student: Student, age: Age, row: dict[str, Any]) -> StudentStatus:
     served, verdict, report = current_release(work, student), verdict_of(work, student), stored_drift(work)
     drift = None if report is None else drifted(report, f"student/{student.name}")
     held = served is not None and bool(served.hold)
     judged = verdict.passed or verdict.outcome in (TOO_LITTLE, NOT_JUDGED)
-    tone = "bad" if served is None else _tone_of(age)
+    tone = "bad" if served is None else tone_of(age)
     if tone == "good" and (drift is not None or held or not judged):
         tone = "warn"
+    since = None if served is None else _since(work, student, served)
+    figures = Figures(
+        version=None if served is None else served.version,
+        number=0 if served is None else served.number,
+        since=None if since is None else since.released_at,
+        data_until=age.newest,
+        age=age.age,
+        freshness=tone_of(age),
+        slices=row["slices"],
+        ne=row["ne_student"],
+        gain=row["gain"],
+        gain_error=row["gain_error"],
+        gain_says=gain_says(student, row),
+        calibration=row["calibration_student"],
+        outcome=verdict.outcome,
+        drifted=None if report is None else drift is not None,
+        held=held,
+    )
     return StudentStatus(
         student.name,
         tone,
-        f"nothing serves, {age}" if served is None else _serves(_since(work, student, served), age),
-        _quality(row),
+        f"nothing serves, {age}" if since is None else _serves(since, age),
+        _quality(figures),
         served.hold if served is not None and served.hold else f"{verdict.outcome}: {verdict.reason}",
         "not looked at yet" if report is None else drift or "none",
         _next(work, student, age),
+        figures,
     )
 
 
@@ -126,18 +197,30 @@ def _serves(served: Released, age: Age) -> str:
     return f"{since}{why}; {str(age).partition(': ')[2]}"
 
 
-def _quality(row: dict[str, object]) -> str:
+def gain_says(student: Student, row: Mapping[str, Any]) -> str:
+    """What can be said of a gain: within two standard errors it may be chance, and of one slice nobody knows those."""
+    gain, error = row["gain"], row["gain_error"]
+    if row["ne_student"] is None:
+        return UNJUDGED
+    if not student.is_taught:
+        return NO_GAIN
+    if gain is None or error is None or not math.isfinite(gain) or not math.isfinite(error):
+        return FEW
+    if abs(gain) <= error:
+        return CHANCE
+    return BETTER if gain > 0 else WORSE
+
+
+def _quality(figures: Figures) -> str:
     """How well what served did, over the slices that were judged."""
-    ne, gain, error = row["ne_student"], row["gain"], row["gain_error"]
-    if not isinstance(ne, float):
-        return "not judged yet"
-    calibration = row["calibration_student"]
-    said = f"NE {ne:.4f} over {row['slices']} slices"
-    if isinstance(gain, float):
-        shown = isinstance(error, float) and abs(gain) > error
-        bound = f" ±{error:.2%}" if isinstance(error, float) else ""
-        said += f", {gain:+.2%}{bound} against its control{'' if shown else ' (may be chance)'}"
-    return f"{said}, calibration {calibration:.3f}" if isinstance(calibration, float) else said
+    if figures.ne is None:
+        return UNJUDGED
+    said = f"NE {figures.ne:.4f} over {figures.slices} slices"
+    if figures.gain is not None:
+        bound = f" ±{figures.gain_error:.2%}" if figures.gain_error is not None else ""
+        doubt = f" ({figures.gain_says})" if figures.gain_says in (CHANCE, FEW) else ""
+        said += f", {figures.gain:+.2%}{bound} against its control{doubt}"
+    return said if figures.calibration is None else f"{said}, calibration {figures.calibration:.3f}"
 
 
 def _next(work: Workspace, student: Student, age: Age) -> str:

@@ -15,7 +15,7 @@ from pipeline.workspace import Workspace
 from projects import simulated
 from tests.tiny import tiny_project, tiny_workspace
 
-HEAVY = ("torch", "feast", "matplotlib", "pandas")
+HEAVY = ("torch", "feast", "vl_convert", "pandas")
 
 
 def test_definitions_load_without_heavy_imports() -> None:

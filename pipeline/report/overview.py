@@ -1,0 +1,46 @@
+"""The status as a Markdown table, for the Overview of the report asset: the rows of ``exfm status``.
+
+Belongs here: columns and their words. Not here: gathering (status.py), the page (page.py).
+"""
+
+from pipeline.report import words
+from pipeline.report.status import Status, StudentStatus
+
+
+def overview_table(status: Status) -> str:
+    """One row a student, worst first, then a line on each thing that they stand on, and the notes."""
+    lines = [
+        "| student | serves | age of its data | NE | gain | calibration | drift | gate | next refresh |",
+        "|---|---|---:|---:|---:|---:|---|---|---|",
+        *(_row(student) for student in status.students),
+        "",
+        *(f"- {_marked(tone)} {said}" for tone, said in status.others),
+        *(f"- {note}" for note in status.notes),
+    ]
+    return "\n".join(lines)
+
+
+def _row(student: StudentStatus) -> str:
+    figures = student.figures
+    gain = "" if figures.gain is None else f"{words.gain(figures.gain, figures.gain_error)}, "
+    cells = (
+        f"{_marked(student.tone)} {student.name}",
+        figures.version or "nothing",
+        words.age(figures.age),
+        words.figure(figures.ne),
+        f"{gain}{figures.gain_says}",
+        words.figure(figures.calibration),
+        student.drift,
+        student.gate,
+        student.next,
+    )
+    return "| " + " | ".join(_in_cell(cell) for cell in cells) + " |"
+
+
+def _marked(tone: str) -> str:
+    return f"{words.SIGNS[tone]} {words.COLOURS[tone]}"
+
+
+def _in_cell(text: str) -> str:
+    """Reasons may hold what a person or the log wrote."""
+    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
