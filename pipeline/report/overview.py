@@ -24,7 +24,7 @@ def _row(student: StudentStatus) -> str:
     figures = student.figures
     gain = "" if figures.gain is None else f"{words.gain(figures.gain, figures.gain_error)}, "
     cells = (
-        f"{_marked(student.tone)} {student.name}",
+        f"{_marked(student.shown)} {student.name}",
         figures.version or "nothing",
         words.age(figures.age),
         words.figure(figures.ne),

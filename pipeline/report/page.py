@@ -21,7 +21,6 @@ from exfm.atomic_write import write_text
 from exfm.learning import Student
 from pipeline.evaluation.evaluations import evaluations_of
 from pipeline.evaluation.summary import how, summary
-from pipeline.releases.verdict import NOT_JUDGED, TOO_LITTLE
 from pipeline.report import charts, moved, sections, words
 from pipeline.report.status import StudentStatus, status_of
 from pipeline.report.vega import javascript
@@ -31,7 +30,7 @@ from pipeline.workspace import Workspace
 
 UI = "EXFM_UI"  # where Dagster's UI is, as a browser reaches it: assets and runs are links then
 IN_TABLE = 30  # newest slices of a student that its table of figures has
-WORST = 5
+WORST, DEAREST = 5, 8
 FOLDER = Path(__file__).parent
 
 
@@ -62,17 +61,14 @@ class StudentView:
     """One student on the page.
 
     Args:
-        tone: as its status, but ``none`` where all is well and the gate could not tell.
         rows: ``differences``, newest first, as many as the table shows; ``slices`` how many there are.
         charts: by the id of their place.
     """
 
     status: StudentStatus
-    tone: str
     how: str
     taught: bool
     calibration_tone: str
-    drift_tone: str
     spark: charts.Sparkline | None
     rows: list[dict[str, Any]]
     slices: int
@@ -114,6 +110,7 @@ def page_of(work: Workspace, run_id: str | None = None) -> str:
         psi_limit=work.project.drift.psi,
         segments=sections.segments(work, summed),
         worst=WORST,
+        dearest=DEAREST,
         costs=sections.costs(work),
         cost_slices=NEWEST,
         before=moved.BEFORE,
@@ -147,14 +144,11 @@ def _view(work: Workspace, status: StudentStatus, evaluations: pl.DataFrame) -> 
     rows = charts.differences(evaluations, figures.gain_error)
     drawn = _charts(work, student, evaluations, rows)
     off = words.known(figures.calibration)
-    undecided = figures.outcome in (TOO_LITTLE, NOT_JUDGED) or figures.ne is None
     return StudentView(
         status,
-        tone="none" if status.tone == "good" and undecided else status.tone,
         how=how(work.project, student),
         taught=student.is_taught,
         calibration_tone="warn" if off is not None and abs(off - 1) > work.project.drift.calibration_error else "",
-        drift_tone={None: "none", True: "warn", False: "good"}[figures.drifted],
         spark=charts.sparkline((-rows["difference"]).to_list()) if student.is_taught else None,
         rows=rows.reverse().head(IN_TABLE).to_dicts(),
         slices=rows.height,

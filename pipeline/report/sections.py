@@ -14,6 +14,8 @@ from pipeline.drift.predicted import LEAST_COVERAGE, predicted_slices
 from pipeline.releases.verdict import verdict_of
 from pipeline.report.status import ORDER, UNJUDGED, Tone, gain_says, tone_of
 from pipeline.report.words import interval_says, known
+from pipeline.sidecar import read_sidecar
+from pipeline.slices.predictions import files_of, scored_slices
 from pipeline.slices.teaching import read_takeover
 from pipeline.streams.contract import TIME
 from pipeline.tables import UNREADABLE
@@ -82,11 +84,16 @@ def _teacher(work: Workspace, teacher: Teacher, summed: pl.DataFrame) -> Teacher
 
 @dataclass(frozen=True)
 class Refused:
-    """Rows of a table that were quarantined for one kind of reason, over the newest slices."""
+    """Rows of a table that were quarantined for one kind of reason, over the newest slices.
+
+    Args:
+        share: of all that came; ``newest`` the last slice that has any.
+    """
 
     table: str
     reason: str
     rows: int
+    share: float
     newest: str
     tone: str
 
@@ -98,11 +105,27 @@ def quarantined(work: Workspace) -> list[Refused]:
         counted: dict[str, tuple[int, str]] = {}
         for key, reason, rows in _refused(work, table):
             counted[reason] = (counted.get(reason, (0, ""))[0] + rows, key)
+        came = _kept(work, table) + sum(rows for rows, _ in counted.values())
         found += [
-            Refused(table, reason, rows, newest, "none" if reason.startswith(WITHDRAWN) else "warn")
+            Refused(table, reason, rows, rows / came, newest, "none" if reason.startswith(WITHDRAWN) else "warn")
             for reason, (rows, newest) in counted.items()
+            if rows
         ]
     return sorted(found, key=lambda each: (-each.rows, each.table, each.reason))
+
+
+def _kept(work: Workspace, name: str) -> int:
+    """Rows of the newest slices that count, by their sidecars."""
+    of_teacher = {teacher.view: teacher for teacher in work.project.teachers}
+    if name in of_teacher:
+        scored = scored_slices(work, of_teacher[name])[-work.project.upkeep.look_back :]
+        sidecars = [read_sidecar(files_of(work, of_teacher[name], slice_)[-1]) for slice_ in scored]
+    else:
+        table = work.table(name)
+        sidecars = [
+            table.sidecar(slice_) for slice_ in table.stored(work.project.stream)[-work.project.upkeep.look_back :]
+        ]
+    return sum(sidecar.rows for sidecar in sidecars if sidecar is not None)
 
 
 def _refused(work: Workspace, name: str) -> Iterator[tuple[str, str, int]]:

@@ -27,6 +27,7 @@ from pipeline.workspace import Workspace
 
 Tone = Literal["bad", "warn", "good"]
 ORDER: tuple[Tone, ...] = ("bad", "warn", "good")
+SHOWN = ("bad", "warn", "none", "good")
 BETTER, WORSE, CHANCE = "better", "worse", "may be chance"
 NO_GAIN, FEW, UNJUDGED = "is its own control", "too little data", "not judged yet"
 
@@ -81,6 +82,12 @@ class StudentStatus:
     next: str
     figures: Figures
 
+    @property
+    def shown(self) -> str:
+        """The tone that people see: ``none`` where nothing is wrong, and nobody could tell whether all is well."""
+        undecided = self.figures.outcome in (TOO_LITTLE, NOT_JUDGED) or self.figures.ne is None
+        return "none" if self.tone == "good" and undecided else self.tone
+
 
 @dataclass(frozen=True)
 class Status:
@@ -98,16 +105,14 @@ class Status:
     @property
     def tone(self) -> Tone:
         """The worst of all."""
-        return min(self._tones(), key=ORDER.index, default="good")
+        tones = [student.tone for student in self.students] + [tone for tone, _ in self.others]
+        return min(tones, key=ORDER.index, default="good")
 
     @property
-    def counts(self) -> dict[Tone, int]:
-        """How many students and others are of each tone, worst first."""
-        counted = Counter(self._tones())
-        return {tone: counted[tone] for tone in ORDER}
-
-    def _tones(self) -> list[Tone]:
-        return [student.tone for student in self.students] + [tone for tone, _ in self.others]
+    def counts(self) -> dict[str, int]:
+        """How many students and others are shown in each tone, worst first."""
+        counted = Counter([*(student.shown for student in self.students), *(tone for tone, _ in self.others)])
+        return {tone: counted[tone] for tone in SHOWN}
 
 
 def status_of(work: Workspace, summed: pl.DataFrame | None = None) -> Status:
@@ -127,7 +132,7 @@ def status_of(work: Workspace, summed: pl.DataFrame | None = None) -> Status:
     notes += [_withdrawn(each) for each in withdrawals(work)]
     notes += [f"{each.verdict}: {each.says}" for each in stored_advice(work) if each.disagrees]
     return Status(
-        tuple(sorted(students, key=lambda student: ORDER.index(student.tone))),
+        tuple(sorted(students, key=lambda student: SHOWN.index(student.shown))),
         tuple(sorted(told, key=lambda line: ORDER.index(line[0]))),
         tuple(notes),
     )
@@ -176,7 +181,7 @@ def _student(work: Workspace, student: Student, age: Age, row: dict[str, Any]) -
         _quality(figures),
         served.hold if served is not None and served.hold else f"{verdict.outcome}: {verdict.reason}",
         "not looked at yet" if report is None else drift or "none",
-        _next(work, student, age),
+        _next(work, student, age, drift),
         figures,
     )
 
@@ -223,8 +228,10 @@ def _quality(figures: Figures) -> str:
     return said if figures.calibration is None else f"{said}, calibration {figures.calibration:.3f}"
 
 
-def _next(work: Workspace, student: Student, age: Age) -> str:
+def _next(work: Workspace, student: Student, age: Age, drift: str | None) -> str:
     reason = refresh_of(work, student)
+    if reason is not None and drift is not None and drift in reason:
+        return "it trains on what has come since, for it drifted"  # what drifted is said above
     if reason is not None:
         return f"it trains on what has come since: {reason}"
     stream = work.project.stream
