@@ -39,7 +39,7 @@ def test_a_refused_release_is_not_materialised_and_the_old_one_stays(tmp_path: P
     instance = dg.DagsterInstance.ephemeral()
     result = run(work, FIRST, "2026-01-04", instance=instance)
     assert result.success  # a gate that refuses is an answer, not a failure
-    assert "nothing yet" in (work.state.reports / "report.html").read_text()
+    assert "nothing serves" in (work.state.reports / "report.html").read_text()
     for student in work.project.students:
         assert current_release(work, student) is None
         key = dg.AssetKey(["student", student.name, "release"])
