@@ -31,6 +31,14 @@ from pipeline.workspace import Workspace
 UI = "EXFM_UI"  # where Dagster's UI is, as a browser reaches it: assets and runs are links then
 IN_TABLE = 30  # newest slices of a student that its table of figures has
 WORST, DEAREST = 5, 8
+MEANS = (
+    ("rows", "rows", words.figure),
+    *((f"NE {model}", f"ne_{model}", words.figure) for model in ("student", "control", "teacher", "best")),
+    ("gain", "gain", words.percent), ("±", "gain_error", words.unsigned),
+    ("transfer ratio", "transfer_ratio", words.figure),
+    ("AUC student", "auc_student", words.figure), ("AUC control", "auc_control", words.figure),
+    ("calibration", "calibration_student", words.figure),
+)  # fmt: skip
 FOLDER = Path(__file__).parent
 
 
@@ -101,6 +109,8 @@ def page_of(work: Workspace, run_id: str | None = None) -> str:
         newest=newest,
         behind=None if newest is None else max(clock(work.project.stream, work.now()) - newest.end, timedelta(0)),
         status=status,
+        means=summed.to_dicts(),
+        shown_means={name for _, name, _ in MEANS if summed.height and summed[name].is_not_null().any()},
         students=views,
         teachers=sections.teachers(work, summed),
         findings=moved.findings(work, evaluations),
@@ -135,7 +145,7 @@ def _template() -> jinja2.Template:
         name: getattr(words, name)
         for name in ("figure", "percent", "gain", "seconds", "age", "moment", "gain_tone", "gate_tone")
     }
-    environment.globals |= {"SIGNS": words.SIGNS, "COLOURS": words.COLOURS}
+    environment.globals |= {"SIGNS": words.SIGNS, "COLOURS": words.COLOURS, "MEANS": MEANS}
     return environment.get_template("page.html.jinja")
 
 

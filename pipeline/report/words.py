@@ -41,6 +41,10 @@ def percent(value: object, *, sign: bool = True) -> str:
     return f"{100 * number:+.2f} %" if sign else f"{100 * number:.2f} %"
 
 
+def unsigned(value: object) -> str:
+    return percent(value, sign=False)
+
+
 def gain(value: object, error: object) -> str:
     """A gain and two standard errors of it."""
     return percent(value) if known(error) is None else f"{percent(value)} ± {percent(error, sign=False)}"

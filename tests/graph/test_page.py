@@ -79,6 +79,18 @@ def test_students_have_the_figures_of_the_stored_evaluations(work: Workspace) ->
         assert served is not None and serves.startswith(f"{served.version} release {served.number}, since ")
 
 
+def test_all_means_of_the_summary_are_there(work: Workspace) -> None:
+    """A narrow terminal leaves columns out, and says that they are here."""
+    table = Page(page_of(work)).table("task", "transfer ratio")
+    for row, said in zip(summary(work).iter_rows(named=True), table.rows, strict=True):
+        cells = dict(zip(table.head, (cell.text for cell in said), strict=True))
+        for title, name in (("rows", "rows"), ("NE teacher", "ne_teacher"), ("NE best", "ne_best"),
+                            ("transfer ratio", "transfer_ratio"), ("AUC control", "auc_control")):  # fmt: skip
+            assert cells[title] == figure(row[name])
+        assert (cells["since slice"], cells["serves slice"]) == (row["since"], row["released"])
+        assert cells["±"] == percent(row["gain_error"], sign=False)
+
+
 def test_what_is_drawn_is_the_difference_of_the_evaluations(work: Workspace) -> None:
     charts = Page(page_of(work)).charts
     for student in work.project.students:
