@@ -60,7 +60,9 @@ def test_the_band_of_a_slice_is_wider_where_it_has_fewer_rows() -> None:
 
 @pytest.mark.parametrize("error", [None, float("nan"), float("inf")])
 def test_without_an_error_there_is_no_band(error: float | None) -> None:
-    rows = differences(evaluations((0.9, 1.0, 300), (0.95, float("nan"), 9), (0.9, 0.0, 9), (0.9, float("inf"), 9)), error)
+    rows = differences(
+        evaluations((0.9, 1.0, 300), (0.95, float("nan"), 9), (0.9, 0.0, 9), (0.9, float("inf"), 9)), error
+    )
     assert rows["slice"].to_list() == ["2026-01-01"] and rows["low"].to_list() == [None]
 
 
