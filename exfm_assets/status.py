@@ -19,10 +19,10 @@ from exfm.state import ROOT
 from exfm.writing import StateError
 from exfm_assets.home import dagster_home
 from pipeline.report.status import Status, status_of
+from pipeline.report.words import COLOURS
 from pipeline.workspace import Workspace
 
-SIGNS = {"bad": "[red]●[/red]", "warn": "[yellow]●[/yellow]", "good": "[green]●[/green]"}
-WORDS = {"bad": "red", "warn": "yellow", "good": "green"}
+SIGNS = {"bad": "[red]●[/red]", "warn": "[yellow]●[/yellow]", "good": "[green]●[/green]", "none": "[dim]○[/dim]"}
 UNDER_WAY = [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.QUEUED]
 
 
@@ -61,7 +61,7 @@ def lines_of(status: Status, runs: list[str], width: int | None = None) -> Itera
         width: of the terminal; ``None``: there is none, so lines are whole, and colours are words.
     """
     for student in status.students:
-        yield f"{_sign(student.tone, width)} student [bold]{escape(student.name)}[/bold]"
+        yield f"{_sign(student.shown, width)} student [bold]{escape(student.name)}[/bold]"
         for what in ("serves", "quality", "gate", "drift", "next"):
             yield _wrapped(f"    {what + ':':9}", getattr(student, what), width)
     for tone, line in status.others:
@@ -72,7 +72,7 @@ def lines_of(status: Status, runs: list[str], width: int | None = None) -> Itera
 
 
 def _sign(tone: str, width: int | None) -> str:
-    return f"{WORDS[tone]}:" if width is None else SIGNS[tone]
+    return f"{COLOURS[tone]}:" if width is None else SIGNS[tone]
 
 
 def _wrapped(indent: str, text: str, width: int | None) -> str:

@@ -39,25 +39,24 @@ def differences(evaluations: pl.DataFrame, gain_error: float | None) -> pl.DataF
     both = both.select(
         "slice", "slice_start", "rows", "control", student="ne", difference=100 * (pl.col("ne") / pl.col("control") - 1)
     ).filter(pl.col("difference").is_finite())
-    usable = gain_error is not None and math.isfinite(gain_error)
-    spread = pl.lit(100.0 * gain_error if usable and gain_error is not None else None, pl.Float64)
-    error = spread * (pl.col("rows").sum() / pl.col("rows")).sqrt()
-    return both.with_columns(low=pl.col("difference") - error, high=pl.col("difference") + error)
+    of_mean = None if gain_error is None or not math.isfinite(gain_error) else 100 * gain_error
+    error = pl.lit(of_mean, pl.Float64) * (pl.col("rows").sum() / pl.col("rows")).sqrt()
+    bounds = {"low": pl.col("difference") - error, "high": pl.col("difference") + error}
+    return both.with_columns(
+        pl.when(bound.is_finite()).then(bound).otherwise(None).alias(name) for name, bound in bounds.items()
+    )
 
 
 def difference_chart(rows: pl.DataFrame, colours: Mapping[str, str], *, width: int | str, name: str) -> Spec:
     """``differences`` over slices, with their band, and a line at 0: level with the control."""
     y = {"type": "quantitative", "title": "NE against control, %", "scale": {"zero": True}}
-    values = [
-        {**row, "slice_start": row["slice_start"].isoformat()}
-        for row in rows.iter_rows(named=True)
-    ]  # fmt: skip
-    line = {"color": colours["student"]}
+    values = [{**row, "slice_start": row["slice_start"].isoformat()} for row in rows.iter_rows(named=True)]
+    colour = colours["student"]
     layers: list[Spec] = [
-        {"mark": {"type": "area", "color": colours["student"], "opacity": 0.18},
+        {"mark": {"type": "area", "color": colour, "opacity": 0.18},
          "encoding": {"x": _time(), "y": {"field": "low", **y}, "y2": {"field": "high"}}},
         {"mark": {"type": "rule", "color": colours["quiet"], "strokeDash": [4, 3]}, "encoding": {"y": {"datum": 0}}},
-        {"mark": {"type": "line", "strokeWidth": 1.5, "point": {"size": 32, "color": colours["student"]}, **line},
+        {"mark": {"type": "line", "color": colour, "strokeWidth": 1.5, "point": {"size": 32, "color": colour}},
          "encoding": {"x": _time(), "y": {"field": "difference", **y}, "tooltip": [
              _tip("slice", "slice"), _tip("difference", "NE against control, %", "+.3f"),
              _tip("student", "NE student", ".4f"), _tip("control", "NE control", ".4f"), _tip("rows", "rows", ",")]}},

@@ -14,8 +14,8 @@ def overview_table(status: Status) -> str:
         "|---|---|---:|---:|---:|---:|---|---|---|",
         *(_row(student) for student in status.students),
         "",
-        *(f"- {_marked(tone)} {said}" for tone, said in status.others),
-        *(f"- {note}" for note in status.notes),
+        *(f"- {_marked(tone)} {_in_line(said)}" for tone, said in status.others),
+        *(f"- {_in_line(note)}" for note in status.notes),
     ]
     return "\n".join(lines)
 
@@ -34,13 +34,13 @@ def _row(student: StudentStatus) -> str:
         student.gate,
         student.next,
     )
-    return "| " + " | ".join(_in_cell(cell) for cell in cells) + " |"
+    return "| " + " | ".join(_in_line(cell) for cell in cells) + " |"
 
 
 def _marked(tone: str) -> str:
     return f"{words.SIGNS[tone]} {words.COLOURS[tone]}"
 
 
-def _in_cell(text: str) -> str:
+def _in_line(text: str) -> str:
     """Reasons may hold what a person or the log wrote."""
     return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")

@@ -17,6 +17,7 @@ from pipeline.drift.report import FILE, SCHEMA
 from pipeline.evaluation.evaluations import evaluations_of
 from pipeline.evaluation.summary import summary
 from pipeline.releases.release import current_release
+from pipeline.report.overview import overview_table
 from pipeline.report.page import page_of, write_report
 from pipeline.report.status import status_of
 from pipeline.report.words import figure, gain, percent
@@ -161,6 +162,8 @@ def test_what_the_log_and_people_wrote_is_escaped(work: Workspace) -> None:
     text = page_of(work)
     page = Page(text)  # every element closes its own
     assert page.text.count(HOSTILE) >= 4 and page.loads == []
+    overview = overview_table(status_of(work))
+    assert "<" not in overview and len(overview.splitlines()) == 2 + 2 + 1 + len(status_of(work).others) + 1
     written = text.replace(max(page.scripts, key=len), "")  # all but Vega's own
     assert "<script>alert" not in written and "<img" not in written
 
