@@ -3,7 +3,7 @@
 Belongs here: gathering findings, its rows, its words. Not here: the measures (findings.py), plots (report/plots.py).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import polars as pl
@@ -85,11 +85,22 @@ def _columns(work: Workspace, model: Student | Teacher) -> list[str]:
     return [*columns.ids, *columns.features, *columns.histories, *new]
 
 
-def psi_over_slices(work: Workspace, student: Student, most: int) -> dict[str, dict[int, float]]:
-    """Of the columns that move most, slice's index -> PSI against the slice before."""
-    stored = profile_table(work).stored(work.project.stream)[-work.project.upkeep.look_back :]
+def stored_profiles(work: Workspace) -> dict[int, pl.DataFrame]:
+    """By the slice's index, the profiles that are stored of the newest slices."""
     table = profile_table(work)
-    mine = {slice_.index: of_surface(table.read([slice_]), student.surface) for slice_ in stored}
+    stored = table.stored(work.project.stream)[-work.project.upkeep.look_back :]
+    return {slice_.index: table.read([slice_]) for slice_ in stored}
+
+
+def psi_over_slices(
+    work: Workspace, student: Student, made: Mapping[int, pl.DataFrame], most: int
+) -> dict[str, dict[int, float]]:
+    """Of the columns that move most, slice's index -> PSI against the slice before.
+
+    Args:
+        made: ``stored_profiles``, read once for all students.
+    """
+    mine = {index: of_surface(profile, student.surface) for index, profile in made.items()}
     pairs = list(zip(sorted(mine), sorted(mine)[1:], strict=False))
     lines = {
         column: {now: psi_of(mine, column, [now], [then]) for then, now in pairs} for column in _columns(work, student)

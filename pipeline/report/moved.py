@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from exfm.learning import Student
-from pipeline.drift.report import psi_over_slices, stored_drift
+from pipeline.drift.report import psi_over_slices, stored_drift, stored_profiles
 from pipeline.report import charts
 from pipeline.workspace import Workspace
 
@@ -93,9 +93,9 @@ class MovedInput:
 
 def moved_inputs(work: Workspace, evaluations: dict[str, pl.DataFrame], most: int = 3) -> list[MovedInput]:
     """Of each student the inputs that moved most, those that move still first."""
-    found, stream = [], work.project.stream
+    found, stream, made = [], work.project.stream, stored_profiles(work)
     for student in work.project.students:
-        for name, points in psi_over_slices(work, student, most=most).items():
+        for name, points in psi_over_slices(work, student, made, most).items():
             finite = {index: psi for index, psi in points.items() if np.isfinite(psi)}
             if not finite or max(finite.values()) <= work.project.drift.psi:
                 continue
@@ -118,6 +118,6 @@ def psi_of_findings(
     found: list[datetime] = [stream.slice_of(key).start for key in sorted(mine["slice"].unique())]
     lines = {
         column: {stream.slice_at(index).start: psi for index, psi in points.items()}
-        for column, points in psi_over_slices(work, student, most=6).items()
+        for column, points in psi_over_slices(work, student, stored_profiles(work), most=6).items()
     }
     return charts.psi_chart(lines, work.project.drift.psi, found, colours, width=width, name=name)
