@@ -22,7 +22,7 @@ def known(value: object) -> float | None:
     return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
 
 
-def figure(value: object, unit: str = "") -> str:
+def figure(value: object) -> str:
     """At most four significant digits: 0.9419, 12.3, 33,442."""
     number = known(value)
     if number is None:
@@ -30,7 +30,7 @@ def figure(value: object, unit: str = "") -> str:
     digits = 0 if number == 0 else min(max(3 - math.floor(math.log10(abs(number))), 0), 8)
     if isinstance(value, int):
         digits = 0
-    return f"{number:,.{digits}f}{f' {unit}' if unit else ''}"
+    return f"{number:,.{digits}f}"
 
 
 def percent(value: object, *, sign: bool = True) -> str:
@@ -38,6 +38,8 @@ def percent(value: object, *, sign: bool = True) -> str:
     number = known(value)
     if number is None:
         return NOTHING
+    if round(100 * number, 2) == 0:
+        return "0.00 %"  # without a sign, which would say more than there is
     return f"{100 * number:+.2f} %" if sign else f"{100 * number:.2f} %"
 
 

@@ -36,6 +36,7 @@ def test_a_figure_has_four_significant_digits(value: object, said: str) -> None:
 
 def test_gains_ages_and_times_in_words() -> None:
     assert words.gain(0.003464, 0.001215) == "+0.35 % ± 0.12 %" and words.gain(-0.02, None) == "-2.00 %"
+    assert words.percent(-1e-9) == "0.00 %" == words.percent(0.00004, sign=False)
     assert words.gain(0.1, float("nan")) == "+10.00 %" and words.percent(float("inf")) == "–"
     assert [words.age(timedelta(hours=hours)) for hours in (0.5, 30, 96)] == ["30 min", "30.0 h", "4.0 days"]
     assert words.moment("2026-01-02T03:04:05+02:00") == "2026-01-02 01:04 UTC" and words.moment(None) == "–"
