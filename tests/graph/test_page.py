@@ -75,7 +75,7 @@ def test_students_have_the_figures_of_the_stored_evaluations(work: Workspace) ->
         mine, control = ((by[model] * by["rows"]).sum() / by["rows"].sum() for model in ("student", "control"))
         above = " ✖ worse than a constant" if mine > 1 else ""
         assert ne == f"{figure(mine)} {by.height} slices{above}"
-        assert gained.startswith(f"{100 * (1 - mine / control):+.2f} % ± ")
+        assert gained.startswith(f"{percent(1 - mine / control)} ± ")
         served = current_release(work, declared)
         assert served is not None and serves.startswith(f"{served.version} release {served.number}, since ")
 
@@ -93,7 +93,10 @@ def test_all_means_of_the_summary_are_there(work: Workspace) -> None:
 
 
 def test_what_is_drawn_is_the_difference_of_the_evaluations(work: Workspace) -> None:
-    charts = Page(page_of(work)).charts
+    with_ne(work, work.project.students[0], lambda index, control: control * (1 - index / 100))
+    text = page_of(work)
+    charts = Page(text).charts
+    assert "from +2.00 % to +4.00 %, the newest +4.00 %" in text  # the small line is of gains: up is better
     for student in work.project.students:
         stored = evaluations_of(work, student)
         drawn = {value["slice"]: value for value in charts[f"difference-{student.name}"]["data"]["values"]}
