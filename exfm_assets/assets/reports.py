@@ -11,7 +11,7 @@ from exfm_assets.assets.releases import GATES
 from exfm_assets.assets.students import DRIFT_REPORT
 from exfm_assets.partitions import SINGLE_RUN
 from pipeline.report import words
-from pipeline.report.overview import overview_table
+from pipeline.report.overview import overview_lines, overview_table
 from pipeline.report.status import status_of
 from pipeline.workspace import Workspace
 
@@ -33,7 +33,7 @@ def report_assets(project: Project) -> list[dg.AssetsDefinition]:
     def report(context: dg.AssetExecutionContext, work: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
         """The status page: all students, worst first, what they stand on and cost, in one HTML file that loads nothing.
 
-        Here is its first table.
+        Here is a line on each student, and its first table.
         """
         from pipeline.report.page import write_report
 
@@ -41,8 +41,10 @@ def report_assets(project: Project) -> list[dg.AssetsDefinition]:
         counts = {f"{keys.STATUS}/{words.COLOURS[tone]}": count for tone, count in status.counts.items()}
         return dg.MaterializeResult(
             metadata={
+                **{f"student/{name}": line for name, line in overview_lines(status).items()},
                 "overview": dg.MetadataValue.md(overview_table(status)),
                 **counts,
+                "page": dg.MetadataValue.path(path),
                 keys.URI: dg.MetadataValue.path(path),
                 keys.ROW_COUNT: len(status.students),
             }

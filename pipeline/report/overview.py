@@ -20,6 +20,23 @@ def overview_table(status: Status) -> str:
     return "\n".join(lines)
 
 
+def overview_lines(status: Status) -> dict[str, str]:
+    """A short line a student, worst first: what Dagster shows without a click."""
+    return {student.name: _line(student) for student in status.students}
+
+
+def _line(student: StudentStatus) -> str:
+    figures = student.figures
+    serves = f"serves {figures.version}, data {words.age(figures.age)} old" if figures.version else "nothing serves"
+    gain = "" if figures.gain is None else f" {words.gain(figures.gain, figures.gain_error)}:"
+    drift = {None: "drift not looked at", True: "drifted", False: "no drift"}[figures.drifted]
+    gate = "held by a person" if figures.held else figures.outcome
+    return (
+        f"{_marked(student.shown)}: {serves}; NE {words.figure(figures.ne)}, gain{gain} {figures.gain_says}; {drift}; "
+        f"gate: {gate}; {student.next}"
+    )
+
+
 def _row(student: StudentStatus) -> str:
     figures = student.figures
     gain = "" if figures.gain is None else f"{words.gain(figures.gain, figures.gain_error)}, "

@@ -277,6 +277,10 @@ def test_the_report_asset_shows_the_same_rows(ran: Ran) -> None:
         cells = [cell.strip() for cell in row.strip("|").split(" | ")]
         assert cells[0] == f"✔ green {student.name}" and cells[1] == student.figures.version
         assert cells[4] == f"{gain(student.figures.gain, student.figures.gain_error)}, {student.figures.gain_says}"
+    lines = [said[f"student/{student.name}"].value for student in status.students]
+    for line, student in zip(lines, status.students, strict=True):
+        assert str(line).startswith(f"✔ green: serves {student.figures.version}, data ") and student.next in str(line)
+    assert list(said)[: len(lines)] == [f"student/{student.name}" for student in status.students]  # the worst on top
     counted = {word: said[f"exfm/status/{word}"].value for word in ("red", "yellow", "green", "grey")}
     assert sum(value for value in counted.values() if isinstance(value, int)) == len(status.students + status.others)
     run = ran.instance.get_run_records()[0].dagster_run.run_id
