@@ -55,7 +55,9 @@ def report_slice(
     **more: object,
 ) -> None:
     """Metadata of one slice's materialisation; ``more`` keys may use ``_`` for the ``/`` of no namespace."""
-    metadata = {keys.PARTITION_ROW_COUNT: rows, keys.DATA_VERSION: digest, **more}
+    # Six digits: what is stored has all of them, and people read these.
+    said = {name: float(f"{value:.6g}") if isinstance(value, float) else value for name, value in more.items()}
+    metadata = {keys.PARTITION_ROW_COUNT: rows, keys.DATA_VERSION: digest, **said}
     context.add_asset_metadata(metadata, asset_key=asset_key, partition_key=slice_.key)
 
 

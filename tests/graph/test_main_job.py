@@ -117,6 +117,9 @@ def test_metadata_say_rows_schema_lineage_and_versions(ran: Ran) -> None:
     assert scores == set(pl.read_parquet(file).columns)
     plot = events[("student/feed_click/evaluation", LAST)][keys.NE_PLOT].value
     assert plot.startswith("![NE minus its control's over slices, in percent") and "data:image/svg+xml;base64," in plot
+    shown = events[("student/feed_click/evaluation", LAST)]["ne/student"].value
+    stored = ran.work.evaluations("feed_click").read([ran.work.project.stream.slice_of(LAST)])
+    assert shown == float(f"{stored.row(by_predicate=pl.col('model') == 'student', named=True)['ne']:.6g}")
     assert events[("impressions", FIRST)][keys.QUARANTINED].value == {}
     assert "orphan" in events[("outcomes", LAST)][keys.QUARANTINED].value
 
