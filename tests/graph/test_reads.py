@@ -59,6 +59,8 @@ def looked_at_beside(key: str) -> set[str]:
     """What retention looks at to keep the weights that an evaluation needs, and provenance of what a view counts."""
     if key.startswith("student/"):
         return {f"student/{key.split('/')[1]}/evaluation"}
+    if key == "report":
+        return {"interactions", *ancestors_of(key)}  # ages, costs and quarantine of all that it sums up
     return {"interactions"} if key.startswith("features/") else set()
 
 
