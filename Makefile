@@ -50,7 +50,7 @@ test: $(READY) ## lint, types and tests
 	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n $${WORKERS:-2} --dist worksteal -m 'not slow'
 
 test-slow: $(READY) ## the long scenarios; many of them wait for daemons, so three share two cores
-	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n $${WORKERS:-3} --dist loadgroup -m slow
+	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n $${WORKERS:-3} --dist loadgroup --no-loadscope-reorder -m slow
 
 ui: $(READY) ## Dagster with automation on, at http://127.0.0.1:3000
 	@exec $(BIN)/exfm ui -h 127.0.0.1 -p $${PORT:-3000}

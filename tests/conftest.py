@@ -11,6 +11,18 @@ from tests.graph.runs import run
 from tests.tiny import tiny_workspace
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest begins first, or one worker works on it when the others have nothing left."""
+
+    def place(item: pytest.Item) -> int:
+        if item.path.name == "test_live.py":
+            return 0
+        return 1 if item.get_closest_marker("xdist_group") is not None else 2
+
+    if any(item.get_closest_marker("slow") is not None for item in items):
+        items.sort(key=place)
+
+
 @dataclass(frozen=True)
 class Ran:
     """A tiny project after its main job; look, don't touch."""
