@@ -10,7 +10,7 @@ from exfm.alerts import Alerts
 from exfm_assets.alerts.alert import Alert, Book, News
 from exfm_assets.alerts.failed_checks import Looked, still_failed
 from exfm_assets.alerts.webhook import MOST, WebhookError, message, post
-from tests.graph.receiver import Receiver, receiving
+from tests.alerts.receiver import Receiver, receiving
 
 NOON = datetime(2026, 1, 9, 12, tzinfo=UTC)
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
