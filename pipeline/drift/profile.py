@@ -18,6 +18,7 @@ import polars as pl
 from exfm.declaration import digest
 from exfm.project import Project
 from exfm.stream import Slice
+from pipeline.slices.provenance import of_logged_inputs
 from pipeline.tables import SliceTable
 from pipeline.workspace import Workspace
 
@@ -42,12 +43,14 @@ def profile_table(work: Workspace) -> SliceTable:
 def profiles(work: Workspace, slices: Sequence[Slice]) -> dict[int, pl.DataFrame]:
     """The profile of each slice whose inputs are stored, by its index; made where it is missing or out of date.
 
+    A slice whose impressions were made again, and its inputs not yet, is passed over: another report follows them.
+
     Raises:
         DataError: if inputs are damaged.
     """
     table, inputs, made = profile_table(work), work.table("logged_inputs"), {}
     for slice_ in slices:
-        if not (inputs.has(slice_) and work.table("impressions").has(slice_)):
+        if not (inputs.has(slice_) and work.table("impressions").has(slice_) and _of_these_impressions(work, slice_)):
             continue
         before = _before(work, slice_)
         of = {
@@ -61,6 +64,13 @@ def profiles(work: Workspace, slices: Sequence[Slice]) -> dict[int, pl.DataFrame
             table.write(slice_, profile_of(work, slice_, before), of)
         made[slice_.index] = table.read([slice_])
     return made
+
+
+def _of_these_impressions(work: Workspace, slice_: Slice) -> bool:
+    """Are the inputs those of the impressions that are stored?"""
+    sidecar = work.table("logged_inputs").sidecar(slice_)
+    made_of = None if sidecar is None else sidecar.made_of.get("impressions")
+    return made_of in (None, of_logged_inputs(work, slice_).of["impressions"])
 
 
 def _has_teacher_features(work: Workspace, slice_: Slice) -> bool:
@@ -82,7 +92,11 @@ def profile_of(work: Workspace, slice_: Slice, before: Sequence[Slice]) -> pl.Da
         second = work.table("logged_teacher_features").read([slice_]).drop("event_timestamp")
         frame = frame.join(second, on="impression_id", how="left", maintain_order="left")
     names = [stream.user.name, stream.item.name]
-    shown = work.table("impressions").read([slice_], columns=[*names, stream.surface.name])
+    # By id, not by place: another process may write either meanwhile.
+    shown = frame.select("impression_id").join(
+        work.table("impressions").read([slice_], columns=["impression_id", *names, stream.surface.name]),
+        on="impression_id", how="left", maintain_order="left",
+    )  # fmt: skip
     surface = shown[stream.surface.name].cast(pl.String).fill_null("-").alias("surface")
     binned = [
         pl.DataFrame({"surface": surface, "column": name, "bin": _bins(work.project, frame[name])})
