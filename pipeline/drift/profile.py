@@ -18,7 +18,7 @@ import polars as pl
 from exfm.declaration import digest
 from exfm.project import Project
 from exfm.stream import Slice
-from pipeline.slices.provenance import of_logged_inputs
+from pipeline.slices.provenance import impressions_now
 from pipeline.tables import SliceTable
 from pipeline.workspace import Workspace
 
@@ -70,7 +70,7 @@ def _of_these_impressions(work: Workspace, slice_: Slice) -> bool:
     """Are the inputs those of the impressions that are stored?"""
     sidecar = work.table("logged_inputs").sidecar(slice_)
     made_of = None if sidecar is None else sidecar.made_of.get("impressions")
-    return made_of in (None, of_logged_inputs(work, slice_).of["impressions"])
+    return made_of in (None, impressions_now(work, slice_))
 
 
 def _has_teacher_features(work: Workspace, slice_: Slice) -> bool:

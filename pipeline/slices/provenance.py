@@ -153,6 +153,11 @@ def of_prediction_view(work: Workspace, view: PredictionView, slice_: Slice) -> 
     return _made(f"features/{view.name}", digest(view, teacher.lag), declared, of)
 
 
+def impressions_now(work: Workspace, slice_: Slice) -> str:
+    """What ``impressions`` is among what a slice of another table is made of, if that is made now."""
+    return _slices(work.table("impressions"), [slice_])
+
+
 def of_logged_inputs(work: Workspace, slice_: Slice) -> Made:
     """The impressions, and every view that Feast joins to them, as far back as its values hold."""
     columns = work.project.logged_columns
