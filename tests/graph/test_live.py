@@ -121,12 +121,19 @@ def assert_made_good(work: Workspace, instance: dg.DagsterInstance, writer: Writ
 def assert_drift_asked(work: Workspace, instance: dg.DagsterInstance) -> None:
     """The broken column is seen, and the student, which nothing else refreshes, has learnt from it."""
     (student, _), stream = work.project.students, work.project.stream
+    folder = work.state.checkpoints(f"student/{student.name}")
+
+    def learnt() -> list[int]:
+        ended = stream.slices(stream.first_slice, datetime.now(UTC))
+        return [slice_.index for slice_ in ended if (folder / slice_.folder).is_dir()]
+
+    # On a busy machine labels, the report and the run that it asks for take longer.
+    wait_until(lambda: max(learnt()) >= BROKEN, 300, every=5.0)
+    trained = learnt()
     key = dg.AssetCheckKey(dg.AssetKey("drift_report"), f"drift_student_{student.name}")
     checks = instance.event_log_storage.get_asset_check_execution_history(key, limit=1000)
     assert len(checks) > 1
     assert any(check.status.value == "FAILED" for check in checks)
-    trained = [slice_.index for slice_ in stream.slices(stream.first_slice, datetime.now(UTC))
-               if (work.state.checkpoints(f"student/{student.name}") / slice_.folder).is_dir()]  # fmt: skip
     released = current_release(work, student)
     assert released is not None
     print(f"{student.name}: trained {trained}, serves {stream.slice_of(released.slice).index}")
