@@ -20,7 +20,6 @@ from pipeline.drift.profile import (
     _number_bins,
     added,
     of_surface,
-    profile_of,
     profiles,
     psi,
     psi_and_chance,
@@ -76,20 +75,6 @@ def test_an_empty_slice_has_an_empty_profile(work: Workspace) -> None:
         table.write(slice_, table.read([slice_]).head(0))
     made = profiles(work, [slice_])[2]
     assert made.is_empty() and dict(made.schema) == SCHEMA
-
-
-def test_a_slice_of_which_only_the_impressions_are_made_again_is_passed_over(work: Workspace) -> None:
-    """As on a live stream, where another process is at it."""
-    slices = work.table("logged_inputs").stored(work.project.stream)
-    before, impressions = profiles(work, slices), work.table("impressions")
-    last = slices[-1]
-    frame = impressions.read([last])
-    impressions.write(last, frame.head(7))
-    now = profiles(work, slices)
-    assert now.keys() == before.keys() - {last.index} and drift_rows(work).height
-    assert profile_of(work, last, [])["rows"].sum() > 0  # nor does one that came between fail
-    impressions.write(last, frame)
-    assert profiles(work, slices)[last.index].equals(before[last.index])
 
 
 def test_numbers_that_are_none_have_bins_of_their_own() -> None:
