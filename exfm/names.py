@@ -1,6 +1,7 @@
 """Names that are taken: columns of our tables, Feast's objects, folders of the state.
 
-Belongs here: what a declared name, or one made of it, must not be again. Not here: what a name looks like (errors.py).
+Belongs here: what a declared name, or one made of it, must not be again; groups of assets. Not here: what a name looks
+like (errors.py).
 """
 
 from collections.abc import Iterable
@@ -24,6 +25,16 @@ COUNTS = ("impressions", "interactions")  # what a view can count beside tasks
 LOGGED_INPUTS, LOGGED_TEACHER_FEATURES = "logged_inputs", "logged_teacher_features"  # services of all inputs
 SERVICES = (LOGGED_INPUTS, LOGGED_TEACHER_FEATURES)
 FOLDERS = ("dagster", "dagster_home")  # beside the projects' own in the state
+
+
+def student_group(student: str) -> str:
+    """The group of a student's assets in Dagster: what differs comes first, for the graph cuts names off."""
+    return f"{student}_student"
+
+
+def teacher_group(teacher: str) -> str:
+    """The group of a teacher's assets in Dagster."""
+    return f"{teacher}_teacher"
 
 
 class Names:

@@ -16,6 +16,7 @@ from operator import or_
 import dagster as dg
 
 from exfm.learning import Student
+from exfm.names import student_group
 from exfm.stream import Stream
 from exfm_assets.alerts.sensor import alerts_sensor
 from exfm_assets.assets.teachers import supervising
@@ -232,7 +233,7 @@ def sensors(work: Workspace) -> list[dg.SensorDefinition]:
     own. Such a sensor does not see what another asks for on the same tick; it asks on the next.
     """
     checks = dg.AssetSelection.all_asset_checks()  # they have no conditions of their own, and count as assets do
-    named = [f"student_{student.name}" for student in work.project.students]
+    named = [student_group(student.name) for student in work.project.students]
     groups = [named[first : first + STUDENTS_A_SENSOR] for first in range(0, len(named), STUDENTS_A_SENSOR)]
     everything = dg.AssetSelection.all() - checks
     declared = work.project.alerts

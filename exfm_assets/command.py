@@ -90,8 +90,8 @@ def _withdraw(arguments: list[str]) -> int:
 def _feast(arguments: list[str]) -> int:
     from exfm.state import ROOT
 
-    executable = Path(sys.executable).parent / "feast"
-    return subprocess.run([str(executable), "-c", str(ROOT / "feature_repo"), *arguments], check=False).returncode
+    command = [sys.executable, "-m", "feature_repo.feast_command", "-c", str(ROOT / "feature_repo"), *arguments]
+    return subprocess.run(command, check=False).returncode
 
 
 def _home(arguments: list[str]) -> int:

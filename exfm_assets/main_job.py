@@ -26,6 +26,7 @@ from rich.markup import escape
 
 from exfm.errors import DeclarationError, choose_from
 from exfm.load import PATH, for_children, load_project, load_state
+from exfm.names import student_group
 from exfm.project import Project
 from exfm.state import ROOT, State, state_root
 from exfm.stream import Slice
@@ -102,7 +103,7 @@ def of_student(project: Project, name: str) -> str:
     """
     choose_from("--student", name, [student.name for student in project.students], what="student")
     mirrored = ("mlflow",) if project.mlflow is not None else ()
-    parts = [f'group:"student_{name}"', *(f'key:"{key}"' for key in ("feature_registry", *SUMS_UP, *mirrored))]
+    parts = [f'group:"{student_group(name)}"', *(f'key:"{key}"' for key in ("feature_registry", *SUMS_UP, *mirrored))]
     return " or ".join(parts)
 
 

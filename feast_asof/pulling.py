@@ -1,4 +1,4 @@
-"""Whole ranges of a source: what materialisation, saved datasets, logs and monitoring read.
+"""Whole ranges of a source: what materialisation, saved datasets and logs read.
 
 Belongs here: pulls by time. Not here: joins (answering.py).
 """
@@ -36,7 +36,6 @@ class Pull:
     first: datetime | None
     last: datetime | None
     latest: bool
-    whole: bool = True  # without features, all columns: what a view's own transformation computes from
 
     def query(self, connection: duckdb.DuckDBPyConnection) -> tuple[str, list[str]]:
         """The SELECT, its files checked and within the connection's reach, and what its columns are called.
@@ -49,11 +48,11 @@ class Pull:
         if self._is_saved_dataset:
             names = list(dict.fromkeys(name for file in original.files for name in file.types))
             return f"SELECT * FROM {scan(original.files, names).relation}", names
-        # Feast asks by the files' names and renames itself; monitoring asks by the views'.
+        # Feast asks by the files' names and renames itself.
         held = dict.fromkeys(name for file in original.files for name in (*file.types, *file.partitions))
         keys, clocks = list(self.keys), [self.timestamp, *([self.created] if self.created else [])]
         features = list(self.features)
-        if self.whole and not features:
+        if not features:  # what a view's own transformation computes from
             features = [name for name in held if name not in {*keys, *clocks}]
         columns = {name: name if name in held else original.column(name) for name in [*keys, *features, *clocks]}
         created = columns[self.created] if self.created else None
@@ -70,7 +69,7 @@ class Pull:
         query, names = self.query(session.connection)
         for chunk in pieces_of(session.connection.sql(query), size):
             chunk = chunk.rename_columns(names)
-            if self.whole and not self.keys and self.source.timestamp_field:  # Feast's mark of a view without entities
+            if not self.keys and self.source.timestamp_field:  # Feast's mark of a view without entities
                 chunk = chunk.append_column(DUMMY_ENTITY_ID, pa.array([DUMMY_ENTITY_VAL] * chunk.num_rows, pa.string()))
             yield chunk
 

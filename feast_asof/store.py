@@ -15,6 +15,7 @@ from feast.data_source import DataSource
 from feast.feature_logging import LoggingConfig, LoggingSource
 from feast.feature_view import DUMMY_ENTITY_ID
 from feast.infra.offline_stores.file_source import FileLoggingDestination, FileSource
+from feast.infra.offline_stores.offline_store import OfflineStore
 from feast.infra.registry.base_registry import BaseRegistry
 from feast.repo_config import FeastConfigBaseModel, RepoConfig
 from feast.utils import compute_non_entity_date_range
@@ -25,7 +26,6 @@ from feast_asof.connection import Engine, Session, bytes_of, engine_of
 from feast_asof.errors import NoFilesError, RetrievalError
 from feast_asof.files import microseconds
 from feast_asof.job import AsofRetrievalJob, LazyMetadata
-from feast_asof.monitored import MonitoredStore
 from feast_asof.plan import source_of
 from feast_asof.pulling import Pull
 from feast_asof.pushing import declared_columns, push
@@ -62,7 +62,7 @@ class AsofOfflineStoreConfig(FeastConfigBaseModel):  # type: ignore[misc]  # Fea
         return value
 
 
-class AsofOfflineStore(MonitoredStore):
+class AsofOfflineStore(OfflineStore):  # type: ignore[misc]
     """Parquet files on this machine, joined as of each entity row's moment."""
 
     supports_filter_by_created_timestamp = True

@@ -10,6 +10,7 @@ from typing import Any
 import dagster as dg
 
 from exfm.learning import Student
+from exfm.names import student_group
 from exfm.project import Project
 from exfm_assets import metadata_keys as keys
 from exfm_assets.assets.features import LOGGED_INPUTS
@@ -83,7 +84,7 @@ def _release_spec(project: Project, student: Student) -> dg.AssetSpec:
     return dg.AssetSpec(
         student_key(student, "release"),
         deps=[dg.AssetDep(key) for key in (*mine, *judged_on(project, student))],
-        group_name=f"student_{student.name}",
+        group_name=student_group(student.name),
         kinds={"torch"},
         skippable=True,
         description=(

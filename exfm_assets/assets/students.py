@@ -14,6 +14,7 @@ import polars as pl
 
 from exfm.declaration import digest
 from exfm.learning import Student
+from exfm.names import student_group
 from exfm.project import Project
 from exfm.stream import Slice
 from exfm_assets import metadata_keys as keys
@@ -66,7 +67,7 @@ def _specs(project: Project, student: Student) -> list[dg.AssetSpec]:
     for_lead = [past[control]] if student.lead is not None else []  # the teacher's lead is over the control
     common: dict[str, Any] = {
         "partitions_def": slice_partitions(stream),
-        "group_name": f"student_{student.name}",
+        "group_name": student_group(student.name),
         "skippable": True,
         "kinds": {"torch"},
     }

@@ -10,6 +10,7 @@ import dagster as dg
 
 from exfm.columns import ScoreColumns
 from exfm.learning import Student, Teacher
+from exfm.names import teacher_group
 from exfm.project import Project
 from exfm.stream import Slice
 from exfm_assets import metadata_keys as keys
@@ -57,7 +58,7 @@ def _specs(project: Project, teacher: Teacher) -> list[dg.AssetSpec]:
     checkpoint, predictions = teacher_key(teacher, "checkpoint"), teacher_key(teacher, PREDICTIONS)
     common: dict[str, Any] = {
         "partitions_def": slice_partitions(project.stream),
-        "group_name": teacher.view,
+        "group_name": teacher_group(teacher.name),
         "skippable": True,
         "code_version": declaration_digest(project, teacher),
     }
@@ -175,7 +176,7 @@ def _takeover(project: Project, teacher: Teacher) -> dg.AssetsDefinition:
     @dg.asset(
         key=teacher_key(teacher, TAKEOVER),
         deps=[teacher_key(old, PREDICTIONS), teacher_key(teacher, PREDICTIONS), LABELS],
-        group_name=teacher.view,
+        group_name=teacher_group(teacher.name),
         backfill_policy=SINGLE_RUN,
         kinds={"polars"},
         description=(

@@ -7,6 +7,7 @@ section 8.5), with Poisson weights in place of counts (Chamandy et al., Google 2
 that differences are paired.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import factorial
@@ -29,6 +30,20 @@ class Interval:
     high: float
 
 
+def _interval(
+    above: np.ndarray, below: np.ndarray, drawn_above: np.ndarray, drawn_below: np.ndarray, confidence: float
+) -> Interval:
+    """Of sums by group (G,) and by resample (RESAMPLES,)."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        value = np.float64(above.sum()) / below.sum()
+        resampled = drawn_above / drawn_below
+    known = resampled[np.isfinite(resampled)]
+    if not known.size:
+        return Interval(float(value), float("nan"), float("nan"))
+    low, high = np.quantile(known, [1 - confidence, confidence])
+    return Interval(float(value), float(low), float(high))
+
+
 @dataclass(frozen=True)
 class Resampled:
     """Resamples of some rows, the same for every ratio that is asked for.
@@ -44,14 +59,23 @@ class Resampled:
     def ratio(self, numerator: np.ndarray, denominator: np.ndarray, confidence: float) -> Interval:
         """Sum over sum, of (N,) each; bounds are NaN where no resample has a denominator."""
         above, below = (np.bincount(self._codes, weights=values) for values in (numerator, denominator))
-        with np.errstate(divide="ignore", invalid="ignore"):
-            value = np.float64(above.sum()) / below.sum()
-            resampled = (self._weights @ above) / (self._weights @ below)
-        known = resampled[np.isfinite(resampled)]
-        if not known.size:
-            return Interval(float(value), float("nan"), float("nan"))
-        low, high = np.quantile(known, [1 - confidence, confidence])
-        return Interval(float(value), float(low), float(high))
+        return _interval(above, below, self._weights @ above, self._weights @ below, confidence)
+
+    def ratios(
+        self, numerator: np.ndarray, denominator: np.ndarray, parts: Sequence[np.ndarray], confidence: float
+    ) -> list[Interval]:
+        """The ratio of each part of the rows, (N,) bool; one product for all, so many cost about what one does."""
+        if not parts:
+            return []
+        above, below = (
+            np.stack([np.bincount(self._codes, weights=np.where(part, values, 0.0)) for part in parts], axis=1)
+            for values in (numerator, denominator)
+        )
+        drawn_above, drawn_below = self._weights @ above, self._weights @ below
+        return [
+            _interval(above[:, at], below[:, at], drawn_above[:, at], drawn_below[:, at], confidence)
+            for at in range(len(parts))
+        ]
 
     @cached_property
     def _codes(self) -> np.ndarray:

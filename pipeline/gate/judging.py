@@ -16,6 +16,7 @@ from models.learner import Learner
 from models.metrics import normalised_entropy, probabilities
 from pipeline.gate.candidate import Candidate, candidate_of, tables_of
 from pipeline.gate.scoring import Scored, released_learner, resamples_of, score_slices
+from pipeline.gate.segments import CANDIDATE, CONTROL, ROUNDING, Seen, seen_before, segments_of
 from pipeline.gate.words import reason_of
 from pipeline.registry.checkpoint_store import CheckpointStore
 from pipeline.releases.release import Released, current_release
@@ -23,9 +24,7 @@ from pipeline.releases.verdict import TOO_LITTLE, Compared, Verdict, read_verdic
 from pipeline.verify.tables_sound import data_fault
 from pipeline.workspace import Workspace
 
-# Relative NE. A student that was not taught is its control, but beside others its products round differently.
-ROUNDING = 1e-6
-CANDIDATE, CONTROL, SERVED = "student", "control", "served"
+SERVED = "served"
 
 
 def judge(work: Workspace, student: Student, device: str) -> Verdict:
@@ -84,8 +83,14 @@ def _judged(work: Workspace, student: Student, chosen: Candidate, about: Verdict
     seed = int(about.made_of, 16)
     chance, mine = probabilities(scored.logits[CANDIDATE]), scored.labels.astype(np.float64)
     band = resamples_of(student, scored.users, seed).ratio(chance, mine, student.gate.confidence)
-    about = replace(about, ne=ne, calibration=(band.value, band.low, band.high))
-    compared = tuple(_compared(work, student, chosen, scored, seed))
+    seen = seen_before(work, chosen.judged[0])
+    about = replace(
+        about,
+        ne=ne,
+        calibration=(band.value, band.low, band.high),
+        segments=segments_of(work, student, scored, seen, seed),
+    )
+    compared = tuple(_compared(work, student, scored, seen, seed))
     return reason_of(student, replace(about, compared=compared), note=note)
 
 
@@ -107,13 +112,13 @@ def _models(
     return {**models, SERVED: rival}, ""
 
 
-def _compared(work: Workspace, student: Student, chosen: Candidate, scored: Scored, seed: int) -> Iterator[Compared]:
+def _compared(work: Workspace, student: Student, scored: Scored, seen: Seen, seed: int) -> Iterator[Compared]:
     """Each rival on all rows, then on each part that has rows enough."""
     gate = student.gate
     rivals = [name for name in (CONTROL, SERVED) if name in scored.logits]
     parts = {
         where: rows
-        for where, rows in _parts(work, student, chosen, scored)
+        for where, rows in _parts(work, student, scored, seen)
         if int(rows.sum()) >= gate.judged_rows and 0 < scored.labels[rows].sum() < rows.sum()
     }
     everything = {"all": np.ones(len(scored.labels), dtype=bool)}
@@ -130,15 +135,11 @@ def _compared(work: Workspace, student: Student, chosen: Candidate, scored: Scor
             yield Compared(rival, where, int(rows.sum()), value, low, high, confidence, allowed)
 
 
-def _parts(work: Workspace, student: Student, chosen: Candidate, scored: Scored) -> Iterator[tuple[str, np.ndarray]]:
+def _parts(work: Workspace, student: Student, scored: Scored, seen: Seen) -> Iterator[tuple[str, np.ndarray]]:
     """Rows that are judged apart: each surface of a student of all, and users that the look-back has not seen."""
     stream = work.project.stream
     if student.surface is None:
         for surface in stream.surfaces:
             yield str(surface), (scored.surfaces == surface).fill_null(False).to_numpy()
-    since = stream.slice_at(max(chosen.judged[0].index - work.project.upkeep.look_back, 0))
-    table, name = work.table("impressions"), stream.user.name
-    before = [slice_ for slice_ in stream.slices(since.start, chosen.judged[0].start) if table.has(slice_)]
-    if before:
-        seen = table.read(before, columns=[name])[name].unique()
-        yield "new users", (~scored.users.is_in(seen.implode())).fill_null(False).to_numpy()
+    if (users := seen.get(stream.user.name)) is not None:
+        yield "new users", (~scored.users.is_in(users.implode())).fill_null(False).to_numpy()

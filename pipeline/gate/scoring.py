@@ -30,13 +30,23 @@ class Scored:
     Args:
         labels: (N,) in {0, 1}.
         logits: of each model, (N,).
-        users: (N,) who saw them; ``surfaces``: (N,) where.
+        shown: (N,) rows with the log's categorical columns.
+        user, surface: which of them say who saw it, and where.
     """
 
     labels: np.ndarray
     logits: Mapping[str, np.ndarray]
-    users: pl.Series
-    surfaces: pl.Series
+    shown: pl.DataFrame
+    user: str
+    surface: str
+
+    @property
+    def users(self) -> pl.Series:
+        return self.shown[self.user]
+
+    @property
+    def surfaces(self) -> pl.Series:
+        return self.shown[self.surface]
 
     @cached_property
     def losses(self) -> dict[str, np.ndarray]:
@@ -68,8 +78,9 @@ def score_slices(
     return Scored(
         np.concatenate([part.labels for part in parts]),
         {name: np.concatenate([part.logits[name] for part in parts]) for name in models},
-        pl.concat([part.users for part in parts]),
-        pl.concat([part.surfaces for part in parts]),
+        pl.concat([part.shown for part in parts]),
+        parts[0].user,
+        parts[0].surface,
     )
 
 
@@ -82,10 +93,11 @@ def _scored_slice(
     labels, tensors = supervised.labels(student.task, rows), supervised.tensors(rows)
     logits = {name: model.predict(tensors)[:, 0].float().cpu().numpy() for name, model in models.items()}
     known = np.isfinite(labels)
-    shown = work.table("impressions").read([slice_], columns=[stream.user.name, stream.surface.name])
+    columns = [column.name for column in (stream.user, stream.item, stream.surface, *stream.context)]
+    shown = work.table("impressions").read([slice_], columns=columns)
     mine = shown[supervised.rows_of(rows)].filter(pl.Series(known))
     scores = {name: each[known] for name, each in logits.items()}
-    return Scored(labels[known], scores, mine[stream.user.name], mine[stream.surface.name])
+    return Scored(labels[known], scores, mine, stream.user.name, stream.surface.name)
 
 
 def resamples_of(student: Student, users: pl.Series, seed: int) -> Resampled:

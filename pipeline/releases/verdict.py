@@ -50,6 +50,25 @@ class Compared:
 
 
 @dataclass(frozen=True)
+class JudgedSegment:
+    """The candidate against its control on a segment of the judged rows, for the eye: the gate does not ask for it.
+
+    Args:
+        where: ``known users``, ``new items``, ``<column> <value>``.
+        ne: of the candidate.
+        difference, low, high: of its NE relative to the control's, with bounds that all segments share; ``None``
+            without a control.
+    """
+
+    where: str
+    rows: int
+    ne: float
+    difference: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
 class Verdict:
     """Whether a checkpoint may be released, and why.
 
@@ -60,6 +79,7 @@ class Verdict:
         slices: keys of those that it was judged on, ``rows`` how many labelled rows.
         ne: of ``student``, ``control`` and ``served``, on those rows.
         calibration: of the candidate, with its bounds.
+        segments: figures of parts of those rows.
         gate: digest of the declared gate, ``made_of`` of all that the verdict follows from.
     """
 
@@ -72,6 +92,7 @@ class Verdict:
     ne: dict[str, float] | None = None
     calibration: tuple[float, float, float] | None = None
     compared: tuple[Compared, ...] = ()
+    segments: tuple[JudgedSegment, ...] = ()
     gate: str = ""
     made_of: str = ""
     judged_at: str = ""
@@ -91,14 +112,17 @@ def read_verdict(work: Workspace, student: Student) -> Verdict | None:
     """The newest verdict; ``None`` if there is none, or none that can be read."""
     try:
         plain = json.loads((work.state.release(student.name) / GATE).read_text(encoding="utf-8"))
+        plain.setdefault("segments", [])  # an earlier exfm did not look at them
         known = {field.name: plain[field.name] for field in fields(Verdict)}
         compared = tuple(Compared(**each) for each in known["compared"])
+        segments = tuple(JudgedSegment(**each) for each in known["segments"])
         bounds = known["calibration"]
         return Verdict(
             **{
                 **known,
                 "slices": tuple(known["slices"]),
                 "compared": compared,
+                "segments": segments,
                 "calibration": None if bounds is None else tuple(bounds),
             }
         )

@@ -164,14 +164,14 @@ class Segment:
 
 
 def segments(work: Workspace, summed: pl.DataFrame) -> list[Segment]:
-    """Surfaces and new users, the lowest gain first; without a gain last."""
+    """Surfaces, known and new users and items, values of the context; the lowest gain first, without a gain last."""
     rows = {row["student"]: row for row in summed.iter_rows(named=True)}
     found = [each for student in work.project.students for each in _segments(work, student, rows[student.name])]
     return sorted(found, key=lambda each: float("inf") if each.gain is None else each.gain)
 
 
 def _segments(work: Workspace, student: Student, row: dict[str, object]) -> Iterator[Segment]:
-    """The student's own surface over all judged slices; the parts that its gate judged apart on the newest."""
+    """The student's own surface over all judged slices; the segments of its candidate on the newest."""
     gain, error = known(row["gain"]), known(row["gain_error"])
     says = gain_says(student, row)
     if student.surface is not None and says != UNJUDGED:
@@ -181,13 +181,12 @@ def _segments(work: Workspace, student: Student, row: dict[str, object]) -> Iter
             student.name, where, rows, known(row["ne_student"]), gain, low, high, says, f"{row['slices']} judged slices"
         )
     verdict = verdict_of(work, student)
-    for part in verdict.compared:
-        if part.against == "control" and part.where != "all":
-            where = part.where if part.where == "new users" else f"surface {part.where}"
+    for part in verdict.segments:
+        if part.difference is not None and part.low is not None and part.high is not None:
             low, high = -part.high, -part.low
             source = f"gate, slice {', '.join(verdict.slices)}"
             said = interval_says(low, high)
-            yield Segment(student.name, where, part.rows, None, -part.difference, low, high, said, source)
+            yield Segment(student.name, part.where, part.rows, part.ne, -part.difference, low, high, said, source)
 
 
 @dataclass(frozen=True)

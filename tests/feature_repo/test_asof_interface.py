@@ -1,13 +1,10 @@
-"""What Feast asks of an offline store beside the join: pieces, saved datasets, logs, monitoring, on-demand views."""
+"""What Feast asks of an offline store beside the join: pieces, saved datasets, logs, on-demand views."""
 
 import os
-import subprocess
-import sys
 import time
-from datetime import UTC, date, datetime
+from datetime import UTC
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,7 +16,7 @@ from feast.infra.offline_stores.file_source import FileLoggingDestination, Saved
 from feast.on_demand_feature_view import on_demand_feature_view
 from feast.types import Float64, Int64
 
-from feast_asof import answering, monitoring
+from feast_asof import answering
 from feast_asof.errors import RetrievalError
 from tests.feature_repo.worlds import HOUR, UTC_US, activity_view, at, make_store, write_history
 
@@ -189,68 +186,3 @@ def test_a_timeout_ends_a_question(store: FeatureStore) -> None:
     with pytest.raises(RetrievalError, match="timeout: 1 s"):
         store.get_historical_features(slow, FEATURES).to_arrow(timeout=1)
     assert store.get_historical_features(_asked(2), FEATURES).to_arrow(timeout=60)["clicks"].to_pylist() == [10]
-
-
-def test_monitoring(tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    rates = [None if i % 10 == 0 else float("nan") if i % 10 == 1 else float(rng.normal()) for i in range(200)]
-    rows = [{**_row(1, i / 10, i % 7, rng.choice(["feed", "search"])), "rate": rates[i]} for i in range(200)]
-    write_history(rows, tmp_path / "files")
-    store = make_store(tmp_path, [activity_view(tmp_path / "files")])
-    offline, source = store._get_provider().offline_store, store.get_feature_view("activity").batch_source
-    kinds = [("rate", "numeric"), ("surface", "categorical")]
-    rate, surface = offline.compute_monitoring_metrics(
-        store.config, source, kinds, "event_timestamp", at(0), at(9.95), histogram_bins=5, top_n=1
-    )
-    held = np.array([value for value in rates[:100] if value is not None and value == value], np.float32)
-    assert (rate["row_count"], rate["null_count"]) == (100, 20)
-    np.testing.assert_allclose([rate["mean"], rate["stddev"]], [held.mean(dtype=float), held.std(ddof=1, dtype=float)])
-    assert sum(rate["histogram"]["counts"]) == 80 and len(rate["histogram"]["counts"]) == 5
-    assert surface["histogram"]["unique_count"] == 2 and len(surface["histogram"]["values"]) == 1
-    assert offline.get_monitoring_max_timestamp(store.config, source, "event_timestamp") == at(19.9)
-
-
-def test_monitoring_tables(tmp_path: Path) -> None:
-    folder = tmp_path / "feast_monitoring"
-    monitoring.ensure_tables(folder)
-    keys = {"project_id": "p", "feature_view_name": "v", "metric_date": date(2026, 1, 1), "granularity": "daily"}
-    row = {**keys, "feature_name": "f", "data_source_type": "batch", "computed_at": datetime(2026, 1, 2, tzinfo=UTC)}
-    monitoring.save_metrics(folder, "feature", [{**row, "mean": 1.0, "is_baseline": True}])
-    monitoring.save_metrics(folder, "feature", [{**row, "mean": 2.0, "is_baseline": True, "histogram": {"a": [1]}}])
-    monitoring.save_metrics(folder, "feature", [{**row, "metric_date": date(2025, 1, 1), "mean": 3.0}])
-    old, new = monitoring.query_metrics(folder, "p", "feature", {"feature_name": "f", "granularity": None}, None, None)
-    assert (old["mean"], new["mean"], new["histogram"], new["is_baseline"]) == (3.0, 2.0, {"a": [1]}, True)
-    assert new["metric_date"] == "2026-01-01" and old["row_count"] is None
-    assert monitoring.query_metrics(folder, "q", "feature", None, None, None) == []
-    monitoring.clear_baseline(folder, "p", ("feature_name", "f"), ("feature_view_name", None))
-    [new] = monitoring.query_metrics(folder, "p", "feature", None, date(2026, 1, 1), None)
-    assert new["is_baseline"] is False
-
-
-SAVING = """
-import sys
-from datetime import date
-from pathlib import Path
-from feast_asof import monitoring
-for number in range(10):
-    row = {"project_id": "p", "feature_name": f"{sys.argv[2]}-{number}", "metric_date": date(2026, 1, 1)}
-    monitoring.save_metrics(Path(sys.argv[1]), "feature", [row])
-"""
-
-
-def test_two_processes_lose_no_rows(tmp_path: Path) -> None:
-    both = [subprocess.Popen([sys.executable, "-c", SAVING, str(tmp_path), name]) for name in "ab"]
-    assert [process.wait(timeout=120) for process in both] == [0, 0]
-    assert len(monitoring.query_metrics(tmp_path, "p", "feature", None, None, None)) == 20
-
-
-def test_feast_monitors_through_the_store(store: FeatureStore) -> None:
-    from feast.monitoring.monitoring_service import MonitoringService
-
-    service = MonitoringService(store)
-    service.compute_metrics(
-        project=store.project, feature_view_name="activity", start_date=at(0).date(), end_date=at(30).date()
-    )
-    metrics = service.get_feature_metrics(project=store.project, feature_view_name="activity")
-    by_name = {row["feature_name"]: row for row in metrics}
-    assert by_name["clicks"]["row_count"] == 3 and by_name["clicks"]["max_val"] == 80.0

@@ -57,6 +57,22 @@ def test_ties_pass_and_what_is_worse_is_refused(truly_worse: float, at_least: in
     assert at_least <= refused <= at_most
 
 
+def test_parts_have_the_intervals_of_their_rows() -> None:
+    generator = np.random.default_rng(3)
+    groups = generator.integers(0, 150, 3_000)
+    below = generator.uniform(0.5, 1.0, 3_000)
+    above = below * generator.normal(0.1, 1.0, 3_000)
+    parts = [generator.uniform(size=3_000) < share for share in (0.1, 0.5, 1.0)]
+    resampled = Resampled(groups, seed=1)
+    for part, found in zip(parts, resampled.ratios(above, below, parts, 0.95), strict=True):
+        alone = resampled.ratio(np.where(part, above, 0.0), np.where(part, below, 0.0), 0.95)
+        assert (found.value, found.low, found.high) == pytest.approx((alone.value, alone.low, alone.high))
+        assert found.value == pytest.approx(above[part].sum() / below[part].sum())
+        low, high = brute_force(groups[part], above[part], below[part], 0.95)
+        assert (found.low, found.high) == pytest.approx((low, high), abs=0.15 * (high - low))
+    assert resampled.ratios(above, below, [], 0.95) == []
+
+
 def test_users_have_the_same_number_whatever_the_type_of_their_ids() -> None:
     assert user_codes(pl.Series(["b", "a", None, "b"])).to_list() == [2, 1, 0, 2]
     assert user_codes(pl.Series([20, 10, None, 20])).to_list() == [2, 1, 0, 2]
