@@ -17,6 +17,7 @@ from exfm.errors import DeclarationError
 from exfm.feature_views import FeatureView
 from exfm.freshness import Freshness
 from exfm.history_views import HistoryView
+from exfm.inputs import Bag, Bucket, Cross, Number, Vector
 from exfm.learning import Gate, Student, Succession, Teacher, Training
 from exfm.load import load_project, load_state
 from exfm.mlflow import MLflow
@@ -32,7 +33,10 @@ __all__ = [
     "Alerts",
     "AuxiliaryHead",
     "AuxiliaryTower",
+    "Bag",
+    "Bucket",
     "Column",
+    "Cross",
     "DCNv2",
     "DeclarationError",
     "DeepFM",
@@ -47,6 +51,7 @@ __all__ = [
     "LeadAware",
     "MLflow",
     "Network",
+    "Number",
     "PredictionView",
     "Project",
     "Recalibration",
@@ -62,6 +67,7 @@ __all__ = [
     "Training",
     "TwoTower",
     "Upkeep",
+    "Vector",
     "Wukong",
     "load_project",
     "load_state",

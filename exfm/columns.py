@@ -47,17 +47,35 @@ class ScoreColumns:
 
 @dataclass(frozen=True, kw_only=True)
 class Columns:
-    """Inputs by kind: categorical ids; numeric features and lists of ids as feature columns.
+    """Inputs by kind: categorical ids; numbers and lists of ids as feature columns; what the log brings beside ids.
 
-    ``of_teachers`` are those features that are made of a teacher's predictions.
+    Args:
+        of_teachers: those features that are made of a teacher's predictions.
+        numbers, vectors, bags: columns of the log.
+        derived: ids that are made of other columns when they are read; ``parts``: those columns.
     """
 
     ids: tuple[str, ...]
     features: tuple[str, ...]
     histories: tuple[str, ...] = ()
     of_teachers: tuple[str, ...] = ()
+    numbers: tuple[str, ...] = ()
+    vectors: tuple[str, ...] = ()
+    bags: tuple[str, ...] = ()
+    derived: tuple[str, ...] = ()
+    parts: tuple[str, ...] = ()
 
     @property
     def of_views(self) -> tuple[str, ...]:
         """All that comes from feature views."""
         return self.features + self.histories
+
+    @property
+    def of_log(self) -> tuple[str, ...]:
+        """All that comes from the log itself, the calendar included, each once."""
+        return tuple(dict.fromkeys((*self.ids, *self.parts, *self.numbers, *self.vectors, *self.bags)))
+
+    @property
+    def stored(self) -> tuple[str, ...]:
+        """All that a table of inputs holds of them."""
+        return self.of_log + self.of_views

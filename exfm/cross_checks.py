@@ -48,7 +48,7 @@ def _check_names(project: "Project") -> None:
     if project.name in names.FOLDERS:
         raise DeclarationError(f"Project.name: {project.name!r} is a folder of Dagster's in the state: use another")
     names.feast_objects(
-        (column.name for column in project.stream.id_columns),
+        (each.name for each in (*project.stream.id_columns, *project.stream.inputs)),
         ((type(view).__name__, view.name) for view in project.all_views),
         (teacher.name for teacher in project.teachers),
         (student.name for student in project.students),
@@ -136,17 +136,25 @@ def _check_model(project: "Project", model: Teacher | Student, tasks: int) -> "C
     where = f"{type(model).__name__}({model.name})"
     columns = project.columns_of(model.inputs, where=f"{where}.inputs")
     _check_network(project, where, model, columns)
-    rows = {column.name: column.rows for column in project.stream.id_columns}
+    stream = project.stream
+    rows = {column.name: column.rows for column in stream.id_columns}
+    rows |= {made.name: made.rows for made in stream.made_inputs}
     lists = [project.view(FeatureColumn.of(name).view) for name in columns.histories]
+    bags = [bag for bag in stream.bags if bag.name in columns.bags]
     check_model(
         where,
         model.network,
         model.training.batch_size,
         Reads(
-            rows=tuple(rows[name] for name in columns.ids),
-            numbers=len(columns.features),
+            rows=tuple(rows[name] for name in (*columns.ids, *columns.derived)),
+            numbers=len(columns.features) + len(columns.numbers),
             tasks=tasks,
-            lengths=tuple(view.length for view in lists if isinstance(view, HistoryView)),
+            lengths=(
+                *(view.length for view in lists if isinstance(view, HistoryView)),
+                *(bag.length for bag in bags),
+            ),
+            bag_rows=tuple(bag.rows for bag in bags if bag.rows is not None),
+            vectors=tuple(each.width for each in stream.vectors if each.name in columns.vectors),
         ),
         model.distillation if isinstance(model, Student) else None,
     )
@@ -160,6 +168,8 @@ def _check_network(project: "Project", where: str, model: Teacher | Student, col
         family = type(network).__name__
         of_items = {view.name for view in project.all_views if view.entities == (item,)}
         others = [name for name in columns.features if FeatureColumn.of(name).view not in of_items]
+        others += [name for name in _of_log(columns) if name not in project.stream.item_inputs]
+        _check_sides(project, where, family, columns)
         if item not in columns.ids:
             raise DeclarationError(f"{where}.inputs: {model.inputs} leave a {family}'s item side empty: add {item!r}")
         if not (len(columns.ids) > 1 or columns.histories or others):
@@ -167,8 +177,31 @@ def _check_network(project: "Project", where: str, model: Teacher | Student, col
                 f"{where}.inputs: {model.inputs} leave a {family}'s request side empty: "
                 f"add {project.stream.user.name!r}"
             )
-    width = (len(columns.ids) + len(columns.histories)) * network.embedding + len(columns.features)
-    network.check_width(f"{where}.network", width)
+    fields = (*columns.ids, *columns.histories, *columns.bags, *columns.vectors, *columns.derived)
+    network.check_width(
+        f"{where}.network", len(fields) * network.embedding + len(columns.features) + len(columns.numbers)
+    )
+
+
+def _of_log(columns: "Columns") -> tuple[str, ...]:
+    return (*columns.numbers, *columns.bags, *columns.vectors, *columns.derived)
+
+
+def _check_sides(project: "Project", where: str, family: str, columns: "Columns") -> None:
+    """Refuse what would look at both sides of a network with two towers, which meet only at its end."""
+    item = project.stream.item.name
+    for cross in project.stream.crosses:
+        if cross.name in columns.derived and item in cross.of:
+            raise DeclarationError(
+                f"{where}.inputs: cross {cross.name!r} is of {item!r} and others, and a {family} keeps the item apart: "
+                "drop it, or use another network"
+            )
+    for bag in project.stream.bags:
+        if bag.name in columns.bags and bag.pooling == "attention":
+            raise DeclarationError(
+                f"{where}.inputs: bag {bag.name!r} is pooled by attention to {item!r}, and a {family} keeps the item "
+                "apart: pool it by mean or sum, or use another network"
+            )
 
 
 def _check_in_time(project: "Project", student: Student, teacher: Teacher) -> None:

@@ -16,20 +16,38 @@ class Encoding:
     """What is done to a column.
 
     Args:
-        kind: ``id`` (one category), ``ids`` (a list of them), ``count`` or ``number``.
-        treatment: ``hash`` (to 64 bits), ``log1p`` or ``none``.
+        kind: ``id`` (one category), ``ids`` (a list of them), ``count``, ``number``, ``vector`` (a list of floats), or
+            an id that is made of other columns when they are read: ``cross``, ``bucket``.
+        treatment: ``hash`` (to 64 bits), ``log1p``, ``signed_log1p`` (sign(x) log(1 + |x|)) or ``none``.
         null: what a missing value is: an ``id`` of its own, an ``empty`` list, ``zero``, or ``unknown`` (NaN).
         salt: of the hash: the log's column whose ids these are.
         dtype: ``int`` or ``str``, of ids.
+        of: the columns that it is made of; ``edges``: between a bucket's ranges, ascending.
+        width: of a vector; ``length``: at most so many ids of a list are read, the first ones.
     """
 
-    kind: Literal["id", "ids", "count", "number"]
-    treatment: Literal["hash", "log1p", "none"]
+    kind: Literal["id", "ids", "count", "number", "vector", "cross", "bucket"]
+    treatment: Literal["hash", "log1p", "signed_log1p", "none"]
     null: Literal["id", "empty", "zero", "unknown"]
     salt: str | None = None
     dtype: Literal["int", "str"] | None = None
+    of: tuple[str, ...] = ()
+    edges: tuple[float, ...] = ()
+    width: int | None = None
+    length: int | None = None
+
+    @property
+    def is_of_the_log(self) -> bool:
+        """Is it of an input of exfm/inputs.py?"""
+        return self.kind in ("vector", *DERIVED) or self.treatment == "signed_log1p" or self.length is not None
+
+    @property
+    def is_derived(self) -> bool:
+        """Is it made when inputs are read, so that no table holds it?"""
+        return self.kind in DERIVED
 
 
+DERIVED = ("cross", "bucket")  # kinds that no table holds
 COUNT = Encoding(kind="count", treatment="log1p", null="zero")
 NUMBER = Encoding(kind="number", treatment="none", null="unknown")
 
@@ -39,6 +57,27 @@ def id_encoding(column: str, dtype: type) -> Encoding:
     return Encoding(kind="id", treatment="hash", null="id", salt=column, dtype="str" if dtype is str else "int")
 
 
-def list_encoding(column: str, dtype: type) -> Encoding:
-    """Of a list of such a column's ids."""
-    return Encoding(kind="ids", treatment="hash", null="empty", salt=column, dtype="str" if dtype is str else "int")
+def list_encoding(column: str, dtype: type, length: int | None = None) -> Encoding:
+    """Of a list of such a column's ids, of which at most so many are read."""
+    kind: Literal["str", "int"] = "str" if dtype is str else "int"
+    return Encoding(kind="ids", treatment="hash", null="empty", salt=column, dtype=kind, length=length)
+
+
+def number_encoding(treatment: Literal["signed_log1p", "none"], null: Literal["unknown", "zero"]) -> Encoding:
+    """Of a number of the log."""
+    return Encoding(kind="number", treatment=treatment, null=null)
+
+
+def vector_encoding(width: int) -> Encoding:
+    """Of a list of so many floats."""
+    return Encoding(kind="vector", treatment="none", null="unknown", width=width)
+
+
+def cross_encoding(name: str, of: tuple[str, ...]) -> Encoding:
+    """Of the combination of several ids."""
+    return Encoding(kind="cross", treatment="hash", null="id", salt=name, of=of)
+
+
+def bucket_encoding(name: str, of: str, edges: tuple[float, ...]) -> Encoding:
+    """Of the range that a number lies in."""
+    return Encoding(kind="bucket", treatment="hash", null="id", salt=name, of=(of,), edges=edges)

@@ -5,9 +5,8 @@ loading one by name (load.py).
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from datetime import timedelta
-from difflib import get_close_matches
 
 from exfm.alerts import Alerts
 from exfm.clocks import MOST_SLICES
@@ -15,10 +14,11 @@ from exfm.columns import Columns, FeatureColumn
 from exfm.cross_checks import check_fit
 from exfm.declaration import Declaration, declaration
 from exfm.encoding import Encoding, id_encoding
-from exfm.errors import DeclarationError, above_zero, at_least, at_most, choose_from, unique
+from exfm.errors import DeclarationError, above_zero, at_least, at_most, choose_from
 from exfm.feature_views import FeatureView
 from exfm.freshness import Freshness, Limits, limits
 from exfm.history_views import HistoryView
+from exfm.input_columns import columns_of, logged_columns
 from exfm.learning import Student, Teacher
 from exfm.mlflow import MLflow
 from exfm.online import graph_loads
@@ -205,26 +205,14 @@ class Project(Declaration):
     def encoder(self, columns: Columns) -> dict[str, Encoding]:
         """How each of some columns becomes an input of networks."""
         dtypes = {column.name: column.dtype for column in self.stream.id_columns}
-        encodings = {name: id_encoding(name, dtypes[name]) for name in columns.ids}
+        inputs = {each.name: each for each in self.stream.inputs}
+        encodings = {
+            name: id_encoding(name, dtypes[name]) if name in dtypes else inputs[name].encoding_among(dtypes)
+            for name in (*columns.of_log, *columns.derived)
+        }
         for column in map(FeatureColumn.of, columns.of_views):
             encodings[column.name] = self.view(column.view).encoding(column.feature, dtypes)
         return encodings
-
-    @staticmethod
-    def _unknown_input(
-        where: str, name: str, ids: Iterable[str], views: Mapping[str, FeatureView | HistoryView | PredictionView]
-    ) -> str:
-        """What an input could have been: of a view that is there, its features; else columns and views."""
-        view, colon, feature = name.partition(":")
-        if colon and view in views:
-            near = get_close_matches(feature, views[view].features, n=1)
-            meant = f" (did you mean {near[0]!r}?)" if near else ""
-            known = ", ".join(views[view].features)
-            return f"{where}: {name!r}: {view!r} has no feature {feature!r}{meant}: use one of {known}"
-        near = get_close_matches(view, [*ids, *views], n=1)
-        meant = f" (did you mean {near[0]!r}?)" if near else ""
-        known = ", ".join([*sorted(ids), *views])
-        return f"{where}: {name!r} is not a column or a feature{meant}: use one of {known}, or view:feature"
 
     def columns_of(self, inputs: Iterable[str], *, where: str) -> Columns:
         """The columns of ``logged_inputs`` that a list of inputs names.
@@ -234,36 +222,7 @@ class Project(Declaration):
         Raises:
             DeclarationError: if an input is neither a column of the log, a feature view nor a ``view:feature``.
         """
-        ids = {column.name for column in self.stream.id_columns}
-        views = {view.name: view for view in self.all_views}
-        chosen_ids: list[str] = []
-        chosen_features: list[str] = []
-        chosen_histories: list[str] = []
-        for name in inputs:
-            view_name, colon, feature = name.partition(":")
-            if name in ids:
-                chosen_ids.append(name)
-            elif view_name in views and (not colon or feature in views[view_name].features):
-                view = views[view_name]
-                names = [FeatureColumn(view_name, each).name for each in ((feature,) if feature else view.features)]
-                (chosen_histories if isinstance(view, HistoryView) else chosen_features).extend(names)
-            else:
-                raise DeclarationError(self._unknown_input(where, name, ids, views))
-        unique(where, chosen_ids + chosen_features + chosen_histories)
-        for history in chosen_histories:
-            if (of := self.listed_by(history)) not in chosen_ids:
-                view_name = FeatureColumn.of(history).view
-                raise DeclarationError(
-                    f"{where}: history {view_name!r} lists {of!r}, which is not an input, so there is no target to "
-                    f"attend with: add {of!r}"
-                )
-        predicted = {view.name for view in self.prediction_views}
-        return Columns(
-            ids=tuple(chosen_ids),
-            features=tuple(chosen_features),
-            histories=tuple(chosen_histories),
-            of_teachers=tuple(name for name in chosen_features if FeatureColumn.of(name).view in predicted),
-        )
+        return columns_of(self, inputs, where=where)
 
     @property
     def logged_columns(self) -> Columns:
@@ -271,18 +230,7 @@ class Project(Declaration):
 
         What ``logged_inputs`` holds, in a fixed order: teachers read it, so their predictions can't be in it.
         """
-        models: list[Teacher | Student] = [*self.teachers, *self.students]
-        used = [self.columns_of(model.inputs, where=model.name) for model in models]
-        # A student's rows are found by their surface, whether or not it is an input.
-        ids = {self.stream.surface.name, *(name for columns in used for name in columns.ids)}
-        features = {name for columns in used for name in columns.features}
-        histories = {name for columns in used for name in columns.histories}
-        every = tuple(FeatureColumn(view.name, each).name for view in self.feature_views for each in view.features)
-        return Columns(
-            ids=tuple(column.name for column in self.stream.id_columns if column.name in ids),
-            features=tuple(name for name in every if name in features),
-            histories=tuple(name for name in every if name in histories),
-        )
+        return logged_columns(self)
 
     @property
     def teacher_feature_columns(self) -> Columns:

@@ -28,13 +28,17 @@ class Reads:
         rows: embedding rows of each id column.
         numbers: number columns.
         tasks: that it predicts.
-        lengths: of each history.
+        lengths: of each history and bag.
+        bag_rows: embedding rows of bags that have their own.
+        vectors: width of each vector.
     """
 
     rows: tuple[int, ...]
     numbers: int
     tasks: int
     lengths: tuple[int, ...] = ()
+    bag_rows: tuple[int, ...] = ()
+    vectors: tuple[int, ...] = ()
 
 
 def _beside(distillation: Distillation, out: int) -> tuple[int, int]:
@@ -52,13 +56,14 @@ def check_model(where: str, network: Network, batch_size: int, reads: Reads, dis
     Raises:
         DeclarationError: naming what to make smaller.
     """
-    fields, width = len(reads.rows) + len(reads.lengths), network.embedding
+    fields, width = len(reads.rows) + len(reads.lengths) + len(reads.vectors), network.embedding
     more, wider = _beside(distillation, network.hidden[-1])
     attention = len(reads.lengths) * (4 * width + 1) * network.attention
-    dense = network.dense_weights(fields, reads.numbers, reads.tasks) + attention
-    listed = sum(reads.lengths) * (4 * width + network.attention)
+    projected = sum((wide + 1) * width for wide in reads.vectors)
+    dense = network.dense_weights(fields, reads.numbers, reads.tasks) + attention + projected
+    listed = sum(reads.lengths) * (4 * width + network.attention) + sum(reads.vectors)
     parts = {
-        "embedding table": FLOAT * sum(reads.rows) * (width + 1),  # and row-wise Adagrad's state
+        "embedding table": FLOAT * sum(reads.rows + reads.bag_rows) * (width + 1),  # and row-wise Adagrad's state
         "layers": FLOAT * STATES * dense,
         "distillation": FLOAT * STATES * more,
         "one batch": FLOAT * batch_size * (network.row_width(fields, reads.numbers) + listed + wider),
@@ -68,10 +73,10 @@ def check_model(where: str, network: Network, batch_size: int, reads: Reads, dis
         return
     family = type(network).__name__
     remedies = {
-        "embedding table": ("network", f"a smaller {family}.embedding, or fewer Column.rows"),
+        "embedding table": ("network", f"a smaller {family}.embedding, or fewer Column.rows or Bag.rows"),
         "layers": ("network", f"a smaller {family}.hidden, or fewer layers and experts"),
         "distillation": ("distillation", f"a smaller hidden of {type(distillation).__name__}"),
-        "one batch": ("training", "a smaller Training.batch_size, or a shorter HistoryView.length"),
+        "one batch": ("training", "a smaller Training.batch_size, or a shorter HistoryView.length or Bag.length"),
     }
     if needs - parts["one batch"] > has:  # weights alone: a smaller batch would not help
         del parts["one batch"]

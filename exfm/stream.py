@@ -12,6 +12,7 @@ from pydantic import field_serializer
 
 from exfm.declaration import Declaration, declaration
 from exfm.errors import DeclarationError, at_least, choose_from, not_empty, not_negative, positive, shown, unique
+from exfm.inputs import Bag, Bucket, Cross, LogInput, Number, Vector
 from exfm.names import columns_and_tasks
 
 DAY = timedelta(days=1)
@@ -93,7 +94,9 @@ class Stream(Declaration):
         user, item, surface: columns of the impressions with these roles.
         surfaces: every value of the surface column; a row with another one is quarantined.
         context: further categorical columns of the impressions.
+        numbers, vectors, bags: further columns of the impressions: numbers, lists of floats, several ids at once.
         calendar: any of ``hour_of_day``, ``day_of_week``, derived from ``event_timestamp``.
+        crosses, buckets: ids that are made of other columns when a model reads them.
         tasks: what is predicted.
         quarantine_limit: share of a table's rows, in (0, 1], of which a run may quarantine more only by stopping.
     """
@@ -111,6 +114,11 @@ class Stream(Declaration):
     context: tuple[Column, ...] = ()
     calendar: tuple[str, ...] = ()
     quarantine_limit: float = 0.5
+    numbers: tuple[Number, ...] = ()
+    vectors: tuple[Vector, ...] = ()
+    bags: tuple[Bag, ...] = ()
+    crosses: tuple[Cross, ...] = ()
+    buckets: tuple[Bucket, ...] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -129,12 +137,24 @@ class Stream(Declaration):
         for derived in self.calendar:
             choose_from("Stream.calendar", derived, CALENDAR, what="calendar column")
         unique("Stream.context", (column.name for column in self.id_columns))
-        columns_and_tasks((column.name for column in self.id_columns), self.task_names)
+        self._check_inputs()
+        columns_and_tasks((each.name for each in (*self.id_columns, *self.inputs)), self.task_names)
         not_negative("Stream.lateness", self.lateness)
         if not 0 < self.quarantine_limit <= 1:
             raise DeclarationError(
                 f"Stream.quarantine_limit: {self.quarantine_limit!r} is not a share of rows: use one in (0, 1]"
             )
+
+    def _check_inputs(self) -> None:
+        for field in ("numbers", "vectors", "bags", "crosses", "buckets"):
+            unique(f"Stream.{field}", (each.name for each in getattr(self, field)))
+        ids = tuple(column.name for column in self.id_columns)
+        for bag in self.bags:
+            if bag.of is not None:
+                logged = [name for name in ids if name not in self.calendar]
+                choose_from(f"Bag({bag.name}).of", bag.of, logged, what="categorical column of the log")
+        for made in self.made_inputs:
+            made.check(ids, tuple(number.name for number in self.numbers))
 
     def _check_slices(self) -> None:
         length = self.slice_length
@@ -169,6 +189,28 @@ class Stream(Declaration):
         """Every categorical column, calendar ones included, in a fixed order."""
         calendar = (Column(name=name, rows=32) for name in self.calendar)
         return (self.user, self.item, self.surface, *self.context, *calendar)
+
+    @property
+    def inputs(self) -> tuple[LogInput, ...]:
+        """What models can read of the log beside its categorical columns."""
+        return (*self.logged_inputs, *self.made_inputs)
+
+    @property
+    def logged_inputs(self) -> tuple[Number | Vector | Bag, ...]:
+        """Those that are columns of the impressions."""
+        return (*self.numbers, *self.vectors, *self.bags)
+
+    @property
+    def made_inputs(self) -> tuple[Cross | Bucket, ...]:
+        """Those that are made of other columns when a model reads them."""
+        return (*self.crosses, *self.buckets)
+
+    @property
+    def item_inputs(self) -> tuple[str, ...]:
+        """Those of them that say something of the item alone."""
+        said = {each.name for each in self.logged_inputs if each.of_item}
+        made = (bucket.name for bucket in self.buckets if bucket.of in said)
+        return (*(each.name for each in self.inputs if each.name in said), *made)
 
     @property
     def task_names(self) -> tuple[str, ...]:

@@ -26,7 +26,11 @@ State = dict[str, Tensor]
 
 def reads_the_same(spec: NetworkSpec, other: NetworkSpec) -> bool:
     """Do two networks read the same inputs, in the same order?"""
-    return (spec.ids, spec.numbers, spec.histories) == (other.ids, other.numbers, other.histories)
+    return _reads(spec) == _reads(other)
+
+
+def _reads(spec: NetworkSpec) -> tuple[tuple[object, ...], ...]:
+    return spec.ids, spec.numbers, spec.histories, spec.bags, spec.vectors
 
 
 def added_inputs(before: NetworkSpec, after: NetworkSpec) -> list[str]:
@@ -43,7 +47,7 @@ def grown(learner: Learner, member: Member) -> Learner:
         LearningError: if an input is gone, or is another than it was.
     """
     old, wanted = learner.spec, member.spec
-    gone = {*old.ids, *old.histories, *old.numbers} - {*wanted.ids, *wanted.histories, *wanted.numbers}
+    gone = {each for kind in _reads(old) for each in kind} - {each for kind in _reads(wanted) for each in kind}
     if gone:
         raise LearningError(f"grow: {sorted(map(str, gone))[0]} is no input any more: train from the first slice again")
     if not learner.adam.has_stepped:  # it has learnt nothing yet
@@ -80,8 +84,9 @@ def _grown_state(learner: Learner, larger: Learner) -> State:
 
 def _rows_of_columns(old: Tensor, drawn: Tensor, before: NetworkSpec, after: NetworkSpec) -> Tensor:
     """The table's rows of the columns that were there, and as drawn those of new ones."""
-    learnt = dict(zip(before.id_names, old.split([rows for _, rows in before.ids]), strict=True))
-    parts = zip(after.id_names, drawn.split([rows for _, rows in after.ids]), strict=True)
+    was, now = dict(before.table), dict(after.table)
+    learnt = dict(zip(was, old.split(list(was.values())), strict=True))
+    parts = zip(now, drawn.split(list(now.values())), strict=True)
     return torch.cat([learnt.get(column, part) for column, part in parts])
 
 
@@ -103,7 +108,7 @@ def _axes(learner: Learner) -> dict[str, Axes]:
     """Of a learner's tensors by name, but for the table's."""
     spec = learner.spec
     names = InputNames(spec.fields, spec.numbers, spec.network.embedding)
-    statistics = dict.fromkeys(learner.normalizer.state(), Axes(makes=spec.numbers))
+    statistics = dict.fromkeys(learner.normalizer.state(), Axes(makes=(*spec.numbers, *spec.positions)))
     trunk = learner.networks.trunk.axes(names)
     return {**below("normalizer", statistics), **below("network.trunk", trunk)}
 

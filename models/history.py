@@ -1,6 +1,6 @@
-"""Target attention: a user's history weighted by how relevant each entry is to the item.
+"""Lists of ids as one field: a user's history weighted by how relevant each entry is to the item, or a sum, or a mean.
 
-Belongs here: attention over jagged lists. Not here: the lists (jagged.py), which view they come from.
+Belongs here: attention and pooling over jagged lists. Not here: the lists (jagged.py), where they come from.
 """
 
 import torch
@@ -41,17 +41,39 @@ class TargetAttention(nn.Module):
         weight = weight.exp()
         total = torch.zeros(members, len(history), device=keys.device).index_add(1, row, weight)  # (S, B)
         share = weight / total[:, row]
-        return self._sums(keys.float(), share, history)
+        return weighted_sums(keys.float(), share, history)
 
-    @staticmethod
-    def _sums(keys: Tensor, share: Tensor, history: Jagged) -> Tensor:
-        """Weighted sums by row, one kernel: (S, V, E), (S, V) -> (S, B, E)."""
-        members, values, width = keys.shape
-        if values == 0:
-            return keys.new_zeros(members, len(history), width)
-        starts = torch.arange(members, device=keys.device).unsqueeze(1) * values + history.offsets[:-1]  # (S, B)
-        bags = F.embedding_bag(
-            torch.arange(members * values, device=keys.device), keys.reshape(-1, width), starts.flatten(),
-            mode="sum", per_sample_weights=share.flatten(),
-        )  # fmt: skip
-        return bags.view(members, len(history), width)
+
+class Pooled(nn.Module):
+    """The sum or the mean of a row's embeddings; nothing is learnt. An empty list gives zeros.
+
+    Args:
+        mean: whether each list's weights add up to 1, or each is 1.
+
+    Shape:
+        as ``TargetAttention``; the target is not looked at.
+    """
+
+    def __init__(self, mean: bool) -> None:
+        super().__init__()
+        self.mean = mean
+
+    def forward(self, keys: Tensor, target: Tensor, lists: Jagged) -> Tensor:
+        share = torch.ones(keys.shape[:2], device=keys.device)
+        if self.mean:
+            lengths = lists.offsets.diff()
+            share = share / torch.repeat_interleave(lengths, lengths)
+        return weighted_sums(keys.float(), share, lists)
+
+
+def weighted_sums(keys: Tensor, share: Tensor, lists: Jagged) -> Tensor:
+    """Weighted sums by row, one kernel: (S, V, E), (S, V) -> (S, B, E)."""
+    members, values, width = keys.shape
+    if values == 0:
+        return keys.new_zeros(members, len(lists), width)
+    starts = torch.arange(members, device=keys.device).unsqueeze(1) * values + lists.offsets[:-1]  # (S, B)
+    bags = F.embedding_bag(
+        torch.arange(members * values, device=keys.device), keys.reshape(-1, width), starts.flatten(),
+        mode="sum", per_sample_weights=share.flatten(),
+    )  # fmt: skip
+    return bags.view(members, len(lists), width)

@@ -51,9 +51,9 @@ class Learner:
         if any(spec.shape != self.spec.shape for spec in self.specs):
             raise LearningError("learner: members differ in their inputs or network: give each shape a learner")
         self.bf16 = training.precision == "bf16" or (training.precision == "auto" and device.startswith("cuda"))
-        generator, rows = torch.Generator().manual_seed(training.seed), [rows for _, rows in self.spec.ids]
+        generator, rows = torch.Generator().manual_seed(training.seed), [rows for _, rows in self.spec.table]
         self.table = EmbeddingTable(rows, self.spec.network.embedding, len(members), generator, device)
-        self.normalizer = Normalizer(len(self.spec.numbers), device)
+        self.normalizer = Normalizer(len(self.spec.numbers) + len(self.spec.positions), device)
         distillations = [member.distillation for member in members]
         self.pairs = SupervisionPairs([spec.teachers for spec in self.specs], distillations, device)
         sizes = (self.pairs.heads, self.pairs.towers)

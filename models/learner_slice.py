@@ -19,7 +19,7 @@ from models.supervision_pairs import SupervisionPairs
 
 @dataclass(frozen=True)
 class Inputs:
-    """What networks read of N rows: (N, F) rows of the table, (N, D) numbers, histories as rows of the table."""
+    """What networks read of N rows: (N, F) rows of the table; (N, D) numbers, vectors among them; lists of rows."""
 
     rows: Tensor
     numbers: Tensor
@@ -27,7 +27,7 @@ class Inputs:
 
     @property
     def listed(self) -> float:
-        """How many ids a row's histories list together, in the mean."""
+        """How many ids a row's histories and bags list together, in the mean."""
         return sum(history.values.numel() for history in self.histories) / max(len(self.rows), 1)
 
     def take(self, indices: Tensor) -> "Inputs":
@@ -63,15 +63,15 @@ def inputs_of(tensors: SliceTensors, spec: NetworkSpec, table: EmbeddingTable) -
     Raises:
         LearningError: if the slice lacks a column or a history.
     """
-    histories = []
-    for name, of in spec.histories:
+    histories, columns = [], [name for name, _ in spec.table]
+    for name, of in spec.lists:
         if name not in tensors.histories:
             raise LearningError(f"slice: history {name!r} is missing: log it, or drop it from the inputs")
         lists = tensors.histories[name]
-        histories.append(Jagged(table.rows_in(spec.id_names.index(of), lists.values), lists.offsets))
+        histories.append(Jagged(table.rows_in(columns.index(of), lists.values), lists.offsets))
     return Inputs(
         table.rows_of(pick(tensors.ids, tensors.id_names, spec.id_names, "id")),
-        pick(tensors.numbers, tensors.number_names, spec.numbers, "number"),
+        pick(tensors.numbers, tensors.number_names, (*spec.numbers, *spec.positions), "number"),
         tuple(histories),
     )
 

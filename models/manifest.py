@@ -24,9 +24,10 @@ from models.network import NetworkSpec
 FILE = "manifest.json"
 # Raised when an older exfm would misread what a manifest says; manifests without one are of format 1. What an older
 # format says otherwise is put right by _migrated: tests load checkpoints of every format. The newest one is that of
-# weights that an older exfm would not find: those on top of parts. The one before is that of networks that it would
-# build otherwise: those with late fields.
-FORMAT, FORMAT_WITHOUT_PARTS, FORMAT_WITHOUT_LATE = 4, 3, 2
+# inputs that an older exfm would not know: bags, vectors, ids made of others. The one before is that of weights that it
+# would not find: those on top of parts; and the one before that of networks that it would build otherwise: those with
+# late fields.
+FORMAT, FORMAT_OF_PARTS, FORMAT_OF_LATE, FORMAT_OF_OTHERS = 5, 4, 3, 2
 NAMED_AS_NOW = 2  # since this format declarations have the digests that they have now
 
 
@@ -79,8 +80,13 @@ class Manifest:
         known = adapter(Manifest).dump_python(self, mode="json", exclude={"unknown"})
         if not self.parts:
             del known["parts"]
-        written = FORMAT if self.parts else FORMAT_WITHOUT_PARTS if self.spec.late else FORMAT_WITHOUT_LATE
-        return json.dumps({"format": written, **self.unknown, **known}, indent=1)
+        return json.dumps({"format": self._format, **self.unknown, **known}, indent=1)
+
+    @property
+    def _format(self) -> int:
+        if self.spec.bags or self.spec.vectors or any(each.is_of_the_log for each in self.encoder.values()):
+            return FORMAT
+        return FORMAT_OF_PARTS if self.parts else FORMAT_OF_LATE if self.spec.late else FORMAT_OF_OTHERS
 
 
 def _migrated(plain: dict[str, Any]) -> dict[str, Any]:

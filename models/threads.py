@@ -39,7 +39,7 @@ def multiply_adds(networks: nn.Module, rows: float, listed: float) -> float:
         rows: of a batch; listed: ids of a row's histories.
     """
     products = {name: parameter.numel() for name, parameter in networks.named_parameters() if parameter.dim() >= 3}
-    attention = sum(count for name, count in products.items() if name.startswith("attention."))
+    attention = sum(count for name, count in products.items() if name.startswith(("attention.", "bags.")))
     return rows * (sum(products.values()) + (listed - 1) * attention)
 
 

@@ -212,7 +212,7 @@ def _logged_inputs(project: Project) -> dg.AssetsDefinition:
     views = views_of(project.logged_columns.of_views)
     joined = [view for view in project.feature_views if view.name in views]
     lineage = {
-        **{name: [(IMPRESSIONS, name)] for name in project.logged_columns.ids if name not in stream.calendar},
+        **{name: [(IMPRESSIONS, name)] for name in project.logged_columns.of_log if name not in stream.calendar},
         **{
             name: [(dg.AssetKey(["features", FeatureColumn.of(name).view]), FeatureColumn.of(name).feature)]
             for name in project.logged_columns.of_views
@@ -230,7 +230,7 @@ def _logged_inputs(project: Project) -> dg.AssetsDefinition:
         backfill_policy=SINGLE_RUN,
         group_name="features",
         kinds={"feast", "duckdb", "parquet"},
-        code_version=digest(list(project.logged_columns.ids), list(project.logged_columns.of_views)),
+        code_version=digest(list(project.logged_columns.of_log), list(project.logged_columns.of_views)),
     )
     def logged_inputs(context: dg.AssetExecutionContext, work: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
         """Every input of every student and teacher, joined by Feast as of the impression; written once a slice."""
@@ -250,9 +250,7 @@ def _logged_inputs(project: Project) -> dg.AssetsDefinition:
                     frame = pl.DataFrame(read_inputs(work.store, impressions, "logged_inputs"))
             else:  # models that read columns of the log alone: there is nothing to join, and no service
                 frame = work.table("impressions").read([slice_])
-            frame = with_calendar(frame, stream).select(
-                "impression_id", "event_timestamp", *columns.ids, *columns.of_views
-            )
+            frame = with_calendar(frame, stream).select("impression_id", "event_timestamp", *columns.stored)
             known = {f"known/{v.name}": _share_known(frame, v.name) for v in joined}
             writer.write(slice_, frame, made, **known)
         return writer.result(lineage)

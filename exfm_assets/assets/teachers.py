@@ -48,7 +48,7 @@ def supervising(project: Project, student: Student) -> list[dg.AssetKey]:
 def _lineage(project: Project, teacher: Teacher) -> Lineage:
     """Every score comes from every input."""
     columns = project.columns_of(teacher.inputs, where=teacher.name)
-    inputs = [(LOGGED_INPUTS, name) for name in (*columns.ids, *columns.of_views)]
+    inputs = [(LOGGED_INPUTS, name) for name in columns.stored]
     scores = [name for task in map(ScoreColumns, teacher.tasks) for name in (task.logit, task.probability)]
     keyed = {name: [(LOGGED_INPUTS, name)] for name in ("impression_id", "event_timestamp")}
     return {**keyed, **dict.fromkeys(scores, inputs)}

@@ -122,6 +122,9 @@ def profile_of(work: Workspace, slice_: Slice, before: Sequence[Slice]) -> pl.Da
 
 def _bins(project: Project, values: pl.Series) -> pl.Series:
     """The bin of each row, as text."""
+    if isinstance(values.dtype, pl.List) and values.dtype.inner == pl.Float32():  # a vector: its length in space
+        norms = values.list.eval(pl.element().cast(pl.Float64).pow(2)).list.sum().sqrt()
+        return _number_bins(pl.select(pl.when(values.is_not_null()).then(norms)).to_series())
     if isinstance(values.dtype, pl.List):
         return _number_bins(values.list.len().cast(pl.Float64))
     stream = project.stream

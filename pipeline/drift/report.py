@@ -82,7 +82,7 @@ def _columns(work: Workspace, model: Student | Teacher) -> list[str]:
     """What is compared of a model's inputs: its columns, and who is new."""
     columns, stream = work.project.columns_of(model.inputs, where=model.name), work.project.stream
     new = [f"new {name}" for name in (stream.user.name, stream.item.name) if name in columns.ids]
-    return [*columns.ids, *columns.features, *columns.histories, *new]
+    return [*columns.of_log, *columns.features, *columns.histories, *new]
 
 
 def stored_profiles(work: Workspace) -> dict[int, pl.DataFrame]:

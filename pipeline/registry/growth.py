@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 Form = Mapping[str, Any]
-MAY_GROW = ("views", "ids")  # lists of named parts, of which each that was there must be as it was
+MAY_GROW = ("views", "ids", "inputs")  # lists of named parts, of which each that was there must be as it was
 
 
 def has_grown(then: Form, now: Form) -> bool:
@@ -20,14 +20,14 @@ def has_grown(then: Form, now: Form) -> bool:
     Args:
         then, now: canonical forms of what a model's weights depend on; an empty one is of an earlier exfm.
     """
-    if not then or then.keys() != now.keys():
+    if not then or then.keys() ^ now.keys() > {"inputs"} or then.keys() - now.keys():
         return False
     fixed = [name for name in then if name not in ("model", *MAY_GROW)]
     return (
         all(then[name] == now[name] for name in fixed)
         and _but_inputs(then["model"]) == _but_inputs(now["model"])
         and _in_order(then["model"].get("inputs", []), now["model"]["inputs"])
-        and all(_keeps(then[name], now[name]) for name in MAY_GROW)
+        and all(_keeps(then.get(name, []), now.get(name, [])) for name in MAY_GROW)
     )
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from exfm.columns import FeatureColumn, views_of
 from exfm.declaration import canonical_form, digest
+from exfm.encoding import DERIVED
 from exfm.freshness import Freshness
 from exfm.learning import Gate, Student, Teacher
 from exfm.project import Project
@@ -65,12 +66,15 @@ class Recorded:
 
     @classmethod
     def of(cls, manifest: "Manifest") -> "Recorded":
-        return cls(tuple(manifest.encoder), manifest.data_versions)
+        stored = (name for name, encoding in manifest.encoder.items() if not encoding.is_derived)
+        return cls(tuple(stored), manifest.data_versions)
 
     @classmethod
     def of_plain(cls, manifest: Mapping[str, Any]) -> "Recorded":
         """Of a manifest as plain JSON."""
-        return cls(tuple(manifest.get("encoder", {})), manifest.get("data_versions") or {})
+        encoder: Mapping[str, Mapping[str, Any]] = manifest.get("encoder", {})
+        stored = (name for name, encoding in encoder.items() if encoding.get("kind") not in DERIVED)
+        return cls(tuple(stored), manifest.get("data_versions") or {})
 
 
 # What a slice's checkpoint is made of, by table: as a new one names it, or as a stored one does.
@@ -105,7 +109,11 @@ def declared_of(project: Project, model: Teacher | Student, *, control: bool = F
         "surfaces": list(stream.surfaces),
         "tasks": stream.tasks,
     }
-    return {name: canonical_form(part) for name, part in parts.items()}
+    read = {*columns.numbers, *columns.vectors, *columns.bags, *columns.derived, *columns.parts}
+    inputs = [each for each in stream.inputs if each.name in read]
+    form = {name: canonical_form(part) for name, part in parts.items()}
+    # Only where there are any: what was declared before they could be has no such part.
+    return {**form, "inputs": canonical_form(inputs)} if inputs else form
 
 
 def declaration_digest(project: Project, model: Teacher | Student, *, control: bool = False) -> str:
@@ -152,7 +160,7 @@ def _read_of(
     made = stored
     if made is None:
         columns = work.project.columns_of(model.inputs, where=model.name)
-        made = Recorded((*columns.ids, *columns.of_views), {})
+        made = Recorded(columns.stored, {})
     data = {}
     for table in (*tables_read(work, made.columns), "labels"):
         if (whole := digest_of(work.table(table), slice_)) is not None:

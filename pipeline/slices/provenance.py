@@ -161,7 +161,7 @@ def impressions_now(work: Workspace, slice_: Slice) -> str:
 def of_logged_inputs(work: Workspace, slice_: Slice) -> Made:
     """The impressions, and every view that Feast joins to them, as far back as its values hold."""
     columns = work.project.logged_columns
-    declared = {"ids": list(columns.ids), "columns": list(columns.of_views)}
+    declared = {"ids": list(columns.of_log), "columns": list(columns.of_views)}
     return _joined(work, slice_, "logged_inputs", declared, columns.of_views, work.project.feature_views)
 
 

@@ -7,6 +7,7 @@ from datetime import datetime
 
 import polars as pl
 
+from exfm.inputs import Bag, Vector
 from exfm.stream import Column, Stream
 from pipeline.tables import DataError
 
@@ -28,7 +29,17 @@ def schema_of(stream: Stream, table: str) -> dict[str, pl.DataType]:
     if table == "outcomes":
         return {"impression_id": pl.Int64(), "task": pl.String(), "outcome_timestamp": UTC}
     columns = (stream.user, stream.item, stream.surface, *stream.context)
-    return {"impression_id": pl.Int64(), "event_timestamp": UTC, **{c.name: _dtype(c) for c in columns}}
+    inputs: dict[str, pl.DataType] = {
+        **{number.name: pl.Float64() for number in stream.numbers},
+        **{vector.name: pl.List(pl.Float32()) for vector in stream.vectors},
+        **{bag.name: pl.List(_dtype_of_bag(stream, bag)) for bag in stream.bags},
+    }
+    return {"impression_id": pl.Int64(), "event_timestamp": UTC, **{c.name: _dtype(c) for c in columns}, **inputs}
+
+
+def _dtype_of_bag(stream: Stream, bag: Bag) -> pl.DataType:
+    dtypes = {column.name: column.dtype for column in stream.id_columns}
+    return pl.Int64() if (dtypes[bag.of] if bag.of is not None else bag.dtype) is int else pl.String()
 
 
 def keys_of(stream: Stream, table: str) -> list[str]:
@@ -41,7 +52,8 @@ def keys_of(stream: Stream, table: str) -> list[str]:
 def cast_to(frame: pl.LazyFrame, expected: dict[str, pl.DataType], table: str, file: str) -> pl.LazyFrame:
     """The contract's columns in the contract's types.
 
-    Integers of any width and timestamps of any unit or zone are converted; nothing else is.
+    Integers of any width, timestamps of any unit or zone, numbers of any kind where a number is wanted, and lists of
+    fixed size are converted; nothing else is.
 
     Raises:
         DataError: for a missing column, another type, timestamps that do not say their zone, or too large an integer.
@@ -54,7 +66,7 @@ def cast_to(frame: pl.LazyFrame, expected: dict[str, pl.DataType], table: str, f
         if isinstance(actual, pl.Datetime) and dtype == UTC:
             if actual.time_zone is None:
                 raise DataError(f"{table}.{name} is naive ({actual}) in {file}: write it as timestamp[us, UTC]")
-        elif not (actual == dtype or (actual.is_integer() and dtype.is_integer())):
+        elif not _may_stand_for(actual, dtype):
             raise DataError(f"{table}.{name} is {actual} in {file}: write it as {dtype}")
         if actual == pl.UInt64:
             _refuse_too_large(frame, f"{table}.{name}", name, file)
@@ -63,6 +75,16 @@ def cast_to(frame: pl.LazyFrame, expected: dict[str, pl.DataType], table: str, f
         for name, dtype in expected.items()
     ]
     return frame.select(converted)
+
+
+def _may_stand_for(actual: pl.DataType, wanted: pl.DataType) -> bool:
+    """May a column of a type be converted without changing what it says?"""
+    if isinstance(wanted, pl.List):
+        inner = actual.inner if isinstance(actual, pl.List | pl.Array) else None
+        return inner is not None and (inner == pl.Null() or _may_stand_for(inner, wanted.inner))  # type: ignore[arg-type]
+    if wanted.is_float():
+        return actual.is_numeric() or actual == pl.Null()
+    return actual == wanted or (actual.is_integer() and wanted.is_integer())
 
 
 def _refuse_too_large(frame: pl.LazyFrame, field: str, name: str, file: str) -> None:
@@ -100,10 +122,18 @@ def sound_rules(stream: Stream, table: str) -> list[Rule]:
         known = pl.Series(stream.surfaces, dtype=_dtype(stream.surface))
         unknown = pl.format("unknown surface: {}", pl.col(surface).cast(pl.String))
         checks.append((~pl.col(surface).is_in(known.implode()), unknown))
+        checks += [rule for vector in stream.vectors for rule in _vector_rules(vector)]
     if table == "outcomes":
         tasks = pl.Series(stream.task_names, dtype=pl.String)
         checks.append((~pl.col("task").is_in(tasks.implode()), pl.format("unknown task: {}", pl.col("task"))))
     return checks
+
+
+def _vector_rules(vector: Vector) -> list[Rule]:
+    values, width = pl.col(vector.name), pl.col(vector.name).list.len()
+    wide = pl.format("vector of another width: {} has {} floats, not {}", pl.lit(vector.name), width, vector.width)
+    holes = pl.format("vector with a null: {}", pl.lit(vector.name))
+    return [(width != vector.width, wide), (values.list.drop_nulls().list.len() != width, holes)]
 
 
 def in_window(table: str, start: datetime, end: datetime, since: datetime) -> pl.Expr:

@@ -33,7 +33,7 @@ def drawn_from(simulation: Simulation, stream: Stream, slice_: Slice, now: datet
     """A digest of all that a slice's events follow from, and whether they have landed."""
     if not has_landed(simulation, stream, slice_, now):
         return "late"
-    columns = [stream.user, stream.item, stream.surface, *stream.context]
+    columns = [stream.user, stream.item, stream.surface, *stream.context, *stream.logged_inputs]
     clocks = [stream.first_slice, stream.slice_length, stream.lateness]
     return digest(simulation, columns, list(stream.surfaces), stream.tasks, clocks, slice_.key)
 

@@ -15,6 +15,7 @@ import polars as pl
 from exfm.simulation import Simulation
 from exfm.stream import Column, Slice, Stream
 from pipeline.streams.contract import schema_of
+from pipeline.streams.simulated_inputs import log_inputs
 from pipeline.streams.world import BROKEN, CONTEXT_VALUES, DAY, SLICE, Floats, Ints, World, during, generator
 
 IDS_PER_SECOND = 1_000_000
@@ -60,6 +61,7 @@ def simulate(simulation: Simulation, stream: Stream, slice_: Slice) -> Simulated
         stream.item.name: items,
         stream.surface.name: np.array(stream.surfaces, dtype=object)[surfaces],
         **{column.name: _values(column, context[:, index]) for index, column in enumerate(stream.context)},
+        **log_inputs(world, slice_, items),
     }
     impressions = pl.DataFrame(shown, schema=schema_of(stream, "impressions"), strict=False)
     impressions = _with_broken_columns(impressions, simulation, stream, slice_, days)

@@ -18,7 +18,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 DAY = timedelta(days=1)
 BLOCK = 4096  # entities drawn together, so that number 5 is the same whether 10 or 10 million exist
-USERS, ITEMS, CONTEXT, SLICE, REFERENCE, BROKEN = range(6)  # what a stream of random numbers is for
+USERS, ITEMS, CONTEXT, SLICE, REFERENCE, BROKEN, INPUTS = range(7)  # what a stream of random numbers is for
 CONTEXT_VALUES = 6
 REFERENCE_ROWS = 8_000
 CANDIDATES = 4

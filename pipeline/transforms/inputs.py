@@ -50,8 +50,39 @@ def stored_type(encoding: Encoding) -> pl.DataType:
 
 def hashed_ids(frame: pl.DataFrame, names: Sequence[str], encoder: Encoder) -> np.ndarray:
     """Categorical columns as stable 64-bit hashes, salted by their column: (N, F) int64; a null is an id of its own."""
-    hashed = [_hashes(frame[name], encoder[name]) for name in names]
+    hashed = [_hashed(frame, name, encoder) for name in names]
     return np.stack(hashed, axis=1) if hashed else np.empty((frame.height, 0), dtype=np.int64)
+
+
+def _hashed(frame: pl.DataFrame, name: str, encoder: Encoder) -> np.ndarray:
+    """Hashes of a column, or of an id that is made of others."""
+    encoding = encoder[name]
+    if encoding.kind == "cross":
+        return _crossed([_hashed(frame, part, encoder) for part in encoding.of], encoding)
+    if encoding.kind == "bucket":
+        return _bucketed(frame[encoding.of[0]], encoding)
+    return _hashes(frame[name], encoding)
+
+
+def _crossed(parts: Sequence[np.ndarray], encoding: Encoding) -> np.ndarray:
+    """One hash of several: (N,) int64 each. A polynomial in an odd number, hashed again, so that order counts."""
+    from models.hashing import stable_hash
+
+    assert encoding.salt is not None
+    mixed = parts[0].copy()
+    for part in parts[1:]:
+        mixed = mixed * np.int64(6364136223846793005) + part
+    return stable_hash(mixed, salt=encoding.salt)
+
+
+def _bucketed(values: pl.Series, encoding: Encoding) -> np.ndarray:
+    """The hash of each number's range; null and NaN are a bucket of their own."""
+    from models.hashing import stable_hash
+
+    assert encoding.salt is not None
+    numbers = values.cast(pl.Float64).fill_null(float("nan")).to_numpy()
+    ranges = np.searchsorted(np.asarray(encoding.edges), numbers, side="right")
+    return stable_hash(ranges.astype(np.int64), salt=encoding.salt, nulls=np.isnan(numbers))
 
 
 def _hashes(values: pl.Series, encoding: Encoding) -> np.ndarray:
@@ -87,7 +118,8 @@ def hashed_histories(
     """Lists of ids as hashes of the column that they list: (V,) int64, and offsets (N + 1,); null is an empty list."""
     hashed = {}
     for name in names:
-        lists = frame[name]
+        length = encoder[name].length
+        lists = frame[name] if length is None else frame[name].list.head(length)
         offsets = np.concatenate([[0], lists.list.len().fill_null(0).to_numpy().cumsum()]).astype(np.int64)
         values = lists.filter(lists.list.len() > 0).explode()  # an empty list would explode to a null
         hashed[name] = (_hashes(values, encoder[name]), offsets)
@@ -110,7 +142,30 @@ def _number(name: str, dtype: pl.DataType, encoding: Encoding) -> pl.Expr:
         column = column.fill_null(0)
     if encoding.treatment == "log1p":
         column = column.cast(pl.Float64).log1p()
+    if encoding.treatment == "signed_log1p":
+        column = column.cast(pl.Float64)
+        column = column.sign() * column.abs().log1p()
     return column.cast(pl.Float32).fill_null(float("nan"))
+
+
+def vectors(frame: pl.DataFrame, names: Sequence[str], encoder: Encoder) -> np.ndarray:
+    """Vectors side by side, NaN where one is missing: (N, sum of their widths) float32.
+
+    Raises:
+        DataError: for one of another width than it was declared with.
+    """
+    parts = [_vector(frame[name], encoder[name].width or 0) for name in names]
+    return np.concatenate([np.empty((frame.height, 0), dtype=np.float32), *parts], axis=1)
+
+
+def _vector(values: pl.Series, width: int) -> np.ndarray:
+    lists = values.cast(pl.List(pl.Float32))
+    widths = lists.drop_nulls().list.len()
+    if len(wrong := widths.filter(widths != width)):
+        raise DataError(f"{values.name}: a vector of {wrong[0]} floats, not {width}: pass it as it was trained with")
+    whole = np.full((len(lists), width), np.nan, dtype=np.float32)
+    whole[lists.is_not_null().to_numpy()] = lists.drop_nulls().explode().to_numpy().reshape(-1, width)
+    return whole
 
 
 def known_labels(labels: pl.DataFrame, tasks: tuple[str, ...]) -> np.ndarray:
@@ -133,21 +188,31 @@ def slice_tensors(
 
     from models.batch import SliceTensors
     from models.jagged import Jagged
+    from models.network import positions_of
 
+    ids, plain, lists = (
+        columns.ids + columns.derived,
+        columns.features + columns.numbers,
+        columns.histories + columns.bags,
+    )
+    positions = [each for name in columns.vectors for each in positions_of(name, encoder[name].width or 0)]
+    read = numbers(inputs, plain, encoder)
+    if columns.vectors:
+        read = np.concatenate([read, vectors(inputs, columns.vectors, encoder)], axis=1)
     known = np.full((inputs.height, len(tasks)), np.nan, dtype=np.float32)
     if labels is not None:
         matched = inputs.select("impression_id").join(labels, on="impression_id", how="left", maintain_order="left")
         known = known_labels(matched, tasks)
     return SliceTensors(
-        ids=torch.from_numpy(hashed_ids(inputs, columns.ids, encoder)),
-        numbers=torch.from_numpy(np.ascontiguousarray(numbers(inputs, columns.features, encoder))),
+        ids=torch.from_numpy(hashed_ids(inputs, ids, encoder)),
+        numbers=torch.from_numpy(np.ascontiguousarray(read)),
         labels=torch.from_numpy(np.ascontiguousarray(known)),
-        id_names=columns.ids,
-        number_names=columns.features,
+        id_names=ids,
+        number_names=(*plain, *positions),
         task_names=tasks,
         histories={
             name: Jagged(torch.from_numpy(values), torch.from_numpy(offsets))
-            for name, (values, offsets) in hashed_histories(inputs, columns.histories, encoder).items()
+            for name, (values, offsets) in hashed_histories(inputs, lists, encoder).items()
         },
     )
 
@@ -161,15 +226,25 @@ def tensors_for(manifest: "Manifest", rows: pl.DataFrame) -> "SliceTensors":
     Raises:
         DataError: if the manifest does not say how a column is encoded, or the rows lack one.
     """
-    spec = manifest.spec
-    columns = Columns(ids=spec.id_names, features=spec.numbers, histories=tuple(name for name, _ in spec.histories))
+    spec, encoder = manifest.spec, manifest.encoder
     where = f"{manifest.model} {manifest.slice}"
-    for name in (*columns.ids, *columns.of_views):
-        if name not in manifest.encoder:
+    for name in (*spec.fields, *spec.numbers):
+        if name not in encoder:
             raise DataError(
                 f"{where}: its manifest has no encoder for {name!r}, as an earlier exfm wrote it: train and release it "
                 "again"
             )
+    derived = tuple(name for name in spec.id_names if encoder[name].is_derived)
+    columns = Columns(
+        ids=tuple(name for name in spec.id_names if name not in derived),
+        features=spec.numbers,
+        histories=tuple(name for name, _ in spec.histories),
+        bags=tuple(bag.name for bag in spec.bags),
+        vectors=tuple(name for name, _ in spec.vectors),
+        derived=derived,
+        parts=tuple(part for name in derived for part in encoder[name].of),
+    )
+    for name in columns.stored:
         if name not in rows.columns:
             raise DataError(f"{where}: rows have no column {name!r}: pass it, null if unknown")
     return slice_tensors(rows, None, columns, spec.tasks, manifest.encoder)

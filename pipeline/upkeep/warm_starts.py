@@ -30,7 +30,8 @@ def _sentence(work: Workspace, model: Teacher | Student) -> str | None:
         return None
     (first, _), (last, newest) = stored[0], stored[-1]
     columns = work.project.columns_of(model.inputs, where=model.name)
-    added = [column for column in (*columns.ids, *columns.of_views) if column not in newest.get("encoder", {})]
+    read = (*columns.stored, *columns.derived)
+    added = [column for column in read if column not in newest.get("encoder", {})]
     if newest["declaration"] == declared.digest or not is_of(declared, newest) or not added:
         return None
     named = ", ".join([*added[:MOST_NAMED], *([f"{len(added) - MOST_NAMED} more"] if len(added) > MOST_NAMED else [])])

@@ -15,7 +15,7 @@ from models.checkpoint import load_checkpoint, save_checkpoint, save_serving
 from models.errors import LearningError
 from models.growth import added_inputs, grown, reads_the_same
 from models.learner import Learner
-from models.manifest import FORMAT_WITHOUT_PARTS, load_manifest
+from models.manifest import FORMAT_OF_LATE, load_manifest
 from models.members import Member
 from models.metrics import normalised_entropy
 from models.network import NetworkSpec
@@ -160,7 +160,7 @@ def test_a_grown_checkpoint_comes_back_and_goes_on_bit_for_bit(name: str, tmp_pa
     back, manifest = load_checkpoint(tmp_path / "c")
     assert manifest.grown_by == ["surface"] and reads_the_same(manifest.spec, mine.spec)
     is_late = isinstance(NETWORKS[name], Wukong | DeepFM)
-    assert ('"format": 3' in (tmp_path / "c" / "manifest.json").read_text()) == is_late and FORMAT_WITHOUT_PARTS == 3
+    assert ('"format": 3' in (tmp_path / "c" / "manifest.json").read_text()) == is_late and FORMAT_OF_LATE == 3
     for model in (mine, back):
         model.fit(golden_slice(4), "slice 4")
     theirs = learner_state(back)

@@ -1,0 +1,52 @@
+"""Numbers, vectors and bags of the simulated log: each says something of the item, as a catalogue would.
+
+Belongs here: their values. Not here: the world that they tell of (world.py). What happens does not depend on them, and
+their randomness is their own: a log with them has the same events as one without.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from exfm.inputs import Bag, Number, Vector
+from exfm.stream import Slice
+from pipeline.streams.world import INPUTS, ITEMS, Floats, Ints, World, generator
+
+NULLS = 0.05  # share of values that are missing
+NOISE = 0.3  # standard deviation, of traits that have 1
+
+
+def log_inputs(world: World, slice_: Slice, items: Ints) -> dict[str, Any]:
+    """The declared columns of a slice's impressions, by name.
+
+    Args:
+        items: (N,) that were shown.
+    """
+    declared = enumerate(world.stream.logged_inputs)
+    return {each.name: _values(world, slice_, items, number, each) for number, each in declared}
+
+
+def _values(world: World, slice_: Slice, items: Ints, number: int, declared: Number | Vector | Bag) -> list[Any]:
+    """Of an item's quality a number (log-normal, as prices are); of its taste a vector, or tags; some are missing."""
+    tasks, taste = len(world.stream.tasks), world.simulation.taste
+    traits = world.traits(ITEMS, items)
+    quality, liked = traits[:, 2], traits[:, 2 + tasks : 2 + tasks + taste]
+    random = generator(world.simulation.seed, INPUTS, slice_.index, number)
+    missing = random.uniform(size=len(items)) < NULLS
+    if isinstance(declared, Number):
+        values: list[Any] = np.exp(quality + NOISE * random.standard_normal(len(items))).tolist()
+    elif isinstance(declared, Vector):
+        values = list(_projected(world, liked, declared.width, number).astype(np.float32))
+    else:
+        strongest = np.argsort(-np.abs(liked), axis=1)[:, :3]
+        tags = 2 * strongest + (np.take_along_axis(liked, strongest, axis=1) > 0)
+        is_int = declared.dtype is int if declared.of is None else False
+        values = tags.tolist() if is_int else [[f"tag_{tag}" for tag in row] for row in tags]
+    return [None if gone else value for gone, value in zip(missing, values, strict=True)]
+
+
+def _projected(world: World, liked: Floats, width: int, number: int) -> Floats:
+    """A random view of taste, the same in every slice."""
+    drawn = generator(world.simulation.seed, INPUTS, number).standard_normal((liked.shape[1], width))
+    projected: Floats = liked @ drawn / np.sqrt(liked.shape[1])
+    return projected
