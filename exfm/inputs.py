@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from itertools import pairwise
 from typing import Literal
 
+from pydantic import field_serializer
+
 from exfm.declaration import Declaration, declaration
 from exfm.encoding import (
     Encoding,
@@ -101,13 +103,17 @@ class Bag(Declaration):
             raise DeclarationError(f"{where}.dtype: {shown(self.dtype)} is not the type int or the type str: use one")
         if (self.rows is None) == (self.of is None):
             raise DeclarationError(
-                f"{where}.rows: {self.rows!r} beside of={self.of!r}: give rows for embeddings of its own, or of to "
+                f"{where}.rows: {self.rows!r} beside of={self.of!r}: use rows for embeddings of its own, or of to "
                 "share a column's"
             )
         if self.rows is not None:
             at_least(f"{where}.rows", self.rows, 2)
         at_least(f"{where}.length", self.length, 1)
         at_most(f"{where}.length", self.length, LONGEST_BAG)
+
+    @field_serializer("dtype")
+    def _written_dtype(self, dtype: type) -> str:
+        return dtype.__name__
 
     def encoding_among(self, dtypes: Mapping[str, type]) -> Encoding:
         """As in ``Number``; ``dtypes`` are those of the log's id columns."""

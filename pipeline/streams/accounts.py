@@ -12,14 +12,15 @@ from datetime import UTC, date, datetime, time, timedelta
 import polars as pl
 
 from exfm.stream import Stream
-from pipeline.streams.contract import TIME
+from pipeline.streams.contract import TIME, schema_of
 from pipeline.streams.layout import LogFiles
-from pipeline.streams.reader import LogRead, rows_of_file, times_of_file
+from pipeline.streams.reader import LogRead, columns_of_file, rows_of_file, times_of_file
 from pipeline.tables import DataError
 from pipeline.transforms.quarantine import ORPHAN, WITHDRAWN, count_reasons
 
 LEAST_JUDGED = 100  # rows read from which on the refused share counts
 FEW = 10  # rows from which on it is an error that all were refused, while more may come
+MOST_NAMED = 8
 COUNTED_FILES = 1_000  # outside the stream; of more, files are counted, not rows
 
 
@@ -92,7 +93,8 @@ class Account:
         outside = self.outside()
         unread = self._unread()
         needs_attention = bool(self.reasons or outside or unread or not self.kept)
-        return "; ".join(part for part in (message, outside, unread) if part), needs_attention
+        parts = (message, outside, unread, self._unread_columns())
+        return "; ".join(part for part in parts if part), needs_attention
 
     def _why(self) -> str:
         listed = ", ".join(f"{reason} {count:,}" for reason, count in self.reasons.most_common())
@@ -104,6 +106,19 @@ class Account:
     def _unread(self) -> str:
         unread = self.files.unread
         return f"{len(unread):,} files are not read, for they don't end in .parquet: {unread[0]}" if unread else ""
+
+    def _unread_columns(self) -> str:
+        """Columns of the newest file that nothing declared reads: a weight or a price may be among them."""
+        newest = next((paths[-1] for _, paths in sorted(self.files.days.items(), reverse=True)), None)
+        known = schema_of(self.stream, self.files.table)
+        try:
+            held = columns_of_file(self.files, newest) if newest is not None else []
+        except DataError:
+            return ""  # a file that is not whole is said by the slice that reads it
+        unread = [name for name in held if name not in known]
+        more = f" and {len(unread) - MOST_NAMED} more" if unread[MOST_NAMED:] else ""
+        named = ", ".join(unread[:MOST_NAMED]) + more
+        return f"not read, for Stream declares no such column: {named}" if unread else ""
 
     def outside(self) -> str:
         """What the log holds before the stream's first slice or after its last, counted from the files' footers."""

@@ -100,6 +100,12 @@ def rows_of_file(files: LogFiles, path: Path) -> int:
         return int(pl.scan_parquet(path, hive_partitioning=False, glob=False).select(pl.len()).collect().item())
 
 
+def columns_of_file(files: LogFiles, path: Path) -> list[str]:
+    """The names of a file's columns, from its footer."""
+    with _naming(path, files):
+        return pl.scan_parquet(path, hive_partitioning=False, glob=False).collect_schema().names()
+
+
 def times_of_file(files: LogFiles, path: Path) -> pl.Series:
     """The times of a file's rows, UTC."""
     time = TIME[files.table]

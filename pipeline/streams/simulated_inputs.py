@@ -36,7 +36,7 @@ def _values(world: World, slice_: Slice, items: Ints, number: int, declared: Num
     if isinstance(declared, Number):
         values: list[Any] = np.exp(quality + NOISE * random.standard_normal(len(items))).tolist()
     elif isinstance(declared, Vector):
-        values = list(_projected(world, liked, declared.width, number).astype(np.float32))
+        values = _projected(world, liked, declared.width, number).tolist()
     else:
         strongest = np.argsort(-np.abs(liked), axis=1)[:, :3]
         tags = 2 * strongest + (np.take_along_axis(liked, strongest, axis=1) > 0)

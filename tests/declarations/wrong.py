@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from exfm.errors import DeclarationError
 from tests.declarations.base import Wrong
+from tests.declarations.wrong_inputs import INPUTS
 from tests.declarations.wrong_names import NAMES, RESERVED, TWICE
 from tests.declarations.wrong_numbers import CLOCKS, NUMBERS
 from tests.declarations.wrong_references import REFERENCES, SIZES
@@ -16,7 +17,7 @@ from tests.declarations.wrong_types import FIELDS, TYPES
 
 WRONG: dict[str, list[Wrong]] = {
     "types": TYPES, "fields": FIELDS, "numbers": NUMBERS, "clocks": CLOCKS, "names": NAMES, "reserved": RESERVED,
-    "twice": TWICE, "references": REFERENCES, "sizes": SIZES,
+    "twice": TWICE, "references": REFERENCES, "sizes": SIZES, "inputs": INPUTS,
 }  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from models.changes import ROWS, applied, changes, table_of
 from models.checkpoint import load_checkpoint, save_checkpoint, save_serving
 from models.errors import CheckpointError, DamagedError
 from models.learner import Learner
-from models.manifest import FORMAT, load_manifest
+from models.manifest import FORMAT_OF_PARTS, load_manifest
 from models.state import learner_state
 from models.weights import CHANGES, WEIGHTS, drop_parts, drop_weights, part_file
 from tests.models.test_checkpoint import ADAPTED, FIELDS
@@ -53,7 +53,7 @@ def test_each_slice_comes_back_and_goes_on_bit_for_bit(tmp_path: Path) -> None:
         assert same(learner_state(back), state)
         assert [part.slice for part in manifest.parts] == [str(at) for at in range(index)]
         plain = json.loads((tmp_path / f"slice={index}" / "manifest.json").read_text())
-        assert (plain["format"] == FORMAT) == ("parts" in plain) == (index > 0)
+        assert (plain["format"] == FORMAT_OF_PARTS) == ("parts" in plain) == (index > 0)
     back, _ = load_checkpoint(tmp_path / "slice=3")
     for model in (mine, back):
         model.fit(slice_tensors(seed=9), "next")

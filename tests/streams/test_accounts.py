@@ -109,6 +109,23 @@ def test_a_sound_log_is_said_quietly_with_its_numbers(tmp_path: Path) -> None:
     assert made.metadata[keys.RUN_READ].value == 75 and made.metadata[keys.RUN_QUARANTINED].value == 0
 
 
+def test_columns_that_nothing_reads_are_named(tmp_path: Path) -> None:
+    """A log that was sampled brings its weights along; passed over in silence, models would be miscalibrated."""
+    log = events()
+    more = {f"c{n}": pl.lit(n) for n in range(8)}
+    log["impressions"] = log["impressions"].with_columns(weight=pl.lit(2.0), **more)
+    put(tmp_path / "log", log)
+    success, said, _ = ran(work_of(tmp_path))
+    assert success and said["impressions"] == (
+        "INFO",
+        "impressions: 300 rows read, 300 kept, 0 quarantined; "
+        "not read, for Stream declares no such column: weight, c0, c1, c2, c3, c4, c5, c6 and 1 more",
+    )
+    newest = max((tmp_path / "log" / "impressions").rglob("*.parquet"))
+    newest.write_bytes(newest.read_bytes()[:-20])  # of a slice that is not read yet
+    assert "not read" not in Account(find_files(tmp_path / "log", "impressions"), project().stream).sentence()[0]
+
+
 def test_rows_outside_the_stream_are_counted(tmp_path: Path) -> None:
     put(tmp_path / "log", events())
     stream = project(first_slice=START + DAY, until=START + 2 * DAY)

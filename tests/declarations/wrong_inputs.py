@@ -1,0 +1,71 @@
+"""Inputs of the log that can't be, or that a network can't read.
+
+Belongs here: cases, each with the field that its sentence must name. Not here: the test (test_wrong.py).
+"""
+
+from typing import Any
+
+from exfm.inputs import Bag, Bucket, Cross, Number, Vector
+from exfm.networks import TwoTower
+from exfm.project import Project
+from tests.declarations.base import IDS, NAN, Wrong, project, stream, student
+
+PRICE = Number(name="price")
+
+
+def reading(*inputs: str, network: Any = None, **declared: Any) -> Project:
+    """A student that reads some of what the stream declares."""
+    more = {} if network is None else {"network": network}
+    return project(stream=stream(**declared), students=(student(inputs=inputs, **more),))
+
+
+def bag(**changes: Any) -> Bag:
+    return Bag(**{"name": "tags", "rows": 9, **changes})
+
+
+INPUTS: list[Wrong] = [
+    ("Number(price).treatment", lambda: Number(name="price", treatment="log")),
+    ("Number(price).null", lambda: Number(name="price", null="mean")),
+    ("Number.name", lambda: Number(name="Price")),
+    ("Vector(image).width", lambda: Vector(name="image", width=0)),
+    ("Vector(image).width", lambda: Vector(name="image", width=100_000)),
+    ("Bag(tags).rows", lambda: Bag(name="tags")),
+    ("Bag(tags).rows", lambda: bag(of="item_id")),
+    ("Bag(tags).rows", lambda: bag(rows=1)),
+    ("Bag(tags).dtype", lambda: bag(dtype=bool)),
+    ("Bag(tags).pooling", lambda: bag(pooling="max")),
+    ("Bag(tags).length", lambda: bag(length=0)),
+    ("Bag(tags).of", lambda: stream(bags=(bag(rows=None, of="hour_of_day"),))),
+    ("Bag(tags).of", lambda: stream(bags=(bag(rows=None, of="campaign"),))),
+    ("Cross(both).of", lambda: Cross(name="both", of=("user_id",), rows=9)),
+    ("Cross(both).of", lambda: Cross(name="both", of=("user_id", "user_id"), rows=9)),
+    ("Cross(both).rows", lambda: Cross(name="both", of=("user_id", "device"), rows=0)),
+    ("Cross(both).of", lambda: stream(crosses=(Cross(name="both", of=("user_id", "campaign"), rows=9),))),
+    ("Bucket(ranges).edges", lambda: Bucket(name="ranges", of="price", edges=())),
+    ("Bucket(ranges).edges", lambda: Bucket(name="ranges", of="price", edges=(2.0, 1.0))),
+    ("Bucket(ranges).edges", lambda: Bucket(name="ranges", of="price", edges=(1.0, 1.0))),
+    ("Bucket(ranges).edges", lambda: Bucket(name="ranges", of="price", edges=(NAN,))),
+    ("Bucket(ranges).of", lambda: stream(buckets=(Bucket(name="ranges", of="price", edges=(1.0,)),))),
+    ("Stream.numbers", lambda: stream(numbers=(PRICE, PRICE))),
+    ("Column(user_id).name", lambda: stream(numbers=(Number(name="user_id"),))),
+    ("Column(created_timestamp).name", lambda: stream(numbers=(Number(name="created_timestamp"),))),
+    ("FeatureView(item_activity).name", lambda: project(stream=stream(numbers=(Number(name="item_activity"),)))),
+    ("Student(feed_click).inputs", lambda: reading(*IDS, "prices", numbers=(PRICE,))),
+    ("Student(feed_click).inputs", lambda: reading("user_id", "tags", bags=(bag(pooling="attention"),))),
+    ("Student(feed_click).inputs", lambda: reading("user_id", "tags", bags=(bag(rows=None, of="item_id"),))),
+    (
+        "Student(feed_click).inputs",
+        lambda: reading(*IDS, "tags", bags=(bag(pooling="attention"),), network=TwoTower()),
+    ),
+    (
+        "Student(feed_click).inputs",
+        lambda: reading(
+            *IDS, "both", crosses=(Cross(name="both", of=("device", "item_id"), rows=9),), network=TwoTower()
+        ),
+    ),
+    (
+        "Student(feed_click).inputs",
+        lambda: reading("item_id", "price", numbers=(Number(name="price", of_item=True),), network=TwoTower()),
+    ),
+    ("Student(feed_click).network", lambda: reading(*IDS, "tags", bags=(bag(rows=10**13),))),
+]
