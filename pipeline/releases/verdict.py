@@ -112,8 +112,8 @@ def read_verdict(work: Workspace, student: Student) -> Verdict | None:
     """The newest verdict; ``None`` if there is none, or none that can be read."""
     try:
         plain = json.loads((work.state.release(student.name) / GATE).read_text(encoding="utf-8"))
-        plain.setdefault("segments", [])  # an earlier exfm did not look at them
-        known = {field.name: plain[field.name] for field in fields(Verdict)}
+        looked_at = {"segments": [], **plain}  # an earlier exfm did not look at them
+        known = {field.name: looked_at[field.name] for field in fields(Verdict)}
         compared = tuple(Compared(**each) for each in known["compared"])
         segments = tuple(JudgedSegment(**each) for each in known["segments"])
         bounds = known["calibration"]

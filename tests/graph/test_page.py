@@ -202,15 +202,15 @@ def test_below_the_students_stand_teachers_quarantine_segments_and_costs(work: W
         assert seconds is not None and costs[asset] == f"{seconds:.2f} s"
 
 
-def test_segments_are_the_gates_parts_turned_round_and_the_worst_come_first(work: Workspace) -> None:
+def test_segments_are_the_gates_turned_round_and_the_worst_come_first(work: Workspace) -> None:
     first, second = work.project.students
-    part = {"against": "control", "where": "new users", "rows": 1234, "difference": 0.02, "low": 0.01, "high": 0.03,
-            "confidence": 0.95, "allowed": 0.0}  # fmt: skip
-    gate = work.state.release(second.name) / "gate.json"
-    gate.write_text(json.dumps(json.loads(gate.read_text()) | {"compared": [part]}))
+    part = {"where": "new users", "rows": 1234, "ne": 0.9, "difference": 0.02, "low": 0.01, "high": 0.03}
+    for student, segments in ((first, []), (second, [part])):
+        gate = work.state.release(student.name) / "gate.json"
+        gate.write_text(json.dumps(json.loads(gate.read_text()) | {"segments": segments}))
     table = next(table for table in Page(page_of(work)).tables if "segment" in table.head)
     worst = [cell.text for cell in table.rows[0]]
-    assert worst[:6] == ["new users", second.name, "-2.00 %", "-3.00 % to -1.00 %", "✖ worse", "–"]
+    assert worst[:6] == ["new users", second.name, "-2.00 %", "-3.00 % to -1.00 %", "✖ worse", ".9000"]
     assert worst[6] == "1,234" and len(table.rows) <= 5
     gains = [float(text.split()[0]) for text in table.texts("gain") if text != "–"]
     assert gains == sorted(gains)
