@@ -17,8 +17,8 @@ from models.learner import Learner
 from models.metrics import normalised_entropy
 from pipeline.gate.candidate import candidate_of, labelled_rows
 from pipeline.gate.judging import judge
-from pipeline.gate.segments import LEAST_POSITIVES
 from pipeline.gate.releasing import release_candidate
+from pipeline.gate.segments import LEAST_POSITIVES
 from pipeline.gate.words import reason_of
 from pipeline.registry.checkpoint_store import CheckpointStore
 from pipeline.releases.release import current_release

@@ -210,7 +210,7 @@ def test_segments_are_the_gates_turned_round_and_the_worst_come_first(work: Work
         gate.write_text(json.dumps(json.loads(gate.read_text()) | {"segments": segments}))
     table = next(table for table in Page(page_of(work)).tables if "segment" in table.head)
     worst = [cell.text for cell in table.rows[0]]
-    assert worst[:6] == ["new users", second.name, "-2.00 %", "-3.00 % to -1.00 %", "✖ worse", ".9000"]
+    assert worst[:6] == ["new users", second.name, "-2.00 %", "-3.00 % to -1.00 %", "✖ worse", "0.9000"]
     assert worst[6] == "1,234" and len(table.rows) <= 5
     gains = [float(text.split()[0]) for text in table.texts("gain") if text != "–"]
     assert gains == sorted(gains)
