@@ -24,12 +24,13 @@ COLUMNS = (
 COUNTS = ("impressions", "interactions")  # what a view can count beside tasks
 LOGGED_INPUTS, LOGGED_TEACHER_FEATURES = "logged_inputs", "logged_teacher_features"  # services of all inputs
 SERVICES = (LOGGED_INPUTS, LOGGED_TEACHER_FEATURES)
+GROUPS = ("stream", "features", "upkeep", "studies")  # of assets in Dagster that are no model's
 FOLDERS = ("dagster", "dagster_home")  # beside the projects' own in the state
 
 
 def student_group(student: str) -> str:
-    """The group of a student's assets in Dagster: what differs comes first, for the graph cuts names off."""
-    return f"{student}_student"
+    """The group of a student's assets in Dagster: its bare name where that is free, for the graph cuts longer ones."""
+    return f"{student}_student" if student in GROUPS or student.endswith(("_student", "_teacher")) else student
 
 
 def teacher_group(teacher: str) -> str:

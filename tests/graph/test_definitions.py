@@ -10,6 +10,7 @@ import pytest
 
 from exfm.learning import Student
 from exfm.load import load_project
+from exfm.names import GROUPS, student_group, teacher_group
 from exfm_assets.definitions import build_defs
 from pipeline.workspace import Workspace
 from projects import simulated
@@ -90,3 +91,10 @@ def test_of_very_many_students_each_hundred_has_its_own_sensor(tmp_path: Path) -
     assert len(targets) == 4 and max(map(len, targets)) < 500
     assert sorted(key for target in targets for key in target) == sorted(graph.get_all_asset_keys())
     assert not any(sensor.asset_selection.resolve_checks(graph) for sensor in automations)
+
+
+def test_no_two_models_share_a_group_whatever_they_are_called() -> None:
+    names = ("stream", "features", "upkeep", "studies", "large_teacher", "large", "stream_student", "feed_click")
+    groups = [*map(student_group, names), *map(teacher_group, names), *GROUPS]
+    assert len({*groups}) == len(groups)
+    assert student_group("feed_click") == "feed_click"  # the graph shows some 15 letters of it

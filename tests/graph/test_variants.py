@@ -159,7 +159,7 @@ def test_members_too_large_for_one_pass_learn_the_same_in_several(
     for name in ("checkpoints/student", "checkpoints/control", "tables/evaluations"):
         shutil.rmtree(work.state.folder / name)
     monkeypatch.setattr("models.members.LARGEST_BLOCK", 1)
-    everybody = " or ".join(f"group:{student.name}_student" for student in work.project.students)
+    everybody = " or ".join(f"group:{student.name}" for student in work.project.students)
     assert run(work, select=everybody).success
     assert passes and set(passes) == {1}
     slices = list(work.project.stream.slices(work.project.stream.first_slice, work.project.stream.until))
