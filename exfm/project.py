@@ -15,7 +15,7 @@ from exfm.cross_checks import check_fit
 from exfm.declaration import Declaration, declaration
 from exfm.encoding import Encoding, id_encoding
 from exfm.errors import DeclarationError, above_zero, at_least, at_most, choose_from
-from exfm.feature_views import FeatureView
+from exfm.feature_views import INTERACTIONS, FeatureView
 from exfm.freshness import Freshness, Limits, limits
 from exfm.history_views import HistoryView
 from exfm.input_columns import columns_of, logged_columns
@@ -146,6 +146,12 @@ class Project(Declaration):
     def all_views(self) -> tuple[FeatureView | HistoryView | PredictionView, ...]:
         """Every view that can be an input."""
         return (*self.feature_views, *self.prediction_views)
+
+    def reads_log(self, table: str) -> bool:
+        """Is a table of the log read at all? One that is not may be missing from it."""
+        if table == "interactions":
+            return any(INTERACTIONS in view.sources for view in self.feature_views)
+        return table != "outcomes" or bool(self.stream.outcome_tasks)
 
     def teacher(self, name: str) -> Teacher:
         choose_from("teacher", name, (teacher.name for teacher in self.teachers), what="teacher")

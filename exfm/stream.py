@@ -11,16 +11,22 @@ from datetime import UTC, datetime, timedelta
 from pydantic import field_serializer
 
 from exfm.declaration import Declaration, declaration
-from exfm.errors import DeclarationError, at_least, choose_from, not_empty, not_negative, positive, shown, unique
+from exfm.errors import (
+    DeclarationError,
+    at_least,
+    choose_from,
+    identifier,
+    not_empty,
+    not_negative,
+    positive,
+    shown,
+    unique,
+)
 from exfm.inputs import Bag, Bucket, Cross, LogInput, Number, Vector
 from exfm.names import columns_and_tasks
+from exfm.stream_checks import check_inputs, check_slices
 
 DAY = timedelta(days=1)
-_LENGTHS = (
-    *(timedelta(minutes=minutes) for minutes in range(1, 60) if 60 % minutes == 0),
-    *(timedelta(hours=hours) for hours in range(1, 25) if 24 % hours == 0),
-)
-MOST_SLICES = 1_000_000  # of a closed log: Dagster lists them
 CALENDAR = ("hour_of_day", "day_of_week")
 
 
@@ -52,14 +58,23 @@ class Column(Declaration):
 
 @declaration
 class Task(Declaration):
-    """What is predicted: did an outcome of this name come within ``window`` after the impression (its end included)?"""
+    """What is predicted: did an outcome of this name come within ``window`` after the impression (its end included)?
+
+    Args:
+        window: how long after the impression an outcome counts, and after which the label is known.
+        label: a column of the impressions that holds the label, where the log has no outcomes of this task: 1 or true,
+            0 or false, null where it is not known. What counts it in feature views knows it when the window ends.
+    """
 
     name: str
     window: timedelta
+    label: str | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         positive(f"Task({self.name}).window", self.window)
+        if self.label is not None:
+            identifier(f"Task({self.name}).label", self.label)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,7 +137,7 @@ class Stream(Declaration):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._check_slices()
+        check_slices(self)
         not_empty("Stream.tasks", self.tasks, what="task")
         not_empty("Stream.surfaces", self.surfaces, what="surface")
         unique("Stream.tasks", (task.name for task in self.tasks))
@@ -137,51 +152,12 @@ class Stream(Declaration):
         for derived in self.calendar:
             choose_from("Stream.calendar", derived, CALENDAR, what="calendar column")
         unique("Stream.context", (column.name for column in self.id_columns))
-        self._check_inputs()
+        check_inputs(self)
         columns_and_tasks((each.name for each in (*self.id_columns, *self.inputs)), self.task_names)
         not_negative("Stream.lateness", self.lateness)
         if not 0 < self.quarantine_limit <= 1:
             raise DeclarationError(
                 f"Stream.quarantine_limit: {self.quarantine_limit!r} is not a share of rows: use one in (0, 1]"
-            )
-
-    def _check_inputs(self) -> None:
-        for field in ("numbers", "vectors", "bags", "crosses", "buckets"):
-            unique(f"Stream.{field}", (each.name for each in getattr(self, field)))
-        ids = tuple(column.name for column in self.id_columns)
-        for bag in self.bags:
-            if bag.of is not None:
-                logged = [name for name in ids if name not in self.calendar]
-                choose_from(f"Bag({bag.name}).of", bag.of, logged, what="categorical column of the log")
-        for made in self.made_inputs:
-            made.check(ids, tuple(number.name for number in self.numbers))
-
-    def _check_slices(self) -> None:
-        length = self.slice_length
-        positive("Stream.slice_length", length)
-        if length not in _LENGTHS:
-            raise DeclarationError(
-                f"Stream.slice_length: {length} does not divide a day evenly: "
-                "use a day, 1/2/3/4/6/8/12 hours, or 1/2/3/4/5/6/10/12/15/20/30 minutes"
-            )
-        midnight = self.first_slice.replace(hour=0, minute=0, second=0, microsecond=0)
-        if (self.first_slice - midnight) % length:
-            raise DeclarationError(
-                f"Stream.first_slice: {self.first_slice} is not on a multiple of {length} since midnight: "
-                f"use {midnight + (self.first_slice - midnight) // length * length}"
-            )
-        if self.until is not None and (self.until <= self.first_slice or (self.until - self.first_slice) % length):
-            raise DeclarationError(
-                f"Stream.until: {self.until} is not the end of a slice: use first_slice plus a multiple of {length}"
-            )
-        if self.until is not None and (slices := (self.until - self.first_slice) // length) > MOST_SLICES:
-            raise DeclarationError(
-                f"Stream.until: {self.until} makes {slices:,} slices of {length}, more than {MOST_SLICES:,}: "
-                "use longer slices, or an earlier end"
-            )
-        if self.known_until is not None and self.known_until <= self.first_slice:
-            raise DeclarationError(
-                f"Stream.known_until: {self.known_until} is before the first outcome can be: use one after first_slice"
             )
 
     @property
@@ -215,6 +191,16 @@ class Stream(Declaration):
     @property
     def task_names(self) -> tuple[str, ...]:
         return tuple(task.name for task in self.tasks)
+
+    @property
+    def labelled_tasks(self) -> tuple[Task, ...]:
+        """Tasks whose labels are a column of the impressions."""
+        return tuple(task for task in self.tasks if task.label is not None)
+
+    @property
+    def outcome_tasks(self) -> tuple[str, ...]:
+        """Names of the tasks that the log has outcomes of."""
+        return tuple(task.name for task in self.tasks if task.label is None)
 
     @property
     def longest_window(self) -> timedelta:

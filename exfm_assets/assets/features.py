@@ -25,6 +25,7 @@ from feature_repo.stamp import applied, registry_version, stamp
 from pipeline.slices.provenance import of_logged_inputs, of_online, of_view, slices_known
 from pipeline.tables import naming_damage
 from pipeline.transforms.inputs import rows_of, with_calendar
+from pipeline.transforms.labels import with_labelled
 from pipeline.transforms.view_rows import LogView, reads_interactions, since, view_rows
 from pipeline.verify.online_current import loaded_online, note_online, window_to_load
 from pipeline.workspace import Workspace
@@ -126,6 +127,7 @@ def _aggregated(work: Workspace, view: LogView, slices: list[Slice]) -> Iterator
     start, end = slices[0].start, slices[-1].end
     around = list(stream.slices(since(view, stream, start), end))
     impressions, outcomes = (work.table(name).scan(around) for name in ("impressions", "outcomes"))
+    outcomes = with_labelled(stream, impressions, outcomes)
     # Read only if the view counts them: it may be requested before they are there.
     interactions = work.table("interactions").scan(around) if reads_interactions(view) else pl.LazyFrame()
     rows = view_rows(view, stream, impressions, outcomes, interactions, start, end)

@@ -27,7 +27,6 @@ from pipeline.slices.provenance import (
 )
 from pipeline.streams.accounts import Account, SliceAccount, check_any, check_share
 from pipeline.streams.heard import check_heard
-from pipeline.streams.layout import find_files
 from pipeline.streams.reader import LogRead
 from pipeline.streams.simulated_log import drawn_from, has_landed, standing, write_log, write_nothing_yet
 from pipeline.streams.simulator import simulate
@@ -124,12 +123,13 @@ class LogWriter:
     writer: SliceWriter
     quarantine: SliceTable
     account: Account
+    is_read: bool
 
     @classmethod
     def of(cls, context: dg.AssetExecutionContext, work: Workspace, table: str) -> "LogWriter":
         writer = SliceWriter(context, dg.AssetKey(table), work.table(table))
-        account = Account(find_files(work.state.log, table), work.project.stream)
-        return cls(writer, work.quarantine(table), account)
+        account = Account(work.log_files(table), work.project.stream)
+        return cls(writer, work.quarantine(table), account, work.project.reads_log(table))
 
     def keep(self, slice_: Slice, made: Made) -> bool:
         """Count and report a slice that stands with its quarantine; whether it does."""
@@ -157,7 +157,8 @@ class LogWriter:
         (self.writer.context.log.warning if needs_attention else self.writer.context.log.info)(sentence)
         check_share(account)
         stored = table.stored(account.stream)
-        if account.files.table != "interactions" and not account.kept and not any(map(table.rows, reversed(stored))):
+        judged = self.is_read and account.files.table != "interactions"
+        if judged and not account.kept and not any(map(table.rows, reversed(stored))):
             check_any(account, complete=stored == account.stream.all_slices)
         more = {keys.RUN_ACCOUNT: sentence, keys.RUN_READ: account.read, keys.RUN_QUARANTINED: account.quarantined}
         return self.writer.result(more=more)
@@ -203,7 +204,8 @@ def _labels(project: Project) -> dg.AssetsDefinition:
         "impression_id": [(IMPRESSIONS, "impression_id")],
         "event_timestamp": [(IMPRESSIONS, "event_timestamp")],
         "closed_at": [(IMPRESSIONS, "event_timestamp")],
-        **{task: [(OUTCOMES, "task"), (OUTCOMES, "outcome_timestamp")] for task in stream.task_names},
+        **{task: [(OUTCOMES, "task"), (OUTCOMES, "outcome_timestamp")] for task in stream.outcome_tasks},
+        **{task.name: [(IMPRESSIONS, task.label or "")] for task in stream.labelled_tasks},
     }
 
     @dg.asset(
@@ -220,7 +222,7 @@ def _labels(project: Project) -> dg.AssetsDefinition:
         Windows close after the slice ends, so outcomes up to then are read from the log itself: waiting for the
         ``outcomes`` slices after this one would add up to a slice of delay to every label.
         """
-        files, writer = find_files(work.state.log, "outcomes"), SliceWriter(context, LABELS, work.table("labels"))
+        files, writer = work.log_files("outcomes"), SliceWriter(context, LABELS, work.table("labels"))
         slices = slices_of(stream, context.partition_keys)
         for slice_ in slices:
             as_of, before = stream.closes(slice_, work.now()), work.table("labels").sidecar(slice_)

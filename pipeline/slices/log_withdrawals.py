@@ -48,7 +48,7 @@ def read_sound_log(
     work: Workspace, table: str, start: datetime, end: datetime, files: LogFiles | None = None
 ) -> LogRead:
     """``read_log`` of a workspace; rows of withdrawn slices are quarantined, each with the reason."""
-    read = read_log(work.state.log, work.project.stream, table, start, end, files)
+    read = read_log(work.state.log, work.project.stream, table, start, end, files or work.log_files(table))
     for slice_, each in withdrawn_between(work, table, start, end):
         gone = pl.col(TIME[table]).is_between(slice_.start, slice_.end, closed="left")
         broken = read.frame.filter(gone).with_columns(reason=pl.lit(f"{WITHDRAWN}: {each.why}"))

@@ -98,7 +98,7 @@ def of_log_table(work: Workspace, table: str, slice_: Slice, before: Sidecar | N
 def labels_see(work: Workspace, slice_: Slice, as_of: datetime, before: Sidecar | None = None) -> Seen:
     """The files of the log in which outcomes of a slice's impressions may be, as known at ``as_of``."""
     known = before.log.get("outcomes") if before is not None else None
-    return seen_of(work.state.log, "outcomes", slice_.start, as_of + timedelta(microseconds=1), known)
+    return seen_of(work.log_files("outcomes"), slice_.start, as_of + timedelta(microseconds=1), known)
 
 
 def of_labels(work: Workspace, slice_: Slice, as_of: datetime, seen: Seen, outcomes: str) -> Made:
@@ -191,7 +191,7 @@ def _joined(
 
 def _log(work: Workspace, table: str, start: datetime, end: datetime, before: Sidecar | None) -> Made:
     name = f"{LOG}{table}"
-    seen = seen_of(work.state.log, table, start, end, before.log.get(table) if before is not None else None)
+    seen = seen_of(work.log_files(table), start, end, before.log.get(table) if before is not None else None)
     return Made({name: seen.digest}, {table: seen.files})
 
 
@@ -201,7 +201,7 @@ def _contract(stream: Stream, table: str) -> str:
 
 def _declared_of(stream: Stream, table: str) -> dict[str, object]:
     columns = {name: str(dtype) for name, dtype in schema_of(stream, table).items()}
-    names = {"tasks": list(stream.task_names)} if table == "outcomes" else {"surfaces": list(stream.surfaces)}
+    names = {"tasks": list(stream.outcome_tasks)} if table == "outcomes" else {"surfaces": list(stream.surfaces)}
     return {"columns": columns, **names}
 
 

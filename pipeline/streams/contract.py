@@ -15,6 +15,7 @@ UTC = pl.Datetime("us", "UTC")
 TIME = {"impressions": "event_timestamp", "outcomes": "outcome_timestamp", "interactions": "event_timestamp"}
 Rule = tuple[pl.Expr, pl.Expr]
 LARGEST = 2**63 - 1  # of an Int64
+LABEL, NO_LABEL = pl.Int8(), -1  # 0, 1 or null; NO_LABEL where the log has something else
 
 
 def _dtype(column: Column) -> pl.DataType:
@@ -34,7 +35,9 @@ def schema_of(stream: Stream, table: str) -> dict[str, pl.DataType]:
         **{vector.name: pl.List(pl.Float32()) for vector in stream.vectors},
         **{bag.name: pl.List(_dtype_of_bag(stream, bag)) for bag in stream.bags},
     }
-    return {"impression_id": pl.Int64(), "event_timestamp": UTC, **{c.name: _dtype(c) for c in columns}, **inputs}
+    labels = {str(task.label): LABEL for task in stream.labelled_tasks}
+    ids = {column.name: _dtype(column) for column in columns}
+    return {"impression_id": pl.Int64(), "event_timestamp": UTC, **ids, **inputs, **labels}
 
 
 def _dtype_of_bag(stream: Stream, bag: Bag) -> pl.DataType:
@@ -70,11 +73,18 @@ def cast_to(frame: pl.LazyFrame, expected: dict[str, pl.DataType], table: str, f
             raise DataError(f"{table}.{name} is {actual} in {file}: write it as {dtype}")
         if actual == pl.UInt64:
             _refuse_too_large(frame, f"{table}.{name}", name, file)
-    converted = [
-        pl.col(name).dt.convert_time_zone("UTC").dt.cast_time_unit("us") if dtype == UTC else pl.col(name).cast(dtype)
-        for name, dtype in expected.items()
-    ]
-    return frame.select(converted)
+    return frame.select(_converted(name, schema[name], dtype) for name, dtype in expected.items())
+
+
+def _converted(name: str, actual: pl.DataType, wanted: pl.DataType) -> pl.Expr:
+    column = pl.col(name)
+    if wanted == UTC:
+        return column.dt.convert_time_zone("UTC").dt.cast_time_unit("us")
+    if wanted == LABEL:
+        value = column.cast(pl.Float64).fill_nan(None)
+        either = pl.when(value.is_in([0.0, 1.0])).then(value).otherwise(NO_LABEL).cast(LABEL)
+        return pl.when(value.is_not_null()).then(either).alias(name)
+    return column.cast(wanted)
 
 
 def _may_stand_for(actual: pl.DataType, wanted: pl.DataType) -> bool:
@@ -82,6 +92,8 @@ def _may_stand_for(actual: pl.DataType, wanted: pl.DataType) -> bool:
     if isinstance(wanted, pl.List):
         inner = actual.inner if isinstance(actual, pl.List | pl.Array) else None
         return inner is not None and (inner == pl.Null() or _may_stand_for(inner, wanted.inner))  # type: ignore[arg-type]
+    if wanted == LABEL:
+        return actual.is_numeric() or actual in (pl.Boolean(), pl.Null())
     if wanted.is_float():
         return actual.is_numeric() or actual == pl.Null()
     return actual == wanted or (actual.is_integer() and wanted.is_integer())
@@ -122,11 +134,16 @@ def sound_rules(stream: Stream, table: str) -> list[Rule]:
         known = pl.Series(stream.surfaces, dtype=_dtype(stream.surface))
         unknown = pl.format("unknown surface: {}", pl.col(surface).cast(pl.String))
         checks.append((~pl.col(surface).is_in(known.implode()), unknown))
+        checks += [_label_rule(str(task.label)) for task in stream.labelled_tasks]
         checks += [rule for vector in stream.vectors for rule in _vector_rules(vector)]
     if table == "outcomes":
-        tasks = pl.Series(stream.task_names, dtype=pl.String)
+        tasks = pl.Series(stream.outcome_tasks, dtype=pl.String)
         checks.append((~pl.col("task").is_in(tasks.implode()), pl.format("unknown task: {}", pl.col("task"))))
     return checks
+
+
+def _label_rule(name: str) -> Rule:
+    return pl.col(name) == NO_LABEL, pl.format("label that is neither 0 nor 1: {}", pl.lit(name))
 
 
 def _vector_rules(vector: Vector) -> list[Rule]:

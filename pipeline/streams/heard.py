@@ -53,7 +53,9 @@ def check_heard(
     complete = stored == stream.all_slices
     for task, known in silent.items():
         if known >= (LEAST_SURE if complete or names else LEAST_RARE):
-            why = _why(task, names, outcomes, stored)
+            label = stream.task(task).label
+            told = f"its column {label!r} of the impressions has no 1" if label is not None else ""
+            why = told or _why(task, names, outcomes, stored)
             raise DataError(f"task {task!r}: none of {known:,} closed labels is positive: {why}")
 
 

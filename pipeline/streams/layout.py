@@ -79,12 +79,17 @@ def listed_once(listing: Listing) -> Iterator[None]:
         _listing.reset(token)
 
 
-def find_files(log: Path, table: str) -> LogFiles:
+def find_files(log: Path, table: str, *, required: bool = True) -> LogFiles:
     """The files of a table; within ``listed_once`` as they were when they were listed first.
+
+    Args:
+        required: whether it is an error if the table has no folder; else it has no files.
 
     Raises:
         DataError: as ``_listed``.
     """
+    if not required and not (log / table).is_dir():
+        return LogFiles(table, log / table, {}, ())
     listing = _listing.get()
     if listing is None:
         return _listed(log, table)

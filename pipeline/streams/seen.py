@@ -9,12 +9,11 @@ nor does a file that was copied or touched: what counts is its bytes, read again
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 
 from exfm.declaration import digest
 from pipeline.sidecar import LogFile, sha256_of
 from pipeline.streams.footers import may_hold
-from pipeline.streams.layout import find_files
+from pipeline.streams.layout import LogFiles
 
 
 @dataclass(frozen=True)
@@ -25,15 +24,17 @@ class Seen:
     files: Mapping[str, LogFile]
 
 
-def seen_of(log: Path, table: str, start: datetime, end: datetime, before: Mapping[str, LogFile] | None = None) -> Seen:
+def seen_of(listed: LogFiles, start: datetime, end: datetime, before: Mapping[str, LogFile] | None = None) -> Seen:
     """What a read of [start, end) of a table of the log would see now.
 
     Args:
+        listed: the table's files.
         before: what an earlier look at this very window saw.
     """
     known = before or {}
     files: dict[str, LogFile] = {}
-    for day, found in find_files(log, table).found_between(start, end):
+    log, table = listed.folder.parent, listed.table
+    for day, found in listed.found_between(start, end):
         for name, (path, size, changed) in found.items():
             entry = known.get(name)
             if entry is None or entry[0] != size or entry[1] != changed:

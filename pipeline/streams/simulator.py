@@ -62,10 +62,12 @@ def simulate(simulation: Simulation, stream: Stream, slice_: Slice) -> Simulated
         stream.surface.name: np.array(stream.surfaces, dtype=object)[surfaces],
         **{column.name: _values(column, context[:, index]) for index, column in enumerate(stream.context)},
         **log_inputs(world, slice_, items),
+        **{str(task.label): happened[:, stream.tasks.index(task)].astype(np.int8) for task in stream.labelled_tasks},
     }
     impressions = pl.DataFrame(shown, schema=schema_of(stream, "impressions"), strict=False)
     impressions = _with_broken_columns(impressions, simulation, stream, slice_, days)
     outcomes, clicked_at = _outcomes(random, simulation, stream, slice_, ids, at, happened)
+    outcomes = outcomes.filter(pl.col("task").is_in(pl.Series(stream.outcome_tasks, dtype=pl.String).implode()))
     truth = {"impression_id": ids, **{task: probabilities[:, n] for n, task in enumerate(stream.task_names)}}
     clicks = happened[:, 0]
     interactions = _interactions(random, world, slice_, users[clicks], items[clicks], clicked_at, count // 2)

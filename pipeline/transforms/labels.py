@@ -44,7 +44,7 @@ def join_labels(
     the same reason null wherever part of the window is unknown.
 
     Args:
-        impressions: ``impression_id``, ``event_timestamp``; one row each.
+        impressions: ``impression_id``, ``event_timestamp``, labels that the log brings; one row each.
         outcomes: ``impression_id``, ``task``, ``outcome_timestamp``; may be late, repeated, or of other impressions.
         as_of: what is known; outcomes after it do not exist yet.
         unknown: start and end (exclusive) of stretches whose outcomes were withdrawn.
@@ -66,6 +66,11 @@ def join_labels(
     distinct = inside.unique(["impression_id", "task"])
     labels = impressions.select("impression_id", "event_timestamp")
     for task in stream.tasks:
+        if task.label is not None:
+            closed = pl.col("event_timestamp") + task.window <= as_of
+            logged = impressions[task.label].alias(task.name)
+            labels = labels.with_columns(logged).with_columns(pl.when(closed).then(pl.col(task.name)))
+            continue
         hit = distinct.filter(pl.col("task") == task.name).select("impression_id", pl.lit(1, pl.Int8).alias(task.name))
         shown, window_end = pl.col("event_timestamp"), pl.col("event_timestamp") + task.window
         closed = window_end <= as_of
@@ -80,6 +85,21 @@ def join_labels(
         early=known.filter(pl.col("age") < timedelta(0)).height,
         duplicates=inside.height - distinct.height,
     )
+
+
+def with_labelled(stream: Stream, impressions: pl.LazyFrame, outcomes: pl.LazyFrame) -> pl.LazyFrame:
+    """Outcomes, and those that labels of the impressions tell of: known when their window ends.
+
+    Args:
+        impressions: with the columns of labels.
+    """
+    told = [
+        impressions.filter(pl.col(str(task.label)) == 1).select(
+            "impression_id", task=pl.lit(task.name), outcome_timestamp=pl.col("event_timestamp") + task.window
+        )
+        for task in stream.labelled_tasks
+    ]
+    return pl.concat([outcomes.select("impression_id", "task", "outcome_timestamp"), *told]) if told else outcomes
 
 
 def find_orphans(outcomes: pl.DataFrame, known: pl.DataFrame, gone: pl.DataFrame | None = None) -> pl.DataFrame:

@@ -17,7 +17,7 @@ from exfm.prediction_views import PredictionView
 from exfm.stream import Slice, Stream
 from pipeline.streams.contract import TIME, UTC, schema_of
 from pipeline.streams.footers import may_hold
-from pipeline.streams.layout import LogFiles, find_files
+from pipeline.streams.layout import LogFiles
 from pipeline.transforms.inputs import literal, stored_type
 from pipeline.verify.findings import CheckFn, Finding, all_hold
 from pipeline.workspace import Workspace
@@ -120,7 +120,7 @@ def rows_kept(table: str) -> CheckFn:
 
     def look(work: Workspace, slices: list[Slice]) -> Finding:
         faults, rows = [], 0
-        files = find_files(work.state.log, table)
+        files = work.log_files(table)
         for slice_ in slices:
             stored, quarantined = work.table(table).rows(slice_), work.quarantine(table).rows(slice_)
             counted = _in_log(work, files, slice_)

@@ -99,7 +99,7 @@ def test_columns_are_found_behind_nested_ones(tmp_path: Path) -> None:
 def test_a_look_at_one_moment_lists_each_table_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     many_files(tmp_path, 0)
     slices = [Slice(key="", start=START + at * HOUR, end=START + (at + 1) * HOUR, index=at) for at in range(72)]
-    apart = [seen_of(tmp_path, "impressions", slice_.start, slice_.end) for slice_ in slices]
+    apart = [seen_of(find_files(tmp_path, "impressions"), slice_.start, slice_.end) for slice_ in slices]
     walked: list[Path] = []
     from pipeline.streams import layout
 
@@ -107,10 +107,10 @@ def test_a_look_at_one_moment_lists_each_table_once(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(layout, "_below", lambda folder, table: walked.append(folder) or below(folder, table))  # type: ignore[func-returns-value]
     listing: Listing = {}
     with listed_once(listing):
-        together = [seen_of(tmp_path, "impressions", slice_.start, slice_.end) for slice_ in slices]
+        together = [seen_of(find_files(tmp_path, "impressions"), slice_.start, slice_.end) for slice_ in slices]
     assert together == apart and len(walked) == 1
     (tmp_path / "impressions" / "day=2026-01-01" / "late.parquet").write_bytes(b"")
     with listed_once(listing):
         assert find_files(tmp_path, "impressions") is listing[tmp_path, "impressions"]  # the moment lasts
-    late = seen_of(tmp_path, "impressions", START, START + HOUR)
+    late = seen_of(find_files(tmp_path, "impressions"), START, START + HOUR)
     assert late.digest != apart[0].digest  # and outside of it each look is a new one

@@ -7,6 +7,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from pipeline.streams.layout import find_files
 from pipeline.streams.seen import seen_of
 from tests.streams.test_reader import START, impressions, write
 
@@ -23,7 +24,7 @@ def file_of(log: Path, hour: int, name: str) -> Path:
 
 
 def digest(log: Path, first: int = 0, last: int = 2) -> str:
-    return seen_of(log, "impressions", START + first * HOUR, START + last * HOUR).digest
+    return seen_of(find_files(log, "impressions"), START + first * HOUR, START + last * HOUR).digest
 
 
 def test_a_file_of_later_hours_changes_nothing_and_one_of_these_hours_does(tmp_path: Path) -> None:
@@ -37,11 +38,11 @@ def test_a_file_of_later_hours_changes_nothing_and_one_of_these_hours_does(tmp_p
 
 def test_bytes_count_and_times_of_files_do_not(tmp_path: Path) -> None:
     path = file_of(tmp_path, 1, "a")
-    seen = seen_of(tmp_path, "impressions", START, START + 2 * HOUR)
+    seen = seen_of(find_files(tmp_path, "impressions"), START, START + 2 * HOUR)
     os.utime(path, (1, 1))
-    assert seen_of(tmp_path, "impressions", START, START + 2 * HOUR, seen.files).digest == seen.digest
+    assert seen_of(find_files(tmp_path, "impressions"), START, START + 2 * HOUR, seen.files).digest == seen.digest
     pl.read_parquet(path).with_columns(user_id=pl.lit(99)).write_parquet(path)
-    assert seen_of(tmp_path, "impressions", START, START + 2 * HOUR, seen.files).digest != seen.digest
+    assert seen_of(find_files(tmp_path, "impressions"), START, START + 2 * HOUR, seen.files).digest != seen.digest
 
 
 @pytest.mark.parametrize("unit", ["ms", "us", "ns"])

@@ -1,0 +1,80 @@
+"""What a stream's own fields must fit: slices into days, inputs and labels beside its columns.
+
+Belongs here: rules of the stream as a whole. Not here: what it is (stream.py), rules of each column (inputs.py).
+"""
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from exfm.errors import DeclarationError, choose_from, positive, unique
+from exfm.names import COLUMNS
+
+if TYPE_CHECKING:
+    from exfm.stream import Stream
+
+_LENGTHS = (
+    *(timedelta(minutes=minutes) for minutes in range(1, 60) if 60 % minutes == 0),
+    *(timedelta(hours=hours) for hours in range(1, 25) if 24 % hours == 0),
+)
+MOST_SLICES = 1_000_000  # of a closed log: Dagster lists them
+
+
+def check_inputs(stream: "Stream") -> None:
+    """Refuse inputs and labels that the log, or each other, can't give.
+
+    Raises:
+        DeclarationError: for the first.
+    """
+    taken = {*COLUMNS, *(each.name for each in (*stream.id_columns, *stream.inputs))}
+    unique("Stream.tasks", (str(task.label) for task in stream.labelled_tasks))
+    for task in stream.labelled_tasks:
+        if task.label in taken:
+            raise DeclarationError(
+                f"Task({task.name}).label: {task.label!r} is also an input, or a column that tables add: a label "
+                "can't be one, rename the column"
+            )
+    for field in ("numbers", "vectors", "bags", "crosses", "buckets"):
+        unique(f"Stream.{field}", (each.name for each in getattr(stream, field)))
+    ids = tuple(column.name for column in stream.id_columns)
+    for bag in stream.bags:
+        if bag.of is not None:
+            logged = [name for name in ids if name not in stream.calendar]
+            choose_from(f"Bag({bag.name}).of", bag.of, logged, what="categorical column of the log")
+    for made in stream.made_inputs:
+        made.check(ids, tuple(number.name for number in stream.numbers))
+
+
+def check_slices(stream: "Stream") -> None:
+    """Refuse slices that do not fit a day, or the stream's ends.
+
+    Raises:
+        DeclarationError: for the first.
+    """
+    length = stream.slice_length
+    positive("Stream.slice_length", length)
+    if length not in _LENGTHS:
+        raise DeclarationError(
+            f"Stream.slice_length: {length} does not divide a day evenly: "
+            "use a day, 1/2/3/4/6/8/12 hours, or 1/2/3/4/5/6/10/12/15/20/30 minutes"
+        )
+    midnight = stream.first_slice.replace(hour=0, minute=0, second=0, microsecond=0)
+    if (stream.first_slice - midnight) % length:
+        raise DeclarationError(
+            f"Stream.first_slice: {stream.first_slice} is not on a multiple of {length} since midnight: "
+            f"use {midnight + (stream.first_slice - midnight) // length * length}"
+        )
+    if stream.until is not None and (
+        stream.until <= stream.first_slice or (stream.until - stream.first_slice) % length
+    ):
+        raise DeclarationError(
+            f"Stream.until: {stream.until} is not the end of a slice: use first_slice plus a multiple of {length}"
+        )
+    if stream.until is not None and (slices := (stream.until - stream.first_slice) // length) > MOST_SLICES:
+        raise DeclarationError(
+            f"Stream.until: {stream.until} makes {slices:,} slices of {length}, more than {MOST_SLICES:,}: "
+            "use longer slices, or an earlier end"
+        )
+    if stream.known_until is not None and stream.known_until <= stream.first_slice:
+        raise DeclarationError(
+            f"Stream.known_until: {stream.known_until} is before the first outcome can be: use one after first_slice"
+        )

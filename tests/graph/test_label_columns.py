@@ -1,0 +1,122 @@
+"""A log whose labels are a column of its impressions: the same labels, features and models as from outcomes."""
+
+import shutil
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from exfm.errors import DeclarationError
+from exfm.project import Project
+from pipeline.registry.checkpoint_store import CheckpointStore
+from pipeline.streams.contract import schema_of
+from pipeline.streams.reader import read_log
+from pipeline.transforms.labels import join_labels
+from tests.graph.runs import failed_checks, run, sentences
+from tests.streams.test_reader import START, impressions, write
+from tests.tiny import tiny_project, tiny_workspace
+
+LAST = "2026-01-03"
+COLUMNS = {"click": "clicked", "convert": "convert"}
+
+
+def labelled(*names: str, **changes: object) -> Project:
+    tiny = tiny_project()
+    tasks = tuple(replace(task, label=COLUMNS[task.name] if task.name in names else None) for task in tiny.stream.tasks)
+    return replace(tiny, name="labelled", stream=replace(tiny.stream, tasks=tasks), **changes)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untyped-def]
+    """Both tasks: the log has no outcomes at all; nor interactions, which no view reads."""
+    tiny = tiny_project()
+    views = tuple(view for view in tiny.feature_views if "interactions" not in view.sources)
+    names = {view.name for view in tiny.feature_views} - {view.name for view in views}
+
+    def without(inputs: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(name for name in inputs if name.partition(":")[0] not in names)
+
+    project = labelled(
+        "click", "convert", feature_views=views,
+        teachers=tuple(replace(teacher, inputs=without(teacher.inputs)) for teacher in tiny.teachers),
+        students=tuple(replace(student, inputs=without(student.inputs)) for student in tiny.students),
+    )  # fmt: skip
+    made = tiny_workspace(tmp_path_factory.mktemp("labels"), project)
+    assert run(made, last=LAST, select='key:"simulated_log"').success
+    for table in ("outcomes", "interactions"):
+        shutil.rmtree(made.state.log / table)
+    ran = run(made, last=LAST, select='not (group:"studies" or key:"simulated_log")')
+    assert ran.success and not failed_checks(ran), (sentences(ran), failed_checks(ran))
+    return made
+
+
+def test_labels_are_the_column_when_the_window_has_closed(work) -> None:  # type: ignore[no-untyped-def]
+    for index in range(2):
+        slice_ = work.project.stream.slice_at(index)
+        shown, labels = work.table("impressions").read([slice_]), work.table("labels").read([slice_])
+        for task, column in COLUMNS.items():
+            assert labels[task].equals(shown[column].alias(task)) and 0 < labels[task].sum() < labels.height
+    assert all(work.table("outcomes").rows(work.project.stream.slice_at(index)) == 0 for index in range(3))
+
+
+def test_features_count_them_from_when_they_are_known(work) -> None:  # type: ignore[no-untyped-def]
+    """Of each user and surface the clicks of the day before, whose window had ended by then; by a loop over the impressions."""
+    stream = work.project.stream
+    shown = work.table("impressions").read([stream.slice_at(index) for index in range(3)])
+    window = stream.task("click").window
+    rows = work.features("user_surface_activity").read([stream.slice_at(2)])
+    newest = rows.group_by("user_id", "surface").agg(pl.all().sort_by("event_timestamp").last())
+    compared = 0
+    for user, surface, stamp, count in newest.select("user_id", "surface", "event_timestamp", "click_1d").iter_rows():
+        known = pl.col("event_timestamp") + window
+        mine = shown.filter(
+            pl.col("user_id") == user, pl.col("surface") == surface, pl.col("clicked") == 1,
+            known >= stamp - timedelta(days=1), known < stamp,
+        )  # fmt: skip
+        assert mine.height == count
+        compared += count
+    assert compared > 20
+
+
+def test_models_learn_from_them(work) -> None:  # type: ignore[no-untyped-def]
+    for model in (*work.project.teachers, *work.project.students):
+        manifest = CheckpointStore.of(work, model).manifest(work.project.stream.slice_at(1))
+        assert manifest.rows > 100
+
+
+def test_a_log_of_outcomes_and_a_label_column_is_learnt_as_from_outcomes_alone(tmp_path: Path) -> None:
+    """Where the column says what the outcomes said, labels are equal; the other task's outcomes are read as before."""
+    work = tiny_workspace(tmp_path, labelled("convert"))
+    plain = tiny_workspace(tmp_path)
+    select = 'key:"simulated_log" or key:"impressions" or key:"outcomes" or key:"interactions" or key:"labels"'
+    for each in (work, plain):
+        ran = run(each, last=LAST, select=select)
+        assert ran.success, sentences(ran)
+    for index in range(2):
+        slice_ = work.project.stream.slice_at(index)
+        assert work.table("labels").read([slice_]).equals(plain.table("labels").read([slice_]))
+        assert set(work.table("outcomes").read([slice_])["task"]) == {"click"}
+
+
+def test_an_unknown_label_is_unknown_and_another_value_is_quarantined(tmp_path: Path) -> None:
+    stream = labelled("click").stream
+    for values, kept in (([True, None, False], [1, None, 0]), ([1.0, float("nan"), 0.0], [1, None, 0])):
+        write(tmp_path, impressions().with_columns(clicked=pl.Series(values)))
+        read = read_log(tmp_path, stream, "impressions", START, START + timedelta(days=1))
+        assert read.frame.sort("impression_id")["clicked"].to_list() == [kept[1], kept[2], kept[0]]
+    nothing = pl.DataFrame(schema=schema_of(stream, "outcomes"))
+    closed = join_labels(read.frame, nothing, stream, START + timedelta(days=3)).frame
+    assert closed.sort("impression_id")["click"].to_list() == [None, 0, 1]
+    assert join_labels(read.frame, nothing, stream, START).frame["click"].null_count() == 3
+    write(tmp_path, impressions().with_columns(clicked=pl.Series([1, 2, 0])))
+    read = read_log(tmp_path, stream, "impressions", START, START + timedelta(days=1))
+    assert read.quarantine["reason"].to_list() == ["label that is neither 0 nor 1: clicked"] and read.frame.height == 2
+
+
+@pytest.mark.parametrize("label", ["user_id", "hour_of_day", "created_timestamp"])
+def test_a_label_can_not_be_an_input(label: str) -> None:
+    stream = tiny_project().stream
+    with pytest.raises(DeclarationError, match=rf"^Task\(click\)\.label: '{label}' is also an input"):
+        replace(stream, tasks=(replace(stream.tasks[0], label=label),))
