@@ -25,6 +25,7 @@ from exfm.networks import DLRM, DCNv2, DeepFM, Network, TwoTower, Wukong
 from exfm.prediction_views import PredictionView
 from exfm.project import Drift, Project, Retention, Upkeep
 from exfm.simulation import Event, Simulation
+from exfm.source_views import SourceView
 from exfm.state import State
 from exfm.stream import Column, Stream, Task
 
@@ -57,6 +58,7 @@ __all__ = [
     "Recalibration",
     "Retention",
     "Simulation",
+    "SourceView",
     "State",
     "Stream",
     "Student",

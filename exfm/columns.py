@@ -67,13 +67,15 @@ class Columns:
 
     @property
     def of_views(self) -> tuple[str, ...]:
-        """All that comes from feature views."""
-        return self.features + self.histories
+        """All that comes from feature views: names of their columns alone have two underscores."""
+        of_sources = (*self.ids, *self.numbers, *self.vectors, *self.bags)
+        return (*self.features, *self.histories, *(name for name in of_sources if "__" in name))
 
     @property
     def of_log(self) -> tuple[str, ...]:
         """All that comes from the log itself, the calendar included, each once."""
-        return tuple(dict.fromkeys((*self.ids, *self.parts, *self.numbers, *self.vectors, *self.bags)))
+        every = (*self.ids, *self.parts, *self.numbers, *self.vectors, *self.bags)
+        return tuple(dict.fromkeys(name for name in every if "__" not in name))
 
     @property
     def stored(self) -> tuple[str, ...]:

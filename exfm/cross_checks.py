@@ -10,11 +10,13 @@ from exfm.clocks import MOST_SLICES, check_reach
 from exfm.columns import FeatureColumn, views_of
 from exfm.errors import DeclarationError, at_most, choose_from, unique
 from exfm.history_views import HistoryView
+from exfm.input_columns import declared_inputs, is_of_item
+from exfm.inputs import Bag, Bucket, Cross, Vector
 from exfm.learning import Student, Teacher
 from exfm.online import check_served
 from exfm.prediction_views import known_after
 from exfm.sizes import Reads, check_model, check_simulation
-from exfm.stream import DAY
+from exfm.stream import DAY, Column
 
 if TYPE_CHECKING:
     from exfm.columns import Columns
@@ -136,17 +138,16 @@ def _check_model(project: "Project", model: Teacher | Student, tasks: int) -> "C
     where = f"{type(model).__name__}({model.name})"
     columns = project.columns_of(model.inputs, where=f"{where}.inputs")
     _check_network(project, where, model, columns)
-    stream = project.stream
-    rows = {column.name: column.rows for column in stream.id_columns}
-    rows |= {made.name: made.rows for made in stream.made_inputs}
+    declared = declared_inputs(project)
+    read = [declared[name] for name in (*columns.ids, *columns.derived, *columns.bags, *columns.vectors)]
     lists = [project.view(FeatureColumn.of(name).view) for name in columns.histories]
-    bags = [bag for bag in stream.bags if bag.name in columns.bags]
+    bags = [each for each in read if isinstance(each, Bag)]
     check_model(
         where,
         model.network,
         model.training.batch_size,
         Reads(
-            rows=tuple(rows[name] for name in (*columns.ids, *columns.derived)),
+            rows=tuple(each.rows for each in read if isinstance(each, Column | Cross | Bucket)),
             numbers=len(columns.features) + len(columns.numbers),
             tasks=tasks,
             lengths=(
@@ -154,7 +155,7 @@ def _check_model(project: "Project", model: Teacher | Student, tasks: int) -> "C
                 *(bag.length for bag in bags),
             ),
             bag_rows=tuple(bag.rows for bag in bags if bag.rows is not None),
-            vectors=tuple(each.width for each in stream.vectors if each.name in columns.vectors),
+            vectors=tuple(each.width for each in read if isinstance(each, Vector)),
         ),
         model.distillation if isinstance(model, Student) else None,
     )
@@ -168,7 +169,7 @@ def _check_network(project: "Project", where: str, model: Teacher | Student, col
         family = type(network).__name__
         of_items = {view.name for view in project.all_views if view.entities == (item,)}
         others = [name for name in columns.features if FeatureColumn.of(name).view not in of_items]
-        others += [name for name in _of_log(columns) if name not in project.stream.item_inputs]
+        others += [name for name in _beside(columns) if not is_of_item(project, name)]
         _check_sides(project, where, family, columns)
         if item not in columns.ids:
             raise DeclarationError(f"{where}.inputs: {model.inputs} leave a {family}'s item side empty: add {item!r}")
@@ -183,7 +184,7 @@ def _check_network(project: "Project", where: str, model: Teacher | Student, col
     )
 
 
-def _of_log(columns: "Columns") -> tuple[str, ...]:
+def _beside(columns: "Columns") -> tuple[str, ...]:
     return (*columns.numbers, *columns.bags, *columns.vectors, *columns.derived)
 
 
@@ -196,10 +197,10 @@ def _check_sides(project: "Project", where: str, family: str, columns: "Columns"
                 f"{where}.inputs: cross {cross.name!r} is of {item!r} and others, and a {family} keeps the item apart: "
                 "drop it, or use another network"
             )
-    for bag in project.stream.bags:
-        if bag.name in columns.bags and bag.pooling == "attention":
+    for name, bag in declared_inputs(project).items():
+        if name in columns.bags and isinstance(bag, Bag) and bag.pooling == "attention":
             raise DeclarationError(
-                f"{where}.inputs: bag {bag.name!r} is pooled by attention to {item!r}, and a {family} keeps the item "
+                f"{where}.inputs: bag {name!r} is pooled by attention to {item!r}, and a {family} keeps the item "
                 "apart: pool it by mean or sum, or use another network"
             )
 

@@ -11,13 +11,35 @@ from typing import TYPE_CHECKING
 from exfm.columns import Columns, FeatureColumn
 from exfm.errors import DeclarationError, unique
 from exfm.history_views import HistoryView
-from exfm.inputs import Bag, Bucket, Cross, Number, Vector
+from exfm.inputs import Bag, Bucket, Cross, LogInput, Number, Vector
 from exfm.learning import Student, Teacher
+from exfm.source_views import SourceView
+from exfm.stream import Column
 
 if TYPE_CHECKING:
     from exfm.project import Project
 
-_KINDS = {Number: "numbers", Vector: "vectors", Bag: "bags", Cross: "derived", Bucket: "derived"}
+_KINDS = {
+    Column: "ids", Number: "numbers", Vector: "vectors", Bag: "bags", Cross: "derived", Bucket: "derived"
+}  # fmt: skip
+
+
+def declared_inputs(project: "Project") -> dict[str, Column | LogInput]:
+    """What is declared of each column of the log, and of views that somebody else keeps, by its name."""
+    sources = [view for view in project.feature_views if isinstance(view, SourceView)]
+    return {
+        **{column.name: column for column in project.stream.id_columns},
+        **{each.name: each for each in project.stream.inputs},
+        **{FeatureColumn(view.name, each.name).name: each for view in sources for each in view.inputs},
+    }
+
+
+def is_of_item(project: "Project", column: str) -> bool:
+    """Does a column say something of the item alone, so that a network with two towers reads it on the item's side?"""
+    item = project.stream.item.name
+    if "__" not in column:
+        return column in (item, *project.stream.item_inputs)
+    return project.view(FeatureColumn.of(column).view).entities == (item,)
 
 
 def columns_of(project: "Project", inputs: Iterable[str], *, where: str) -> Columns:
@@ -41,8 +63,10 @@ def columns_of(project: "Project", inputs: Iterable[str], *, where: str) -> Colu
             chosen[_KINDS[type(of_log[name])]].append(name)
         elif view_name in views and (not colon or feature in views[view_name].features):
             view = views[view_name]
-            names = [FeatureColumn(view_name, each).name for each in ((feature,) if feature else view.features)]
-            chosen["histories" if isinstance(view, HistoryView) else "features"].extend(names)
+            for each in (feature,) if feature else view.features:
+                kind = "histories" if isinstance(view, HistoryView) else "features"
+                kind = _KINDS[type(view.declared(each))] if isinstance(view, SourceView) else kind
+                chosen[kind].append(FeatureColumn(view_name, each).name)
         else:
             raise DeclarationError(_unknown(project, where, name))
     unique(where, (name for names in chosen.values() for name in names))
@@ -66,17 +90,17 @@ def _check_targets(project: "Project", where: str, chosen: dict[str, list[str]])
                 f"{where}: history {view_name!r} lists {of!r}, which is not an input, so there is no target to "
                 f"attend with: add {of!r}"
             )
-    for bag in project.stream.bags:
-        if bag.name not in chosen["bags"]:
-            continue
-        item = project.stream.item.name
+    declared, item = declared_inputs(project), project.stream.item.name
+    for name in chosen["bags"]:
+        bag = declared[name]
+        assert isinstance(bag, Bag)
         if bag.pooling == "attention" and item not in chosen["ids"]:
             raise DeclarationError(
-                f"{where}: bag {bag.name!r} is pooled by attention to {item!r}, which is not an input: add {item!r}"
+                f"{where}: bag {name!r} is pooled by attention to {item!r}, which is not an input: add {item!r}"
             )
         if bag.of is not None and bag.of not in chosen["ids"]:
             raise DeclarationError(
-                f"{where}: bag {bag.name!r} shares the embeddings of {bag.of!r}, which is not an input: add {bag.of!r}"
+                f"{where}: bag {name!r} shares the embeddings of {bag.of!r}, which is not an input: add {bag.of!r}"
             )
 
 
@@ -108,12 +132,12 @@ def logged_columns(project: "Project") -> Columns:
     # A student's rows are found by their surface, whether or not it is an input.
     ids, features, histories = of_any("ids", stream.surface.name), of_any("features"), of_any("histories")
     every = tuple(FeatureColumn(view.name, each).name for view in project.feature_views for each in view.features)
-    parts, inputs = of_any("parts"), [each.name for each in stream.inputs]
+    parts, inputs = of_any("parts"), list(declared_inputs(project))
     return Columns(
-        ids=tuple(column.name for column in stream.id_columns if column.name in ids),
+        ids=tuple(name for name in inputs if name in ids),
         features=tuple(name for name in every if name in features),
         histories=tuple(name for name in every if name in histories),
-        parts=tuple(name for name in (*(column.name for column in stream.id_columns), *inputs) if name in parts),
+        parts=tuple(name for name in inputs if name in parts),
         **{
             kind: tuple(name for name in inputs if name in of_any(kind))
             for kind in ("numbers", "vectors", "bags", "derived")

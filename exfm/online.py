@@ -13,9 +13,10 @@ from exfm.errors import DeclarationError
 from exfm.feature_views import FeatureView
 from exfm.history_views import HistoryView
 from exfm.prediction_views import PredictionView
+from exfm.source_views import SourceView
 from exfm.stream import Slice, Stream
 
-View = FeatureView | HistoryView | PredictionView
+View = FeatureView | HistoryView | SourceView | PredictionView
 
 
 def check_served(field: str, view: View, stream: Stream) -> None:
@@ -28,7 +29,7 @@ def check_served(field: str, view: View, stream: Stream) -> None:
         raise DeclarationError(
             f"{field}: {view.name!r} has online=False, so it can't be served: set online=True or drop it"
         )
-    if isinstance(view, PredictionView) or view.pushed or view.every == stream.slice_length:
+    if isinstance(view, PredictionView | SourceView) or view.pushed or view.every == stream.slice_length:
         return
     raise DeclarationError(
         f"{field}: {view.name!r} has every={view.every}, but the online store is loaded when a slice of "

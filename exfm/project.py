@@ -21,9 +21,10 @@ from exfm.history_views import HistoryView
 from exfm.input_columns import columns_of, logged_columns
 from exfm.learning import Student, Teacher
 from exfm.mlflow import MLflow
-from exfm.online import graph_loads
+from exfm.online import View, graph_loads
 from exfm.prediction_views import PredictionView, known_after
 from exfm.simulation import Simulation
+from exfm.source_views import SourceView
 from exfm.stream import Stream
 
 
@@ -117,7 +118,7 @@ class Project(Declaration):
 
     name: str
     stream: Stream
-    feature_views: tuple[FeatureView | HistoryView, ...]
+    feature_views: tuple[FeatureView | HistoryView | SourceView, ...]
     teachers: tuple[Teacher, ...]
     students: tuple[Student, ...]
     prediction_views: tuple[PredictionView, ...] = ()
@@ -143,7 +144,7 @@ class Project(Declaration):
             self.release_limits(student)
 
     @property
-    def all_views(self) -> tuple[FeatureView | HistoryView | PredictionView, ...]:
+    def all_views(self) -> tuple[View, ...]:
         """Every view that can be an input."""
         return (*self.feature_views, *self.prediction_views)
 
@@ -199,7 +200,7 @@ class Project(Declaration):
         best = self.stream.slice_length + longest
         return limits("Upkeep.freshness", self.upkeep.freshness, best, self.stream.slice_length)
 
-    def view(self, name: str) -> FeatureView | HistoryView | PredictionView:
+    def view(self, name: str) -> View:
         return next(view for view in self.all_views if view.name == name)
 
     def listed_by(self, history: str) -> str:

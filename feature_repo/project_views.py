@@ -17,11 +17,9 @@ from exfm.columns import FeatureColumn, ScoreColumns
 from exfm.described import described
 from exfm.encoding import Encoding
 from exfm.errors import DeclarationError
-from exfm.feature_views import FeatureView as Declared
-from exfm.history_views import HistoryView
 from exfm.learning import Student, Teacher
 from exfm.names import LOGGED_INPUTS, LOGGED_TEACHER_FEATURES, inputs_service, supervision_service
-from exfm.prediction_views import PredictionView
+from exfm.online import View
 from exfm.project import Project
 from exfm.state import State
 from exfm.stream import Column
@@ -88,7 +86,9 @@ def _field(name: str, dtype: FeastType) -> Field:
 
 def _feast_type(encoding: Encoding) -> FeastType:
     ids = String if encoding.dtype == "str" else Int64
-    types: dict[str, FeastType] = {"id": ids, "ids": Array(ids), "count": Int64, "number": Float32}
+    types: dict[str, FeastType] = {
+        "id": ids, "ids": Array(ids), "count": Int64, "number": Float32, "vector": Array(Float32),
+    }  # fmt: skip
     return types[encoding.kind]
 
 
@@ -102,9 +102,7 @@ def _source(name: str, folder: str) -> FileSource:
     )
 
 
-def _input_view(
-    view: Declared | HistoryView | PredictionView, entities: dict[str, Entity], columns: dict[str, Column], state: State
-) -> FeatureView:
+def _input_view(view: View, entities: dict[str, Entity], columns: dict[str, Column], state: State) -> FeatureView:
     schema = [_key_field(columns[name]) for name in view.entities]
     dtypes = {name: column.dtype for name, column in columns.items()}
     schema += [_field(name, _feast_type(view.encoding(name, dtypes))) for name in view.features]

@@ -16,6 +16,7 @@ from exfm.declaration import digest
 from exfm.history_views import HistoryView
 from exfm.online import graph_loads, late_sentence, later_than_declared
 from exfm.project import Project
+from exfm.source_views import SourceView
 from exfm.stream import Slice
 from exfm_assets import metadata_keys as keys
 from exfm_assets.assets.common import Lineage, SliceWriter
@@ -23,10 +24,11 @@ from exfm_assets.assets.stream import IMPRESSIONS, INTERACTIONS, OUTCOMES
 from exfm_assets.partitions import SINGLE_RUN, earlier, slice_partitions, slices_of, slices_within
 from feature_repo.stamp import applied, registry_version, stamp
 from pipeline.slices.provenance import of_logged_inputs, of_online, of_view, slices_known
+from pipeline.streams.sources import source_rows
 from pipeline.tables import naming_damage
 from pipeline.transforms.inputs import rows_of, with_calendar
 from pipeline.transforms.labels import with_labelled
-from pipeline.transforms.view_rows import LogView, reads_interactions, since, view_rows
+from pipeline.transforms.view_rows import KeptView, reads_interactions, since, view_rows
 from pipeline.verify.online_current import loaded_online, note_online, window_to_load
 from pipeline.workspace import Workspace
 
@@ -38,7 +40,7 @@ REGISTRY, ONLINE, LOGGED_INPUTS = (
 SLICES_AT_ONCE = 32  # aggregated together: bounds memory on long backfills
 
 
-def view_key(view: LogView) -> dg.AssetKey:
+def view_key(view: KeptView) -> dg.AssetKey:
     return dg.AssetKey(["features", view.name])
 
 
@@ -50,13 +52,15 @@ def feature_assets(project: Project) -> list[dg.AssetsDefinition]:
 def _lookback_slices(project: Project) -> int:
     """Slices that any view looks back; Dagster takes one mapping a source and step, so all use the longest."""
     start = project.stream.first_slice
-    oldest = min(since(view, project.stream, start) for view in project.feature_views)
+    of_log = [view for view in project.feature_views if not isinstance(view, SourceView)]
+    oldest = min((since(view, project.stream, start) for view in of_log), default=start)
     return slices_within(project.stream, start - oldest)
 
 
-def _view_spec(project: Project, view: LogView) -> dg.AssetSpec:
+def _view_spec(project: Project, view: KeptView) -> dg.AssetSpec:
     past = earlier(_lookback_slices(project), to=0)
     sources = [IMPRESSIONS, OUTCOMES, *([INTERACTIONS] if reads_interactions(view) else [])]
+    sources = [] if isinstance(view, SourceView) else sources
     return dg.AssetSpec(
         view_key(view),
         deps=[dg.AssetDep(source, partition_mapping=past) for source in sources],
@@ -69,7 +73,9 @@ def _view_spec(project: Project, view: LogView) -> dg.AssetSpec:
     )
 
 
-def _view_lineage(view: LogView) -> Lineage:
+def _view_lineage(view: KeptView) -> Lineage:
+    if isinstance(view, SourceView):
+        return {}
     if isinstance(view, HistoryView):
         table = {"interactions": INTERACTIONS, "impressions": IMPRESSIONS}.get(view.source, OUTCOMES)
         listed = IMPRESSIONS if table == OUTCOMES else table
@@ -121,10 +127,13 @@ def _adjacent(slices: list[Slice], most: int) -> Iterator[list[Slice]]:
         yield run
 
 
-def _aggregated(work: Workspace, view: LogView, slices: list[Slice]) -> Iterator[tuple[Slice, pl.DataFrame]]:
+def _aggregated(work: Workspace, view: KeptView, slices: list[Slice]) -> Iterator[tuple[Slice, pl.DataFrame]]:
     """The view's rows of adjacent slices, computed together (equal to one by one: a test holds that)."""
     stream = work.project.stream
     start, end = slices[0].start, slices[-1].end
+    if isinstance(view, SourceView):
+        yield from _read(work, view, slices)
+        return
     around = list(stream.slices(since(view, stream, start), end))
     impressions, outcomes = (work.table(name).scan(around) for name in ("impressions", "outcomes"))
     outcomes = with_labelled(stream, impressions, outcomes)
@@ -134,6 +143,16 @@ def _aggregated(work: Workspace, view: LogView, slices: list[Slice]) -> Iterator
     for slice_ in slices:
         stamped = pl.col("event_timestamp").is_between(slice_.start, slice_.end, closed="right")
         yield slice_, rows.filter(stamped)
+
+
+def _read(work: Workspace, view: SourceView, slices: list[Slice]) -> Iterator[tuple[Slice, pl.DataFrame]]:
+    """The rows of a table that somebody else keeps; the first slice has all that held before it, too."""
+    stream = work.project.stream
+    rows = source_rows(view, stream, work.state.log, slices[0].start, slices[-1].end)
+    for slice_ in slices:
+        until = pl.col("event_timestamp") <= slice_.end
+        after = pl.lit(True) if slice_.index == 0 else pl.col("event_timestamp") > slice_.start
+        yield slice_, rows.filter(after & until)
 
 
 def _registry(project: Project) -> dg.AssetsDefinition:
@@ -221,9 +240,13 @@ def _logged_inputs(project: Project) -> dg.AssetsDefinition:
         },
     }
 
-    def past(view: LogView) -> dg.TimeWindowPartitionMapping:
-        """A value lives for the view's ttl, and the slice's own rows are stamped before its later impressions."""
-        return earlier(slices_within(stream, view.ttl), to=0)
+    def past(view: KeptView) -> dg.TimeWindowPartitionMapping:
+        """A value lives for the view's ttl, and the slice's own rows are stamped before its later impressions.
+
+        Of a table whose rows hold for ever Dagster is told of no more slices than corrections are made good of.
+        """
+        lives = slices_within(stream, view.ttl)
+        return earlier(min(lives, project.upkeep.look_back) if isinstance(view, SourceView) else lives, to=0)
 
     @dg.asset(
         key=LOGGED_INPUTS,

@@ -130,7 +130,7 @@ def _bins(project: Project, values: pl.Series) -> pl.Series:
     stream = project.stream
     if values.name in (stream.user.name, stream.item.name):
         return values.is_null().replace_strict({True: "null", False: "known"}, return_dtype=pl.String).alias("bin")
-    if values.name in {column.name for column in stream.id_columns}:
+    if values.name in {column.name for column in stream.id_columns} or values.name in project.logged_columns.ids:
         words = values.cast(pl.String)
         of_word = {word: str(zlib.crc32(word.encode()) % CATEGORY_BINS) for word in words.unique().drop_nulls()}
         if not of_word:

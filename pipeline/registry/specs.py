@@ -3,10 +3,12 @@
 Belongs here: columns, item side, teachers. Not here: the network itself (models/network.py).
 """
 
-from exfm.columns import FeatureColumn
 from exfm.encoding import Encoding
+from exfm.input_columns import declared_inputs, is_of_item
+from exfm.inputs import Bag, Bucket, Cross, LogInput, Vector
 from exfm.learning import Student, Teacher
 from exfm.project import Project
+from exfm.stream import Column, Stream
 from models.members import Member
 from models.network import BagSpec, NetworkSpec
 
@@ -15,15 +17,11 @@ def member_of(project: Project, model: Teacher | Student, *, control: bool = Fal
     """What a learner trains: a teacher, a student, or a student's labels-only control."""
     stream = project.stream
     columns = project.columns_of(model.inputs, where=model.name)
-    rows = {column.name: column.rows for column in stream.id_columns}
-    rows |= {made.name: made.rows for made in stream.made_inputs}
-    item = stream.item.name
+    declared = declared_inputs(project)
     towers = model.network.two_sided
-    of_item, widths = {item, *stream.item_inputs}, {vector.name: vector.width for vector in stream.vectors}
-    of_items = [view.name for view in project.all_views if view.entities == (item,)]
     is_taught = isinstance(model, Student) and model.is_taught and not control
     spec = NetworkSpec(
-        ids=tuple((name, rows[name]) for name in (*columns.ids, *columns.derived)),
+        ids=tuple((name, _rows(declared[name])) for name in (*columns.ids, *columns.derived)),
         numbers=columns.features + columns.numbers,
         tasks=model.tasks if isinstance(model, Teacher) else (model.task,),
         network=model.network,
@@ -31,24 +29,32 @@ def member_of(project: Project, model: Teacher | Student, *, control: bool = Fal
         item_ids=tuple(
             name
             for name in (*columns.ids, *columns.derived, *columns.bags, *columns.vectors)
-            if towers and name in of_item
+            if towers and is_of_item(project, name)
         ),
         item_numbers=tuple(
-            name
-            for name in (*columns.features, *columns.numbers)
-            if towers and (FeatureColumn.of(name).view in of_items or name in of_item)
+            name for name in (*columns.features, *columns.numbers) if towers and is_of_item(project, name)
         ),
         teachers=model.teachers if isinstance(model, Student) and is_taught else (),
         surface=stream.surface.name,
-        bags=tuple(_bag(project, name) for name in columns.bags),
-        vectors=tuple((name, widths[name]) for name in columns.vectors),
+        bags=tuple(_bag(stream, name, declared[name]) for name in columns.bags),
+        vectors=tuple((name, _width(declared[name])) for name in columns.vectors),
     )
     return Member(spec, model.distillation if isinstance(model, Student) and is_taught else None)
 
 
-def _bag(project: Project, name: str) -> BagSpec:
-    bag = next(each for each in project.stream.bags if each.name == name)
-    target = project.stream.item.name if bag.pooling == "attention" else None
+def _rows(declared: Column | LogInput) -> int:
+    assert isinstance(declared, Column | Cross | Bucket)
+    return declared.rows
+
+
+def _width(declared: Column | LogInput) -> int:
+    assert isinstance(declared, Vector)
+    return declared.width
+
+
+def _bag(stream: Stream, name: str, bag: Column | LogInput) -> BagSpec:
+    assert isinstance(bag, Bag)
+    target = stream.item.name if bag.pooling == "attention" else None
     return BagSpec(name=name, of=bag.of, rows=bag.rows or 0, pooling=bag.pooling, target=target)
 
 

@@ -18,15 +18,17 @@ from exfm.columns import views_of
 from exfm.declaration import canonical_form, digest
 from exfm.online import graph_loads
 from exfm.prediction_views import PredictionView, known_after
+from exfm.source_views import SourceView
 from exfm.stream import Slice, Stream
 from pipeline.sidecar import LogFile, Sidecar
 from pipeline.slices.log_withdrawals import read_sound_log, withdrawn_digest
 from pipeline.slices.predictions import scored_by
 from pipeline.streams.contract import schema_of
 from pipeline.streams.seen import Seen, digest_of, seen_of
+from pipeline.streams.sources import source_digest
 from pipeline.tables import SliceTable
 from pipeline.transforms.predicted import needed
-from pipeline.transforms.view_rows import LogView, since
+from pipeline.transforms.view_rows import KeptView, since
 from pipeline.workspace import Workspace
 
 DECLARATION, AS_OF, LOG, CODE = "declaration", "as_of", "log/", "code"
@@ -76,7 +78,7 @@ def recognised_since(stream: Stream, start: datetime) -> datetime:
     return max(start - stream.longest_window - stream.lateness, stream.first_slice)
 
 
-def slices_known(view: LogView | PredictionView, stream: Stream, slice_: Slice) -> list[Slice]:
+def slices_known(view: KeptView | PredictionView, stream: Stream, slice_: Slice) -> list[Slice]:
     """The slices of a view whose rows may still hold for an impression of a slice."""
     return list(stream.slices(max(slice_.start - view.ttl, stream.first_slice), slice_.end))
 
@@ -132,8 +134,11 @@ def outcomes_digest(outcomes: pl.DataFrame, impressions: pl.DataFrame, as_of: da
     return hashlib.sha256(rows.write_csv().encode()).hexdigest()[:12]
 
 
-def of_view(work: Workspace, view: LogView, slice_: Slice) -> Made:
-    """A view of activity or histories."""
+def of_view(work: Workspace, view: KeptView, slice_: Slice) -> Made:
+    """A view of activity, of histories, or of a table that somebody else keeps."""
+    if isinstance(view, SourceView):
+        source = {"source": source_digest(view, work.state.log)}
+        return _made(f"features/{view.name}", digest(view), {"view": view}, source)
     around = list(work.project.stream.slices(since(view, work.project.stream, slice_.start), slice_.end))
     tables = ("impressions", "outcomes", "interactions")
     of = {name: _slices(work.table(name), around) for name in tables}
@@ -178,7 +183,7 @@ def _joined(
     table: str,
     declared: Mapping[str, list[str]],
     columns: Iterable[str],
-    views: Iterable[LogView | PredictionView],
+    views: Iterable[KeptView | PredictionView],
 ) -> Made:
     read = set(views_of(columns))
     of = {"impressions": _slices(work.table("impressions"), [slice_])}

@@ -45,7 +45,10 @@ def with_calendar(frame: pl.DataFrame, stream: Stream) -> pl.DataFrame:
 def stored_type(encoding: Encoding) -> pl.DataType:
     """The type in which a column of an encoding is stored."""
     ids = pl.String() if encoding.dtype == "str" else pl.Int64()
-    return {"id": ids, "ids": pl.List(ids), "count": pl.Int64(), "number": pl.Float32()}[encoding.kind]
+    types: dict[str, pl.DataType] = {
+        "id": ids, "ids": pl.List(ids), "count": pl.Int64(), "number": pl.Float32(), "vector": pl.List(pl.Float32()),
+    }  # fmt: skip
+    return types[encoding.kind]
 
 
 def hashed_ids(frame: pl.DataFrame, names: Sequence[str], encoder: Encoder) -> np.ndarray:

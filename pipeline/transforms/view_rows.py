@@ -13,11 +13,13 @@ import polars as pl
 
 from exfm.feature_views import INTERACTIONS, FeatureView
 from exfm.history_views import HistoryView
+from exfm.source_views import SourceView
 from exfm.stream import Stream
 from pipeline.transforms.aggregates import aggregate, needed_since
 from pipeline.transforms.histories import histories, history_needed_since
 
 LogView = FeatureView | HistoryView
+KeptView = LogView | SourceView  # whose rows are kept as tables of ours
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,6 @@ def view_rows(
     return _MAKERS[type(view)].rows(view, stream, impressions, outcomes, interactions, start, end)
 
 
-def reads_interactions(view: LogView) -> bool:
+def reads_interactions(view: KeptView) -> bool:
     """Is the view made of interactions, too? Others don't wait for them."""
     return INTERACTIONS in view.sources

@@ -3,12 +3,15 @@
 Belongs here: cases, each with the field that its sentence must name. Not here: the test (test_wrong.py).
 """
 
+from dataclasses import replace
 from typing import Any
 
 from exfm.inputs import Bag, Bucket, Cross, Number, Vector
 from exfm.networks import TwoTower
 from exfm.project import Project
-from tests.declarations.base import IDS, NAN, Wrong, project, stream, student
+from exfm.source_views import SourceView
+from projects.simulated import PROJECT
+from tests.declarations.base import DAY, IDS, NAN, Wrong, project, stream, student
 
 PRICE = Number(name="price")
 
@@ -23,7 +26,42 @@ def bag(**changes: Any) -> Bag:
     return Bag(**{"name": "tags", "rows": 9, **changes})
 
 
+def source(**changes: Any) -> SourceView:
+    plain = {"name": "catalogue", "entities": ("item_id",), "inputs": (PRICE,), "path": "catalogue"}
+    return SourceView(**{**plain, **changes})
+
+
+def with_source(**changes: Any) -> Project:
+    return project(feature_views=(*PROJECT.feature_views, source(**changes)))
+
+
 INPUTS: list[Wrong] = [
+    ("SourceView(catalogue).entities", lambda: source(entities=())),
+    ("SourceView(catalogue).entities", lambda: with_source(entities=("campaign",))),
+    ("SourceView(catalogue).entities", lambda: with_source(entities=("hour_of_day",))),
+    ("SourceView(catalogue).inputs", lambda: source(inputs=())),
+    ("SourceView(catalogue).inputs", lambda: source(inputs=(PRICE, PRICE))),
+    ("SourceView(catalogue).inputs", lambda: source(inputs=(Number(name="item_id"),))),
+    ("SourceView(catalogue).inputs", lambda: source(inputs=(Number(name="event_timestamp"),))),
+    ("SourceView(catalogue).inputs", lambda: source(inputs=(Cross(name="both", of=("a", "b"), rows=9),))),
+    ("SourceView(catalogue).path", lambda: source(path=None)),
+    ("SourceView(catalogue).path", lambda: source(feast="repo")),
+    ("SourceView(catalogue).view", lambda: source(view="other")),
+    ("SourceView(catalogue).timestamp", lambda: source(path=None, feast="repo", timestamp="at")),
+    ("SourceView(catalogue).timestamp", lambda: source(timestamp="Valid From")),
+    ("SourceView(catalogue).expires", lambda: source(expires=0 * DAY)),
+    ("SourceView(catalogue).delay", lambda: source(expires=DAY, delay=DAY)),
+    ("SourceView(catalogue).pushed", lambda: source(pushed=True, online=False)),
+    ("Project.feature_views", lambda: project(feature_views=(source(), source()))),
+    ("Bag(tags).of", lambda: with_source(inputs=(bag(rows=None, of="campaign"),))),
+    (
+        "Student(feed_click).inputs",
+        lambda: replace(with_source(online=False), students=(student(inputs=(*IDS, "catalogue")),)),
+    ),
+    (
+        "Student(feed_click).inputs",
+        lambda: replace(with_source(), students=(student(inputs=(*IDS, "catalogue:prices")),)),
+    ),
     ("Number(price).treatment", lambda: Number(name="price", treatment="log")),
     ("Number(price).null", lambda: Number(name="price", null="mean")),
     ("Number.name", lambda: Number(name="Price")),

@@ -62,7 +62,7 @@ def test_labels_are_the_column_when_the_window_has_closed(work) -> None:  # type
 
 
 def test_features_count_them_from_when_they_are_known(work) -> None:  # type: ignore[no-untyped-def]
-    """Of each user and surface the clicks of the day before, whose window had ended by then; by a loop over the impressions."""
+    """By a loop: of each user and surface the clicks of the day before whose window had ended by then."""
     stream = work.project.stream
     shown = work.table("impressions").read([stream.slice_at(index) for index in range(3)])
     window = stream.task("click").window

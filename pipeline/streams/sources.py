@@ -1,0 +1,121 @@
+"""Tables that somebody else keeps: their rows as those of a view, and whether they are what they were.
+
+Belongs here: reading a source view's files, or its Feast repository. Not here: which slices (assets/features.py).
+"""
+
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+
+import polars as pl
+
+from exfm.declaration import digest
+from exfm.inputs import Vector
+from exfm.source_views import SourceView
+from exfm.stream import Stream
+from pipeline.streams.contract import UTC, cast_to
+from pipeline.tables import UNREADABLE, DataError
+from pipeline.transforms.inputs import stored_type
+
+CLOCK, CREATED = "event_timestamp", "created_timestamp"
+
+
+def source_digest(view: SourceView, log: Path) -> str:
+    """A digest of the source's files by name, size and time; a repository can't be asked, and counts as what it was."""
+    if view.feast is not None:
+        return digest(view.feast, view.view)
+    stats = [(path.name, path.stat()) for path in _files(view, log)]
+    return digest([[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats])
+
+
+def source_rows(view: SourceView, stream: Stream, log: Path, start: datetime, end: datetime) -> pl.DataFrame:
+    """Rows of a view that hold from a moment in (start, end] on; from the first slice's start, also all from before.
+
+    Of several rows of one key and moment the last one counts; a row without a key belongs to nobody and is left out.
+
+    Args:
+        log: the log's folder, in which relative paths lie.
+
+    Returns:
+        entities, ``event_timestamp``, ``created_timestamp`` (+ delay), features; by stamp, then entities.
+
+    Raises:
+        DataError: if there is no file, or one lacks a column, has another type, or a vector of another width.
+    """
+    first = start <= stream.first_slice
+    if view.is_timeless and not first:
+        return _empty(view, stream)
+    since = None if first else start
+    parts = [_kept(view, stream, part, since, end) for part in _parts(view, stream, log, since, end)]
+    rows = pl.concat([_empty(view, stream), *parts])
+    keys = list(view.entities)
+    known = rows.filter(pl.col(key).is_not_null() for key in keys)
+    return known.unique([*keys, CLOCK], keep="last", maintain_order=True).sort(CLOCK, *keys)
+
+
+def _schema(view: SourceView, stream: Stream) -> dict[str, pl.DataType]:
+    dtypes = {column.name: column.dtype for column in stream.id_columns}
+    ids = {name: pl.String() if dtype is str else pl.Int64() for name, dtype in dtypes.items()}
+    values = {name: stored_type(view.encoding(name, dtypes)) for name in view.features}
+    return {**{entity: ids[entity] for entity in view.entities}, **values}
+
+
+def _empty(view: SourceView, stream: Stream) -> pl.DataFrame:
+    schema = _schema(view, stream)
+    keys = {entity: schema.pop(entity) for entity in view.entities}
+    return pl.DataFrame(schema={**keys, CLOCK: UTC, CREATED: UTC, **schema})
+
+
+def _files(view: SourceView, log: Path) -> list[Path]:
+    assert view.path is not None
+    path = Path(view.path) if Path(view.path).is_absolute() else log / view.path
+    found = [path] if path.is_file() else sorted(path.rglob("*.parquet")) if path.is_dir() else _matching(path)
+    if not found:
+        raise DataError(f"SourceView({view.name}).path: {path} is no parquet file and holds none: write it there")
+    return found
+
+
+def _matching(pattern: Path) -> list[Path]:
+    anchor = Path(pattern.anchor)
+    return sorted(path for path in anchor.glob(str(pattern.relative_to(anchor))) if path.is_file())
+
+
+def _parts(
+    view: SourceView, stream: Stream, log: Path, since: datetime | None, end: datetime
+) -> Iterator[tuple[str, pl.LazyFrame]]:
+    """Where rows come from, and the rows, with their time under ``event_timestamp`` if they have one."""
+    if view.feast is not None:
+        from feature_repo.other_repositories import rows_of_view
+
+        repository = Path(view.feast) if Path(view.feast).is_absolute() else log / view.feast
+        table = rows_of_view(repository, view.view or view.name, view.features, since, end)
+        yield f"Feast repository {repository}", pl.DataFrame(table).lazy()
+        return
+    for path in _files(view, log):
+        frame = pl.scan_parquet(path, hive_partitioning=False, glob=False)
+        yield path.name, frame if view.timestamp is None else frame.rename({view.timestamp: CLOCK}, strict=False)
+
+
+def _kept(
+    view: SourceView, stream: Stream, part: tuple[str, pl.LazyFrame], since: datetime | None, end: datetime
+) -> pl.DataFrame:
+    """The rows of one part that hold from a moment of the window on."""
+    where, frame = part
+    expected = {**_schema(view, stream), **({} if view.is_timeless else {CLOCK: UTC})}
+    try:
+        cast = cast_to(frame, expected, f"SourceView({view.name})", where)
+        moment = pl.lit(stream.first_slice, UTC) if view.is_timeless else pl.col(CLOCK)
+        rows = cast.with_columns(moment.alias(CLOCK)).filter(pl.col(CLOCK) <= end)
+        frame = rows if since is None else rows.filter(pl.col(CLOCK) > since)
+        kept = frame.with_columns((pl.col(CLOCK) + view.delay).alias(CREATED)).collect()
+    except UNREADABLE as error:
+        raise DataError(f"SourceView({view.name}): {where} can't be read ({error}): write it again") from error
+    for vector in view.inputs:
+        if isinstance(vector, Vector):
+            widths = kept[vector.name].drop_nulls().list.len()
+            if len(wrong := widths.filter(widths != vector.width)):
+                raise DataError(
+                    f"SourceView({view.name}).{vector.name}: a vector of {wrong[0]} floats in {where}, not "
+                    f"{vector.width}: declare its width, or write null"
+                )
+    return kept.select(_empty(view, stream).columns)

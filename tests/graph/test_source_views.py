@@ -1,0 +1,251 @@
+"""Tables that somebody else keeps, read as of each impression: a catalogue, profiles, a view of another Feast repo."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import polars as pl
+import pytest
+import torch
+from feast import Entity, FeatureStore, FeatureView, Field, FileSource, ValueType
+from feast.types import Float64, Int64
+
+from exfm.errors import DeclarationError
+from exfm.inputs import Bag, Number, Vector
+from exfm.names import inputs_service
+from exfm.project import Project
+from exfm.source_views import SourceView
+from exfm.stream import Column
+from models.checkpoint import load_checkpoint
+from pipeline.registry.checkpoint_store import CheckpointStore
+from pipeline.releases.release import current_release
+from pipeline.slices.slice_inputs import SliceInputs, students_columns
+from pipeline.streams.sources import source_rows
+from pipeline.tables import DataError
+from pipeline.transforms.inputs import tensors_for, with_calendar
+from tests.graph.runs import failed_checks, made_by, run, sentences
+from tests.tiny import tiny_project, tiny_workspace
+
+FIRST, DAY, HOUR = datetime(2026, 1, 1, tzinfo=UTC), timedelta(days=1), timedelta(hours=1)
+LAST = "2026-01-03"
+CATALOGUE = SourceView(
+    name="catalogue", entities=("item_id",), path="catalogue", timestamp="valid_from",
+    inputs=(
+        Column(name="category", rows=16, dtype=str), Number(name="price", treatment="log1p"),
+        Vector(name="image", width=3), Bag(name="tags", rows=32),
+    ),
+)  # fmt: skip
+PROFILE = SourceView(
+    name="profile", entities=("user_id",), path="profiles.parquet", inputs=(Column(name="age_group", rows=8),)
+)
+THEIRS = SourceView(
+    name="theirs", entities=("user_id",), feast="their_repo", view="spending", expires=2 * DAY,
+    inputs=(Number(name="spent"), Column(name="level", rows=8)),
+)  # fmt: skip
+VIEWS = (CATALOGUE, PROFILE, THEIRS)
+
+
+def with_sources() -> Project:
+    tiny = tiny_project()
+    names = tuple(view.name for view in VIEWS)
+    return replace(
+        tiny,
+        name="sources",
+        feature_views=(*tiny.feature_views, *VIEWS),
+        teachers=tuple(replace(teacher, inputs=(*teacher.inputs, *names)) for teacher in tiny.teachers),
+        students=(
+            replace(tiny.students[0], inputs=(*tiny.students[0].inputs, *names)),
+            replace(tiny.students[1], inputs=(*tiny.students[1].inputs, "catalogue:price")),
+        ),
+    )
+
+
+def catalogue() -> pl.DataFrame:
+    """Items 0 to 39 in up to four versions: before the stream, in it, at an impression's very second, after it."""
+    moments = [FIRST - 100 * DAY, FIRST + 6 * HOUR, FIRST + 30 * HOUR, FIRST + 90 * DAY]
+    rows = [
+        {
+            "item_id": item, "valid_from": moment, "category": f"c{(item + version) % 5}",
+            "price": 1.5 * item + version, "image": [float(item), float(version), 0.5], "tags": [item % 7, version],
+        }
+        for item in range(40) for version, moment in enumerate(moments) if (item + version) % 4
+    ]  # fmt: skip
+    return pl.DataFrame(rows).with_columns(pl.col("valid_from").cast(pl.Datetime("ms", "UTC")))
+
+
+def write_sources(log: Path) -> None:
+    (log / "catalogue" / "day=1").mkdir(parents=True, exist_ok=True)
+    halves = catalogue()
+    halves.head(50).write_parquet(log / "catalogue" / "a.parquet")
+    halves.tail(halves.height - 50).write_parquet(log / "catalogue" / "day=1" / "b.parquet")
+    pl.DataFrame({"user_id": range(150), "age_group": [user % 6 for user in range(150)]}).write_parquet(
+        log / "profiles.parquet"
+    )
+    their_repository(log / "their_repo")
+
+
+def their_repository(folder: Path) -> FeatureStore:
+    """As another team makes one: their own names, Feast's stock offline store, plain ``feast apply``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    stamps = [FIRST - 5 * HOUR + hours * HOUR for hours in (0, 10, 20, 40)]
+    rows = [
+        {"usr": user, "at": stamp, "made": stamp, "amount": float(user + index), "level": index}
+        for user in range(100) for index, stamp in enumerate(stamps)
+    ]  # fmt: skip
+    pl.DataFrame(rows).write_parquet(folder / "spending.parquet")
+    (folder / "feature_store.yaml").write_text(
+        "project: theirs\nprovider: local\nregistry: registry.db\nonline_store:\n  type: sqlite\n  path: online.db\n"
+        "offline_store:\n  type: duckdb\nentity_key_serialization_version: 3\n"
+    )
+    store = FeatureStore(repo_path=str(folder))
+    entity = Entity(name="person", join_keys=["user_id"], value_type=ValueType.INT64)
+    source = FileSource(
+        name="spending", path=str(folder / "spending.parquet"), timestamp_field="at", created_timestamp_column="made",
+        field_mapping={"usr": "user_id", "amount": "spent"},
+    )  # fmt: skip
+    fields = {"user_id": Int64, "spent": Float64, "level": Int64}
+    schema = [Field(name=name, dtype=dtype) for name, dtype in fields.items()]
+    view = FeatureView(name="spending", entities=[entity], ttl=2 * DAY, source=source, schema=schema)
+    store.apply([entity, source, view])
+    return store
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untyped-def]
+    made = tiny_workspace(tmp_path_factory.mktemp("sources"), with_sources())
+    write_sources(made.state.log)
+    ran = run(made, last=LAST)
+    assert ran.success and not failed_checks(ran), (sentences(ran), failed_checks(ran))
+    return made
+
+
+def test_each_impression_sees_the_version_that_held_then(work) -> None:  # type: ignore[no-untyped-def]
+    """By a loop over all versions; a key that is not there has nulls, and keeps its row."""
+    versions = catalogue().sort("valid_from")
+    checked = dict.fromkeys(("none", "old", "new"), 0)
+    for index in range(3):
+        logged = work.table("logged_inputs").read([work.project.stream.slice_at(index)])
+        for row in logged.iter_rows(named=True):
+            held = versions.filter(
+                pl.col("item_id") == row["item_id"], pl.col("valid_from") <= row["event_timestamp"]
+            ).tail(1)
+            if held.is_empty():
+                assert row["catalogue__category"] is None and row["catalogue__image"] is None
+                checked["none"] += 1
+                continue
+            (mine,) = held.iter_rows(named=True)
+            assert row["catalogue__category"] == mine["category"] and row["catalogue__tags"] == mine["tags"]
+            assert row["catalogue__image"] == mine["image"] and row["catalogue__price"] == mine["price"]
+            checked["old" if mine["valid_from"] < FIRST else "new"] += 1
+            known = row["user_id"] < 150
+            assert row["profile__age_group"] == (row["user_id"] % 6 if known else None)
+    assert min(checked.values()) > 50
+
+
+def test_a_view_of_another_repository_answers_as_its_own_store_does(work) -> None:  # type: ignore[no-untyped-def]
+    theirs = FeatureStore(repo_path=str(work.state.log / "their_repo"))
+    for index in range(3):
+        logged = work.table("logged_inputs").read([work.project.stream.slice_at(index)])
+        asked = logged.select("impression_id", "user_id", "event_timestamp").to_pandas()
+        answer = theirs.get_historical_features(asked, ["spending:spent", "spending:level"]).to_df()
+        mine = logged.sort("impression_id").select("theirs__spent", "theirs__level")
+        other = pl.from_pandas(answer).sort("impression_id")
+        assert mine["theirs__level"].equals(other["level"].cast(pl.Int64).alias("theirs__level"), null_equal=True)
+        assert mine["theirs__spent"].equals(other["spent"].cast(pl.Float32).alias("theirs__spent"), null_equal=True)
+    assert 0 < mine["theirs__level"].null_count() < mine.height
+
+
+def test_online_is_what_held_at_the_end(work) -> None:  # type: ignore[no-untyped-def]
+    end = FIRST + 3 * DAY
+    newest = catalogue().filter(pl.col("valid_from") <= end).sort("valid_from").group_by("item_id").last()
+    keys = [{"item_id": item} for item in newest["item_id"]]
+    features = [f"catalogue:{name}" for name in CATALOGUE.features]
+    online = work.store.get_online_features(features, keys).to_dict()
+    assert online["category"] == newest["category"].to_list() and online["price"] == newest["price"].to_list()
+    assert [list(image) for image in online["image"]] == newest["image"].to_list()
+    assert [list(tags) for tags in online["tags"]] == newest["tags"].to_list()
+
+
+def test_a_release_scores_a_request_as_training_read_its_row(work) -> None:  # type: ignore[no-untyped-def]
+    student, slice_ = work.project.students[0], work.project.stream.slice_at(2)
+    learner, manifest = load_checkpoint(
+        work.state.release(student.name) / current_release(work, student).version, "cpu"
+    )
+    assert {"catalogue__category", "theirs__level", "profile__age_group"} <= {*manifest.spec.id_names}
+    logged = SliceInputs(work, slice_, "cpu", False, students_columns(work.project, [student]))
+    shown = with_calendar(work.table("impressions").read([slice_]), work.project.stream)
+    service = work.store.get_feature_service(inputs_service(student.name))
+    answer = work.store.get_historical_features(shown.to_pandas(), service, full_feature_names=True).to_df()
+    rows = shown.select("impression_id").join(pl.from_pandas(answer), on="impression_id", maintain_order="left")
+    expected = learner.predict(logged.tensors)
+    assert torch.equal(learner.predict(tensors_for(manifest, rows)), expected)
+    for name in ("catalogue__category", "catalogue__price", "catalogue__image", "catalogue__tags", "theirs__spent"):
+        other = rows.with_columns(pl.col(name).reverse())
+        assert not torch.equal(learner.predict(tensors_for(manifest, other)), expected), name
+
+
+def test_running_again_makes_nothing_and_a_new_version_only_what_it_holds_for(work) -> None:  # type: ignore[no-untyped-def]
+    assert not made_by(run(work, last=LAST))
+    path = work.state.log / "catalogue" / "c.parquet"
+    moment = FIRST + 2 * DAY + 12 * HOUR
+    catalogue().head(1).with_columns(
+        item_id=pl.lit(7, pl.Int64), valid_from=pl.lit(moment, pl.Datetime("ms", "UTC"))
+    ).write_parquet(path)
+    made = {(key.to_user_string(), slice_) for key, slice_ in made_by(run(work, last=LAST))}
+    assert ("logged_inputs", "2026-01-03") in made
+    assert not [each for each in made if each[0] == "logged_inputs" and each[1] != "2026-01-03"]
+    stands = CheckpointStore.of(work, work.project.teachers[0]).manifest(work.project.stream.slice_at(1))
+    assert stands.parent is not None and ("teacher/large/checkpoint", "2026-01-02") not in made
+
+
+def rows_of(view: SourceView, log: Path) -> pl.DataFrame:
+    return source_rows(view, tiny_project().stream, log, FIRST, FIRST + DAY)
+
+
+def test_what_is_wrong_with_a_source_is_said(tmp_path: Path) -> None:
+    good = catalogue().head(3)
+    with pytest.raises(DataError, match=r"^SourceView\(catalogue\)\.path: .* is no parquet file and holds none"):
+        rows_of(CATALOGUE, tmp_path)
+    path = tmp_path / "catalogue" / "a.parquet"
+    path.parent.mkdir()
+    for frame, sentence in (
+        (good.drop("price"), r"SourceView\(catalogue\)\.price: no such column in a\.parquet: write it as Float32"),
+        (good.drop("valid_from"), r"SourceView\(catalogue\)\.event_timestamp: no such column in a\.parquet"),
+        (good.with_columns(category=pl.lit(5)), r"SourceView\(catalogue\)\.category is Int32 in a\.parquet"),
+        (
+            good.with_columns(pl.col("valid_from").dt.replace_time_zone(None)),
+            r"SourceView\(catalogue\)\.event_timestamp is naive",
+        ),
+        (good.with_columns(image=pl.lit([1.0])), r"\.image: a vector of 1 floats in a\.parquet, not 3"),
+    ):
+        frame.write_parquet(path)
+        with pytest.raises(DataError, match=sentence):
+            rows_of(CATALOGUE, tmp_path)
+    path.write_bytes(b"PAR1 cut")
+    with pytest.raises(DataError, match=r"a\.parquet can't be read .*: write it again"):
+        rows_of(CATALOGUE, tmp_path)
+
+
+def test_the_last_of_equal_rows_counts_and_one_without_a_key_is_nobodys(tmp_path: Path) -> None:
+    twice = (
+        catalogue()
+        .head(2)
+        .with_columns(valid_from=pl.lit(FIRST, pl.Datetime("ms", "UTC")), item_id=pl.lit(1, pl.Int64))
+    )
+    nobody = twice.head(1).with_columns(item_id=pl.lit(None, pl.Int64))
+    (tmp_path / "catalogue").mkdir()
+    pl.concat([twice, nobody]).write_parquet(tmp_path / "catalogue" / "a.parquet")
+    assert rows_of(CATALOGUE, tmp_path)["price"].to_list() == [twice["price"][1]]
+
+
+def test_what_is_wrong_with_their_repository_is_said(tmp_path: Path) -> None:
+    with pytest.raises(DeclarationError, match=r"^SourceView\.feast: .*their_repo has no feature_store\.yaml"):
+        rows_of(THEIRS, tmp_path)
+    their_repository(tmp_path / "their_repo")
+    with pytest.raises(DeclarationError, match=r"^SourceView\.view: .* has no view 'theirs': use one of spending"):
+        rows_of(replace(THEIRS, view=None), tmp_path)
+    with pytest.raises(DeclarationError, match=r"^SourceView\.inputs: view 'spending' .* has no feature 'income'"):
+        rows_of(replace(THEIRS, inputs=(Number(name="income"),)), tmp_path)
+    before = {path: path.read_bytes() for path in (tmp_path / "their_repo").iterdir() if path.is_file()}
+    assert rows_of(THEIRS, tmp_path).height > 100
+    assert {path: path.read_bytes() for path in before} == before  # nothing of theirs is written
