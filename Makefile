@@ -11,7 +11,7 @@ RANGE ?=
 STUDENT ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-slow ui docs bench bench-drift bench-bad-teacher bench-upkeep bench-retrieval bench-retrieval-large bench-quality bench-training bench-gpu feast-tests clean
+.PHONY: help run test test-slow ui docs bench bench-drift bench-inputs bench-bad-teacher bench-upkeep bench-retrieval bench-retrieval-large bench-quality bench-training bench-gpu feast-tests clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -75,6 +75,9 @@ bench-training: $(BENCH_READY) ## training speed against FuxiCTR and the machine
 
 bench-drift: $(READY) ## false alarms on a stationary stream, and drift with and without upkeep
 	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.drift
+
+bench-inputs: $(READY) ## what each kind of input gives where it carries signal, and where it does not
+	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.inputs
 
 bench-bad-teacher: $(READY) ## which measure sees a bad teacher, and what it costs until it is taken back
 	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.bad_teacher

@@ -1,0 +1,174 @@
+"""Inputs: what each kind gives on a log in which it carries signal, and what it costs where it carries none.
+
+    python -m benchmarks.inputs [--seeds 5] [--slices 20] [--rows 20000]
+
+One network is trained on a synthetic stream with ids alone, with one input more, and with that input's values dealt to
+other rows, which leaves it without a signal. Same seeds, same rows, same batches: differences are paired. Judged on the
+two newest slices, which none has learnt from.
+
+Belongs here: the stream, the arms, the table. Not here: inputs (exfm/inputs.py), reading them (pipeline/transforms/).
+"""
+
+import argparse
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.harness import machine
+from exfm.columns import Columns
+from exfm.encoding import Encoding, id_encoding
+from exfm.inputs import Bag, Bucket, Cross, LogInput, Number, Vector
+from exfm.learning import Training
+from exfm.networks import DCNv2
+from models.batch import SliceTensors
+from models.learner import Learner
+from models.metrics import normalised_entropy
+from models.network import BagSpec, NetworkSpec
+from pipeline.transforms.inputs import slice_tensors
+
+USERS, ITEMS, TAGS, WIDTH = 3_000, 300, 200, 16
+NETWORK, TRAINING = DCNv2(embedding=8, cross=2, hidden=(64, 32)), Training(batch_size=512)
+DTYPES: dict[str, type] = {"user_id": int, "item_id": int, "device": int, "hour": int}
+IDS = (("user_id", 10_000), ("item_id", 1_000), ("device", 16), ("hour", 64))
+PRICE = Number(name="price", treatment="log1p")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """An input, and the columns whose values are dealt anew to take its signal away."""
+
+    read: tuple[LogInput, ...]
+    dealt: tuple[str, ...]
+
+
+KINDS = {
+    "Number": Kind((PRICE,), ("price",)),
+    "Bucket": Kind(
+        (Number(name="age"), Bucket(name="age_range", of="age", edges=(18.0, 25.0, 35.0, 50.0, 65.0))), ("age",)
+    ),
+    "Vector": Kind((Vector(name="image", width=WIDTH),), ("image",)),
+    "Bag, mean": Kind((Bag(name="tags", rows=1_000),), ("tags",)),
+    "Bag, attention": Kind((Bag(name="seen", of="item_id", pooling="attention"),), ("seen",)),
+    "Cross": Kind((Cross(name="device_hour", of=("device", "hour"), rows=2_000),), ()),
+}
+
+
+class World:
+    """Users, items and devices stay; what is shown differs from row to row, so ids don't tell of it."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed, random = seed, np.random.default_rng([seed, 0])
+        self.users, self.items = 0.5 * random.standard_normal(USERS), 0.5 * random.standard_normal(ITEMS)
+        self.direction = random.standard_normal(WIDTH) / np.sqrt(WIDTH)
+        self.tags = random.standard_normal(TAGS)
+        self.pairs = 0.7 * random.standard_normal((8, 24))
+
+    def slice(self, index: int, rows: int) -> pl.DataFrame:
+        """One slice's impressions with every kind of input, and ``label``."""
+        random = np.random.default_rng([self.seed, 1, index])
+        users, items = random.integers(0, USERS, rows), random.integers(0, ITEMS, rows)
+        device, hour = random.integers(0, 8, rows), random.integers(0, 24, rows)
+        price, age = random.standard_normal(rows), random.uniform(15, 80, rows)
+        image = random.standard_normal((rows, WIDTH))
+        tags, seen = random.integers(0, TAGS, (rows, 4)), random.integers(0, ITEMS, (rows, 5))
+        again = random.uniform(size=rows) < 0.3
+        seen[again, 0] = items[again]
+        effects = (
+            self.users[users], self.items[items], 0.6 * price, 0.6 * np.sin(age / 8), 0.8 * image @ self.direction,
+            0.4 * self.tags[tags].sum(axis=1), 2.0 * again, self.pairs[device, hour],
+        )  # fmt: skip
+        chance = 1 / (1 + np.exp(2.0 - sum(effects)))
+        return pl.DataFrame(
+            {
+                "impression_id": np.arange(rows), "user_id": users, "item_id": items, "device": device,
+                "hour": hour, "price": np.exp(1.5 * price), "age": age, "image": image.astype(np.float32).tolist(),
+                "tags": tags.tolist(), "seen": seen.tolist(),
+                "label": (random.uniform(size=rows) < chance).astype(np.int8),
+            }
+        )  # fmt: skip
+
+
+def columns_of(read: tuple[LogInput, ...]) -> Columns:
+    """The ids, and what a kind reads."""
+    return Columns(
+        ids=tuple(name for name, _ in IDS),
+        features=(),
+        numbers=tuple(each.name for each in read if isinstance(each, Number)),
+        vectors=tuple(each.name for each in read if isinstance(each, Vector)),
+        bags=tuple(each.name for each in read if isinstance(each, Bag)),
+        derived=tuple(each.name for each in read if isinstance(each, Cross | Bucket)),
+    )
+
+
+def learner_of(read: tuple[LogInput, ...], seed: int) -> Learner:
+    """An untrained network that reads them."""
+    made = tuple((each.name, each.rows) for each in read if isinstance(each, Cross | Bucket))
+    spec = NetworkSpec(
+        ids=(*IDS, *made),
+        numbers=tuple(each.name for each in read if isinstance(each, Number)),
+        tasks=("label",),
+        network=NETWORK,
+        bags=tuple(
+            BagSpec(name=bag.name, of=bag.of, rows=bag.rows or 0, pooling=bag.pooling, target="item_id")
+            for bag in read
+            if isinstance(bag, Bag)
+        ),
+        vectors=tuple((each.name, each.width) for each in read if isinstance(each, Vector)),
+    )
+    return Learner.create(spec, Training(batch_size=TRAINING.batch_size, seed=seed), None, "cpu")
+
+
+def tensors_of(frame: pl.DataFrame, read: tuple[LogInput, ...]) -> SliceTensors:
+    """A slice as a network reads it."""
+    encoder: dict[str, Encoding] = {name: id_encoding(name, dtype) for name, dtype in DTYPES.items()}
+    encoder |= {each.name: each.encoding_among(DTYPES) for each in read}
+    labels = frame.select("impression_id", "label")
+    return slice_tensors(frame, labels, columns_of(read), ("label",), encoder)
+
+
+def ne_of(seed: int, kind: Kind, slices: int, rows: int, *, dealt: bool) -> float:
+    """NE on the two newest slices of a network that was trained on those before."""
+    world, model = World(seed), learner_of(kind.read, seed)
+    logits, labels = [], []
+    for index in range(slices):
+        frame, random = world.slice(index, rows), np.random.default_rng([seed, 2, index])
+        if dealt:
+            order = random.permutation(rows)
+            frame = frame.with_columns(frame[name][order] for name in kind.dealt)
+        tensors = tensors_of(frame, kind.read)
+        if index < slices - 2:
+            model.fit(tensors, f"{index}")
+        else:
+            logits.append(model.predict(tensors)[:, 0].numpy())
+            labels.append(tensors.labels[:, 0].numpy())
+    return normalised_entropy(np.concatenate(logits), np.concatenate(labels))
+
+
+def main() -> None:
+    """Print NE without, the gain with, and the gain of values that say nothing; ± two standard errors over seeds."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--slices", type=int, default=20)
+    parser.add_argument("--rows", type=int, default=20_000)
+    given, console = parser.parse_args(), Console()
+    table = Table(
+        "input", "NE without", "gain with it", "gain of dealt values", title=f"{given.seeds} seeds, {machine()}"
+    )
+    size = (given.slices, given.rows)
+    without = np.array([ne_of(seed, Kind((), ()), *size, dealt=False) for seed in range(given.seeds)])
+    for name, kind in KINDS.items():
+        cells = []
+        for dealt in (False, True) if kind.dealt else (False,):
+            with console.status(f"{name}{', dealt' if dealt else ''}"):
+                mine = np.array([ne_of(seed, kind, *size, dealt=dealt) for seed in range(given.seeds)])
+            gains = 100 * (without - mine) / without
+            cells.append(f"{gains.mean():+.2f} ± {2 * gains.std(ddof=1) / np.sqrt(len(gains)):.2f} %")
+        table.add_row(name, f"{without.mean():.4f}", *cells, *(["–"] if len(cells) < 2 else []))
+    console.print(table)
+
+
+if __name__ == "__main__":
+    main()
