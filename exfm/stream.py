@@ -111,6 +111,8 @@ class Stream(Declaration):
         context: further categorical columns of the impressions.
         numbers, vectors, bags: further columns of the impressions: numbers, lists of floats, several ids at once.
         calendar: any of ``hour_of_day``, ``day_of_week``, derived from ``event_timestamp``.
+        weight: a column of the impressions that says how many impressions a row stands for; of a log whose negatives
+            were sampled, 1 / rate for those, 1 for the others. Losses, NE, AUC and calibration are then of all.
         crosses, buckets: ids that are made of other columns when a model reads them.
         tasks: what is predicted.
         quarantine_limit: share of a table's rows, in (0, 1], of which a run may quarantine more only by stopping.
@@ -134,6 +136,7 @@ class Stream(Declaration):
     bags: tuple[Bag, ...] = ()
     crosses: tuple[Cross, ...] = ()
     buckets: tuple[Bucket, ...] = ()
+    weight: str | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()

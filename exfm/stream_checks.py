@@ -6,7 +6,7 @@ Belongs here: rules of the stream as a whole. Not here: what it is (stream.py), 
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from exfm.errors import DeclarationError, choose_from, positive, unique
+from exfm.errors import DeclarationError, choose_from, identifier, positive, unique
 from exfm.names import COLUMNS
 
 if TYPE_CHECKING:
@@ -32,6 +32,14 @@ def check_inputs(stream: "Stream") -> None:
             raise DeclarationError(
                 f"Task({task.name}).label: {task.label!r} is also an input, or a column that tables add: a label "
                 "can't be one, rename the column"
+            )
+    labels = [task.label for task in stream.labelled_tasks]
+    if stream.weight is not None:
+        identifier("Stream.weight", stream.weight)
+        if stream.weight in (*taken, *labels, *stream.task_names):
+            raise DeclarationError(
+                f"Stream.weight: {stream.weight!r} is also an input, a label, a task, or a column that tables add: "
+                "rename the column"
             )
     for field in ("numbers", "vectors", "bags", "crosses", "buckets"):
         unique(f"Stream.{field}", (each.name for each in getattr(stream, field)))

@@ -57,11 +57,13 @@ class Adapter(nn.Module):
         return logits + calibrated
 
 
-def adapter_loss(adapter: Adapter, teacher: Tensor, labels: Tensor, context: Tensor | None = None) -> Tensor:
+def adapter_loss(
+    adapter: Adapter, teacher: Tensor, labels: Tensor, context: Tensor | None = None, weights: Tensor | None = None
+) -> Tensor:
     """h(g(p), y) over rows with both: what g alone learns from. (B, T), (B, T) -> ()"""
     both = teacher.isfinite() & labels.isfinite()
     targets = torch.where(both, labels, torch.nan)
-    return masked_bce(adapter(teacher.nan_to_num(0.0), context).unsqueeze(0), targets.unsqueeze(0)).sum()
+    return masked_bce(adapter(teacher.nan_to_num(0.0), context).unsqueeze(0), targets.unsqueeze(0), weights).sum()
 
 
 class FittedAdapter:
@@ -71,9 +73,9 @@ class FittedAdapter:
         self.adapter = Adapter(declared, seed).to(device)
         self.adam = Adam(self.adapter, declared.learning_rate)
 
-    def step(self, teacher: Tensor, labels: Tensor, context: Tensor | None) -> Tensor:
+    def step(self, teacher: Tensor, labels: Tensor, context: Tensor | None, weights: Tensor | None = None) -> Tensor:
         """(B, T) -> (B, T) probabilities, NaN where the teacher has none."""
-        self.adam.step(adapter_loss(self.adapter, teacher, labels, context))
+        self.adam.step(adapter_loss(self.adapter, teacher, labels, context, weights))
         with torch.no_grad():
             calibrated = self.adapter(teacher.nan_to_num(0.0), context).sigmoid()
             return torch.where(teacher.isfinite(), calibrated, torch.nan)

@@ -27,6 +27,7 @@ class SliceTensors:
         teachers: teacher's name -> (N, T) float32 logits, NaN where it has no prediction.
         histories: name of a history or a bag -> N lists of hashes, hashed as the column whose ids they list; a
             history's oldest first.
+        weights: (N,) float32, how many rows each stands for; ``None``: one each.
         staleness: teacher's name -> (N,) float32, hours since the newest impression that the scorer had seen.
 
     Raises:
@@ -42,12 +43,15 @@ class SliceTensors:
     teachers: Mapping[str, Tensor] = field(default_factory=dict)
     histories: Mapping[str, Jagged] = field(default_factory=dict)
     staleness: Mapping[str, Tensor] = field(default_factory=dict)
+    weights: Tensor | None = None
 
     def __post_init__(self) -> None:
         rows = len(self.ids)
         self._check("ids", self.ids, (rows, len(self.id_names)), torch.int64)
         self._check("numbers", self.numbers, (rows, len(self.number_names)), torch.float32)
         self._check("labels", self.labels, (rows, len(self.task_names)), torch.float32)
+        if self.weights is not None:
+            self._check("weights", self.weights, (rows,), torch.float32)
         for name, logits in self.teachers.items():
             self._check(f"teachers[{name!r}]", logits, (rows, len(self.task_names)), torch.float32)
         for name, hours in self.staleness.items():
@@ -73,6 +77,7 @@ class SliceTensors:
             {name: logits.to(device) for name, logits in self.teachers.items()},
             {name: lists.to(device) for name, lists in self.histories.items()},
             {name: hours.to(device) for name, hours in self.staleness.items()},
+            None if self.weights is None else self.weights.to(device),
         )  # fmt: skip
 
     def take(self, rows: Tensor) -> "SliceTensors":
@@ -84,6 +89,7 @@ class SliceTensors:
             {name: logits[indices] for name, logits in self.teachers.items()},
             {name: lists.take(indices) for name, lists in self.histories.items()},
             {name: hours[indices] for name, hours in self.staleness.items()},
+            None if self.weights is None else self.weights[indices],
         )  # fmt: skip
 
 

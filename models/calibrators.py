@@ -55,8 +55,10 @@ class TeacherCalibrators:
     def _needs_surface(each: FittedAdapter) -> bool:
         return SURFACE in each.adapter.declared.context
 
-    def step(self, rows: Tensor, teacher_logits: Tensor | None, labels: Tensor) -> Tensor | None:
-        """Of a batch: (P, B, T) logits and (S, B, T) labels -> (A, B, T) probabilities; ``None`` without maps."""
+    def step(
+        self, rows: Tensor, teacher_logits: Tensor | None, labels: Tensor, weights: Tensor | None = None
+    ) -> Tensor | None:
+        """(P, B, T) logits, (S, B, T) labels, (B,) weights of a batch -> (A, B, T) probabilities; ``None`` without maps."""
         if not self.maps or teacher_logits is None:
             return None
         calibrated = []
@@ -65,14 +67,13 @@ class TeacherCalibrators:
                 assert context is not None
                 calibrated.append(context[rows])
             else:
-                calibrated.append(
-                    each.step(teacher_logits[index], labels[pair.member], None if context is None else context[rows])
-                )
+                mine = None if context is None else context[rows]
+                calibrated.append(each.step(teacher_logits[index], labels[pair.member], mine, weights))
         return torch.stack(calibrated)
 
-    def end(self, teacher_logits: Tensor | None, labels: Tensor) -> None:
-        """After a slice's last step: recalibrations remember it. (P, N, T), (S, N, T)"""
+    def end(self, teacher_logits: Tensor | None, labels: Tensor, weights: Tensor | None = None) -> None:
+        """After a slice's last step: recalibrations remember it. (P, N, T), (S, N, T), (N,)"""
         for index, pair, each in zip(self.indices, self.pairs, self.maps, strict=True):
             if isinstance(each, Recalibrator) and teacher_logits is not None:
-                each.remember(teacher_logits[index], labels[pair.member])
+                each.remember(teacher_logits[index], labels[pair.member], weights)
         self._context = []

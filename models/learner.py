@@ -20,7 +20,7 @@ from models.distillation import losses
 from models.embedding import EmbeddingTable
 from models.errors import LearningError
 from models.layers import Head
-from models.learner_slice import Inputs, LearnerSlice, inputs_of, learner_slice
+from models.learner_slice import Inputs, LearnerSlice, inputs_of, learner_slice, weighted_rate
 from models.members import FitReport, Member
 from models.network import Networks, NetworkSpec
 from models.normalizer import Normalizer
@@ -83,7 +83,7 @@ class Learner:
         if not any(labelled):
             return FitReport(0, 0, labelled, (None,) * len(labelled), time.perf_counter() - started)
         self.normalizer.update(ready.inputs.numbers[ready.known])
-        self._begin_at_the_base_rate(ready.labels)
+        self._begin_at_the_base_rate(ready.labels, ready.weights)
         share = None if shares is None else self.pairs.shares(shares).to(self.device)
         self.calibrators.begin(tensors, ready.teacher_logits)
         total, steps = torch.zeros(len(self.specs), device=self.device), 0
@@ -91,10 +91,10 @@ class Learner:
         with repeatable(self.training.deterministic), threads_for(work):
             for rows in shuffled(ready.known, self.training.batch_size, f"{self.training.seed}/{order_seed}"):
                 batch = ready.take(rows)
-                calibrated = self.calibrators.step(rows, batch.teacher_logits, batch.labels)
+                calibrated = self.calibrators.step(rows, batch.teacher_logits, batch.labels, batch.weights)
                 total += self._step(batch, calibrated, share)
                 steps += 1
-        self.calibrators.end(ready.teacher_logits, ready.labels)
+        self.calibrators.end(ready.teacher_logits, ready.labels, ready.weights)
         means = (total / steps).tolist()
         weights = torch.stack([parameter.detach().sum() for parameter in self.networks.parameters()]).sum()
         sound = list(map(math.isfinite, means))
@@ -103,11 +103,12 @@ class Learner:
         return FitReport(len(ready.known), steps, labelled, tuple(means), time.perf_counter() - started)
 
     @torch.no_grad()
-    def _begin_at_the_base_rate(self, labels: Tensor) -> None:
+    def _begin_at_the_base_rate(self, labels: Tensor, weights: Tensor | None) -> None:
         """Before the very first step the heads predict the mean label: what the first slices would spend on finding."""
         if self.adam.has_stepped:
             return
-        logit = torch.logit(labels.nanmean(dim=1).nan_to_num(0.5).clamp(1e-4, 1 - 1e-4))  # (S, T)
+        rate = labels.nanmean(dim=1) if weights is None else weighted_rate(labels, weights)
+        logit = torch.logit(rate.nan_to_num(0.5).clamp(1e-4, 1 - 1e-4))  # (S, T)
         self.networks.serving.bias.copy_(logit)
         for kind, head in self.networks.heads.items():
             cast(Head, head).bias.copy_(logit[self.pairs.terms[kind].members])
@@ -116,7 +117,8 @@ class Learner:
         touched = self.table.touch(batch.inputs.rows, *(history.values for history in batch.inputs.histories))
         looked_up = [F.embedding(index, touched.values) for index in touched.indices]
         hidden = self._hidden(batch.inputs, looked_up).float()
-        each = losses(self.networks, self.pairs, hidden, batch.labels, batch.teacher_logits, calibrated, share)  # (S,)
+        told = (batch.labels, batch.teacher_logits, calibrated, share, batch.weights)
+        each = losses(self.networks, self.pairs, hidden, *told)  # (S,)
         self.adam.step(each.sum())
         self.table.update(touched, self.training.table_learning_rate)
         return each.detach()

@@ -44,17 +44,20 @@ class LearnerSlice:
         labels: (S, N, T), NaN where not known.
         teacher_logits: (P, N, T) teachers' logits, ``None`` without pairs.
         known: (M,) rows with a known label of any task of the stream: the same for every set of members.
+        weights: (N,), 1 in the mean of known rows; ``None``: 1 each.
     """
 
     inputs: Inputs
     labels: Tensor
     teacher_logits: Tensor | None
     known: Tensor
+    weights: Tensor | None = None
 
     def take(self, rows: Tensor) -> "LearnerSlice":
         """Some rows of it, as a batch."""
         logits = None if self.teacher_logits is None else self.teacher_logits[:, rows]
-        return LearnerSlice(self.inputs.take(rows), self.labels[:, rows], logits, rows)
+        weights = None if self.weights is None else self.weights[rows]
+        return LearnerSlice(self.inputs.take(rows), self.labels[:, rows], logits, rows, weights)
 
 
 def inputs_of(tensors: SliceTensors, spec: NetworkSpec, table: EmbeddingTable) -> Inputs:
@@ -92,6 +95,14 @@ def learner_slice(
         pick(tensors.teachers[pair.teacher], tensors.task_names, specs[pair.member].tasks, "task") for pair in pairs.all
     ]
     known = tensors.labels.isfinite().any(dim=1).nonzero().squeeze(1)
-    return LearnerSlice(
-        inputs_of(tensors, specs[0], table), labels, torch.stack(teacher_logits) if teacher_logits else None, known
-    )
+    weights = tensors.weights
+    if weights is not None and len(known):
+        weights = weights / weights[known].mean()  # so that the step's size does not depend on their unit
+    stacked = torch.stack(teacher_logits) if teacher_logits else None
+    return LearnerSlice(inputs_of(tensors, specs[0], table), labels, stacked, known, weights)
+
+
+def weighted_rate(labels: Tensor, weights: Tensor) -> Tensor:
+    """The mean of known labels, (S, N, T), by the weights of their rows, (N,) -> (S, T); NaN where none is known."""
+    known = labels.isfinite() * weights.view(1, -1, 1)
+    return (labels.nan_to_num(0.0) * known).sum(dim=1) / known.sum(dim=1)

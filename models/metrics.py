@@ -1,7 +1,8 @@
 """Metrics of binary predictions, vectorised, in float64, from logits.
 
 Belongs here: numbers about scores and labels. Not here: which rows and which checkpoint (pipeline/evaluation/).
-A metric that is not defined (no rows, one class) is NaN, never a guess.
+A metric that is not defined (no rows, one class) is NaN, never a guess. ``weights``, (N,), say how many rows each one
+stands for; ``None``: one each.
 """
 
 import numpy as np
@@ -10,9 +11,16 @@ from numpy.typing import NDArray
 Floats = NDArray[np.floating]
 
 
-def log_loss(logits: Floats, labels: Floats) -> float:
+def mean(values: Floats, weights: Floats | None = None) -> float:
+    """The mean of rows, by their weights."""
+    if weights is None:
+        return float(values.mean())
+    return float((values * weights).sum(dtype=np.float64) / weights.sum(dtype=np.float64))
+
+
+def log_loss(logits: Floats, labels: Floats, weights: Floats | None = None) -> float:
     """Mean binary cross-entropy, in nats; (N,), (N,) in {0, 1}."""
-    return float(row_losses(logits, labels).mean()) if logits.size else float("nan")
+    return mean(row_losses(logits, labels), weights) if logits.size else float("nan")
 
 
 def row_losses(logits: Floats, labels: Floats) -> NDArray[np.float64]:
@@ -27,14 +35,16 @@ def entropy(rate: float) -> float:
     return float(-(rate * np.log(rate) + (1 - rate) * np.log1p(-rate))) if 0 < rate < 1 else 0.0
 
 
-def normalised_entropy(logits: Floats, labels: Floats) -> float:
+def normalised_entropy(logits: Floats, labels: Floats, weights: Floats | None = None) -> float:
     """Log loss over the entropy of these rows' own base rate (He et al., ADKDD 2014); lower is better."""
-    base = entropy(float(labels.mean())) if labels.size else 0.0
-    return log_loss(logits, labels) / base if base > 0 else float("nan")
+    base = entropy(mean(labels, weights)) if labels.size else 0.0
+    return log_loss(logits, labels, weights) / base if base > 0 else float("nan")
 
 
-def auc(logits: Floats, labels: Floats) -> float:
+def auc(logits: Floats, labels: Floats, weights: Floats | None = None) -> float:
     """Area under the ROC curve by ranks; ties count half."""
+    if weights is not None:
+        return _weighted_auc(logits, labels, weights)
     positives = int(labels.sum())
     negatives = labels.size - positives
     if not positives or not negatives:
@@ -42,6 +52,18 @@ def auc(logits: Floats, labels: Floats) -> float:
     _, inverse, counts = np.unique(logits, return_inverse=True, return_counts=True)
     ranks = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
     return float((ranks[labels > 0.5].sum() - positives * (positives + 1) / 2) / (positives * negatives))
+
+
+def _weighted_auc(logits: Floats, labels: Floats, weights: Floats) -> float:
+    """The share of pairs, by the product of their weights, in which the positive one is above."""
+    _, place = np.unique(logits, return_inverse=True)
+    positive, negative = (
+        np.bincount(place, weights=weights * mine, minlength=place.max(initial=-1) + 1)
+        for mine in (labels > 0.5, labels <= 0.5)
+    )
+    pairs = positive.sum() * negative.sum()
+    below = np.cumsum(negative) - negative
+    return float((positive * (below + negative / 2)).sum() / pairs) if pairs > 0 else float("nan")
 
 
 def gauc(logits: Floats, labels: Floats, groups: NDArray[np.integer]) -> float:
@@ -67,10 +89,10 @@ def gauc(logits: Floats, labels: Floats, groups: NDArray[np.integer]) -> float:
     return float((each * rows[both]).sum() / rows[both].sum())
 
 
-def calibration(logits: Floats, labels: Floats) -> float:
+def calibration(logits: Floats, labels: Floats, weights: Floats | None = None) -> float:
     """Mean prediction over mean label; 1 is exact."""
-    mean = float(labels.mean()) if labels.size else 0.0
-    return float(probabilities(logits).mean() / mean) if mean > 0 else float("nan")
+    rate = mean(labels, weights) if labels.size else 0.0
+    return mean(probabilities(logits), weights) / rate if rate > 0 else float("nan")
 
 
 def ece(logits: Floats, labels: Floats, bins: int = 20) -> float:
@@ -89,13 +111,21 @@ def transfer_ratio(control: float, student: float, teacher: float) -> float:
     return (control - student) / lead if lead > 0 else float("nan")
 
 
-def evaluate(logits: Floats, labels: Floats, groups: NDArray[np.integer] | None = None) -> dict[str, float]:
-    """All metrics of one model on one set of rows: (N,) logits, (N,) labels in {0, 1}."""
+def evaluate(
+    logits: Floats,
+    labels: Floats,
+    groups: NDArray[np.integer] | None = None,
+    weights: Floats | None = None,
+) -> dict[str, float]:
+    """All metrics of one model on one set of rows: (N,) logits, (N,) labels in {0, 1}.
+
+    ``ece`` and ``gauc`` are of the rows as they are, whatever they stand for.
+    """
     metrics = {
-        "ne": normalised_entropy(logits, labels),
-        "auc": auc(logits, labels),
-        "log_loss": log_loss(logits, labels),
-        "calibration": calibration(logits, labels),
+        "ne": normalised_entropy(logits, labels, weights),
+        "auc": auc(logits, labels, weights),
+        "log_loss": log_loss(logits, labels, weights),
+        "calibration": calibration(logits, labels, weights),
         "ece": ece(logits, labels),
     }
     return metrics if groups is None else {**metrics, "gauc": gauc(logits, labels, groups)}

@@ -33,15 +33,17 @@ class Recalibrator:
         mapped = [self._map(self.counts[task].numpy(), x[:, task]) for task in range(x.shape[1])]
         return torch.from_numpy(np.stack(mapped, axis=1).astype(np.float32)).to(self.device)
 
-    def remember(self, teacher: Tensor, labels: Tensor) -> None:
-        """Add a slice, (N, T) each; older ones fade by the declared half-life."""
+    def remember(self, teacher: Tensor, labels: Tensor, weights: Tensor | None = None) -> None:
+        """Add a slice, (N, T) each, by the weights of its rows, (N,); older ones fade by the declared half-life."""
         self.counts *= 0.5 ** (1 / self.declared.half_life)
         for task in range(teacher.shape[1]):
             both = (teacher[:, task].isfinite() & labels[:, task].isfinite()).cpu()
             x, y = teacher[:, task].cpu()[both].double(), labels[:, task].cpu()[both].double()
             bins = ((x + self.LIMIT) / (2 * self.LIMIT) * self.BINS).long().clamp(0, self.BINS - 1)
-            self.counts[task, :, 0] += torch.bincount(bins, minlength=self.BINS)
-            self.counts[task, :, 1] += torch.bincount(bins, weights=y, minlength=self.BINS)
+            counted = None if weights is None else weights.cpu()[both].double()
+            self.counts[task, :, 0] += torch.bincount(bins, weights=counted, minlength=self.BINS)
+            positives = y if counted is None else y * counted
+            self.counts[task, :, 1] += torch.bincount(bins, weights=positives, minlength=self.BINS)
 
     def state(self) -> dict[str, Tensor]:
         return {"recalibration.counts": self.counts}

@@ -35,7 +35,12 @@ class Judged:
 
 
 def evaluation_rows(
-    student: Student, slice_: Slice, labels: np.ndarray, judged: list[Judged], evaluation: str
+    student: Student,
+    slice_: Slice,
+    labels: np.ndarray,
+    judged: list[Judged],
+    evaluation: str,
+    weights: np.ndarray | None = None,
 ) -> pl.DataFrame:
     """One row a model, over the rows whose label is known and that every model scored.
 
@@ -45,12 +50,13 @@ def evaluation_rows(
         labels: (N,) float32, NaN where not known.
         judged: models with logits (N,), NaN where a row has no score.
         evaluation: what this evaluation is made of, as a digest.
+        weights: (N,) how many rows each stands for; ``None``: one each.
     """
     both = known_to_all(labels, [scored.logits for scored in judged])
-    known = labels[both]
+    known, stands_for = labels[both], None if weights is None else weights[both]
     rows = []
     for scored in judged:
-        metrics = evaluate(scored.logits[both], known)
+        metrics = evaluate(scored.logits[both], known, weights=stands_for)
         about = {
             "student": student.name,
             "slice": slice_.key,
@@ -74,6 +80,7 @@ class Evaluation:
         labels: (N,) float32 of the student's rows, NaN where not known.
         judged: models with logits (N,).
         made_of: what it depends on, as a digest.
+        weights: (N,) how many rows each stands for; ``None``: one each.
     """
 
     student: Student
@@ -81,10 +88,11 @@ class Evaluation:
     labels: np.ndarray
     judged: tuple[Judged, ...]
     made_of: str
+    weights: np.ndarray | None = None
 
     def rows(self) -> pl.DataFrame:
         """As the evaluation table has them."""
-        return evaluation_rows(self.student, self.slice, self.labels, list(self.judged), self.made_of)
+        return evaluation_rows(self.student, self.slice, self.labels, list(self.judged), self.made_of, self.weights)
 
     def notes(self) -> dict[str, object]:
         """What is kept beside them: the student's predictions by bin, and how far they are from the teacher's."""

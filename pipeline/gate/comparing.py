@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from exfm.errors import DeclarationError
 from exfm.learning import Student
 from exfm.stream import Slice
-from models.metrics import normalised_entropy, probabilities
+from models.metrics import mean, probabilities
 from pipeline.gate.candidate import newest_labelled
 from pipeline.gate.comparison import Interval
 from pipeline.gate.scoring import released_learner, resamples_of, score_slices
@@ -63,9 +63,10 @@ def compare(work: Workspace, student: Student, first: Released, second: Released
     resampled = resamples_of(student, scored.users, seed=0)
     base, mine = scored.losses["first"], scored.losses["second"]
     logits = (scored.logits["first"], scored.logits["second"])
-    ne = (normalised_entropy(logits[0], scored.labels), normalised_entropy(logits[1], scored.labels))
-    rate = float(scored.labels.mean())
-    calibration = (float(probabilities(logits[0]).mean()) / rate, float(probabilities(logits[1]).mean()) / rate)
+    ne = (scored.ne("first"), scored.ne("second"))
+    rate = mean(scored.labels, scored.weights)
+    first_mean, second_mean = (mean(probabilities(each), scored.weights) for each in logits)
+    calibration = (first_mean / rate, second_mean / rate)
     difference = resampled.ratio(mine - base, base, student.gate.confidence)
     keys = tuple(slice_.key for slice_ in reversed(chosen))
     return Comparison(keys, len(scored.labels), ne, calibration, difference)

@@ -13,7 +13,7 @@ import polars as pl
 from exfm.declaration import digest
 from exfm.learning import Student
 from models.learner import Learner
-from models.metrics import normalised_entropy, probabilities
+from models.metrics import probabilities
 from pipeline.gate.candidate import Candidate, candidate_of, tables_of
 from pipeline.gate.scoring import Scored, released_learner, resamples_of, score_slices
 from pipeline.gate.segments import CANDIDATE, CONTROL, ROUNDING, Seen, seen_before, segments_of
@@ -79,9 +79,10 @@ def _judged(work: Workspace, student: Student, chosen: Candidate, about: Verdict
     if not 0 < positives < len(scored.labels):
         label = "positive" if not positives else "negative"
         return replace(about, outcome=TOO_LITTLE, reason=f"none of {len(scored.labels):,} labels is {label}")
-    ne = {name: normalised_entropy(logits, scored.labels) for name, logits in scored.logits.items()}
+    ne = {name: scored.ne(name) for name in scored.logits}
     seed = int(about.made_of, 16)
-    chance, mine = probabilities(scored.logits[CANDIDATE]), scored.labels.astype(np.float64)
+    chance = scored.weighted(probabilities(scored.logits[CANDIDATE]))
+    mine = scored.weighted(scored.labels.astype(np.float64))
     band = resamples_of(student, scored.users, seed).ratio(chance, mine, student.gate.confidence)
     seen = seen_before(work, chosen.judged[0])
     about = replace(

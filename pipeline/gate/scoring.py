@@ -15,7 +15,7 @@ from exfm.learning import Student
 from exfm.stream import Slice
 from models.checkpoint import load_checkpoint
 from models.learner import Learner
-from models.metrics import row_losses
+from models.metrics import normalised_entropy, row_losses
 from pipeline.gate.candidate import user_codes
 from pipeline.gate.comparison import Resampled
 from pipeline.slices.slice_inputs import SliceInputs, students_columns
@@ -32,6 +32,7 @@ class Scored:
         logits: of each model, (N,).
         shown: (N,) rows with the log's categorical columns.
         user, surface: which of them say who saw it, and where.
+        weights: (N,) how many rows each stands for; ``None``: one each.
     """
 
     labels: np.ndarray
@@ -39,6 +40,17 @@ class Scored:
     shown: pl.DataFrame
     user: str
     surface: str
+    weights: np.ndarray | None = None
+
+    def ne(self, name: str, rows: np.ndarray | None = None) -> float:
+        """NE of a model, on some of the rows."""
+        chosen = slice(None) if rows is None else rows
+        weights = None if self.weights is None else self.weights[chosen]
+        return normalised_entropy(self.logits[name][chosen], self.labels[chosen], weights)
+
+    def weighted(self, values: np.ndarray) -> np.ndarray:
+        """(N,) values of rows, by how many each stands for."""
+        return values if self.weights is None else values * self.weights
 
     @property
     def users(self) -> pl.Series:
@@ -50,7 +62,8 @@ class Scored:
 
     @cached_property
     def losses(self) -> dict[str, np.ndarray]:
-        return {name: row_losses(logits, self.labels) for name, logits in self.logits.items()}
+        """Of each model (N,), by how many rows each stands for."""
+        return {name: self.weighted(row_losses(logits, self.labels)) for name, logits in self.logits.items()}
 
 
 def released_learner(work: Workspace, student: Student, version: str, device: str) -> Learner | str:
@@ -81,6 +94,7 @@ def score_slices(
         pl.concat([part.shown for part in parts]),
         parts[0].user,
         parts[0].surface,
+        None if parts[0].weights is None else np.concatenate([np.asarray(part.weights) for part in parts]),
     )
 
 
@@ -97,7 +111,9 @@ def _scored_slice(
     shown = work.table("impressions").read([slice_], columns=columns)
     mine = shown[supervised.rows_of(rows)].filter(pl.Series(known))
     scores = {name: each[known] for name, each in logits.items()}
-    return Scored(labels[known], scores, mine, stream.user.name, stream.surface.name)
+    weights = supervised.weights(rows)
+    of_known = None if weights is None else weights[known].astype(np.float64)
+    return Scored(labels[known], scores, mine, stream.user.name, stream.surface.name, of_known)
 
 
 def resamples_of(student: Student, users: pl.Series, seed: int) -> Resampled:

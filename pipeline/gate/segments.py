@@ -10,7 +10,6 @@ import polars as pl
 
 from exfm.learning import Student
 from exfm.stream import Slice
-from models.metrics import normalised_entropy
 from pipeline.gate.comparison import Interval
 from pipeline.gate.scoring import Scored, resamples_of
 from pipeline.releases.verdict import JudgedSegment
@@ -53,13 +52,9 @@ def segments_of(work: Workspace, student: Student, scored: Scored, seen: Seen, s
         resampled = resamples_of(student, scored.users, seed)
         found = [*resampled.ratios(scored.losses[CANDIDATE] - base, base, list(parts.values()), confidence)]
     return tuple(
-        JudgedSegment(where, int(rows.sum()), _ne(scored, rows), *_bounds(interval))
+        JudgedSegment(where, int(rows.sum()), scored.ne(CANDIDATE, rows), *_bounds(interval))
         for (where, rows), interval in zip(parts.items(), found, strict=True)
     )
-
-
-def _ne(scored: Scored, rows: np.ndarray) -> float:
-    return normalised_entropy(scored.logits[CANDIDATE][rows], scored.labels[rows])
 
 
 def _bounds(interval: Interval | None) -> tuple[float | None, float | None, float | None]:

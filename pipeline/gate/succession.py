@@ -22,6 +22,8 @@ from pipeline.slices.predictions import files_of, scored_by, scored_slices, soun
 from pipeline.slices.teaching import TAKES_OVER, WAITS, Compared, Takeover, read_takeover, write_takeover
 from pipeline.workspace import Workspace
 
+WEIGHT = "weight of the row"  # no declared name has a blank
+
 
 def judge_succession(work: Workspace, teacher: Teacher) -> Takeover:
     """Whether a teacher's lead is proven; once it is, that stands. What is judged is stored.
@@ -102,17 +104,21 @@ def _compared(work: Workspace, teacher: Teacher, succession: Succession, slices:
         labels = known[task].cast(pl.Float64).to_numpy()
         if not 0 < labels.sum() < len(labels):
             continue
-        base, mine = (row_losses(known[f"{task} {which}"].to_numpy(), labels) for which in ("old", "new"))
+        weights = known[WEIGHT].to_numpy()
+        base, mine = (weights * row_losses(known[f"{task} {which}"].to_numpy(), labels) for which in ("old", "new"))
         groups = user_codes(known["user"]).to_numpy() if succession.by == "user" else np.arange(known.height)
         found = Resampled(groups, seed=0).ratio(mine - base, base, confidence)
         yield Compared(task, known.height, found.value, found.low, found.high, confidence)
 
 
 def _rows(work: Workspace, old: Teacher, new: Teacher, slice_: Slice) -> pl.DataFrame:
-    """User, labels and both teachers' logits of a slice's impressions."""
+    """User, labels, weight and both teachers' logits of a slice's impressions."""
     user = work.project.stream.user.name
     rows = work.table("impressions").read([slice_], columns=["impression_id", user]).rename({user: "user"})
-    labels = work.table("labels").read([slice_], columns=["impression_id", *old.tasks])
+    weight = work.project.stream.weight
+    named = {} if weight is None else {weight: WEIGHT}
+    labels = work.table("labels").read([slice_], columns=["impression_id", *old.tasks, *named]).rename(named)
+    labels = labels if named else labels.with_columns(pl.lit(1.0).alias(WEIGHT))
     rows = rows.join(labels, on="impression_id", how="left")
     for teacher, which in ((old, "old"), (new, "new")):
         sound_files(work, teacher, slice_)

@@ -20,7 +20,7 @@ def has_grown(then: Form, now: Form) -> bool:
     Args:
         then, now: canonical forms of what a model's weights depend on; an empty one is of an earlier exfm.
     """
-    if not then or then.keys() ^ now.keys() > {"inputs"} or then.keys() - now.keys():
+    if not then or not now.keys() - then.keys() <= {"inputs"} or then.keys() - now.keys():
         return False
     fixed = [name for name in then if name not in ("model", *MAY_GROW)]
     return (

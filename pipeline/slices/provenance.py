@@ -110,11 +110,12 @@ def of_labels(work: Workspace, slice_: Slice, as_of: datetime, seen: Seen, outco
         outcomes: digest of the outcomes of the slice's impressions. Files reach beyond a slice's windows, so a new one
             need not change its labels.
     """
-    tasks = work.project.stream.tasks
+    tasks, weight = work.project.stream.tasks, work.project.stream.weight
     of = {AS_OF: as_of.isoformat(), LOG + "outcomes": outcomes}
     of |= withdrawn_digest(work, "outcomes", slice_.start, as_of)
     of |= {"impressions": _slices(work.table("impressions"), [slice_])}
-    return _made("labels", digest(tasks), {"tasks": tasks}, of, {"outcomes": seen.files})
+    declared: dict[str, object] = {"tasks": tasks, **({} if weight is None else {"weight": weight})}
+    return _made("labels", digest(*declared.values()), declared, of, {"outcomes": seen.files})
 
 
 def of_labels_now(work: Workspace, slice_: Slice, as_of: datetime, before: Sidecar) -> Made:

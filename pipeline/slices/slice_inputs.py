@@ -60,7 +60,8 @@ class SliceInputs:
         project = self.work.project
         labels = self.work.table("labels").read([self.slice]) if self.with_labels else None
         encoder = project.encoder(self.columns)
-        return slice_tensors(self.frame, labels, self.columns, project.stream.task_names, encoder)
+        stream = project.stream
+        return slice_tensors(self.frame, labels, self.columns, stream.task_names, encoder, stream.weight)
 
     @cached_property
     def tensors(self) -> SliceTensors:

@@ -64,6 +64,11 @@ class SupervisedSlice:
         labels: np.ndarray = tensors.labels[:, tensors.task_names.index(task)].cpu().numpy()
         return labels
 
+    def weights(self, rows: str) -> np.ndarray | None:
+        """(N,) how many rows each of some rows stands for; ``None``: one each."""
+        weights = self.tensors(rows).weights
+        return None if weights is None else weights.cpu().numpy()
+
     def supervision(self, teacher: str) -> Supervision:
         if teacher not in self._supervision:
             self._supervision[teacher] = self._read_supervision(teacher)

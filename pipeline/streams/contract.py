@@ -37,7 +37,8 @@ def schema_of(stream: Stream, table: str) -> dict[str, pl.DataType]:
     }
     labels = {str(task.label): LABEL for task in stream.labelled_tasks}
     ids = {column.name: _dtype(column) for column in columns}
-    return {"impression_id": pl.Int64(), "event_timestamp": UTC, **ids, **inputs, **labels}
+    weight = {} if stream.weight is None else {stream.weight: pl.Float64()}
+    return {"impression_id": pl.Int64(), "event_timestamp": UTC, **ids, **inputs, **labels, **weight}
 
 
 def _dtype_of_bag(stream: Stream, bag: Bag) -> pl.DataType:
@@ -134,6 +135,7 @@ def sound_rules(stream: Stream, table: str) -> list[Rule]:
         known = pl.Series(stream.surfaces, dtype=_dtype(stream.surface))
         unknown = pl.format("unknown surface: {}", pl.col(surface).cast(pl.String))
         checks.append((~pl.col(surface).is_in(known.implode()), unknown))
+        checks += [] if stream.weight is None else [_weight_rule(stream.weight)]
         checks += [_label_rule(str(task.label)) for task in stream.labelled_tasks]
         checks += [rule for vector in stream.vectors for rule in _vector_rules(vector)]
     if table == "outcomes":
@@ -144,6 +146,14 @@ def sound_rules(stream: Stream, table: str) -> list[Rule]:
 
 def _label_rule(name: str) -> Rule:
     return pl.col(name) == NO_LABEL, pl.format("label that is neither 0 nor 1: {}", pl.lit(name))
+
+
+def _weight_rule(name: str) -> Rule:
+    weight = pl.col(name)
+    broken = weight.is_null() | ~weight.is_finite() | (weight <= 0)
+    return broken, pl.format(
+        "weight that is no positive number: {} {}", pl.lit(name), weight.cast(pl.String).fill_null("null")
+    )
 
 
 def _vector_rules(vector: Vector) -> list[Rule]:

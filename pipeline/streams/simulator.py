@@ -62,6 +62,7 @@ def simulate(simulation: Simulation, stream: Stream, slice_: Slice) -> Simulated
         stream.surface.name: np.array(stream.surfaces, dtype=object)[surfaces],
         **{column.name: _values(column, context[:, index]) for index, column in enumerate(stream.context)},
         **log_inputs(world, slice_, items),
+        **({} if stream.weight is None else {stream.weight: np.ones(count)}),
         **{str(task.label): happened[:, stream.tasks.index(task)].astype(np.int8) for task in stream.labelled_tasks},
     }
     impressions = pl.DataFrame(shown, schema=schema_of(stream, "impressions"), strict=False)

@@ -84,6 +84,10 @@ class Replay:
         """(N,) labels of a task on a surface's rows of the slice at a position, NaN where not known."""
         return self._unsupervised[index].labels(task, rows_name(surface))
 
+    def weights(self, index: int, surface: int | str | None) -> np.ndarray | None:
+        """(N,) how many rows each of a surface's rows stands for; ``None``: one each."""
+        return self._unsupervised[index].weights(rows_name(surface))
+
     def rows(self, index: int, surface: int | str | None) -> np.ndarray:
         """Positions of a surface's impressions in the slice at a position."""
         return self._unsupervised[index].rows_of(rows_name(surface))
@@ -202,7 +206,9 @@ def judge(replay: Replay, surface: int | str | None, task: str, scores: Mapping[
         known = known_to_all(labels, list(scored.values()))
         if not 0 < labels[known].sum() < known.sum():
             continue
+        weights = replay.weights(index, surface)
+        of_known = None if weights is None else weights[known]
         for name, values in scored.items():
-            metrics = evaluate(values[known], labels[known])
+            metrics = evaluate(values[known], labels[known], weights=of_known)
             rows.append({"slice": slice_.key, "place": index, "model": name, "rows": int(known.sum()), **metrics})
     return pl.DataFrame(rows)

@@ -124,7 +124,8 @@ class StudentWalk:
         ]
         judged += self._others(run.declared, supervised)
         labels = supervised.labels(run.declared.task, rows)
-        return Evaluation(run.declared, supervised.slice, labels, tuple(judged), made_of[0])
+        weights = supervised.weights(rows)
+        return Evaluation(run.declared, supervised.slice, labels, tuple(judged), made_of[0], weights)
 
     def _others(self, student: Student, supervised: SupervisedSlice) -> list[Judged]:
         """The (first) teacher by its predictions, and the truth where the stream is simulated."""

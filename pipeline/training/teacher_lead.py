@@ -75,7 +75,8 @@ def _measured(
     labels = supervised.labels(task, rows)
     base, own = (scores(model, before, supervised, rows) for model in (control, mine))
     rivals = {lead_of_teacher(name): supervised.teacher_logits(name, task, rows) for name in student.teachers}
-    leads = {measure: lead_of(theirs, base, labels) for measure, theirs in {**rivals, GAIN: own}.items()}
+    weights = supervised.weights(rows)
+    leads = {measure: lead_of(theirs, base, labels, weights) for measure, theirs in {**rivals, GAIN: own}.items()}
     return {measure: lead for measure, lead in leads.items() if np.isfinite(lead)}
 
 
@@ -89,8 +90,9 @@ def scores(model: IncrementalModel, index: int, supervised: SupervisedSlice, row
     return supervised.once((model.checkpoints.name, index, rows), predict)
 
 
-def lead_of(logits: np.ndarray, base: np.ndarray, labels: np.ndarray) -> float:
+def lead_of(logits: np.ndarray, base: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None) -> float:
     """1 - NE / NE_base on the rows that both know, (N,) each with NaN where not known; NaN where NE is not defined."""
     known = np.isfinite(logits) & np.isfinite(base) & np.isfinite(labels)
-    ne = normalised_entropy(base[known], labels[known]) if known.any() else 0.0
-    return 1 - normalised_entropy(logits[known], labels[known]) / ne if ne > 0 else float("nan")
+    of_known = None if weights is None else weights[known]
+    ne = normalised_entropy(base[known], labels[known], of_known) if known.any() else 0.0
+    return 1 - normalised_entropy(logits[known], labels[known], of_known) / ne if ne > 0 else float("nan")

@@ -177,7 +177,12 @@ def known_labels(labels: pl.DataFrame, tasks: tuple[str, ...]) -> np.ndarray:
 
 
 def slice_tensors(
-    inputs: pl.DataFrame, labels: pl.DataFrame | None, columns: Columns, tasks: tuple[str, ...], encoder: Encoder
+    inputs: pl.DataFrame,
+    labels: pl.DataFrame | None,
+    columns: Columns,
+    tasks: tuple[str, ...],
+    encoder: Encoder,
+    weight: str | None = None,
 ) -> "SliceTensors":
     """Rows as tensors, for every model that reads them: of a slice, or of a request.
 
@@ -186,6 +191,7 @@ def slice_tensors(
         labels: of a slice, or ``None`` where none are needed (scoring); matched by ``impression_id``.
         tasks: of the labels.
         encoder: of every column, as declared, or as a manifest has it.
+        weight: the column of the labels that says how many rows each stands for.
     """
     import torch
 
@@ -202,10 +208,12 @@ def slice_tensors(
     read = numbers(inputs, plain, encoder)
     if columns.vectors:
         read = np.concatenate([read, vectors(inputs, columns.vectors, encoder)], axis=1)
-    known = np.full((inputs.height, len(tasks)), np.nan, dtype=np.float32)
+    known, weights = np.full((inputs.height, len(tasks)), np.nan, dtype=np.float32), None
     if labels is not None:
         matched = inputs.select("impression_id").join(labels, on="impression_id", how="left", maintain_order="left")
         known = known_labels(matched, tasks)
+        if weight is not None:
+            weights = torch.from_numpy(matched[weight].cast(pl.Float32).fill_null(1.0).to_numpy(writable=True))
     return SliceTensors(
         ids=torch.from_numpy(hashed_ids(inputs, ids, encoder)),
         numbers=torch.from_numpy(np.ascontiguousarray(read)),
@@ -217,6 +225,7 @@ def slice_tensors(
             name: Jagged(torch.from_numpy(values), torch.from_numpy(offsets))
             for name, (values, offsets) in hashed_histories(inputs, lists, encoder).items()
         },
+        weights=weights,
     )
 
 

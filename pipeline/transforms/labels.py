@@ -50,7 +50,8 @@ def join_labels(
         unknown: start and end (exclusive) of stretches whose outcomes were withdrawn.
 
     Returns:
-        ``impression_id``, ``event_timestamp``, one Int8 column a task, ``closed_at`` (the end of the last window).
+        ``impression_id``, ``event_timestamp``, one Int8 column a task, ``closed_at`` (the end of the last window), the
+        weight where one is declared.
     """
     windows = pl.DataFrame(
         {"task": stream.task_names, "window": [task.window for task in stream.tasks]},
@@ -80,11 +81,17 @@ def join_labels(
             pl.when(closed).then(pl.col(task.name).fill_null(0)).otherwise(None).cast(pl.Int8).alias(task.name)
         )
     return LabelJoin(
-        frame=labels.with_columns(closed_at=pl.col("event_timestamp") + stream.longest_window),
+        frame=_weighted(labels, impressions, stream),
         late=known.filter(pl.col("age") > pl.col("window")).height,
         early=known.filter(pl.col("age") < timedelta(0)).height,
         duplicates=inside.height - distinct.height,
     )
+
+
+def _weighted(labels: pl.DataFrame, impressions: pl.DataFrame, stream: Stream) -> pl.DataFrame:
+    """With ``closed_at``, and the weight of each row where the log has one."""
+    closed = labels.with_columns(closed_at=pl.col("event_timestamp") + stream.longest_window)
+    return closed if stream.weight is None else closed.with_columns(impressions[stream.weight])
 
 
 def with_labelled(stream: Stream, impressions: pl.LazyFrame, outcomes: pl.LazyFrame) -> pl.LazyFrame:

@@ -26,7 +26,8 @@ def expected_schema(stream: Stream, table: str) -> dict[str, pl.DataType]:
     """The contract's columns of a stored table of the stream."""
     if table == "labels":
         tasks = dict.fromkeys(stream.task_names, pl.Int8())
-        return {"impression_id": pl.Int64(), "event_timestamp": UTC, **tasks, "closed_at": UTC}
+        weight = {} if stream.weight is None else {stream.weight: pl.Float64()}
+        return {"impression_id": pl.Int64(), "event_timestamp": UTC, **tasks, "closed_at": UTC, **weight}
     return dict(schema_of(stream, table))
 
 
