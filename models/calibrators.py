@@ -58,7 +58,7 @@ class TeacherCalibrators:
     def step(
         self, rows: Tensor, teacher_logits: Tensor | None, labels: Tensor, weights: Tensor | None = None
     ) -> Tensor | None:
-        """(P, B, T) logits, (S, B, T) labels, (B,) weights of a batch -> (A, B, T) probabilities; ``None`` without maps."""
+        """(P, B, T) logits, (S, B, T) labels, (B,) weights -> (A, B, T) probabilities; ``None`` without maps."""
         if not self.maps or teacher_logits is None:
             return None
         calibrated = []

@@ -82,21 +82,23 @@ def test_figures_are_weighted(both: tuple[Workspace, Workspace]) -> None:
     shutil.rmtree(work.state.release(student.name))
     verdict = judge(work, student, "cpu")
     assert verdict.ne is not None and verdict.calibration is not None and verdict.slice is not None
-    (judged,) = (work.project.stream.slice_of(key) for key in verdict.slices)
-    inputs = SliceInputs(work, judged, "cpu", with_labels=True, columns=students_columns(work.project, [student]))
-    of_labels = inputs.tensors.labels[:, inputs.tensors.task_names.index(student.task)].numpy()
-    mine = (inputs.frame["surface"] == student.surface).to_numpy() & np.isfinite(of_labels)
-    stands_for = work.table("labels").read([judged])["weight"].to_numpy()[mine]
-    for name, control in (("student", False), ("control", True)):
-        store = CheckpointStore.of(work, student, control=control)
-        learner, _ = store.load(work.project.stream.slice_of(verdict.slice), "cpu")
-        logits = learner.predict(inputs.tensors)[:, 0].numpy()[mine]
-        ne = normalised_entropy(logits, of_labels[mine], stands_for)
-        assert verdict.ne[name] == pytest.approx(ne, rel=1e-6)
-        if not control:
-            rate = np.average(of_labels[mine], weights=stands_for)
-            expected = np.average(probabilities(logits), weights=stands_for) / rate
-            assert verdict.calibration[0] == pytest.approx(expected, rel=1e-5)
+    found: dict[str, list[np.ndarray]] = {"labels": [], "weights": [], "student": [], "control": []}
+    for key in verdict.slices:
+        slice_ = work.project.stream.slice_of(key)
+        inputs = SliceInputs(work, slice_, "cpu", with_labels=True, columns=students_columns(work.project, [student]))
+        of_labels = inputs.tensors.labels[:, inputs.tensors.task_names.index(student.task)].numpy()
+        mine = (inputs.frame["surface"] == student.surface).to_numpy() & np.isfinite(of_labels)
+        found["labels"].append(of_labels[mine])
+        found["weights"].append(work.table("labels").read([slice_])["weight"].to_numpy()[mine])
+        for name, control in (("student", False), ("control", True)):
+            store = CheckpointStore.of(work, student, control=control)
+            learner, _ = store.load(work.project.stream.slice_of(verdict.slice), "cpu")
+            found[name].append(learner.predict(inputs.tensors)[:, 0].numpy()[mine])
+    target, stands_for, logits, others = (np.concatenate(parts).astype(float) for parts in found.values())
+    assert verdict.ne["student"] == pytest.approx(normalised_entropy(logits, target, stands_for), rel=1e-6)
+    assert verdict.ne["control"] == pytest.approx(normalised_entropy(others, target, stands_for), rel=1e-6)
+    chance, rate = (np.average(values, weights=stands_for) for values in (probabilities(logits), target))
+    assert verdict.calibration[0] == pytest.approx(chance / rate, rel=1e-5)
     assert verdict.compared[0].difference == pytest.approx(verdict.ne["student"] / verdict.ne["control"] - 1, abs=1e-6)
     # A constant at the labels' own log odds has an NE of 1 by weights, and not without them.
     known = labels.drop_nulls(student.task)
