@@ -4,6 +4,7 @@ Belongs here: the public names. Importing them is fast: nothing of torch, Feast,
 """
 
 from exfm.alerts import Alerts
+from exfm.computed_views import PythonView, SqlView
 from exfm.distillation import (
     AuxiliaryHead,
     AuxiliaryTower,
@@ -55,10 +56,12 @@ __all__ = [
     "Number",
     "PredictionView",
     "Project",
+    "PythonView",
     "Recalibration",
     "Retention",
     "Simulation",
     "SourceView",
+    "SqlView",
     "State",
     "Stream",
     "Student",

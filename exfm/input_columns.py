@@ -9,10 +9,12 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from exfm.columns import Columns, FeatureColumn
+from exfm.computed_views import PythonView, SqlView
 from exfm.errors import DeclarationError, unique
 from exfm.history_views import HistoryView
 from exfm.inputs import Bag, Bucket, Cross, LogInput, Number, Vector
 from exfm.learning import Student, Teacher
+from exfm.online import View
 from exfm.source_views import SourceView
 from exfm.stream import Column
 
@@ -26,11 +28,11 @@ _KINDS = {
 
 def declared_inputs(project: "Project") -> dict[str, Column | LogInput]:
     """What is declared of each column of the log, and of views that somebody else keeps, by its name."""
-    sources = [view for view in project.feature_views if isinstance(view, SourceView)]
+    typed = [view for view in project.feature_views if isinstance(view, SourceView | SqlView | PythonView)]
     return {
         **{column.name: column for column in project.stream.id_columns},
         **{each.name: each for each in project.stream.inputs},
-        **{FeatureColumn(view.name, each.name).name: each for view in sources for each in view.inputs},
+        **{FeatureColumn(view.name, each.name).name: each for view in typed for each in view.inputs},
     }
 
 
@@ -64,9 +66,7 @@ def columns_of(project: "Project", inputs: Iterable[str], *, where: str) -> Colu
         elif view_name in views and (not colon or feature in views[view_name].features):
             view = views[view_name]
             for each in (feature,) if feature else view.features:
-                kind = "histories" if isinstance(view, HistoryView) else "features"
-                kind = _KINDS[type(view.declared(each))] if isinstance(view, SourceView) else kind
-                chosen[kind].append(FeatureColumn(view_name, each).name)
+                chosen[_kind_of(view, each)].append(FeatureColumn(view_name, each).name)
         else:
             raise DeclarationError(_unknown(project, where, name))
     unique(where, (name for names in chosen.values() for name in names))
@@ -79,6 +79,12 @@ def columns_of(project: "Project", inputs: Iterable[str], *, where: str) -> Colu
         of_teachers=tuple(name for name in chosen["features"] if FeatureColumn.of(name).view in predicted),
         parts=tuple(dict.fromkeys(parts)),
     )
+
+
+def _kind_of(view: View, feature: str) -> str:
+    if isinstance(view, SourceView | SqlView | PythonView):
+        return _KINDS[type(view.declared(feature))]
+    return "histories" if isinstance(view, HistoryView) else "features"
 
 
 def _check_targets(project: "Project", where: str, chosen: dict[str, list[str]]) -> None:

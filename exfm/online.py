@@ -9,6 +9,7 @@ an older one.
 
 from datetime import datetime, timedelta
 
+from exfm.computed_views import PythonView, SqlView
 from exfm.errors import DeclarationError
 from exfm.feature_views import FeatureView
 from exfm.history_views import HistoryView
@@ -16,7 +17,7 @@ from exfm.prediction_views import PredictionView
 from exfm.source_views import SourceView
 from exfm.stream import Slice, Stream
 
-View = FeatureView | HistoryView | SourceView | PredictionView
+View = FeatureView | HistoryView | SourceView | SqlView | PythonView | PredictionView
 
 
 def check_served(field: str, view: View, stream: Stream) -> None:

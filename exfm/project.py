@@ -11,6 +11,7 @@ from datetime import timedelta
 from exfm.alerts import Alerts
 from exfm.clocks import MOST_SLICES
 from exfm.columns import Columns, FeatureColumn
+from exfm.computed_views import PythonView, SqlView
 from exfm.cross_checks import check_fit
 from exfm.declaration import Declaration, declaration
 from exfm.encoding import Encoding, id_encoding
@@ -118,7 +119,7 @@ class Project(Declaration):
 
     name: str
     stream: Stream
-    feature_views: tuple[FeatureView | HistoryView | SourceView, ...]
+    feature_views: tuple[FeatureView | HistoryView | SourceView | SqlView | PythonView, ...]
     teachers: tuple[Teacher, ...]
     students: tuple[Student, ...]
     prediction_views: tuple[PredictionView, ...] = ()

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 from exfm.load import load_state
 from exfm.project import Project
 from exfm.state import State
-from pipeline.streams.layout import LogFiles, find_files
 from pipeline.tables import SliceTable
 
 if TYPE_CHECKING:
@@ -43,14 +42,6 @@ class Workspace:
     @cached_property
     def state(self) -> State:
         return self.fixed_state or load_state(self.project)
-
-    def log_files(self, table: str) -> LogFiles:
-        """The files of a table of the log; without any where the table is missing and nothing reads it.
-
-        Raises:
-            DataError: as ``find_files``.
-        """
-        return find_files(self.state.log, table, required=self.project.reads_log(table))
 
     def table(self, name: str) -> SliceTable:
         return SliceTable(self.state.table(name), name, by_column=name in READ_BY_COLUMN)

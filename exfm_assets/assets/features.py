@@ -12,6 +12,7 @@ import dagster as dg
 import polars as pl
 
 from exfm.columns import FeatureColumn, views_of
+from exfm.computed_views import PythonView, SqlView
 from exfm.declaration import digest
 from exfm.history_views import HistoryView
 from exfm.online import graph_loads, late_sentence, later_than_declared
@@ -74,8 +75,8 @@ def _view_spec(project: Project, view: KeptView) -> dg.AssetSpec:
 
 
 def _view_lineage(view: KeptView) -> Lineage:
-    if isinstance(view, SourceView):
-        return {}
+    if isinstance(view, SourceView | SqlView | PythonView):
+        return {}  # which columns a table, a query or a function is made of is not known
     if isinstance(view, HistoryView):
         table = {"interactions": INTERACTIONS, "impressions": IMPRESSIONS}.get(view.source, OUTCOMES)
         listed = IMPRESSIONS if table == OUTCOMES else table

@@ -27,6 +27,7 @@ from pipeline.slices.provenance import (
 )
 from pipeline.streams.accounts import Account, SliceAccount, check_any, check_share
 from pipeline.streams.heard import check_heard
+from pipeline.streams.layout import log_files
 from pipeline.streams.reader import LogRead
 from pipeline.streams.simulated_log import drawn_from, has_landed, standing, write_log, write_nothing_yet
 from pipeline.streams.simulator import simulate
@@ -128,7 +129,7 @@ class LogWriter:
     @classmethod
     def of(cls, context: dg.AssetExecutionContext, work: Workspace, table: str) -> "LogWriter":
         writer = SliceWriter(context, dg.AssetKey(table), work.table(table))
-        account = Account(work.log_files(table), work.project.stream)
+        account = Account(log_files(work, table), work.project.stream)
         return cls(writer, work.quarantine(table), account, work.project.reads_log(table))
 
     def keep(self, slice_: Slice, made: Made) -> bool:
@@ -222,7 +223,7 @@ def _labels(project: Project) -> dg.AssetsDefinition:
         Windows close after the slice ends, so outcomes up to then are read from the log itself: waiting for the
         ``outcomes`` slices after this one would add up to a slice of delay to every label.
         """
-        files, writer = work.log_files("outcomes"), SliceWriter(context, LABELS, work.table("labels"))
+        files, writer = log_files(work, "outcomes"), SliceWriter(context, LABELS, work.table("labels"))
         slices = slices_of(stream, context.partition_keys)
         for slice_ in slices:
             as_of, before = stream.closes(slice_, work.now()), work.table("labels").sidecar(slice_)

@@ -14,7 +14,7 @@ from exfm.declaration import digest
 from exfm.stream import Slice
 from pipeline.slices.withdrawals import Withdrawal, withdrawals
 from pipeline.streams.contract import TIME
-from pipeline.streams.layout import LogFiles
+from pipeline.streams.layout import LogFiles, log_files
 from pipeline.streams.reader import LogRead, read_log
 from pipeline.transforms.quarantine import WITHDRAWN
 from pipeline.workspace import Workspace
@@ -48,7 +48,7 @@ def read_sound_log(
     work: Workspace, table: str, start: datetime, end: datetime, files: LogFiles | None = None
 ) -> LogRead:
     """``read_log`` of a workspace; rows of withdrawn slices are quarantined, each with the reason."""
-    read = read_log(work.state.log, work.project.stream, table, start, end, files or work.log_files(table))
+    read = read_log(work.state.log, work.project.stream, table, start, end, files or log_files(work, table))
     for slice_, each in withdrawn_between(work, table, start, end):
         gone = pl.col(TIME[table]).is_between(slice_.start, slice_.end, closed="left")
         broken = read.frame.filter(gone).with_columns(reason=pl.lit(f"{WITHDRAWN}: {each.why}"))

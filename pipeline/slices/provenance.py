@@ -24,6 +24,7 @@ from pipeline.sidecar import LogFile, Sidecar
 from pipeline.slices.log_withdrawals import read_sound_log, withdrawn_digest
 from pipeline.slices.predictions import scored_by
 from pipeline.streams.contract import schema_of
+from pipeline.streams.layout import log_files
 from pipeline.streams.seen import Seen, digest_of, seen_of
 from pipeline.streams.sources import source_digest
 from pipeline.tables import SliceTable
@@ -100,7 +101,7 @@ def of_log_table(work: Workspace, table: str, slice_: Slice, before: Sidecar | N
 def labels_see(work: Workspace, slice_: Slice, as_of: datetime, before: Sidecar | None = None) -> Seen:
     """The files of the log in which outcomes of a slice's impressions may be, as known at ``as_of``."""
     known = before.log.get("outcomes") if before is not None else None
-    return seen_of(work.log_files("outcomes"), slice_.start, as_of + timedelta(microseconds=1), known)
+    return seen_of(log_files(work, "outcomes"), slice_.start, as_of + timedelta(microseconds=1), known)
 
 
 def of_labels(work: Workspace, slice_: Slice, as_of: datetime, seen: Seen, outcomes: str) -> Made:
@@ -197,7 +198,7 @@ def _joined(
 
 def _log(work: Workspace, table: str, start: datetime, end: datetime, before: Sidecar | None) -> Made:
     name = f"{LOG}{table}"
-    seen = seen_of(work.log_files(table), start, end, before.log.get(table) if before is not None else None)
+    seen = seen_of(log_files(work, table), start, end, before.log.get(table) if before is not None else None)
     return Made({name: seen.digest}, {table: seen.files})
 
 

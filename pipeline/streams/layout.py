@@ -13,6 +13,7 @@ from datetime import date, datetime, timedelta
 from pathlib import Path
 
 from pipeline.tables import DataError
+from pipeline.workspace import Workspace
 
 HIDDEN = "._"  # how writers begin the name of a file that is not finished, and engines agree not to read it
 _DAY = re.compile(r"day=(\d{4})-(\d{1,2})-(\d{1,2})")
@@ -96,6 +97,15 @@ def find_files(log: Path, table: str, *, required: bool = True) -> LogFiles:
     if (log, table) not in listing:
         listing[log, table] = _listed(log, table)
     return listing[log, table]
+
+
+def log_files(work: Workspace, table: str) -> LogFiles:
+    """The files of a table of a workspace's log; none where it is missing and nothing reads it.
+
+    Raises:
+        DataError: as ``_listed``.
+    """
+    return find_files(work.state.log, table, required=work.project.reads_log(table))
 
 
 def _listed(log: Path, table: str) -> LogFiles:

@@ -1,7 +1,7 @@
 """Rows of any kind of view that is made of the log.
 
 Belongs here: which function makes which kind, so that a new kind is named once. Not here: how (aggregates.py,
-histories.py).
+histories.py, computed.py).
 """
 
 from collections.abc import Callable
@@ -11,14 +11,16 @@ from typing import Any
 
 import polars as pl
 
+from exfm.computed_views import PythonView, SqlView
 from exfm.feature_views import INTERACTIONS, FeatureView
 from exfm.history_views import HistoryView
 from exfm.source_views import SourceView
 from exfm.stream import Stream
 from pipeline.transforms.aggregates import aggregate, needed_since
+from pipeline.transforms.computed import computed, computed_needed_since
 from pipeline.transforms.histories import histories, history_needed_since
 
-LogView = FeatureView | HistoryView
+LogView = FeatureView | HistoryView | SqlView | PythonView
 KeptView = LogView | SourceView  # whose rows are kept as tables of ours
 
 
@@ -33,6 +35,8 @@ class _Maker:
 _MAKERS: dict[type, _Maker] = {
     FeatureView: _Maker(needed_since, aggregate),
     HistoryView: _Maker(history_needed_since, histories),
+    SqlView: _Maker(computed_needed_since, computed),
+    PythonView: _Maker(computed_needed_since, computed),
 }
 
 

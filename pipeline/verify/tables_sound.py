@@ -16,7 +16,7 @@ from exfm.source_views import SourceView
 from exfm.stream import Slice, Stream
 from pipeline.streams.contract import TIME, UTC, schema_of
 from pipeline.streams.footers import may_hold
-from pipeline.streams.layout import LogFiles
+from pipeline.streams.layout import LogFiles, log_files
 from pipeline.transforms.inputs import literal, stored_type
 from pipeline.verify.findings import CheckFn, Finding, all_hold
 from pipeline.workspace import Workspace
@@ -127,7 +127,7 @@ def rows_kept(table: str) -> CheckFn:
 
     def look(work: Workspace, slices: list[Slice]) -> Finding:
         faults, rows = [], 0
-        files = work.log_files(table)
+        files = log_files(work, table)
         for slice_ in slices:
             stored, quarantined = work.table(table).rows(slice_), work.quarantine(table).rows(slice_)
             counted = _in_log(work, files, slice_)

@@ -14,6 +14,7 @@ import pytest
 import exfm
 from exfm.alerts import Alerts
 from exfm.columns import Columns, FeatureColumn, ScoreColumns
+from exfm.computed_views import PythonView, SqlView
 from exfm.declaration import Declaration, adapter, declaration, digest
 from exfm.distillation import (
     AuxiliaryHead,
@@ -37,18 +38,21 @@ from exfm.source_views import SourceView
 from exfm.state import State
 from exfm.stream import Column, Slice
 from projects.simulated import PROJECT
-from tests.declarations.base import history, opinion, student, teacher, view
+from tests.declarations.base import DAY, history, opinion, student, teacher, view
 
 # What is made of declarations: nobody writes one.
 RESULTS = {Slice, Columns, Encoding, FeatureColumn, ScoreColumns, State, Reads, Limits}
 
+AGE = Column(name="age", rows=9)
 SAMPLES: tuple[Declaration, ...] = (
     PROJECT, PROJECT.stream, PROJECT.stream.user, PROJECT.stream.tasks[0], view(), history(), opinion(), teacher(),
     student(), Training(), Gate(), Freshness(), Drift(), Retention(), Upkeep(), Simulation(), DCNv2(), Wukong(), DLRM(),
     DeepFM(), TwoTower(), KnowledgeDistillation(), AuxiliaryHead(), AuxiliaryTower(), StudentAdapter(), Recalibration(),
     LeadAware(), Event(kind="rates", day=1), Succession(teacher="large"), Alerts(), MLflow(),
     Number(name="price"), Vector(name="image", width=2), Bag(name="tags", rows=9),
-    SourceView(name="profile", entities=("user_id",), path="p", inputs=(Column(name="age", rows=9),)),
+    SqlView(name="mine", entities=("user_id",), inputs=(AGE,), reach=DAY, every=DAY, sql="SELECT"),
+    PythonView(name="mine", entities=("user_id",), inputs=(AGE,), reach=DAY, every=DAY, function="a:b"),
+    SourceView(name="profile", entities=("user_id",), path="p", inputs=(AGE,)),
     Cross(name="both", of=("user_id", "device"), rows=9), Bucket(name="ranges", of="price", edges=(1.0,)),
 )  # fmt: skip
 
@@ -77,7 +81,7 @@ DIGESTS = {
     "Succession": "e32cb25c098d", "Alerts": "8d28323642db",
     "MLflow": "fa4982d07d91", "Number": "c0538bf017e3", "Vector": "97d13771be56", "Bag": "4082e4061355",
     "Cross": "c0d7d60f37c8", "Bucket": "387495ad9bf5",
-    "SourceView": "2cbb93ed52e0",
+    "SourceView": "2cbb93ed52e0", "SqlView": "f9108d2adeee", "PythonView": "29440d528333",
 }  # fmt: skip
 
 
@@ -197,7 +201,7 @@ def test_a_part_whose_meaning_changes_changes_only_the_digests_that_it_is_in(mon
 
 @pytest.mark.parametrize("sample", SAMPLES, ids=lambda value: type(value).__name__)
 def test_what_is_written_is_read_back_as_what_it_was(sample: Declaration) -> None:
-    if type(sample).__name__ in ("Project", "Stream", "Column", "Bag", "SourceView"):
+    if type(sample).__name__ in ("Project", "Stream", "Column", "Bag", "SourceView", "SqlView", "PythonView"):
         return  # of the log's columns Python types are declared, which nobody reads back
     plain = json.loads(json.dumps(adapter(type(sample)).dump_python(sample, mode="json")))
     assert adapter(type(sample)).validate_python({**plain, "later": 1}, strict=False) == sample

@@ -6,6 +6,7 @@ Belongs here: cases, each with the field that its sentence must name. Not here: 
 from dataclasses import replace
 from typing import Any
 
+from exfm.computed_views import PythonView, SqlView
 from exfm.inputs import Bag, Bucket, Cross, Number, Vector
 from exfm.networks import TwoTower
 from exfm.project import Project
@@ -35,7 +36,42 @@ def with_source(**changes: Any) -> Project:
     return project(feature_views=(*PROJECT.feature_views, source(**changes)))
 
 
+def query(**changes: Any) -> SqlView:
+    plain = {
+        "name": "mine",
+        "entities": ("user_id",),
+        "inputs": (PRICE,),
+        "sql": "SELECT 1",
+        "reach": DAY,
+        "every": DAY,
+    }
+    return SqlView(**{**plain, **changes})
+
+
+def function(**changes: Any) -> PythonView:
+    plain = {
+        "name": "mine",
+        "entities": ("user_id",),
+        "inputs": (PRICE,),
+        "function": "a:b",
+        "reach": DAY,
+        "every": DAY,
+    }
+    return PythonView(**{**plain, **changes})
+
+
 INPUTS: list[Wrong] = [
+    ("SqlView(mine).sql", lambda: query(sql=" ")),
+    ("SqlView(mine).reach", lambda: query(reach=DAY / 2)),
+    ("SqlView(mine).every", lambda: query(every=0 * DAY)),
+    ("SqlView(mine).reads", lambda: query(reads=())),
+    ("SqlView(mine).reads", lambda: query(reads=("labels",))),
+    ("SqlView(mine).reads", lambda: query(reads=("impressions", "impressions"))),
+    ("SqlView(mine).delay", lambda: query(delay=DAY)),
+    ("SqlView(mine).entities", lambda: project(feature_views=(query(entities=("campaign",)),))),
+    ("PythonView(mine).function", lambda: function(function="a.b")),
+    ("PythonView(mine).function", lambda: function(function="/home/me/a.py:b")),
+    ("PythonView(mine).version", lambda: function(version=0)),
     ("SourceView(catalogue).entities", lambda: source(entities=())),
     ("SourceView(catalogue).entities", lambda: with_source(entities=("campaign",))),
     ("SourceView(catalogue).entities", lambda: with_source(entities=("hour_of_day",))),

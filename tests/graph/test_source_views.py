@@ -10,6 +10,7 @@ import torch
 from feast import Entity, FeatureStore, FeatureView, Field, FileSource, ValueType
 from feast.types import Float64, Int64
 
+from exfm.computed_views import PythonView, SqlView
 from exfm.errors import DeclarationError
 from exfm.inputs import Bag, Number, Vector
 from exfm.names import inputs_service
@@ -42,7 +43,17 @@ THEIRS = SourceView(
     name="theirs", entities=("user_id",), feast="their_repo", view="spending", expires=2 * DAY,
     inputs=(Number(name="spent"), Column(name="level", rows=8)),
 )  # fmt: skip
-VIEWS = (CATALOGUE, PROFILE, THEIRS)
+SEEN = SqlView(
+    name="seen", entities=("user_id",), inputs=(Number(name="items"), Column(name="last_item", rows=64)), reach=2 * DAY,
+    every=DAY, sql="""
+        SELECT user_id, count(DISTINCT item_id) AS items, arg_max(item_id, event_timestamp) AS last_item
+        FROM impressions GROUP BY user_id""",
+)  # fmt: skip
+HOURS = PythonView(
+    name="hours", entities=("user_id",), inputs=(Number(name="hour"),), reach=DAY, every=DAY,
+    function="tests.transforms.test_computed:mean_hour",
+)  # fmt: skip
+VIEWS = (CATALOGUE, PROFILE, THEIRS, SEEN, HOURS)
 
 
 def with_sources() -> Project:
@@ -164,6 +175,28 @@ def test_online_is_what_held_at_the_end(work) -> None:  # type: ignore[no-untype
     assert online["category"] == newest["category"].to_list() and online["price"] == newest["price"].to_list()
     assert [list(image) for image in online["image"]] == newest["image"].to_list()
     assert [list(tags) for tags in online["tags"]] == newest["tags"].to_list()
+
+
+def test_computed_views_are_joined_and_served_as_they_were_known(work) -> None:  # type: ignore[no-untyped-def]
+    stream = work.project.stream
+    shown = work.table("impressions").read([stream.slice_at(index) for index in range(3)])
+    for stamp, logged in (
+        (FIRST + 2 * DAY, work.table("logged_inputs").read([stream.slice_at(2)])),
+        (FIRST + 3 * DAY, None),
+    ):
+        seen = shown.filter(pl.col("event_timestamp").is_between(stamp - 2 * DAY, stamp, closed="left"))
+        expected = {
+            user: (float(group["item_id"].n_unique()), group.sort("event_timestamp")["item_id"][-1])
+            for (user,), group in seen.group_by("user_id")
+        }
+        if logged is not None:
+            rows = logged.select("user_id", "seen__items", "seen__last_item", "hours__hour")
+            assert all(expected.get(user, (None, None)) == tuple(values) for user, *values, _ in rows.iter_rows())
+            assert 0 < rows["hours__hour"].null_count() < rows.height
+        else:
+            keys = [{"user_id": user} for user in expected]
+            online = work.store.get_online_features(["seen:items", "seen:last_item"], keys).to_dict()
+            assert list(zip(online["items"], online["last_item"], strict=True)) == list(expected.values())
 
 
 def test_a_release_scores_a_request_as_training_read_its_row(work) -> None:  # type: ignore[no-untyped-def]
