@@ -53,7 +53,11 @@ class Learner:
         self.bf16 = training.precision == "bf16" or (training.precision == "auto" and device.startswith("cuda"))
         generator, rows = torch.Generator().manual_seed(training.seed), [rows for _, rows in self.spec.table]
         self.table = EmbeddingTable(rows, self.spec.network.embedding, len(members), generator, device)
-        self.normalizer = Normalizer(len(self.spec.numbers) + len(self.spec.positions), device)
+        numbers = (*self.spec.numbers, *self.spec.positions)
+        unbounded = [
+            at for at, name in enumerate(numbers) if at >= len(self.spec.numbers) or name in self.spec.unbounded
+        ]
+        self.normalizer = Normalizer(len(numbers), device, unbounded)
         distillations = [member.distillation for member in members]
         self.pairs = SupervisionPairs([spec.teachers for spec in self.specs], distillations, device)
         sizes = (self.pairs.heads, self.pairs.towers)

@@ -84,7 +84,12 @@ class Manifest:
 
     @property
     def _format(self) -> int:
-        if self.spec.bags or self.spec.vectors or any(each.is_of_the_log for each in self.encoder.values()):
+        if (
+            self.spec.bags
+            or self.spec.vectors
+            or self.spec.unbounded
+            or any(each.is_of_the_log for each in self.encoder.values())
+        ):
             return FORMAT
         return FORMAT_OF_PARTS if self.parts else FORMAT_OF_LATE if self.spec.late else FORMAT_OF_OTHERS
 

@@ -51,6 +51,7 @@ class NetworkSpec:
         item_ids, item_numbers: fields and numbers of the item alone, for a network with two towers.
         teachers: whose logits supervise it.
         surface: the id column that says where an impression was shown.
+        unbounded: numbers of the log, whose statistics outliers may not make.
         bags: lists that are pooled, in order.
         vectors: (vector, its width), each projected to a field, in order.
         late: fields that came when the network had learnt (``NUMBERS`` for those made of its first numbers), for a
@@ -69,6 +70,7 @@ class NetworkSpec:
     late: tuple[str, ...] = ()
     bags: tuple[BagSpec, ...] = ()
     vectors: tuple[tuple[str, int], ...] = ()
+    unbounded: tuple[str, ...] = ()
 
     @property
     def id_names(self) -> tuple[str, ...]:

@@ -4,6 +4,8 @@ Belongs here: the statistics, how slices are merged into them, and how they are 
 Not here: log1p of counts (the code that makes the slice knows which columns are counts).
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -18,13 +20,18 @@ class Normalizer:
     Args:
         width: D, how many numbers.
         device: where the statistics lie.
+        unbounded: positions of numbers that nobody has bounded, as a log's own. In a slice's statistics, what lies
+            further than ``FAR`` times the spread of its middle 98 % from them counts as lying there: one 999999 for
+            "unknown" would else make all other values look alike.
     """
 
     CLIP = 8.0
     CHUNK = 2**16  # rows in float64 at a time
+    FAR, SAMPLE = 5.0, 2**17  # rows that quantiles are taken of
     ROUNDING = 1e-20  # relative variance that a sum of equal numbers can have in float64
 
-    def __init__(self, width: int, device: torch.device | str = "cpu") -> None:
+    def __init__(self, width: int, device: torch.device | str = "cpu", unbounded: Sequence[int] = ()) -> None:
+        self.unbounded = torch.tensor(unbounded, dtype=torch.int64, device=device)
         self.count = torch.zeros(width, dtype=torch.float64, device=device)
         self.mean = torch.zeros(width, dtype=torch.float64, device=device)
         self.squares = torch.zeros(width, dtype=torch.float64, device=device)  # sum of (x - mean)^2
@@ -32,9 +39,25 @@ class Normalizer:
 
     def update(self, numbers: Tensor) -> None:
         """Merge a slice's numbers, (N, D); missing and infinite ones are left out."""
+        least, most = self._bounds(numbers)
         for chunk in numbers.split(self.CHUNK) if numbers.shape[1] else ():
-            self._merge(chunk.double())
+            x = chunk.double()
+            self._merge(x if least is None else torch.where(x.isfinite(), x.clamp(least, most), x))
         self._refresh()
+
+    def _bounds(self, numbers: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """Where each number of a slice is cut, (D,) each; infinite for those that are bounded."""
+        if not len(self.unbounded) or not len(numbers):
+            return None, None
+        sample = numbers[:: -(-len(numbers) // self.SAMPLE), self.unbounded].double()
+        sample = torch.where(sample.isfinite(), sample, torch.nan)
+        low, high = (sample.nanquantile(share, dim=0) for share in (0.01, 0.99))
+        reach = self.FAR * (high - low)
+        known = reach > 0  # of a number that is nearly always the same there is no spread; NaN where none is known
+        least = torch.full((numbers.shape[1],), -torch.inf, dtype=torch.float64, device=numbers.device)
+        most = -least
+        least[self.unbounded[known]], most[self.unbounded[known]] = (low - reach)[known], (high + reach)[known]
+        return least, most
 
     def _merge(self, x: Tensor) -> None:
         known = x.isfinite()

@@ -149,7 +149,10 @@ def _aggregated(work: Workspace, view: KeptView, slices: list[Slice]) -> Iterato
 def _read(work: Workspace, view: SourceView, slices: list[Slice]) -> Iterator[tuple[Slice, pl.DataFrame]]:
     """The rows of a table that somebody else keeps; the first slice has all that held before it, too."""
     stream = work.project.stream
-    rows = source_rows(view, stream, work.state.log, slices[0].start, slices[-1].end)
+    read = source_rows(view, stream, work.state.log, slices[0].start, slices[-1].end)
+    if left_out := read.sentence(view):
+        dg.get_dagster_logger().warning(left_out)
+    rows = read.frame
     for slice_ in slices:
         until = pl.col("event_timestamp") <= slice_.end
         after = pl.lit(True) if slice_.index == 0 else pl.col("event_timestamp") > slice_.start
@@ -278,6 +281,12 @@ def _logged_inputs(project: Project) -> dg.AssetsDefinition:
                 frame = work.table("impressions").read([slice_])
             frame = with_calendar(frame, stream).select("impression_id", "event_timestamp", *columns.stored)
             known = {f"known/{v.name}": _share_known(frame, v.name) for v in joined}
+            for view in joined:
+                if isinstance(view, SourceView) and frame.height and not known[f"known/{view.name}"]:
+                    context.log.warning(
+                        f"logged_inputs {slice_.key}: no impression finds a row of {view.name}: "
+                        f"compare its {', '.join(view.entities)} and its times with the log's"
+                    )
             writer.write(slice_, frame, made, **known)
         return writer.result(lineage)
 

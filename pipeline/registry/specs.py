@@ -38,6 +38,7 @@ def member_of(project: Project, model: Teacher | Student, *, control: bool = Fal
         surface=stream.surface.name,
         bags=tuple(_bag(stream, name, declared[name]) for name in columns.bags),
         vectors=tuple((name, _width(declared[name])) for name in columns.vectors),
+        unbounded=columns.numbers,
     )
     return Member(spec, model.distillation if isinstance(model, Student) and is_taught else None)
 

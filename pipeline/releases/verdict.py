@@ -45,8 +45,10 @@ class Compared:
         of = "" if self.where == "all" else f" {'of' if self.where == 'new users' else 'on surface'} {self.where}"
         if self.difference == self.low == self.high == 0:
             return f"NE{of} level with {whose}"
-        percent = f"{100 * self.difference:+.2f} % against {whose}"
-        return f"NE{of} {percent} ({100 * self.low:+.2f} to {100 * self.high:+.2f})"
+        # As many digits as tell the lower bound from what is allowed.
+        digits = 2 if abs(self.low - self.allowed) >= 5e-5 or not self.is_worse else 5
+        values = [f"{100 * value:+.{digits}f}" for value in (self.difference, self.low, self.high)]
+        return f"NE{of} {values[0]} % against {whose} ({values[1]} to {values[2]})"
 
 
 @dataclass(frozen=True)

@@ -92,7 +92,7 @@ def _may_stand_for(actual: pl.DataType, wanted: pl.DataType) -> bool:
     """May a column of a type be converted without changing what it says?"""
     if isinstance(wanted, pl.List):
         inner = actual.inner if isinstance(actual, pl.List | pl.Array) else None
-        return inner is not None and (inner == pl.Null() or _may_stand_for(inner, wanted.inner))  # type: ignore[arg-type]
+        return actual == pl.Null() or inner is not None and (inner == pl.Null() or _may_stand_for(inner, wanted.inner))  # type: ignore[arg-type]
     if wanted == LABEL:
         return actual.is_numeric() or actual in (pl.Boolean(), pl.Null())
     if wanted.is_float():
@@ -145,21 +145,19 @@ def sound_rules(stream: Stream, table: str) -> list[Rule]:
 
 
 def _label_rule(name: str) -> Rule:
-    return pl.col(name) == NO_LABEL, pl.format("label that is neither 0 nor 1: {}", pl.lit(name))
+    return pl.col(name) == NO_LABEL, pl.lit(f"{name} is neither 0 nor 1")
 
 
 def _weight_rule(name: str) -> Rule:
     weight = pl.col(name)
     broken = weight.is_null() | ~weight.is_finite() | (weight <= 0)
-    return broken, pl.format(
-        "weight that is no positive number: {} {}", pl.lit(name), weight.cast(pl.String).fill_null("null")
-    )
+    return broken, pl.format(f"{name} is no positive number: {{}}", weight.cast(pl.String).fill_null("null"))
 
 
 def _vector_rules(vector: Vector) -> list[Rule]:
     values, width = pl.col(vector.name), pl.col(vector.name).list.len()
-    wide = pl.format("vector of another width: {} has {} floats, not {}", pl.lit(vector.name), width, vector.width)
-    holes = pl.format("vector with a null: {}", pl.lit(vector.name))
+    wide = pl.format(f"{vector.name} is a vector of another width: {{}} floats, not {vector.width}", width)
+    holes = pl.lit(f"{vector.name} is a vector with a null")
     return [(width != vector.width, wide), (values.list.drop_nulls().list.len() != width, holes)]
 
 

@@ -4,6 +4,7 @@ Belongs here: reading a source view's files, or its Feast repository. Not here: 
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -24,11 +25,36 @@ def source_digest(view: SourceView, log: Path) -> str:
     """A digest of the source's files by name, size and time; a repository can't be asked, and counts as what it was."""
     if view.feast is not None:
         return digest(view.feast, view.view)
-    stats = [(path.name, path.stat()) for path in _files(view, log)]
+    stats = [(path.name, path.stat()) for path in _found(view, log)]  # none: who reads it says so
     return digest([[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats])
 
 
-def source_rows(view: SourceView, stream: Stream, log: Path, start: datetime, end: datetime) -> pl.DataFrame:
+@dataclass(frozen=True)
+class SourceRead:
+    """What was read of a source.
+
+    Args:
+        frame: entities, ``event_timestamp``, ``created_timestamp`` (+ delay), features; by stamp, then entities.
+        without_key, without_time, repeated: rows that were left out.
+    """
+
+    frame: pl.DataFrame
+    without_key: int = 0
+    without_time: int = 0
+    repeated: int = 0
+
+    def sentence(self, view: SourceView) -> str:
+        """What was left out, if anything was."""
+        said = {
+            f"without {' or '.join(view.entities)}": self.without_key,
+            f"without {view.timestamp or 'a time'}": self.without_time,
+            "repeated, of which the last one counts": self.repeated,
+        }
+        listed = ", ".join(f"{count:,} {why}" for why, count in said.items() if count)
+        return f"SourceView({view.name}): rows left out: {listed}" if listed else ""
+
+
+def source_rows(view: SourceView, stream: Stream, log: Path, start: datetime, end: datetime) -> SourceRead:
     """Rows of a view that hold from a moment in (start, end] on; from the first slice's start, also all from before.
 
     Of several rows of one key and moment the last one counts; a row without a key belongs to nobody and is left out.
@@ -36,21 +62,20 @@ def source_rows(view: SourceView, stream: Stream, log: Path, start: datetime, en
     Args:
         log: the log's folder, in which relative paths lie.
 
-    Returns:
-        entities, ``event_timestamp``, ``created_timestamp`` (+ delay), features; by stamp, then entities.
-
     Raises:
         DataError: if there is no file, or one lacks a column, has another type, or a vector of another width.
     """
     first = start <= stream.first_slice
     if view.is_timeless and not first:
-        return _empty(view, stream)
+        return SourceRead(_empty(view, stream))
     since = None if first else start
     parts = [_kept(view, stream, part, since, end) for part in _parts(view, stream, log, since, end)]
-    rows = pl.concat([_empty(view, stream), *parts])
+    rows = pl.concat([_empty(view, stream), *(frame for frame, _ in parts)])
     keys = list(view.entities)
     known = rows.filter(pl.col(key).is_not_null() for key in keys)
-    return known.unique([*keys, CLOCK], keep="last", maintain_order=True).sort(CLOCK, *keys)
+    newest = known.unique([*keys, CLOCK], keep="last", maintain_order=True).sort(CLOCK, *keys)
+    without_time = sum(count for _, count in parts) if first else 0
+    return SourceRead(newest, rows.height - known.height, without_time, known.height - newest.height)
 
 
 def _schema(view: SourceView, stream: Stream) -> dict[str, pl.DataType]:
@@ -67,12 +92,21 @@ def _empty(view: SourceView, stream: Stream) -> pl.DataFrame:
 
 
 def _files(view: SourceView, log: Path) -> list[Path]:
-    assert view.path is not None
-    path = Path(view.path) if Path(view.path).is_absolute() else log / view.path
-    found = [path] if path.is_file() else sorted(path.rglob("*.parquet")) if path.is_dir() else _matching(path)
+    found = _found(view, log)
     if not found:
+        path = _path(view, log)
         raise DataError(f"SourceView({view.name}).path: {path} is no parquet file and holds none: write it there")
     return found
+
+
+def _path(view: SourceView, log: Path) -> Path:
+    assert view.path is not None
+    return Path(view.path) if Path(view.path).is_absolute() else log / view.path
+
+
+def _found(view: SourceView, log: Path) -> list[Path]:
+    path = _path(view, log)
+    return [path] if path.is_file() else sorted(path.rglob("*.parquet")) if path.is_dir() else _matching(path)
 
 
 def _matching(pattern: Path) -> list[Path]:
@@ -92,24 +126,24 @@ def _parts(
         yield f"Feast repository {repository}", pl.DataFrame(table).lazy()
         return
     for path in _files(view, log):
-        frame = pl.scan_parquet(path, hive_partitioning=False, glob=False)
-        yield path.name, frame if view.timestamp is None else frame.rename({view.timestamp: CLOCK}, strict=False)
+        yield path.name, pl.scan_parquet(path, hive_partitioning=False, glob=False)
 
 
 def _kept(
     view: SourceView, stream: Stream, part: tuple[str, pl.LazyFrame], since: datetime | None, end: datetime
-) -> pl.DataFrame:
-    """The rows of one part that hold from a moment of the window on."""
+) -> tuple[pl.DataFrame, int]:
+    """The rows of one part that hold from a moment of the window on, and how many have no time."""
     where, frame = part
-    expected = {**_schema(view, stream), **({} if view.is_timeless else {CLOCK: UTC})}
+    clock = view.timestamp or CLOCK  # as the source calls it, for messages
+    expected = {**_schema(view, stream), **({} if view.is_timeless else {clock: UTC})}
     try:
         cast = cast_to(frame, expected, f"SourceView({view.name})", where)
-        moment = pl.lit(stream.first_slice, UTC) if view.is_timeless else pl.col(CLOCK)
-        rows = cast.with_columns(moment.alias(CLOCK)).filter(pl.col(CLOCK) <= end)
-        frame = rows if since is None else rows.filter(pl.col(CLOCK) > since)
-        kept = frame.with_columns((pl.col(CLOCK) + view.delay).alias(CREATED)).collect()
+        moment = pl.lit(stream.first_slice, UTC) if view.is_timeless else pl.col(clock)
+        rows = cast.with_columns(moment.alias(CLOCK)).collect()
     except UNREADABLE as error:
         raise DataError(f"SourceView({view.name}): {where} can't be read ({error}): write it again") from error
+    after = pl.lit(True) if since is None else pl.col(CLOCK) > since
+    kept = rows.filter(pl.col(CLOCK) <= end, after).with_columns((pl.col(CLOCK) + view.delay).alias(CREATED))
     for vector in view.inputs:
         if isinstance(vector, Vector):
             widths = kept[vector.name].drop_nulls().list.len()
@@ -118,4 +152,4 @@ def _kept(
                     f"SourceView({view.name}).{vector.name}: a vector of {wrong[0]} floats in {where}, not "
                     f"{vector.width}: declare its width, or write null"
                 )
-    return kept.select(_empty(view, stream).columns)
+    return kept.select(_empty(view, stream).columns), rows[CLOCK].null_count()

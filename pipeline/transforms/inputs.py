@@ -140,7 +140,9 @@ def numbers(frame: pl.DataFrame, names: Sequence[str], encoder: Encoder) -> np.n
 
 
 def _number(name: str, dtype: pl.DataType, encoding: Encoding) -> pl.Expr:
-    column = pl.col(name).fill_nan(None) if dtype.is_float() else pl.col(name)
+    column = pl.col(name)
+    if dtype.is_float():  # a missing number may be written as no number, or as an infinite one
+        column = pl.when(column.is_finite()).then(column)
     if encoding.null == "zero":
         column = column.fill_null(0)
     if encoding.treatment == "log1p":

@@ -16,7 +16,7 @@ from exfm.stream import Slice, Stream
 from pipeline.registry.lineage import Declared, Recorded, data_of, evaluation_names, known_inputs
 from pipeline.registry.plain_manifests import has_weights, manifests_of, read_manifest
 from pipeline.releases.release import current_release
-from pipeline.releases.verdict import read_verdict
+from pipeline.releases.verdict import REFUSED, TOO_LITTLE, read_verdict, verdict_of
 from pipeline.sidecar import as_written, sha256_of
 from pipeline.slices.log_withdrawals import withdrawn_since
 from pipeline.slices.predictions import PredictionFile, files_of, scored_slices, sound
@@ -222,7 +222,9 @@ def _release(work: Workspace, student: Student) -> Iterator[Fault]:
         yield Fault(None, fault)
     elif (served := current_release(work, student)) is not None:
         stored = read_manifest(work, f"student/{student.name}", work.project.stream.slice_of(served.slice))
-        if stored is not None and stored["version"] != served.version:
+        # What the gate refused, or could not judge yet, it would refuse again: that is no reason to make it again.
+        judged = verdict_of(work, student).outcome in (REFUSED, TOO_LITTLE)
+        if stored is not None and stored["version"] != served.version and not judged:
             yield Fault(None, f"{served.version} is served, and its slice {served.slice} was trained again since")
     verdict = read_verdict(work, student)
     if verdict is not None and not verdict.passed and verdict.gate != digest(student.gate):

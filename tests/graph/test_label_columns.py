@@ -112,7 +112,7 @@ def test_an_unknown_label_is_unknown_and_another_value_is_quarantined(tmp_path: 
     assert join_labels(read.frame, nothing, stream, START).frame["click"].null_count() == 3
     write(tmp_path, impressions().with_columns(clicked=pl.Series([1, 2, 0])))
     read = read_log(tmp_path, stream, "impressions", START, START + timedelta(days=1))
-    assert read.quarantine["reason"].to_list() == ["label that is neither 0 nor 1: clicked"] and read.frame.height == 2
+    assert read.quarantine["reason"].to_list() == ["clicked is neither 0 nor 1"] and read.frame.height == 2
 
 
 @pytest.mark.parametrize("label", ["user_id", "hour_of_day", "created_timestamp"])

@@ -1,9 +1,11 @@
 """Tables that somebody else keeps, read as of each impression: a catalogue, profiles, a view of another Feast repo."""
 
+import shutil
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import dagster as dg
 import polars as pl
 import pytest
 import torch
@@ -24,6 +26,7 @@ from pipeline.slices.slice_inputs import SliceInputs, students_columns
 from pipeline.streams.sources import source_rows
 from pipeline.tables import DataError
 from pipeline.transforms.inputs import tensors_for, with_calendar
+from pipeline.verify.tables_current import stale
 from tests.graph.runs import failed_checks, made_by, run, sentences
 from tests.tiny import tiny_project, tiny_workspace
 
@@ -231,8 +234,24 @@ def test_running_again_makes_nothing_and_a_new_version_only_what_it_holds_for(wo
     assert stands.parent is not None and ("teacher/large/checkpoint", "2026-01-02") not in made
 
 
+def test_a_source_that_is_gone_or_of_other_items_is_said(work, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    """In one sentence when it is needed; looking at what is stored, as the plan does, is no reason to stop."""
+    shutil.copytree(work.state.folder, tmp_path / "sources")
+    moved = tiny_workspace(tmp_path, with_sources())
+    shutil.rmtree(moved.state.log / "catalogue")
+    assert [fault.why for fault in stale(moved) if fault.asset == "features/catalogue"]
+    assert "is no parquet file and holds none: write it there" in sentences(run(moved, last=LAST))[0]
+    (moved.state.log / "catalogue").mkdir()
+    catalogue().with_columns(pl.col("item_id") + 10**6).write_parquet(moved.state.log / "catalogue" / "a.parquet")
+    instance = dg.DagsterInstance.ephemeral()
+    ran = run(moved, last=LAST, instance=instance)
+    assert ran.success
+    logged = [entry.user_message for entry in instance.all_logs(ran.run_id)]
+    assert [text for text in logged if "no impression finds a row of catalogue: compare its item_id" in text]
+
+
 def rows_of(view: SourceView, log: Path) -> pl.DataFrame:
-    return source_rows(view, tiny_project().stream, log, FIRST, FIRST + DAY)
+    return source_rows(view, tiny_project().stream, log, FIRST, FIRST + DAY).frame
 
 
 def test_what_is_wrong_with_a_source_is_said(tmp_path: Path) -> None:
@@ -243,11 +262,11 @@ def test_what_is_wrong_with_a_source_is_said(tmp_path: Path) -> None:
     path.parent.mkdir()
     for frame, sentence in (
         (good.drop("price"), r"SourceView\(catalogue\)\.price: no such column in a\.parquet: write it as Float32"),
-        (good.drop("valid_from"), r"SourceView\(catalogue\)\.event_timestamp: no such column in a\.parquet"),
+        (good.drop("valid_from"), r"SourceView\(catalogue\)\.valid_from: no such column in a\.parquet"),
         (good.with_columns(category=pl.lit(5)), r"SourceView\(catalogue\)\.category is Int32 in a\.parquet"),
         (
             good.with_columns(pl.col("valid_from").dt.replace_time_zone(None)),
-            r"SourceView\(catalogue\)\.event_timestamp is naive",
+            r"SourceView\(catalogue\)\.valid_from is naive",
         ),
         (good.with_columns(image=pl.lit([1.0])), r"\.image: a vector of 1 floats in a\.parquet, not 3"),
     ):
@@ -269,6 +288,15 @@ def test_the_last_of_equal_rows_counts_and_one_without_a_key_is_nobodys(tmp_path
     (tmp_path / "catalogue").mkdir()
     pl.concat([twice, nobody]).write_parquet(tmp_path / "catalogue" / "a.parquet")
     assert rows_of(CATALOGUE, tmp_path)["price"].to_list() == [twice["price"][1]]
+    undated = twice.head(1).with_columns(valid_from=pl.lit(None, pl.Datetime("ms", "UTC")))
+    undated.write_parquet(tmp_path / "catalogue" / "b.parquet")
+    read = source_rows(CATALOGUE, tiny_project().stream, tmp_path, FIRST, FIRST + DAY)
+    assert read.sentence(CATALOGUE) == (
+        "SourceView(catalogue): rows left out: 1 without item_id, 1 without valid_from, "
+        "1 repeated, of which the last one counts"
+    )
+    later = source_rows(CATALOGUE, tiny_project().stream, tmp_path, FIRST + DAY, FIRST + 2 * DAY)
+    assert later.frame.is_empty() and later.sentence(CATALOGUE) == ""  # said once, not by every slice
 
 
 def test_what_is_wrong_with_their_repository_is_said(tmp_path: Path) -> None:

@@ -45,6 +45,7 @@ def rows(**changes: pl.Series) -> pl.DataFrame:
         {"seen": pl.Series([[1], [2], [3]], dtype=pl.List(pl.Int16))},
         {"tags": pl.Series([["a"]] * 3, dtype=pl.Array(pl.String, 1))},
         {"tags": pl.Series([[None], None, []], dtype=pl.List(pl.Null))},
+        {"tags": pl.Series([None, None, None])},
     ],
 )
 def test_they_come_in_the_contracts_types_whatever_they_were_written_as(
@@ -88,5 +89,8 @@ def test_rows_that_hold_no_vector_are_quarantined(tmp_path: Path) -> None:
     write(tmp_path, rows(image=pl.Series([[1.0, 2.0, 3.0], [1.0, None], [4.0, 5.0]])))
     read = read_log(tmp_path, WITH, "impressions", START, START + DAY)
     assert read.frame.height == 1 and read.rows_read == 3
-    assert count_reasons(read.quarantine) == {"vector of another width": 1, "vector with a null": 1}
-    assert "vector of another width: image has 3 floats, not 2" in read.quarantine["reason"].to_list()
+    assert count_reasons(read.quarantine) == {
+        "image is a vector of another width": 1,
+        "image is a vector with a null": 1,
+    }
+    assert "image is a vector of another width: 3 floats, not 2" in read.quarantine["reason"].to_list()
