@@ -163,25 +163,23 @@ def test_an_older_exfm_is_told_by_the_format(tmp_path: Path) -> None:
 
 def test_one_sentinel_does_not_hide_a_number() -> None:
     """999999 for "unknown" in one row of a slice: the signal of the others is learnt as if it were not there."""
-    wild = spec("DCNv2")
+    draws = torch.Generator().manual_seed(5)
+
+    def told(slice_: SliceTensors) -> SliceTensors:
+        chance = torch.sigmoid(2 * slice_.numbers[:, :1])
+        return replace(slice_, labels=(torch.rand(chance.shape, generator=draws) < chance).float())
+
     losses = {}
-    for name, outlier, unbounded in (
-        ("clean", 1.0, ("count",)),
-        ("cut", 999_999.0, ("count",)),
-        ("hidden", 999_999.0, ()),
-    ):
-        mine = Learner.create(replace(wild, unbounded=unbounded), TRAINING, None, "cpu")
+    arms = {"clean": (1.0, ("count",)), "cut": (999_999.0, ("count",)), "hidden": (999_999.0, ())}
+    for name, (outlier, unbounded) in arms.items():
+        mine = Learner.create(replace(spec("DCNv2"), unbounded=unbounded), TRAINING, None, "cpu")
         for step in range(12):
-            slice_ = world(1_000, seed=step + 1)
+            slice_ = told(world(1_000, seed=step + 1))
             numbers = slice_.numbers.clone()
-            labels = (torch.rand(1_000, 1) < torch.sigmoid(2 * numbers[:, :1])).float()
             if step == 0:
                 numbers[3, 0] = outlier
-            mine.fit(replace(slice_, numbers=numbers, labels=labels), f"{step}")
-        new = world(1_000, seed=99)
-        target = (
-            torch.rand(1_000, 1, generator=torch.Generator().manual_seed(5)) < torch.sigmoid(2 * new.numbers[:, :1])
-        ).float()
-        losses[name] = normalised_entropy(mine.predict(new)[:, 0].numpy(), target[:, 0].numpy())
-    assert losses["clean"] < 0.8 and losses["cut"] < losses["clean"] + 0.02
+            mine.fit(replace(slice_, numbers=numbers), f"{step}")
+        new = told(world(4_000, seed=99))
+        losses[name] = normalised_entropy(mine.predict(new)[:, 0].numpy(), new.labels[:, 0].numpy())
+    assert losses["clean"] < 0.75 and losses["cut"] < losses["clean"] + 0.03
     assert losses["hidden"] > 0.95  # what a bound is for
