@@ -22,7 +22,7 @@ from exfm.networks import DCNv2, Network
 from models.batch import SliceTensors
 from models.learner import Learner
 from models.members import Member, abreast
-from models.network import NetworkSpec
+from models.network_spec import NetworkSpec
 
 SMALL = DCNv2(embedding=16, cross=1, hidden=(128, 64))
 LARGE = DCNv2(embedding=16, cross=3, hidden=(512, 256, 128))

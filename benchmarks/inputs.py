@@ -26,7 +26,7 @@ from exfm.networks import DCNv2
 from models.batch import SliceTensors
 from models.learner import Learner
 from models.metrics import normalised_entropy
-from models.network import BagSpec, NetworkSpec
+from models.network_spec import BagSpec, NetworkSpec
 from pipeline.transforms.inputs import slice_tensors
 
 USERS, ITEMS, TAGS, WIDTH = 3_000, 300, 200, 16

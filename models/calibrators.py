@@ -11,7 +11,7 @@ from torch import Tensor
 from exfm.distillation import SURFACE, AuxiliaryHead, StudentAdapter
 from models.adapters import FittedAdapter
 from models.batch import SliceTensors, pick
-from models.network import NetworkSpec
+from models.network_spec import NetworkSpec
 from models.recalibration import Recalibrator
 from models.supervision_pairs import ADAPTER, SupervisionPairs
 

@@ -17,7 +17,7 @@ from models.axes import Axes, InputNames, Labels, below
 from models.errors import LearningError
 from models.learner import Learner
 from models.members import Member
-from models.network import NetworkSpec
+from models.network_spec import NetworkSpec
 from models.state import learner_state, load_states
 from models.trunk_parts import NUMBERS
 

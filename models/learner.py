@@ -22,7 +22,8 @@ from models.errors import LearningError
 from models.layers import Head
 from models.learner_slice import Inputs, LearnerSlice, inputs_of, learner_slice, weighted_rate
 from models.members import FitReport, Member
-from models.network import Networks, NetworkSpec
+from models.network import Networks
+from models.network_spec import NetworkSpec
 from models.normalizer import Normalizer
 from models.optimisers import Adam, compiled, repeatable
 from models.supervision_pairs import Shares, SupervisionPairs
@@ -53,11 +54,7 @@ class Learner:
         self.bf16 = training.precision == "bf16" or (training.precision == "auto" and device.startswith("cuda"))
         generator, rows = torch.Generator().manual_seed(training.seed), [rows for _, rows in self.spec.table]
         self.table = EmbeddingTable(rows, self.spec.network.embedding, len(members), generator, device)
-        numbers = (*self.spec.numbers, *self.spec.positions)
-        unbounded = [
-            at for at, name in enumerate(numbers) if at >= len(self.spec.numbers) or name in self.spec.unbounded
-        ]
-        self.normalizer = Normalizer(len(numbers), device, unbounded)
+        self.normalizer = Normalizer(len((*self.spec.numbers, *self.spec.positions)), device, self.spec.loose)
         distillations = [member.distillation for member in members]
         self.pairs = SupervisionPairs([spec.teachers for spec in self.specs], distillations, device)
         sizes = (self.pairs.heads, self.pairs.towers)

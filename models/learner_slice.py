@@ -13,7 +13,7 @@ from models.batch import SliceTensors, pick
 from models.embedding import EmbeddingTable
 from models.errors import LearningError
 from models.jagged import Jagged
-from models.network import NetworkSpec
+from models.network_spec import NetworkSpec
 from models.supervision_pairs import SupervisionPairs
 
 

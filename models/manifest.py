@@ -19,16 +19,10 @@ from exfm.encoding import Encoding
 from exfm.learning import Training
 from models.changes import Part
 from models.errors import CheckpointError, DamagedError
-from models.network import NetworkSpec
+from models.formats import FORMAT, NAMED_AS_NOW, format_of, migrated
+from models.network_spec import NetworkSpec
 
 FILE = "manifest.json"
-# Raised when an older exfm would misread what a manifest says; manifests without one are of format 1. What an older
-# format says otherwise is put right by _migrated: tests load checkpoints of every format. The newest one is that of
-# inputs that an older exfm would not know: bags, vectors, ids made of others. The one before is that of weights that it
-# would not find: those on top of parts; and the one before that of networks that it would build otherwise: those with
-# late fields.
-FORMAT, FORMAT_OF_PARTS, FORMAT_OF_LATE, FORMAT_OF_OTHERS = 5, 4, 3, 2
-NAMED_AS_NOW = 2  # since this format declarations have the digests that they have now
 
 
 @declaration
@@ -80,28 +74,8 @@ class Manifest:
         known = adapter(Manifest).dump_python(self, mode="json", exclude={"unknown"})
         if not self.parts:
             del known["parts"]
-        return json.dumps({"format": self._format, **self.unknown, **known}, indent=1)
-
-    @property
-    def _format(self) -> int:
-        if (
-            self.spec.bags
-            or self.spec.vectors
-            or self.spec.unbounded
-            or any(each.is_of_the_log for each in self.encoder.values())
-        ):
-            return FORMAT
-        return FORMAT_OF_PARTS if self.parts else FORMAT_OF_LATE if self.spec.late else FORMAT_OF_OTHERS
-
-
-def _migrated(plain: dict[str, Any]) -> dict[str, Any]:
-    """What a manifest of an older format says, as the present one would."""
-    if int(plain.get("format", 1)) < 2:
-        plain = {**plain, "training": {"type": "Training", **plain["training"]}}
-        student_adapter = (plain["distillation"] or {}).get("adapter") or {}
-        if "told" in student_adapter:
-            student_adapter["context"] = student_adapter.pop("told")
-    return plain
+        written = format_of(self.spec, self.encoder, parts=bool(self.parts))
+        return json.dumps({"format": written, **self.unknown, **known}, indent=1)
 
 
 def _reason(broken: Exception) -> str:
@@ -142,7 +116,7 @@ def load_manifest(folder: Path, declaration: str | None = None, declared: Mappin
             )
         names = {part.name for part in fields(Manifest)}
         unknown = {name: value for name, value in plain.items() if name not in {*names, "format"}}
-        manifest: Manifest = adapter(Manifest).validate_python({**_migrated(plain), "unknown": unknown}, strict=False)
+        manifest: Manifest = adapter(Manifest).validate_python({**migrated(plain), "unknown": unknown}, strict=False)
     except CheckpointError:
         raise
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as broken:

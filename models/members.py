@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from exfm.distillation import Distillation
-from models.network import NetworkSpec
+from models.network_spec import NetworkSpec
 
 # glibc maps a larger block anew whenever it is asked for, page by page: steps took 1.4 times as long per member.
 LARGEST_BLOCK = 32 * 2**20

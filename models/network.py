@@ -1,117 +1,22 @@
 """Networks of S members: a trunk, serving heads, and the heads that only distillation uses.
 
-Belongs here: the assembly, and the spec that a checkpoint keeps of it.
-Not here: the embedding table (embedding.py), trunks (trunks.py), losses (distillation.py).
+Belongs here: the assembly. Not here: what it is built from (network_spec.py), the table (embedding.py), trunks
+(trunks.py), losses (distillation.py).
 """
 
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
-from exfm.declaration import declaration
 from exfm.networks import Network
 from models import trunks
 from models.history import Pooled, TargetAttention
 from models.jagged import Jagged
 from models.layers import MLP, Head, Linear
+from models.network_spec import BagSpec, NetworkSpec
 from models.trunk_parts import NUMBERS, Sizes, Trunk
-
-
-@declaration
-class BagSpec:
-    """Several ids of each row, pooled into one field.
-
-    Args:
-        of: the id column whose embedding rows they share, or whose embedding they are attended with; ``None``: neither.
-        rows: embedding rows of their own; 0: those of ``of``.
-        pooling: ``mean``, ``sum`` or ``attention``.
-        target: the id column that attention looks at.
-    """
-
-    name: str
-    of: str | None
-    rows: int
-    pooling: str
-    target: str | None = None
-
-
-@declaration
-class NetworkSpec:
-    """All that building a network needs; plain values, so that a manifest can hold it.
-
-    Args:
-        ids: (column, embedding rows) of each id column, in order.
-        numbers: number columns, in order.
-        tasks: T tasks, in order.
-        network: the declared family and its sizes.
-        histories: (history, the id column whose ids it lists), in order.
-        item_ids, item_numbers: fields and numbers of the item alone, for a network with two towers.
-        teachers: whose logits supervise it.
-        surface: the id column that says where an impression was shown.
-        unbounded: numbers of the log, whose statistics outliers may not make.
-        bags: lists that are pooled, in order.
-        vectors: (vector, its width), each projected to a field, in order.
-        late: fields that came when the network had learnt (``NUMBERS`` for those made of its first numbers), for a
-            family that keeps them apart.
-    """
-
-    ids: tuple[tuple[str, int], ...]
-    numbers: tuple[str, ...]
-    tasks: tuple[str, ...]
-    network: Network
-    histories: tuple[tuple[str, str], ...] = ()
-    item_ids: tuple[str, ...] = ()
-    item_numbers: tuple[str, ...] = ()
-    teachers: tuple[str, ...] = ()
-    surface: str = "surface"
-    late: tuple[str, ...] = ()
-    bags: tuple[BagSpec, ...] = ()
-    vectors: tuple[tuple[str, int], ...] = ()
-    unbounded: tuple[str, ...] = ()
-
-    @property
-    def id_names(self) -> tuple[str, ...]:
-        return tuple(name for name, _ in self.ids)
-
-    @property
-    def fields(self) -> tuple[str, ...]:
-        """What has an embedding: id columns, histories, bags, vectors."""
-        lists = (*(name for name, _ in self.histories), *(bag.name for bag in self.bags))
-        return (*self.id_names, *lists, *(name for name, _ in self.vectors))
-
-    @property
-    def lists(self) -> tuple[tuple[str, str], ...]:
-        """(list, the table's column whose rows its ids have) of histories, then bags."""
-        own = ((bag.name, bag.of if not bag.rows and bag.of else bag.name) for bag in self.bags)
-        return (*self.histories, *own)
-
-    @property
-    def table(self) -> tuple[tuple[str, int], ...]:
-        """(column, embedding rows) of the table: id columns, then bags with rows of their own."""
-        return (*self.ids, *((bag.name, bag.rows) for bag in self.bags if bag.rows))
-
-    @property
-    def positions(self) -> tuple[str, ...]:
-        """What each position of the vectors is called, after ``numbers``: both are normalised alike."""
-        return tuple(position for name, width in self.vectors for position in positions_of(name, width))
-
-    @property
-    def shape(self) -> "NetworkSpec":
-        """What members of one learner must have in common: all but which tasks and which teachers."""
-        return replace(self, tasks=tuple("-" for _ in self.tasks), teachers=())
-
-    @property
-    def width(self) -> int:
-        """D of the flattened input: fields, numbers."""
-        return len(self.fields) * self.network.embedding + len(self.numbers)
-
-
-def positions_of(vector: str, width: int) -> tuple[str, ...]:
-    """The positions of a vector as columns of ``SliceTensors.numbers``."""
-    return tuple(f"{vector}[{at}]" for at in range(width))
 
 
 def trunk_of(members: int, spec: NetworkSpec) -> Trunk:

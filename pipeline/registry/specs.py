@@ -10,7 +10,7 @@ from exfm.learning import Student, Teacher
 from exfm.project import Project
 from exfm.stream import Column, Stream
 from models.members import Member
-from models.network import BagSpec, NetworkSpec
+from models.network_spec import BagSpec, NetworkSpec
 
 
 def member_of(project: Project, model: Teacher | Student, *, control: bool = False) -> Member:

@@ -199,7 +199,7 @@ def slice_tensors(
 
     from models.batch import SliceTensors
     from models.jagged import Jagged
-    from models.network import positions_of
+    from models.network_spec import positions_of
 
     ids, plain, lists = (
         columns.ids + columns.derived,

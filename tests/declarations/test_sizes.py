@@ -11,7 +11,8 @@ from exfm.networks import DLRM, DCNv2, DeepFM, Network, TwoTower, Wukong
 from exfm.sizes import Reads, check_model
 from exfm.stream import Column
 from models.embedding import EmbeddingTable
-from models.network import Networks, NetworkSpec
+from models.network import Networks
+from models.network_spec import NetworkSpec
 from tests.declarations.base import project, stream, with_student
 
 FIELDS, NUMBERS, TASKS = 6, 30, 2

@@ -13,7 +13,6 @@ from feast import Entity, FeatureStore, FeatureView, Field, FileSource, ValueTyp
 from feast.types import Float64, Int64
 
 from exfm.computed_views import PythonView, SqlView
-from exfm.errors import DeclarationError
 from exfm.inputs import Bag, Number, Vector
 from exfm.names import inputs_service
 from exfm.project import Project
@@ -23,8 +22,6 @@ from models.checkpoint import load_checkpoint
 from pipeline.registry.checkpoint_store import CheckpointStore
 from pipeline.releases.release import current_release
 from pipeline.slices.slice_inputs import SliceInputs, students_columns
-from pipeline.streams.sources import source_rows
-from pipeline.tables import DataError
 from pipeline.transforms.inputs import tensors_for, with_calendar
 from pipeline.verify.tables_current import stale
 from tests.graph.runs import failed_checks, made_by, run, sentences
@@ -248,65 +245,3 @@ def test_a_source_that_is_gone_or_of_other_items_is_said(work, tmp_path: Path) -
     assert ran.success
     logged = [entry.user_message for entry in instance.all_logs(ran.run_id)]
     assert [text for text in logged if "no impression finds a row of catalogue: compare its item_id" in text]
-
-
-def rows_of(view: SourceView, log: Path) -> pl.DataFrame:
-    return source_rows(view, tiny_project().stream, log, FIRST, FIRST + DAY).frame
-
-
-def test_what_is_wrong_with_a_source_is_said(tmp_path: Path) -> None:
-    good = catalogue().head(3)
-    with pytest.raises(DataError, match=r"^SourceView\(catalogue\)\.path: .* is no parquet file and holds none"):
-        rows_of(CATALOGUE, tmp_path)
-    path = tmp_path / "catalogue" / "a.parquet"
-    path.parent.mkdir()
-    for frame, sentence in (
-        (good.drop("price"), r"SourceView\(catalogue\)\.price: no such column in a\.parquet: write it as Float32"),
-        (good.drop("valid_from"), r"SourceView\(catalogue\)\.valid_from: no such column in a\.parquet"),
-        (good.with_columns(category=pl.lit(5)), r"SourceView\(catalogue\)\.category is Int32 in a\.parquet"),
-        (
-            good.with_columns(pl.col("valid_from").dt.replace_time_zone(None)),
-            r"SourceView\(catalogue\)\.valid_from is naive",
-        ),
-        (good.with_columns(image=pl.lit([1.0])), r"\.image: a vector of 1 floats in a\.parquet, not 3"),
-    ):
-        frame.write_parquet(path)
-        with pytest.raises(DataError, match=sentence):
-            rows_of(CATALOGUE, tmp_path)
-    path.write_bytes(b"PAR1 cut")
-    with pytest.raises(DataError, match=r"a\.parquet can't be read .*: write it again"):
-        rows_of(CATALOGUE, tmp_path)
-
-
-def test_the_last_of_equal_rows_counts_and_one_without_a_key_is_nobodys(tmp_path: Path) -> None:
-    twice = (
-        catalogue()
-        .head(2)
-        .with_columns(valid_from=pl.lit(FIRST, pl.Datetime("ms", "UTC")), item_id=pl.lit(1, pl.Int64))
-    )
-    nobody = twice.head(1).with_columns(item_id=pl.lit(None, pl.Int64))
-    (tmp_path / "catalogue").mkdir()
-    pl.concat([twice, nobody]).write_parquet(tmp_path / "catalogue" / "a.parquet")
-    assert rows_of(CATALOGUE, tmp_path)["price"].to_list() == [twice["price"][1]]
-    undated = twice.head(1).with_columns(valid_from=pl.lit(None, pl.Datetime("ms", "UTC")))
-    undated.write_parquet(tmp_path / "catalogue" / "b.parquet")
-    read = source_rows(CATALOGUE, tiny_project().stream, tmp_path, FIRST, FIRST + DAY)
-    assert read.sentence(CATALOGUE) == (
-        "SourceView(catalogue): rows left out: 1 without item_id, 1 without valid_from, "
-        "1 repeated, of which the last one counts"
-    )
-    later = source_rows(CATALOGUE, tiny_project().stream, tmp_path, FIRST + DAY, FIRST + 2 * DAY)
-    assert later.frame.is_empty() and later.sentence(CATALOGUE) == ""  # said once, not by every slice
-
-
-def test_what_is_wrong_with_their_repository_is_said(tmp_path: Path) -> None:
-    with pytest.raises(DeclarationError, match=r"^SourceView\.feast: .*their_repo has no feature_store\.yaml"):
-        rows_of(THEIRS, tmp_path)
-    their_repository(tmp_path / "their_repo")
-    with pytest.raises(DeclarationError, match=r"^SourceView\.view: .* has no view 'theirs': use one of spending"):
-        rows_of(replace(THEIRS, view=None), tmp_path)
-    with pytest.raises(DeclarationError, match=r"^SourceView\.inputs: view 'spending' .* has no feature 'income'"):
-        rows_of(replace(THEIRS, inputs=(Number(name="income"),)), tmp_path)
-    before = {path: path.read_bytes() for path in (tmp_path / "their_repo").iterdir() if path.is_file()}
-    assert rows_of(THEIRS, tmp_path).height > 100
-    assert {path: path.read_bytes() for path in before} == before  # nothing of theirs is written

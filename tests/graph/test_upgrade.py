@@ -9,7 +9,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from models.manifest import FORMAT
+from models.formats import FORMAT
 from pipeline.registry.checkpoint_store import CheckpointStore
 from tests.conftest import Ran
 from tests.graph.runs import left_by, made_by, run, sentences

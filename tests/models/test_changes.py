@@ -13,8 +13,9 @@ from models import weights
 from models.changes import ROWS, applied, changes, table_of
 from models.checkpoint import load_checkpoint, save_checkpoint, save_serving
 from models.errors import CheckpointError, DamagedError
+from models.formats import FORMAT_OF_PARTS
 from models.learner import Learner
-from models.manifest import FORMAT_OF_PARTS, load_manifest
+from models.manifest import load_manifest
 from models.state import learner_state
 from models.weights import CHANGES, WEIGHTS, drop_parts, drop_weights, part_file
 from tests.models.test_checkpoint import ADAPTED, FIELDS

@@ -14,8 +14,9 @@ from exfm.distillation import AuxiliaryHead, Distillation, KnowledgeDistillation
 from models import checkpoint
 from models.checkpoint import load_checkpoint, save_checkpoint, save_serving
 from models.errors import CheckpointError, DamagedError
+from models.formats import FORMAT
 from models.learner import Learner
-from models.manifest import FORMAT, load_manifest
+from models.manifest import load_manifest
 from models.state import learner_state
 from models.weights import drop_weights
 from tests.models.worlds import learner, slice_tensors

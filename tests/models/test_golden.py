@@ -32,7 +32,7 @@ from models.batch import SliceTensors
 from models.jagged import Jagged
 from models.learner import Learner
 from models.members import Member
-from models.network import NetworkSpec
+from models.network_spec import NetworkSpec
 from tests.models.worlds import slice_tensors
 
 GOLDEN = Path(__file__).with_name("golden.json")

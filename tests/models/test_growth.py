@@ -13,12 +13,13 @@ from exfm.networks import DLRM, DCNv2, DeepFM, Network, TwoTower, Wukong
 from models.batch import SliceTensors
 from models.checkpoint import load_checkpoint, save_checkpoint, save_serving
 from models.errors import LearningError
+from models.formats import FORMAT_OF_LATE
 from models.growth import added_inputs, grown, reads_the_same
 from models.learner import Learner
-from models.manifest import FORMAT_OF_LATE, load_manifest
+from models.manifest import load_manifest
 from models.members import Member
 from models.metrics import normalised_entropy
-from models.network import NetworkSpec
+from models.network_spec import NetworkSpec
 from models.state import learner_state, load_states, steps_by_weight
 from models.trunk_parts import NUMBERS
 from tests.models.test_checkpoint import FIELDS

@@ -10,14 +10,15 @@ import torch
 from exfm.encoding import list_encoding, vector_encoding
 from models.batch import SliceTensors
 from models.checkpoint import load_checkpoint, save_checkpoint
+from models.formats import FORMAT
 from models.growth import grown
 from models.history import Pooled
 from models.jagged import Jagged
 from models.learner import Learner
-from models.manifest import FORMAT, load_manifest
+from models.manifest import load_manifest
 from models.members import Member
 from models.metrics import normalised_entropy
-from models.network import BagSpec, NetworkSpec, positions_of
+from models.network_spec import BagSpec, NetworkSpec, positions_of
 from models.state import learner_state
 from tests.models.test_checkpoint import FIELDS
 from tests.models.test_growth import NETWORKS, TRAINING

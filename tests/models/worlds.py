@@ -7,7 +7,7 @@ from exfm.learning import Training
 from exfm.networks import DCNv2
 from models.batch import SliceTensors
 from models.learner import Learner
-from models.network import NetworkSpec
+from models.network_spec import NetworkSpec
 
 TRAINING = Training(batch_size=64, seed=3)
 

@@ -117,12 +117,11 @@ def test_columns_that_nothing_reads_are_named(tmp_path: Path) -> None:
     put(tmp_path / "log", log)
     success, said, _ = ran(work_of(tmp_path))
     assert success and said["impressions"] == (
-        "INFO",
-        "impressions: 300 rows read, 300 kept, 0 quarantined; "
+        "INFO", "impressions: 300 rows read, 300 kept, 0 quarantined; "
         "not read, for Stream declares no such column: weight, c0, c1, c2, c3, c4, c5, c6 and 1 more",
-    )
+    )  # fmt: skip
     newest = max((tmp_path / "log" / "impressions").rglob("*.parquet"))
-    newest.write_bytes(newest.read_bytes()[:-20])  # of a slice that is not read yet
+    newest.write_bytes(b"PAR1")  # of a slice that is not read yet
     assert "not read" not in Account(find_files(tmp_path / "log", "impressions"), project().stream).sentence()[0]
 
 
