@@ -64,7 +64,7 @@ def test_a_changed_declaration_says_what_changed_when_it_trains_again(ran: Ran, 
     work = tiny_workspace(tmp_path, replace(ran.work.project, students=(changed, *others)))
     shutil.copytree(ran.work.state.folder, work.state.folder)
     instance = dg.DagsterInstance.ephemeral()
-    result = run(work, select=f'group:"student_{first.name}"', instance=instance)
+    result = run(work, select=f'group:"{first.name}"', instance=instance)
     assert result.success
     logged = [entry.user_message for entry in instance.all_logs(result.run_id) if int(entry.level) == logging.WARNING]
     (line,) = [line for line in logged if line.startswith(f"student/{first.name}/slice=2026-01-01: ")]
