@@ -25,7 +25,11 @@ def unfinished_path(path: Path) -> Path:
     writing the same path right now, so anything younger stays.
     """
     for left in path.parent.glob(f".{escape(path.name)}.*.aside"):
-        if time.time() - left.lstat().st_mtime > STALE_SECONDS:
+        try:
+            age = time.time() - left.lstat().st_mtime
+        except FileNotFoundError:  # put in place by its writer since it was listed
+            continue
+        if age > STALE_SECONDS:
             shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
     return path.with_name(f".{path.name}.{os.getpid()}.aside")
 

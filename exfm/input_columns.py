@@ -145,7 +145,8 @@ def logged_columns(project: "Project") -> Columns:
         histories=tuple(name for name in every if name in histories),
         parts=tuple(name for name in inputs if name in parts),
         **{
-            kind: tuple(name for name in inputs if name in of_any(kind))
+            kind: tuple(name for name in inputs if name in used_of_kind)
             for kind in ("numbers", "vectors", "bags", "derived")
+            for used_of_kind in (of_any(kind),)
         },
     )

@@ -8,7 +8,7 @@ import os
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from glob import escape, glob, has_magic
 from pathlib import Path
@@ -115,8 +115,9 @@ class Location:
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_name(f".{path.name}.{os.getpid()}.aside")
         for left in path.parent.glob(f".{escape(path.name)}.*.aside"):
-            if time.time() - left.stat().st_mtime > _STALE:  # its writer was killed
-                left.unlink(missing_ok=True)
+            with suppress(FileNotFoundError):  # put in place by its writer since it was listed
+                if time.time() - left.stat().st_mtime > _STALE:  # its writer was killed
+                    left.unlink()
         try:
             with pa.OSFile(str(unfinished), "wb") as sink:
                 yield sink

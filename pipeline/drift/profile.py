@@ -10,14 +10,13 @@ features of one item, so n is the effective number of users, and for features al
 """
 
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 
 import numpy as np
 import polars as pl
 
 from exfm.declaration import digest
-from exfm.project import Project
-from exfm.stream import Slice
+from exfm.stream import Slice, Stream
 from pipeline.slices.provenance import impressions_now
 from pipeline.tables import SliceTable
 from pipeline.workspace import Workspace
@@ -98,8 +97,9 @@ def profile_of(work: Workspace, slice_: Slice, before: Sequence[Slice]) -> pl.Da
         on="impression_id", how="left", maintain_order="left",
     )  # fmt: skip
     surface = shown[stream.surface.name].cast(pl.String).fill_null("-").alias("surface")
+    ids = {*(column.name for column in stream.id_columns), *work.project.logged_columns.ids}
     binned = [
-        pl.DataFrame({"surface": surface, "column": name, "bin": _bins(work.project, frame[name])})
+        pl.DataFrame({"surface": surface, "column": name, "bin": _bins(stream, ids, frame[name])})
         for name in frame.columns
         if name not in ("impression_id", "event_timestamp")
     ]
@@ -120,17 +120,16 @@ def profile_of(work: Workspace, slice_: Slice, before: Sequence[Slice]) -> pl.Da
     return pl.concat(typed).sort("surface", "column", "bin")
 
 
-def _bins(project: Project, values: pl.Series) -> pl.Series:
-    """The bin of each row, as text."""
+def _bins(stream: Stream, ids: Set[str], values: pl.Series) -> pl.Series:
+    """The bin of each row, as text; ``ids`` are the names of categorical columns."""
     if isinstance(values.dtype, pl.List) and values.dtype.inner == pl.Float32():  # a vector: its length in space
         norms = values.list.eval(pl.element().cast(pl.Float64).pow(2)).list.sum().sqrt()
         return _number_bins(pl.select(pl.when(values.is_not_null()).then(norms)).to_series())
     if isinstance(values.dtype, pl.List):
         return _number_bins(values.list.len().cast(pl.Float64))
-    stream = project.stream
     if values.name in (stream.user.name, stream.item.name):
         return values.is_null().replace_strict({True: "null", False: "known"}, return_dtype=pl.String).alias("bin")
-    if values.name in {column.name for column in stream.id_columns} or values.name in project.logged_columns.ids:
+    if values.name in ids:
         words = values.cast(pl.String)
         of_word = {word: str(zlib.crc32(word.encode()) % CATEGORY_BINS) for word in words.unique().drop_nulls()}
         if not of_word:

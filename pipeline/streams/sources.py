@@ -25,8 +25,16 @@ def source_digest(view: SourceView, log: Path) -> str:
     """A digest of the source's files by name, size and time; a repository can't be asked, and counts as what it was."""
     if view.feast is not None:
         return digest(view.feast, view.view)
-    stats = [(path.name, path.stat()) for path in _found(view, log)]  # none: who reads it says so
-    return digest([[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats])
+    # A file that is gone, or goes meanwhile, is said where it is read: looking is no reason to stop.
+    return digest([seen for path in _found(view, log) if (seen := _stat(path)) is not None])
+
+
+def _stat(path: Path) -> list[str | int] | None:
+    try:
+        stat = path.stat()
+    except FileNotFoundError:
+        return None
+    return [path.name, stat.st_size, stat.st_mtime_ns]
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from pipeline.streams.simulator import simulate
 from pipeline.studies.replay import Replay, teach
 from pipeline.workspace import Workspace
 from tests.conftest import Ran
-from tests.graph.runs import FIRST, LAST, failed_checks, left_by, run
+from tests.graph.runs import FIRST, LAST, failed_checks, left_by, run, sentences
 from tests.tiny import tiny_project, tiny_workspace
 
 HOUR = timedelta(hours=1)
@@ -255,9 +255,8 @@ def test_a_damaged_checkpoint_is_refused_and_made_again(ran: Ran, tmp_path: Path
 
 
 def both(folder: Path, first: str, last: str) -> None:
-    raise SystemExit(
-        0 if run(tiny_workspace(folder), first, last, select="group:stream or group:features").success else 1
-    )
+    result = run(tiny_workspace(folder), first, last, select="group:stream or group:features")
+    raise SystemExit(None if result.success else "; ".join([*sentences(result), *failed_checks(result)]))
 
 
 @pytest.mark.slow

@@ -100,8 +100,7 @@ def ran(work: Workspace, first: str = "2026-01-01", last: str = "2026-01-03") ->
 def test_a_sound_log_is_said_quietly_with_its_numbers(tmp_path: Path) -> None:
     put(tmp_path / "log", events())
     work = work_of(tmp_path)
-    instance = dg.DagsterInstance.ephemeral()
-    result = run(work, "2026-01-01", "2026-01-03", STREAM_ASSETS, instance)
+    result = run(work, "2026-01-01", "2026-01-03", STREAM_ASSETS, instance := dg.DagsterInstance.ephemeral())
     assert result.success
     assert ("INFO", "impressions: 300 rows read, 300 kept, 0 quarantined") in log_messages(result, instance)
     assert ("INFO", "outcomes: 75 rows read, 75 kept, 0 quarantined") in log_messages(result, instance)
