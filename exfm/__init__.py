@@ -21,6 +21,7 @@ from exfm.history_views import HistoryView
 from exfm.inputs import Bag, Bucket, Cross, Number, Vector
 from exfm.learning import Gate, Student, Succession, Teacher, Training
 from exfm.load import load_project, load_state
+from exfm.log_columns import Column, Request, Task
 from exfm.mlflow import MLflow
 from exfm.networks import DLRM, DCNv2, DeepFM, Network, TwoTower, Wukong
 from exfm.prediction_views import PredictionView
@@ -28,7 +29,7 @@ from exfm.project import Drift, Project, Retention, Upkeep
 from exfm.simulation import Event, Simulation
 from exfm.source_views import SourceView
 from exfm.state import State
-from exfm.stream import Column, Stream, Task
+from exfm.stream import Stream
 
 __all__ = [
     "DLRM",
@@ -58,6 +59,7 @@ __all__ = [
     "Project",
     "PythonView",
     "Recalibration",
+    "Request",
     "Retention",
     "Simulation",
     "SourceView",

@@ -13,10 +13,11 @@ from exfm.history_views import HistoryView
 from exfm.input_columns import declared_inputs, is_of_item
 from exfm.inputs import Bag, Bucket, Cross, Vector
 from exfm.learning import Student, Teacher
+from exfm.log_columns import Column
 from exfm.online import check_served
 from exfm.prediction_views import known_after
 from exfm.sizes import Reads, check_model, check_simulation
-from exfm.stream import DAY, Column
+from exfm.stream import DAY
 
 if TYPE_CHECKING:
     from exfm.columns import Columns

@@ -40,6 +40,16 @@ def choose_from(field: str, value: object, known: Iterable[object], *, what: str
         )
 
 
+def int_or_str(field: str, dtype: object) -> None:
+    """Refuse a type of ids that is neither.
+
+    Raises:
+        DeclarationError: if it is not the type ``int`` or the type ``str``.
+    """
+    if dtype not in (int, str):  # bool is a kind of int
+        raise DeclarationError(f"{field}: {shown(dtype)} is not the type int or the type str: use one of them")
+
+
 def at_least(field: str, value: float, least: float) -> None:
     """Refuse a number below its least value.
 

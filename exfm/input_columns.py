@@ -14,9 +14,9 @@ from exfm.errors import DeclarationError, unique
 from exfm.history_views import HistoryView
 from exfm.inputs import Bag, Bucket, Cross, LogInput, Number, Vector
 from exfm.learning import Student, Teacher
+from exfm.log_columns import Column
 from exfm.online import View
 from exfm.source_views import SourceView
-from exfm.stream import Column
 
 if TYPE_CHECKING:
     from exfm.project import Project

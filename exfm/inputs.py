@@ -18,7 +18,7 @@ from exfm.encoding import (
     number_encoding,
     vector_encoding,
 )
-from exfm.errors import DeclarationError, at_least, at_most, choose_from, not_empty, shown, unique
+from exfm.errors import DeclarationError, at_least, at_most, choose_from, int_or_str, not_empty, unique
 
 WIDEST = 4_096  # of a vector
 LONGEST_BAG = 10_000
@@ -99,8 +99,7 @@ class Bag(Declaration):
     def __post_init__(self) -> None:
         super().__post_init__()
         where = f"Bag({self.name})"
-        if self.dtype not in (int, str):
-            raise DeclarationError(f"{where}.dtype: {shown(self.dtype)} is not the type int or the type str: use one")
+        int_or_str(f"{where}.dtype", self.dtype)
         if (self.rows is None) == (self.of is None):
             raise DeclarationError(
                 f"{where}.rows: {self.rows!r} beside of={self.of!r}: use rows for embeddings of its own, or of to "

@@ -8,73 +8,21 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from pydantic import field_serializer
-
 from exfm.declaration import Declaration, declaration
 from exfm.errors import (
     DeclarationError,
-    at_least,
     choose_from,
-    identifier,
     not_empty,
     not_negative,
-    positive,
-    shown,
     unique,
 )
 from exfm.inputs import Bag, Bucket, Cross, LogInput, Number, Vector
+from exfm.log_columns import Column, Request, Task
 from exfm.names import columns_and_tasks
 from exfm.stream_checks import check_inputs, check_slices
 
 DAY = timedelta(days=1)
 CALENDAR = ("hour_of_day", "day_of_week")
-
-
-@declaration
-class Column(Declaration):
-    """A categorical column of the log.
-
-    Args:
-        rows: embedding rows that its ids share; more distinct ids than that collide.
-        dtype: ``int`` (Int64) or ``str`` (String).
-    """
-
-    name: str
-    rows: int
-    dtype: type[int] | type[str] = int
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        at_least(f"Column({self.name}).rows", self.rows, 2)
-        if self.dtype not in (int, str):  # bool is a kind of int
-            raise DeclarationError(
-                f"Column({self.name}).dtype: {shown(self.dtype)} is not the type int or the type str: use one of them"
-            )
-
-    @field_serializer("dtype")
-    def _written_dtype(self, dtype: type) -> str:
-        return dtype.__name__
-
-
-@declaration
-class Task(Declaration):
-    """What is predicted: did an outcome of this name come within ``window`` after the impression (its end included)?
-
-    Args:
-        window: how long after the impression an outcome counts, and after which the label is known.
-        label: a column of the impressions that holds the label, where the log has no outcomes of this task: 1 or true,
-            0 or false, null where it is not known. What counts it in feature views knows it when the window ends.
-    """
-
-    name: str
-    window: timedelta
-    label: str | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        positive(f"Task({self.name}).window", self.window)
-        if self.label is not None:
-            identifier(f"Task({self.name}).label", self.label)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,6 +61,7 @@ class Stream(Declaration):
         calendar: any of ``hour_of_day``, ``day_of_week``, derived from ``event_timestamp``.
         weight: a column of the impressions that says how many impressions a row stands for; of a log whose negatives
             were sampled, 1 / rate for those, 1 for the others. Losses, NE, AUC and calibration are then of all.
+        request: a column of the impressions that says what was shown together.
         crosses, buckets: ids that are made of other columns when a model reads them.
         tasks: what is predicted.
         quarantine_limit: share of a table's rows, in (0, 1], of which a run may quarantine more only by stopping.
@@ -137,6 +86,7 @@ class Stream(Declaration):
     crosses: tuple[Cross, ...] = ()
     buckets: tuple[Bucket, ...] = ()
     weight: str | None = None
+    request: Request | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -41,6 +41,11 @@ def check_inputs(stream: "Stream") -> None:
                 f"Stream.weight: {stream.weight!r} is also an input, a label, a task, or a column that tables add: "
                 "rename the column"
             )
+    if stream.request is not None and stream.request.name in (*taken, *labels, *stream.task_names, stream.weight):
+        raise DeclarationError(
+            f"Stream.request: {stream.request.name!r} is also an input, a label, a task, the weight, or a column that "
+            "tables add: rename the column"
+        )
     for field in ("numbers", "vectors", "bags", "crosses", "buckets"):
         unique(f"Stream.{field}", (each.name for each in getattr(stream, field)))
     ids = tuple(column.name for column in stream.id_columns)

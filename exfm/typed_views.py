@@ -10,7 +10,8 @@ from exfm.declaration import Declaration, declaration
 from exfm.encoding import Encoding, id_encoding
 from exfm.errors import DeclarationError, choose_from, not_empty, unique
 from exfm.inputs import Bag, Number, Vector
-from exfm.stream import Column, Stream
+from exfm.log_columns import Column
+from exfm.stream import Stream
 
 Feature = Column | Number | Vector | Bag
 

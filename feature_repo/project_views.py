@@ -18,11 +18,11 @@ from exfm.described import described
 from exfm.encoding import Encoding
 from exfm.errors import DeclarationError
 from exfm.learning import Student, Teacher
+from exfm.log_columns import Column
 from exfm.names import LOGGED_INPUTS, LOGGED_TEACHER_FEATURES, inputs_service, supervision_service
 from exfm.online import View
 from exfm.project import Project
 from exfm.state import State
-from exfm.stream import Column
 
 IMPRESSION = Column(name="impression_id", rows=2)
 ROLE, INPUT, SUPERVISION = "role", "input", "supervision"

@@ -1,6 +1,7 @@
 """Metrics of binary predictions, vectorised, in float64, from logits.
 
-Belongs here: numbers about scores and labels. Not here: which rows and which checkpoint (pipeline/evaluation/).
+Belongs here: numbers about scores and labels. Not here: order within groups (ranking.py), which rows and which
+checkpoint (pipeline/evaluation/).
 A metric that is not defined (no rows, one class) is NaN, never a guess. ``weights``, (N,), say how many rows each one
 stands for; ``None``: one each.
 """
@@ -66,29 +67,6 @@ def _weighted_auc(logits: Floats, labels: Floats, weights: Floats) -> float:
     return float((positive * (below + negative / 2)).sum() / pairs) if pairs > 0 else float("nan")
 
 
-def gauc(logits: Floats, labels: Floats, groups: NDArray[np.integer]) -> float:
-    """AUC within each group (a user), weighted by its rows; groups of one class are left out."""
-    if not labels.size:
-        return float("nan")
-    _, group = np.unique(groups, return_inverse=True)
-    order = np.lexsort((logits, group))
-    g, x, y = group[order], logits[order], labels[order].astype(np.float64)
-    first = np.r_[True, (g[1:] != g[:-1]) | (x[1:] != x[:-1])]  # where a run of ties begins
-    run = np.cumsum(first) - 1
-    starts, sizes = np.flatnonzero(first), np.bincount(run)
-    rows = np.bincount(g)
-    before = np.r_[0, np.cumsum(rows)[:-1]]
-    ranks = (starts + (sizes + 1) / 2)[run] - before[g]  # within the group, ties averaged
-    positives = np.bincount(g, weights=y)
-    negatives = rows - positives
-    both = (positives > 0) & (negatives > 0)
-    if not both.any():
-        return float("nan")
-    above = np.bincount(g, weights=ranks * y) - positives * (positives + 1) / 2
-    each = above[both] / (positives[both] * negatives[both])
-    return float((each * rows[both]).sum() / rows[both].sum())
-
-
 def calibration(logits: Floats, labels: Floats, weights: Floats | None = None) -> float:
     """Mean prediction over mean label; 1 is exact."""
     rate = mean(labels, weights) if labels.size else 0.0
@@ -114,21 +92,19 @@ def transfer_ratio(control: float, student: float, teacher: float) -> float:
 def evaluate(
     logits: Floats,
     labels: Floats,
-    groups: NDArray[np.integer] | None = None,
     weights: Floats | None = None,
 ) -> dict[str, float]:
-    """All metrics of one model on one set of rows: (N,) logits, (N,) labels in {0, 1}.
+    """All of these of one model on one set of rows: (N,) logits, (N,) labels in {0, 1}.
 
-    ``ece`` and ``gauc`` are of the rows as they are, whatever they stand for.
+    ``ece`` is of the rows as they are, whatever they stand for.
     """
-    metrics = {
+    return {
         "ne": normalised_entropy(logits, labels, weights),
         "auc": auc(logits, labels, weights),
         "log_loss": log_loss(logits, labels, weights),
         "calibration": calibration(logits, labels, weights),
         "ece": ece(logits, labels),
     }
-    return metrics if groups is None else {**metrics, "gauc": gauc(logits, labels, groups)}
 
 
 def probabilities(logits: Floats) -> NDArray[np.float64]:

@@ -12,9 +12,10 @@ from exfm.feature_views import FeatureView
 from exfm.freshness import Freshness
 from exfm.learning import Student, Training
 from exfm.load import load_project, load_state
+from exfm.log_columns import Column, Task
 from exfm.networks import DCNv2
 from exfm.project import Project
-from exfm.stream import Column, Stream, Task
+from exfm.stream import Stream
 from projects.simulated import PROJECT
 
 HOUR = timedelta(hours=1)

@@ -8,9 +8,9 @@ import pytest
 
 from exfm.distillation import AuxiliaryHead
 from exfm.learning import Gate, Student, Teacher
+from exfm.log_columns import Column
 from exfm.networks import DCNv2
 from exfm.project import Project
-from exfm.stream import Column
 from pipeline.registry.growth import has_grown
 from pipeline.registry.lineage import Declared, declared_of
 from tests.tiny import tiny_project

@@ -3,15 +3,32 @@
 Belongs here: reading them all. Not here: how they are made (slice_metrics.py), what is concluded (gate.py, drift.py).
 """
 
+from collections.abc import Iterable
+
 import polars as pl
 
 from exfm.learning import Student
+from exfm.stream import Slice
 from pipeline.evaluation.schema import SCHEMA
+from pipeline.tables import SliceTable
 from pipeline.workspace import Workspace
 
 
 def evaluations_of(work: Workspace, student: Student) -> pl.DataFrame:
     """All evaluations of a student, oldest slice first; an empty frame before the first."""
     table = work.evaluations(student.name)
-    stored = table.stored(work.project.stream)
-    return table.read(stored) if stored else pl.DataFrame(schema=dict(SCHEMA))
+    return read_evaluations(table, table.stored(work.project.stream))
+
+
+def read_evaluations(table: SliceTable, slices: Iterable[Slice]) -> pl.DataFrame:
+    """Those of some slices, one after the other; a metric that an earlier exfm did not have is null.
+
+    Raises:
+        DataError: if a slice is missing, or its file is not whole.
+    """
+    return pl.concat([pl.DataFrame(schema=dict(SCHEMA)), *(_widened(table.read([slice_])) for slice_ in slices)])
+
+
+def _widened(stored: pl.DataFrame) -> pl.DataFrame:
+    missing = [pl.lit(None, dtype).alias(name) for name, dtype in SCHEMA.items() if name not in stored.columns]
+    return stored.with_columns(missing).select(*SCHEMA)

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 
 import polars as pl
 
-METRICS = ("ne", "auc", "log_loss", "calibration")
+# gAUC is by user; NDCG and recall are by request, where the log names requests.
+METRICS = ("ne", "auc", "log_loss", "calibration", "gauc", "ndcg", "recall")
 SCHEMA: Mapping[str, pl.DataType] = {
     "student": pl.String(),
     "slice": pl.String(),

@@ -16,6 +16,7 @@ from exfm.learning import Student
 from exfm.stream import Slice
 from models.manifest import Manifest
 from models.metrics import evaluate
+from pipeline.evaluation.groups import NO_GROUPS, Groups
 from pipeline.evaluation.schema import DISAGREEMENT, HISTOGRAM, METRICS, SCHEMA
 
 
@@ -41,6 +42,7 @@ def evaluation_rows(
     judged: list[Judged],
     evaluation: str,
     weights: np.ndarray | None = None,
+    groups: Groups = NO_GROUPS,
 ) -> pl.DataFrame:
     """One row a model, over the rows whose label is known and that every model scored.
 
@@ -51,12 +53,15 @@ def evaluation_rows(
         judged: models with logits (N,), NaN where a row has no score.
         evaluation: what this evaluation is made of, as a digest.
         weights: (N,) how many rows each stands for; ``None``: one each.
+        groups: users and requests of the rows.
     """
     both = known_to_all(labels, [scored.logits for scored in judged])
     known, stands_for = labels[both], None if weights is None else weights[both]
+    of = groups.take(both)
     rows = []
     for scored in judged:
-        metrics = evaluate(scored.logits[both], known, weights=stands_for)
+        logits = scored.logits[both]
+        metrics = evaluate(logits, known, stands_for) | of.metrics(logits, known, stands_for)
         about = {
             "student": student.name,
             "slice": slice_.key,
@@ -81,6 +86,7 @@ class Evaluation:
         judged: models with logits (N,).
         made_of: what it depends on, as a digest.
         weights: (N,) how many rows each stands for; ``None``: one each.
+        groups: users and requests of the rows.
     """
 
     student: Student
@@ -89,10 +95,12 @@ class Evaluation:
     judged: tuple[Judged, ...]
     made_of: str
     weights: np.ndarray | None = None
+    groups: Groups = NO_GROUPS
 
     def rows(self) -> pl.DataFrame:
         """As the evaluation table has them."""
-        return evaluation_rows(self.student, self.slice, self.labels, list(self.judged), self.made_of, self.weights)
+        judged = list(self.judged)
+        return evaluation_rows(self.student, self.slice, self.labels, judged, self.made_of, self.weights, self.groups)
 
     def notes(self) -> dict[str, object]:
         """What is kept beside them: the student's predictions by bin, and how far they are from the teacher's."""

@@ -215,6 +215,8 @@ def evaluation_names(
     """
     judged = Recorded(tuple(columns), {})
     data = _read_of(work, slice_, student, supervised=True, stored=judged, digest_of=digest_of)
+    if (request := work.project.stream.request) is not None:
+        data["request"] = digest(request, digest_of(work.table("impressions"), slice_))
     names = [digest(student.name, versions, data)]
     # An earlier exfm named whole files, and also those tables that nobody who served read.
     inputs = work.project.columns_of(student.inputs, where=student.name)

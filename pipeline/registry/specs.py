@@ -7,8 +7,9 @@ from exfm.encoding import Encoding
 from exfm.input_columns import declared_inputs, is_of_item
 from exfm.inputs import Bag, Bucket, Cross, LogInput, Vector
 from exfm.learning import Student, Teacher
+from exfm.log_columns import Column
 from exfm.project import Project
-from exfm.stream import Column, Stream
+from exfm.stream import Stream
 from models.members import Member
 from models.network_spec import BagSpec, NetworkSpec
 

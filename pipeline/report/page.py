@@ -36,7 +36,11 @@ MEANS = (
     *((f"NE {model}", f"ne_{model}", words.figure) for model in ("student", "control", "teacher", "best")),
     ("gain", "gain", words.percent), ("±", "gain_error", words.unsigned),
     ("transfer ratio", "transfer_ratio", words.figure),
-    ("AUC student", "auc_student", words.figure), ("AUC control", "auc_control", words.figure),
+    *(
+        (f"{name} {model}", f"{metric}_{model}", words.figure)
+        for name, metric in (("AUC", "auc"), ("gAUC", "gauc"), ("NDCG", "ndcg"), ("recall", "recall"))
+        for model in ("student", "control")
+    ),
     ("calibration", "calibration_student", words.figure),
 )  # fmt: skip
 FOLDER = Path(__file__).parent

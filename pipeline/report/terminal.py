@@ -14,12 +14,12 @@ COLUMNS = (
     ("ne_student", "{:.4f}", 1), ("ne_control", "{:.4f}", 2), ("ne_teacher", "{:.4f}", 4), ("ne_best", "{:.4f}", 12),
     ("gain", "{:+.2%}", 0), ("gain_error", "±{:.2%}", 3), ("transfer_ratio", "{:.2f}", 5),
     ("auc_student", "{:.4f}", 10), ("auc_control", "{:.4f}", 11), ("calibration_student", "{:.3f}", 8),
-    ("released", None, 7),
+    ("gauc_student", "{:.4f}", 14), ("ndcg_student", "{:.4f}", 14), ("released", None, 7),
 )  # fmt: skip
 HEADERS = {
-    "gain_error": "±", "released": "serves", "since": "judged since",
+    "gain_error": "±", "gauc_student": "gAUC student", "released": "serves", "since": "judged since",
     **{f"{metric}_{model}": f"{metric.upper()} {model}"
-       for metric in ("ne", "auc") for model in ("student", "control", "teacher", "best")},
+       for metric in ("ne", "auc", "ndcg") for model in ("student", "control", "teacher", "best")},
 }  # fmt: skip
 _GAP = 3  # a border and a blank on either side
 

@@ -8,7 +8,8 @@ from datetime import datetime
 import polars as pl
 
 from exfm.inputs import Bag, Vector
-from exfm.stream import Column, Stream
+from exfm.log_columns import Column, Request
+from exfm.stream import Stream
 from pipeline.tables import DataError
 
 UTC = pl.Datetime("us", "UTC")
@@ -18,7 +19,7 @@ LARGEST = 2**63 - 1  # of an Int64
 LABEL, NO_LABEL = pl.Int8(), -1  # 0, 1 or null; NO_LABEL where the log has something else
 
 
-def _dtype(column: Column) -> pl.DataType:
+def _dtype(column: Column | Request) -> pl.DataType:
     return pl.Int64() if column.dtype is int else pl.String()
 
 
@@ -38,7 +39,8 @@ def schema_of(stream: Stream, table: str) -> dict[str, pl.DataType]:
     labels = {str(task.label): LABEL for task in stream.labelled_tasks}
     ids = {column.name: _dtype(column) for column in columns}
     weight = {} if stream.weight is None else {stream.weight: pl.Float64()}
-    return {"impression_id": pl.Int64(), "event_timestamp": UTC, **ids, **inputs, **labels, **weight}
+    request = {} if stream.request is None else {stream.request.name: _dtype(stream.request)}
+    return {"impression_id": pl.Int64(), "event_timestamp": UTC, **ids, **inputs, **labels, **weight, **request}
 
 
 def _dtype_of_bag(stream: Stream, bag: Bag) -> pl.DataType:

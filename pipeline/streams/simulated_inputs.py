@@ -1,7 +1,7 @@
 """Numbers, vectors and bags of the simulated log: each says something of the item, as a catalogue would.
 
-Belongs here: their values. Not here: the world that they tell of (world.py). What happens does not depend on them, and
-their randomness is their own: a log with them has the same events as one without.
+Belongs here: their values, and requests. Not here: the world that they tell of (world.py). What happens does not depend
+on them, and their randomness is their own: a log with them has the same events as one without.
 """
 
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from exfm.inputs import Bag, Number, Vector
+from exfm.log_columns import Request
 from exfm.stream import Slice
 from pipeline.streams.world import INPUTS, ITEMS, Floats, Ints, World, generator
 
@@ -43,6 +44,20 @@ def _values(world: World, slice_: Slice, items: Ints, number: int, declared: Num
         is_int = declared.dtype is int if declared.of is None else False
         values = tags.tolist() if is_int else [[f"tag_{tag}" for tag in row] for row in tags]
     return [None if gone else value for gone, value in zip(missing, values, strict=True)]
+
+
+def requests(request: Request, slice_: Slice, users: Ints, at: Floats) -> list[Any]:
+    """What a user sees in an hour is one request.
+
+    Args:
+        users: (N,) ids.
+        at: (N,) microseconds since the slice's start.
+    """
+    hours = int(slice_.start.timestamp()) // 3600 + (at // 3_600e6).astype(np.int64)
+    if request.dtype is int:
+        numbers: list[int] = (hours * 2**32 + users).tolist()
+        return numbers
+    return [f"{user}-{hour}" for user, hour in zip(users, hours, strict=True)]
 
 
 def _projected(world: World, liked: Floats, width: int, number: int) -> Floats:

@@ -12,10 +12,11 @@ from functools import lru_cache
 import numpy as np
 import polars as pl
 
+from exfm.log_columns import Column
 from exfm.simulation import Simulation
-from exfm.stream import Column, Slice, Stream
+from exfm.stream import Slice, Stream
 from pipeline.streams.contract import schema_of
-from pipeline.streams.simulated_inputs import log_inputs
+from pipeline.streams.simulated_inputs import log_inputs, requests
 from pipeline.streams.world import BROKEN, CONTEXT_VALUES, DAY, SLICE, Floats, Ints, World, during, generator
 
 IDS_PER_SECOND = 1_000_000
@@ -63,6 +64,7 @@ def simulate(simulation: Simulation, stream: Stream, slice_: Slice) -> Simulated
         **{column.name: _values(column, context[:, index]) for index, column in enumerate(stream.context)},
         **log_inputs(world, slice_, items),
         **({} if stream.weight is None else {stream.weight: np.ones(count)}),
+        **({} if stream.request is None else {stream.request.name: requests(stream.request, slice_, users, at)}),
         **{str(task.label): happened[:, stream.tasks.index(task)].astype(np.int8) for task in stream.labelled_tasks},
     }
     impressions = pl.DataFrame(shown, schema=schema_of(stream, "impressions"), strict=False)

@@ -14,6 +14,7 @@ import polars as pl
 from exfm.stream import Slice
 from models.errors import CheckpointError
 from models.manifest import Manifest
+from pipeline.evaluation.evaluations import read_evaluations
 from pipeline.registry.checkpoint_store import CheckpointStore
 from pipeline.registry.lineage import Data, Recorded, data_of, evaluation_names
 from pipeline.registry.restoring import again, first_new
@@ -92,7 +93,7 @@ class StoredRecords:
         table = self.work.evaluations(run.declared.name)
         if not table.sound(slice_):
             return None
-        stored, sidecar = table.read([slice_]), table.sidecar(slice_)
+        stored, sidecar = read_evaluations(table, [slice_]), table.sidecar(slice_)
         known = None if sidecar is None else sidecar.made_of.get(EVALUATION)
         if known is not None:
             return stored if known in made_of else None

@@ -15,6 +15,7 @@ import polars as pl
 from exfm.learning import Student
 from exfm.names import supervision_service
 from exfm.stream import Slice
+from pipeline.evaluation.groups import Groups, groups_of
 from pipeline.evaluation.slice_metrics import Evaluation, Judged, true_logits
 from pipeline.registry.checkpoint_store import CheckpointStore
 from pipeline.registry.incremental_model import IncrementalModel
@@ -72,6 +73,7 @@ class StudentWalk:
 
     def __post_init__(self) -> None:
         self._trainer = JointTrainer()
+        self._grouped: tuple[Slice, Groups] | None = None
 
     def over(self, slices: Iterable[SupervisedSlice]) -> Iterator[StudentVisit]:
         """Visit slices; a student that can't go on is left behind with the reason, the others go on without it.
@@ -125,7 +127,15 @@ class StudentWalk:
         judged += self._others(run.declared, supervised)
         labels = supervised.labels(run.declared.task, rows)
         weights = supervised.weights(rows)
-        return Evaluation(run.declared, supervised.slice, labels, tuple(judged), made_of[0], weights)
+        groups = self._groups(supervised).take(supervised.rows_of(rows))
+        return Evaluation(run.declared, supervised.slice, labels, tuple(judged), made_of[0], weights, groups)
+
+    def _groups(self, supervised: SupervisedSlice) -> Groups:
+        """Users and requests of a slice, read once for all students."""
+        inputs = supervised.inputs
+        if self._grouped is None or self._grouped[0] != supervised.slice:
+            self._grouped = supervised.slice, groups_of(inputs.work, supervised.slice, inputs.frame)
+        return self._grouped[1]
 
     def _others(self, student: Student, supervised: SupervisedSlice) -> list[Judged]:
         """The (first) teacher by its predictions, and the truth where the stream is simulated."""

@@ -11,9 +11,10 @@ from typing import Any, cast
 from exfm.feature_views import FeatureView
 from exfm.history_views import HistoryView
 from exfm.learning import Student, Teacher
+from exfm.log_columns import Column, Task
 from exfm.prediction_views import PredictionView
 from exfm.project import Project
-from exfm.stream import Column, Stream, Task
+from exfm.stream import Stream
 from projects.simulated import PROJECT
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)

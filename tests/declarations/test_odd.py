@@ -16,11 +16,11 @@ from exfm.distillation import AuxiliaryHead, LeadAware, Recalibration, StudentAd
 from exfm.freshness import Freshness
 from exfm.learning import Gate, Training
 from exfm.load import load_project
+from exfm.log_columns import Column, Task
 from exfm.networks import DLRM, DCNv2, DeepFM, TwoTower, Wukong
 from exfm.project import Drift, Project, Retention
 from exfm.simulation import Simulation
 from exfm.state import State
-from exfm.stream import Column, Task
 from exfm_assets.definitions import build_defs
 from feature_repo.project_views import objects_of
 from pipeline.workspace import Workspace

@@ -7,9 +7,9 @@ import torch
 
 from exfm import sizes
 from exfm.errors import DeclarationError
+from exfm.log_columns import Column
 from exfm.networks import DLRM, DCNv2, DeepFM, Network, TwoTower, Wukong
 from exfm.sizes import Reads, check_model
-from exfm.stream import Column
 from models.embedding import EmbeddingTable
 from models.network import Networks
 from models.network_spec import NetworkSpec

@@ -5,8 +5,8 @@ Belongs here: cases, each with the field that its sentence must name. Not here: 
 
 from exfm import distillation as distil
 from exfm.alerts import Alerts
+from exfm.log_columns import Column, Request, Task
 from exfm.mlflow import MLflow
-from exfm.stream import Column, Task
 from projects.simulated import PROJECT
 from tests.declarations.base import (
     AGAIN,
@@ -143,6 +143,10 @@ TWICE: list[Wrong] = [
     ("Stream.context", lambda: stream(context=PROJECT.stream.context * 2)),
     ("Stream.context", lambda: stream(item=PROJECT.stream.user)),
     ("Stream.context", lambda: with_context("hour_of_day")),
+    ("Stream.request", lambda: stream(request=Request(name="user_id"))),
+    ("Stream.request", lambda: stream(request=Request(name="click"))),
+    ("Stream.request", lambda: stream(weight="page", request=Request(name="page"))),
+    ("Request.name", lambda: Request(name="a page")),
     ("Stream.calendar", lambda: stream(calendar=("hour_of_day", "hour_of_day"))),
     ("FeatureView(item_activity).windows", lambda: view(windows=(DAY, 24 * HOUR))),
     ("FeatureView(item_activity).entities", lambda: view(entities=("item_id", "item_id"))),

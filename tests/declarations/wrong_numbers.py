@@ -10,10 +10,10 @@ from exfm import distillation as distil
 from exfm.alerts import Alerts
 from exfm.freshness import Freshness
 from exfm.learning import Gate, Succession, Training
+from exfm.log_columns import Column, Request, Task
 from exfm.networks import DLRM, DCNv2, Wukong
 from exfm.project import Drift, Retention, Upkeep
 from exfm.simulation import Simulation
-from exfm.stream import Column, Task
 from projects.simulated import PROJECT
 from tests.declarations.base import (
     AGES,
@@ -49,6 +49,7 @@ NUMBERS: list[Wrong] = [
     ("Training.seed", lambda: Training(seed=2**80)),
     ("Training.batch_size", lambda: Training(batch_size=0)),
     ("Training.batch_size", lambda: Training(batch_size=10**40)),
+    ("Request(page).top", lambda: Request(name="page", top=0)),
     ("KnowledgeDistillation.weight", lambda: distil.KnowledgeDistillation(weight=NAN)),
     ("KnowledgeDistillation.weight", lambda: distil.KnowledgeDistillation(weight=-1.0)),
     ("AuxiliaryHead.weight", lambda: distil.AuxiliaryHead(weight=NAN)),

@@ -5,10 +5,10 @@ Belongs here: cases, each with the field that its sentence must name. Not here: 
 
 from exfm import distillation as distil
 from exfm.learning import Gate, Training
+from exfm.log_columns import Column
 from exfm.networks import DLRM, DCNv2, DeepFM, TwoTower, Wukong
 from exfm.project import Drift, Retention
 from exfm.simulation import Simulation
-from exfm.stream import Column
 from projects.simulated import PROJECT
 from tests.declarations.base import (
     DAY,

@@ -9,10 +9,10 @@ from exfm import distillation as distil
 from exfm.alerts import Alerts
 from exfm.freshness import Freshness
 from exfm.learning import Gate, Student, Training
+from exfm.log_columns import Column, Request, Task
 from exfm.networks import DCNv2, Wukong
 from exfm.project import Drift, Retention
 from exfm.simulation import Simulation
-from exfm.stream import Column, Task
 from projects.simulated import PROJECT
 from tests.declarations.base import DAY, HOUR, IDS, Wrong, history, opinion, project, stream, student, teacher, view
 
@@ -93,6 +93,8 @@ TYPES: list[Wrong] = [
     ("Stream.tasks", lambda: stream(tasks=PROJECT.stream.tasks[0])),
     ("Stream.context", lambda: stream(context=("device",))),
     ("Stream.calendar", lambda: stream(calendar="hour_of_day")),
+    ("Request(page).dtype", lambda: Request(name="page", dtype=float)),  # type: ignore[arg-type]
+    ("Stream.request", lambda: stream(request="page")),
     ("Stream.lateness", lambda: stream(lateness=None)),
     ("FeatureView(item_activity).windows", lambda: view(windows=DAY)),
     ("FeatureView(item_activity).windows", lambda: view(windows=[DAY])),

@@ -18,10 +18,11 @@ from exfm.errors import DeclarationError
 from exfm.feature_views import FeatureView
 from exfm.learning import Student, Teacher
 from exfm.load import load_project
+from exfm.log_columns import Column, Task
 from exfm.networks import DCNv2
 from exfm.project import Project
 from exfm.state import ROOT, State
-from exfm.stream import Column, Stream, Task
+from exfm.stream import Stream
 from feast_asof.errors import RetrievalError
 from feature_repo.guards import mask_leaks
 from feature_repo.project_views import check_roles, objects_of

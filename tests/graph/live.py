@@ -16,10 +16,10 @@ from exfm.distillation import AuxiliaryHead
 from exfm.feature_views import FeatureView
 from exfm.freshness import Freshness
 from exfm.learning import Gate
+from exfm.log_columns import Task
 from exfm.prediction_views import PredictionView
 from exfm.project import Drift, Project
 from exfm.simulation import Event, Simulation
-from exfm.stream import Task
 from pipeline.streams.simulated_log import write_log
 from pipeline.streams.simulator import simulate
 from tests.tiny import tiny_project

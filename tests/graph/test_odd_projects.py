@@ -9,8 +9,8 @@ import pytest
 
 from exfm.feature_views import FeatureView
 from exfm.history_views import HistoryView
+from exfm.log_columns import Column
 from exfm.project import Project
-from exfm.stream import Column
 from tests.graph.runs import failed_checks, run
 from tests.tiny import tiny_project, tiny_workspace
 

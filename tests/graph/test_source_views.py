@@ -14,10 +14,10 @@ from feast.types import Float64, Int64
 
 from exfm.computed_views import PythonView, SqlView
 from exfm.inputs import Bag, Number, Vector
+from exfm.log_columns import Column
 from exfm.names import inputs_service
 from exfm.project import Project
 from exfm.source_views import SourceView
-from exfm.stream import Column
 from models.checkpoint import load_checkpoint
 from pipeline.registry.checkpoint_store import CheckpointStore
 from pipeline.releases.release import current_release

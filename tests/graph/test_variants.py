@@ -15,9 +15,9 @@ import pytest
 from exfm.distillation import AuxiliaryHead
 from exfm.history_views import HistoryView
 from exfm.learning import Student, Teacher
+from exfm.log_columns import Column
 from exfm.project import Project
 from exfm.state import State
-from exfm.stream import Column
 from models.learner import Learner
 from models.manifest import load_manifest
 from models.members import FitReport

@@ -6,19 +6,19 @@ import numpy as np
 import pytest
 from sklearn import metrics as reference
 
-from models.metrics import auc, calibration, ece, evaluate, gauc, log_loss, normalised_entropy, transfer_ratio
+from models.metrics import auc, calibration, ece, evaluate, log_loss, normalised_entropy, transfer_ratio
 
 
 @pytest.fixture
-def scored() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def scored() -> tuple[np.ndarray, np.ndarray]:
     draws = np.random.default_rng(0)
     logits = np.round(draws.normal(-1, 1.5, 2000), 1).astype(np.float32)  # rounded: many ties
     labels = (draws.random(2000) < 1 / (1 + np.exp(-logits))).astype(np.float32)
-    return logits, labels, draws.integers(0, 800, 2000)
+    return logits, labels
 
 
-def test_metrics_equal_scikit_learns(scored: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
-    logits, labels, _ = scored
+def test_metrics_equal_scikit_learns(scored: tuple[np.ndarray, np.ndarray]) -> None:
+    logits, labels = scored
     p = 1 / (1 + np.exp(-logits.astype(np.float64)))
     base = np.full(len(labels), labels.mean(dtype=np.float64))
     assert log_loss(logits, labels) == pytest.approx(reference.log_loss(labels, p), abs=1e-12)
@@ -26,17 +26,6 @@ def test_metrics_equal_scikit_learns(scored: tuple[np.ndarray, np.ndarray, np.nd
     expected = reference.log_loss(labels, p) / reference.log_loss(labels, base)
     assert normalised_entropy(logits, labels) == pytest.approx(expected, rel=1e-6)
     assert calibration(logits, labels) == pytest.approx(p.mean() / labels.mean(), rel=1e-6)
-
-
-def test_gauc_is_the_weighted_mean_over_users_of_both_classes(
-    scored: tuple[np.ndarray, np.ndarray, np.ndarray],
-) -> None:
-    logits, labels, users = scored
-    both = [user for user in np.unique(users) if 0 < labels[users == user].mean() < 1]
-    assert len(both) < len(np.unique(users))
-    each = [reference.roc_auc_score(labels[users == user], logits[users == user]) for user in both]
-    weights = [(users == user).sum() for user in both]
-    assert gauc(logits, labels, users) == pytest.approx(np.average(each, weights=weights), abs=1e-12)
 
 
 def test_ece_of_two_bins_by_hand() -> None:
@@ -48,8 +37,8 @@ def test_ece_of_two_bins_by_hand() -> None:
 
 @pytest.mark.parametrize("labels", [np.zeros(0), np.zeros(5), np.ones(5)], ids=["empty", "all 0", "all 1"])
 def test_what_is_not_defined_is_nan(labels: np.ndarray) -> None:
-    result = evaluate(np.linspace(-1, 1, labels.size), labels, np.arange(labels.size))
-    assert all(math.isnan(result[name]) for name in ("ne", "auc", "gauc"))
+    result = evaluate(np.linspace(-1, 1, labels.size), labels)
+    assert all(math.isnan(result[name]) for name in ("ne", "auc"))
     assert math.isnan(result["calibration"]) == (labels.sum() == 0)
 
 

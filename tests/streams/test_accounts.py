@@ -11,9 +11,9 @@ import pytest
 
 from exfm.declaration import digest
 from exfm.errors import DeclarationError
+from exfm.log_columns import Task
 from exfm.project import Project
 from exfm.state import State
-from exfm.stream import Task
 from exfm_assets import metadata_keys as keys
 from pipeline.streams.accounts import Account
 from pipeline.streams.layout import find_files

@@ -11,7 +11,8 @@ import pytest
 from exfm.computed_views import PythonView, SqlView
 from exfm.errors import DeclarationError
 from exfm.inputs import Bag, Number, Vector
-from exfm.stream import Column, Stream
+from exfm.log_columns import Column
+from exfm.stream import Stream
 from pipeline.streams.simulator import simulate
 from pipeline.tables import DataError
 from pipeline.transforms.computed import computed, computed_needed_since, sees_no_future

@@ -1,0 +1,81 @@
+"""What a log's columns are to a project: categorical columns, tasks, and the request.
+
+Belongs here: declarations of single columns. Not here: the stream that holds them (stream.py), columns that models read
+as numbers or lists (inputs.py).
+"""
+
+from datetime import timedelta
+
+from pydantic import field_serializer
+
+from exfm.declaration import Declaration, declaration
+from exfm.errors import at_least, identifier, int_or_str, positive
+
+
+@declaration
+class Column(Declaration):
+    """A categorical column of the log.
+
+    Args:
+        rows: embedding rows that its ids share; more distinct ids than that collide.
+        dtype: ``int`` (Int64) or ``str`` (String).
+    """
+
+    name: str
+    rows: int
+    dtype: type[int] | type[str] = int
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least(f"Column({self.name}).rows", self.rows, 2)
+        int_or_str(f"Column({self.name}).dtype", self.dtype)
+
+    @field_serializer("dtype")
+    def _written_dtype(self, dtype: type) -> str:
+        return dtype.__name__
+
+
+@declaration
+class Task(Declaration):
+    """What is predicted: did an outcome of this name come within ``window`` after the impression (its end included)?
+
+    Args:
+        window: how long after the impression an outcome counts, and after which the label is known.
+        label: a column of the impressions that holds the label, where the log has no outcomes of this task: 1 or true,
+            0 or false, null where it is not known. What counts it in feature views knows it when the window ends.
+    """
+
+    name: str
+    window: timedelta
+    label: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        positive(f"Task({self.name}).window", self.window)
+        if self.label is not None:
+            identifier(f"Task({self.name}).label", self.label)
+
+
+@declaration
+class Request(Declaration):
+    """A column of the impressions that names the request in which a row was shown: a page, a feed, an auction.
+
+    Models don't read it. With it, evaluations say how well each request's rows are ordered (NDCG and recall).
+
+    Args:
+        dtype: ``int`` (Int64) or ``str`` (String).
+        top: how many of a request's first places count.
+    """
+
+    name: str
+    dtype: type[int] | type[str] = str
+    top: int = 10
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least(f"Request({self.name}).top", self.top, 1)
+        int_or_str(f"Request({self.name}).dtype", self.dtype)
+
+    @field_serializer("dtype")
+    def _written_dtype(self, dtype: type) -> str:
+        return dtype.__name__
