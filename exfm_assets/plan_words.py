@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from exfm_assets.plan import Plan, Step
 
 OVERHEAD_SECONDS = 12  # imports, Dagster's own events, checks and the report, of a run of a few slices on two cores
+NAMED = 4  # assets whose time is not known, by name; of more, how many
 
 
 def plan_lines(plan: "Plan") -> Iterator[str]:
@@ -48,7 +49,11 @@ def _unknown(plan: "Plan") -> str:
     """Which assets take time that is not known."""
     sliced = [step.key.to_user_string() for step in plan.steps if step.has_slices and step.seconds is None]
     timed = [name for name in sliced if not name.endswith(("/evaluation", "_progress", "_log"))]
-    return f", and what {', '.join(timed)} take, which were not made here before" if timed else ""
+    if not timed:
+        return ""
+    if len(timed) > NAMED:
+        return f", and what {len(timed)} assets take that were not made here before"
+    return f", and what {', '.join(timed)} take, not made here before"
 
 
 def _by_reason(step: "Step") -> dict[str, list[int]]:

@@ -48,12 +48,14 @@ def _header(name: str) -> str:
 def _fitting_columns(rows: pl.DataFrame, width: int) -> tuple[list[tuple[str, str | None]], list[str]]:
     """The columns with values that fit side by side, and the names of those that do not."""
     there = [column for column in COLUMNS if rows[column[0]].is_not_null().any()]
-    chosen, left_out = list(there), []
-    while sum(_width(rows, name, form) + _GAP for name, form, _ in chosen) + 1 > width and len(chosen) > 2:
-        last = max(chosen, key=lambda column: column[2])
-        chosen.remove(last)
-        left_out.append(last[0])
-    return [(name, form) for name, form, _ in chosen], left_out
+    needed = {name: _width(rows, name, form) + _GAP for name, form, _ in there}
+    left, chosen = width - 1, set()
+    for name, _, order in sorted(there, key=lambda column: column[2]):
+        if order == 0 or needed[name] <= left:  # a wide one gives way to narrower ones after it
+            chosen.add(name)
+            left -= needed[name]
+    left_out = [name for name, _, _ in there if name not in chosen]
+    return [(name, form) for name, form, _ in there if name in chosen], left_out
 
 
 def _width(rows: pl.DataFrame, name: str, form: str | None) -> int:
