@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import NoReturn
 
 HELP = """exfm: one large teacher, its predictions kept in Feast, many small students.
 
@@ -45,9 +46,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return COMMANDS[name](rest)
 
 
+def console() -> NoReturn:
+    """The command as it is installed."""
+    status = main()
+    from exfm_assets.ready_process import leave
+
+    leave(status)
+
+
 def _run(arguments: list[str]) -> int:
     from exfm_assets.main_job import main
+    from exfm_assets.ready_process import collect_seldom
 
+    collect_seldom()
     return main(arguments)
 
 
@@ -121,4 +132,4 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    console()

@@ -8,12 +8,10 @@ and at the end (report/terminal.py), or anything that the graph itself does: the
 """
 
 import argparse
-import ctypes
 import io
 import os
 import shlex
 import signal
-import subprocess
 import sys
 import time
 from contextlib import chdir
@@ -34,6 +32,7 @@ from exfm.writing import StateError, unwritable
 from exfm_assets.home import dagster_home
 from exfm_assets.plan_words import plan_lines, summary_line
 from exfm_assets.ranges import range_to_run
+from exfm_assets.ready_process import ReadyProcess
 from pipeline.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -68,13 +67,10 @@ def main(arguments: list[str] | None = None) -> int:
         work = Workspace(project, state)
         slices = range_to_run(work, chosen.range, stored_only=chosen.student is not None)
         started = time.perf_counter()
-        plan = _planned(work, select, slices)
-        if chosen.plan or plan.is_empty:
-            for line in plan_lines(plan):
-                console.print(escape(line))
         if chosen.plan:
+            _print_plan(console, _planned(work, select, slices))
             return 0
-        status, log = (0, None) if plan.is_empty else _materialise(console, state, select, plan, quiet=chosen.quiet)
+        status, log = _run(console, work, select, slices, quiet=chosen.quiet)
         _print_summary(console, project, state, failed=bool(status))
     except KeyboardInterrupt:
         console.print("[red]Stopped by Ctrl-C. What is stored stays: run it again to go on[/red]")
@@ -93,6 +89,32 @@ def main(arguments: list[str] | None = None) -> int:
         f"{time.perf_counter() - started:.0f} s. Report: {_short(state.reports / 'report.html')}. Look around: exfm ui"
     )
     return 0
+
+
+def _run(
+    console: Console, work: Workspace, select: str, slices: list[Slice], *, quiet: bool
+) -> tuple[int, Path | None]:
+    """Plan, and materialise what the plan says: the exit status, and where the run's log is if there was one."""
+    log = work.state.folder / "logs" / f"run-{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.getpid()}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("w", encoding="utf-8") as log_file:
+        process = ReadyProcess(dagster_home(), for_children(), log_file.fileno())
+        plan = None
+        try:
+            plan = _planned(work, select, slices)
+        finally:
+            if plan is None or plan.is_empty:
+                process.dismiss()
+                log.unlink()
+        if plan.is_empty:
+            _print_plan(console, plan)
+            return 0, None
+        return _materialise(console, process, log, select, plan, quiet=quiet), log
+
+
+def _print_plan(console: Console, plan: "Plan") -> None:
+    for line in plan_lines(plan):
+        console.print(escape(line))
 
 
 def of_student(project: Project, name: str) -> str:
@@ -134,7 +156,7 @@ def _planned(work: Workspace, select: str, slices: list[Slice]) -> "Plan":
     return Planner(work, graph, recorded).plan(slices, chosen)
 
 
-def _materialise(console: Console, state: State, select: str, plan: "Plan", *, quiet: bool) -> tuple[int, Path]:
+def _materialise(console: Console, process: ReadyProcess, log: Path, select: str, plan: "Plan", *, quiet: bool) -> int:
     import dagster as dg
 
     from exfm_assets.pace import Pace
@@ -150,47 +172,22 @@ def _materialise(console: Console, state: State, select: str, plan: "Plan", *, q
     console.print(escape(" ".join([*words, shlex.join(command)])))
     if not quiet:
         console.print(f"  to be made: {escape(summary_line(plan))} (exfm run --plan says why)")
-    log = state.folder / "logs" / f"run-{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.getpid()}.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
     progress = Progress(console, quiet, Pace([slice_.key for slice_ in plan.range_slices], plan.expected))
-    with log.open("w", encoding="utf-8") as log_file:
-        process = _start(command, home, log_file.fileno())
-        try:
-            os.chdir(ROOT)  # the committed home's paths are relative to it
-            with dg.DagsterInstance.from_config(str(home)) as instance:
-                locks = RunLocks.of(instance)
-                run = follow(
-                    console, progress, instance, lambda: locks.run_of(process.pid), lambda: process.poll() is not None
-                )
-        finally:
-            # Ctrl-C reaches the child too; it is given time to end its run cleanly.
-            code = process.wait()
+    process.run(command)
+    try:
+        os.chdir(ROOT)  # the committed home's paths are relative to it
+        with dg.DagsterInstance.from_config(str(home)) as instance:
+            locks = RunLocks.of(instance)
+            run = follow(console, progress, instance, lambda: locks.run_of(process.pid), process.is_over)
+    finally:
+        # Ctrl-C reaches the child too; it is given time to end its run cleanly.
+        code = process.wait()
     if code < 0:
         name = signal.Signals(-code).name
         console.print(f"[red]The run's process was ended by {name}. What is stored stays: run it again to go on[/red]")
     elif code and run is None:
         console.print(f"[red]{escape(_last_error(log))}[/red]")
-    return code, log
-
-
-def _start(command: list[str], home: Path, output: int) -> subprocess.Popen[bytes]:
-    executable = [str(Path(sys.executable).parent / command[0]), *command[1:]]
-    variables = {"DAGSTER_HOME": str(home), **for_children(), "PYTHONUNBUFFERED": "1"}
-    return subprocess.Popen(
-        executable,
-        stdout=output,
-        stderr=subprocess.STDOUT,
-        env={**os.environ, **variables},
-        cwd=ROOT,
-        preexec_fn=_end_with_parent,  # safe: no threads yet
-    )
-
-
-def _end_with_parent() -> None:
-    """In the child: end the run cleanly when this process is killed, instead of going on unseen."""
-    if sys.platform == "linux":
-        pr_set_pdeathsig = 1
-        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
+    return code
 
 
 def _last_error(log: Path) -> str:

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import dagster as dg
 from dagster._core.storage.dagster_run import RunRecord
+from dagster._core.storage.runs import SqliteRunStorage
 from dagster._core.storage.tags import (
     ASSET_PARTITION_RANGE_START_TAG,
     BACKFILL_ID_TAG,
@@ -136,7 +137,7 @@ def _is_dead(instance: dg.DagsterInstance, locks: RunLocks, record: RunRecord) -
 
 def is_local(instance: dg.DagsterInstance) -> bool:
     """Does the instance keep its tables in files of this machine?"""
-    return "sqlite" in type(instance.run_storage).__name__.lower()
+    return isinstance(instance.run_storage, SqliteRunStorage)
 
 
 def _end(instance: dg.DagsterInstance, locks: RunLocks, record: RunRecord) -> str:

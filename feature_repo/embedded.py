@@ -10,13 +10,24 @@ import feature_repo.unchecked  # noqa: F401  # isort: skip  # before Feast, whic
 
 import logging
 import sqlite3
+from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote
 
 from feast import FeatureView
-from feast.infra.online_stores.sqlite import SqliteOnlineStore, SqliteOnlineStoreConfig
+from feast.infra.key_encoding_utils import serialize_entity_key
+from feast.infra.online_stores.helpers import extract_text_and_num
+from feast.infra.online_stores.sqlite import (
+    SqliteOnlineStore,
+    SqliteOnlineStoreConfig,
+    _quote_id,
+    _table_id,
+    adapt_datetime_epoch,
+)
 from feast.repo_config import RepoConfig
+from feast.utils import to_naive_utc
 from sqlalchemy import URL
 from sqlalchemy.dialects import registry as dialects
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
@@ -38,6 +49,25 @@ def chosen_state() -> State:
     """The chosen project's state, for its own folders only: the log need not be there to ask Feast what it knows."""
     folder = state_root() / load_project().name
     return State(folder=folder, log=folder / "log")
+
+
+# As Feast's store writes, in one statement for all cells.
+_UPSERT = """
+    INSERT INTO {table} (entity_key, feature_name, value, value_text, event_ts, created_ts) VALUES (?, ?, ?, ?, ?, ?)
+    ON CONFLICT (entity_key, feature_name) DO UPDATE SET value = excluded.value, value_text = excluded.value_text,
+        event_ts = excluded.event_ts, created_ts = excluded.created_ts
+"""
+
+
+def _cells(config: RepoConfig, data: Sequence[Any]) -> Iterator[tuple[Any, ...]]:
+    """A row of the table for each feature of each entity; times as the store's own adapter has them."""
+    epoch = cache(lambda moment: None if moment is None else adapt_datetime_epoch(to_naive_utc(moment)))
+    version = config.entity_key_serialization_version
+    for entity_key, values, event, created in data:
+        key = serialize_entity_key(entity_key, entity_key_serialization_version=version)
+        times = epoch(event), epoch(created)
+        for name, value in values.items():
+            yield key, name, value.SerializeToString(), extract_text_and_num(value, False)[0], *times
 
 
 class StateDialect(SQLiteDialect_pysqlite):
@@ -97,7 +127,13 @@ class EmbeddedOnlineStore(SqliteOnlineStore):  # type: ignore[misc]  # Feast shi
     def online_write_batch(self, config: RepoConfig, table: FeatureView, *rest: Any, **named: Any) -> None:
         """Write rows; into a file that is new or was removed, after making its tables as an apply does."""
         self.update(config, [], [table], [], [], partial=True)
-        super().online_write_batch(config, table, *rest, **named)
+        if config.online_store.vector_enabled or getattr(config.online_store, "enable_openai_compatible_store", False):
+            super().online_write_batch(config, table, *rest, **named)  # more columns
+            return
+        data = named["data"] if "data" in named else rest[0]
+        name = _table_id(config.project, table, config.registry.enable_online_feature_view_versioning)
+        with self._get_conn(config) as connection:
+            connection.executemany(_UPSERT.format(table=_quote_id(name)), _cells(config, data))
 
     def online_read(self, config: RepoConfig, table: FeatureView, *rest: Any, **named: Any) -> Any:
         """Read rows.

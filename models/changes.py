@@ -9,27 +9,12 @@ together again is what was there, down to the sign of a zero.
 import torch
 from torch import Tensor
 
-from exfm.declaration import declaration
-
 ROWS = "table.rows"  # indices of the rows that changed, of all tensors of the table alike
 TABLE = "table."
 MOST = 0.5  # share of a whole state from which on changes are not worth a second file
 _BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 State = dict[str, Tensor]
-
-
-@declaration
-class Part:
-    """Weights of an earlier slice that later ones are changes of.
-
-    Args:
-        slice: key of the slice that wrote them.
-        weights: sha256 of the file, and its name in the folder ``parts`` beside the slices.
-    """
-
-    slice: str
-    weights: str
 
 
 def changes(before: State, after: State) -> State | None:

@@ -23,8 +23,9 @@ from models.changes import State
 from models.errors import CheckpointError
 from models.learner import Learner
 from models.manifest import FILE, Manifest, called, load_manifest
+from models.parts import CHANGES, SERVING, WEIGHTS
 from models.state import learner_state, load_states, serving_state
-from models.weights import CHANGES, SERVING, WEIGHTS, changes_on, read_state, sha256
+from models.weights import changes_on, read_state, sha256
 
 
 def save_checkpoint(

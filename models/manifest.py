@@ -17,10 +17,10 @@ from exfm.differences import differences
 from exfm.distillation import Distillation
 from exfm.encoding import Encoding
 from exfm.learning import Training
-from models.changes import Part
 from models.errors import CheckpointError, DamagedError
 from models.formats import FORMAT, NAMED_AS_NOW, format_of, migrated
 from models.network_spec import NetworkSpec
+from models.parts import Part
 
 FILE = "manifest.json"
 

@@ -18,11 +18,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from exfm.atomic_write import sync_folder, unfinished_path
-from models.changes import Part, State, applied, changes
+from models.changes import State, applied, changes
 from models.errors import CheckpointError, DamagedError
 from models.manifest import Manifest, called, load_manifest
+from models.parts import CHANGES, SERVING, WEIGHTS, Part
 
-WEIGHTS, CHANGES, SERVING = "weights.safetensors", "changes.safetensors", "serving.safetensors"
 PARTS = "parts"
 WHOLE_EVERY = 16  # slices: how many files are read at most to resume
 

@@ -110,12 +110,13 @@ def _gates(project: Project) -> dg.AssetsDefinition:
     )
     def release_gates(context: dg.AssetExecutionContext, work: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
         """Whether each student's candidate may be released, and why: it is there also where one was refused."""
+        from pipeline.gate.judged_rows import JudgedRows
         from pipeline.gate.judging import judge
 
-        verdicts = {}
+        verdicts, rows = {}, JudgedRows(work, work.device)
         for student in work.project.students:
             try:
-                verdicts[student.name] = judge(work, student, work.device)
+                verdicts[student.name] = judge(work, student, work.device, rows)
             except ValueError as error:  # DataError, CheckpointError: of this student alone
                 verdicts[student.name] = Verdict(NOT_JUDGED, str(error))
         return dg.MaterializeResult(metadata={"gates": dg.MetadataValue.md(gates_table(verdicts))})

@@ -11,6 +11,7 @@ from exfm.stream import Slice
 from models.metrics import mean, probabilities
 from pipeline.gate.candidate import newest_labelled
 from pipeline.gate.comparison import Interval
+from pipeline.gate.judged_rows import JudgedRows
 from pipeline.gate.scoring import released_learner, resamples_of, score_slices
 from pipeline.releases.release import Released
 from pipeline.workspace import Workspace
@@ -57,7 +58,7 @@ def compare(work: Workspace, student: Student, first: Released, second: Released
         if isinstance(learner, str):
             raise DeclarationError(f"compare: release {release.number} can't be compared: {learner}")
         models[name] = learner
-    scored = score_slices(work, student, list(reversed(chosen)), models, device)
+    scored = score_slices(JudgedRows(work, device), student, list(reversed(chosen)), models)
     if not 0 < scored.labels.sum() < len(scored.labels):
         raise DeclarationError(f"compare: the {len(scored.labels):,} labels since {learnt} are all the same")
     resampled = resamples_of(student, scored.users, seed=0)

@@ -15,20 +15,23 @@ from exfm.learning import Student
 from models.learner import Learner
 from models.metrics import probabilities
 from pipeline.gate.candidate import Candidate, candidate_of, tables_of
+from pipeline.gate.judged_rows import JudgedRows, Seen
 from pipeline.gate.scoring import Scored, released_learner, resamples_of, score_slices
-from pipeline.gate.segments import CANDIDATE, CONTROL, ROUNDING, Seen, seen_before, segments_of
+from pipeline.gate.segments import CANDIDATE, CONTROL, ROUNDING, segments_of
 from pipeline.gate.words import reason_of
 from pipeline.registry.checkpoint_store import CheckpointStore
 from pipeline.releases.release import Released, current_release
 from pipeline.releases.verdict import TOO_LITTLE, Compared, Verdict, read_verdict, write_verdict
-from pipeline.verify.tables_sound import data_fault
 from pipeline.workspace import Workspace
 
 SERVED = "served"
 
 
-def judge(work: Workspace, student: Student, device: str) -> Verdict:
+def judge(work: Workspace, student: Student, device: str, rows: JudgedRows | None = None) -> Verdict:
     """The verdict on the present candidate: the stored one if it follows from the same, else a new one, stored.
+
+    Args:
+        rows: what was read for students that were judged just before.
 
     Raises:
         DataError, CheckpointError: if what must be read is damaged.
@@ -55,7 +58,7 @@ def judge(work: Workspace, student: Student, device: str) -> Verdict:
     if stored is not None and stored.made_of == verdict.made_of:
         return stored
     if not isinstance(chosen, str):
-        verdict = _judged(work, student, chosen, verdict, device)
+        verdict = _judged(rows or JudgedRows(work, device), student, chosen, verdict)
     verdict = replace(verdict, judged_at=work.now().isoformat())
     write_verdict(work, student, verdict)
     return verdict
@@ -69,12 +72,13 @@ def _made_of(work: Workspace, student: Student, chosen: Candidate, version: str,
     return digest(student.gate, version, control, serves, [slice_.key for slice_ in chosen.judged], data)
 
 
-def _judged(work: Workspace, student: Student, chosen: Candidate, about: Verdict, device: str) -> Verdict:
+def _judged(rows: JudgedRows, student: Student, chosen: Candidate, about: Verdict) -> Verdict:
     assert about.candidate is not None
-    if (fault := data_fault(work, [chosen.slice, *chosen.judged])) is not None:
+    work = rows.work
+    if (fault := rows.fault([chosen.slice, *chosen.judged])) is not None:
         return reason_of(student, about, fault=fault)
-    models, note = _models(work, student, chosen, about.candidate, device)
-    scored = score_slices(work, student, chosen.judged, models, device)
+    models, note = _models(work, student, chosen, about.candidate, rows.device)
+    scored = score_slices(rows, student, chosen.judged, models)
     positives = int(scored.labels.sum())
     if not 0 < positives < len(scored.labels):
         label = "positive" if not positives else "negative"
@@ -84,7 +88,7 @@ def _judged(work: Workspace, student: Student, chosen: Candidate, about: Verdict
     chance = scored.weighted(probabilities(scored.logits[CANDIDATE]))
     mine = scored.weighted(scored.labels.astype(np.float64))
     band = resamples_of(student, scored.users, seed).ratio(chance, mine, student.gate.confidence)
-    seen = seen_before(work, chosen.judged[0])
+    seen = rows.seen_before(chosen.judged[0])
     about = replace(
         about,
         ne=ne,

@@ -6,9 +6,10 @@ Belongs here: the gate before publishing. Not here: judging (judging.py), a rele
 from exfm.learning import Student
 from pipeline.gate.judging import judge
 from pipeline.releases.history import changing
-from pipeline.releases.publishing import publish, release_fault
+from pipeline.releases.publishing import publish
 from pipeline.releases.release import Released
 from pipeline.releases.verdict import Verdict, stored_version
+from pipeline.releases.whole import release_fault
 from pipeline.releases.withdrawing import settle
 from pipeline.workspace import Workspace
 

@@ -18,8 +18,9 @@ from models.learner import Learner
 from models.metrics import normalised_entropy, row_losses
 from pipeline.gate.candidate import user_codes
 from pipeline.gate.comparison import Resampled
-from pipeline.slices.slice_inputs import SliceInputs, students_columns
-from pipeline.slices.supervised_slice import SupervisedSlice, rows_name, without_teachers
+from pipeline.gate.judged_rows import JudgedRows
+from pipeline.slices.slice_inputs import students_columns
+from pipeline.slices.supervised_slice import rows_name
 from pipeline.workspace import Workspace
 
 
@@ -79,15 +80,13 @@ def released_learner(work: Workspace, student: Student, version: str, device: st
     return learner
 
 
-def score_slices(
-    work: Workspace, student: Student, slices: Sequence[Slice], models: Mapping[str, Learner], device: str
-) -> Scored:
+def score_slices(rows: JudgedRows, student: Student, slices: Sequence[Slice], models: Mapping[str, Learner]) -> Scored:
     """What some models say of the labelled rows of slices.
 
     Raises:
         DataError: if inputs or labels are damaged.
     """
-    parts = [_scored_slice(work, student, slice_, models, device) for slice_ in slices]
+    parts = [_scored_slice(rows, student, slice_, models) for slice_ in slices]
     return Scored(
         np.concatenate([part.labels for part in parts]),
         {name: np.concatenate([part.logits[name] for part in parts]) for name in models},
@@ -98,12 +97,9 @@ def score_slices(
     )
 
 
-def _scored_slice(
-    work: Workspace, student: Student, slice_: Slice, models: Mapping[str, Learner], device: str
-) -> Scored:
-    stream, rows = work.project.stream, rows_name(student.surface)
-    inputs = SliceInputs(work, slice_, device, with_labels=True, columns=students_columns(work.project, [student]))
-    supervised = SupervisedSlice(inputs, stream, without_teachers)
+def _scored_slice(judged: JudgedRows, student: Student, slice_: Slice, models: Mapping[str, Learner]) -> Scored:
+    work, rows = judged.work, rows_name(student.surface)
+    stream, supervised = work.project.stream, judged.of(student, slice_)
     labels, tensors = supervised.labels(student.task, rows), supervised.tensors(rows)
     logits = {name: model.predict(tensors)[:, 0].float().cpu().numpy() for name, model in models.items()}
     known = np.isfinite(labels)

@@ -3,14 +3,13 @@
 Belongs here: which segments there are, and their figures. Not here: what the gate refuses for (judging.py).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import numpy as np
-import polars as pl
 
 from exfm.learning import Student
-from exfm.stream import Slice
 from pipeline.gate.comparison import Interval
+from pipeline.gate.judged_rows import Seen
 from pipeline.gate.scoring import Scored, resamples_of
 from pipeline.releases.verdict import JudgedSegment
 from pipeline.workspace import Workspace
@@ -20,18 +19,6 @@ CANDIDATE, CONTROL = "student", "control"
 ROUNDING = 1e-6
 MOST_VALUES = 12  # of a context column whose values are segments
 LEAST_POSITIVES = 20  # of a segment, and negatives: below that an interval says nothing
-Seen = Mapping[str, pl.Series]  # by column: the users and items of the slices before
-
-
-def seen_before(work: Workspace, first: Slice) -> Seen:
-    """The users and items of the ``Upkeep.look_back`` slices before one; empty where none of those is stored."""
-    stream, table = work.project.stream, work.table("impressions")
-    since = stream.slice_at(max(first.index - work.project.upkeep.look_back, 0))
-    before = [slice_ for slice_ in stream.slices(since.start, first.start) if table.has(slice_)]
-    if not before:
-        return {}
-    frame = table.read(before, columns=[stream.user.name, stream.item.name])
-    return {name: frame[name].unique() for name in frame.columns}
 
 
 def segments_of(work: Workspace, student: Student, scored: Scored, seen: Seen, seed: int) -> tuple[JudgedSegment, ...]:

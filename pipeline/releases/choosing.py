@@ -7,8 +7,9 @@ from exfm.errors import DeclarationError
 from exfm.learning import Student
 from models.manifest import load_manifest
 from pipeline.releases.history import changing, history_of, numbered
-from pipeline.releases.publishing import name_served, whole_releases
+from pipeline.releases.publishing import name_served
 from pipeline.releases.release import PROMOTED, ROLLED_BACK, UNPINNED, Released
+from pipeline.releases.whole import whole_releases
 from pipeline.releases.withdrawing import touched_by
 from pipeline.workspace import Workspace
 

@@ -6,32 +6,19 @@ Belongs here: the files of a release. Not here: the gate before it (gate/), a ch
 import json
 from dataclasses import asdict
 from importlib.metadata import version as version_of
-from pathlib import Path
 
 from exfm.atomic_write import atomic_write
 from exfm.learning import Student
 from exfm.stream import Slice
 from models.checkpoint import save_serving
-from models.errors import DamagedError
 from models.manifest import FILE, Manifest, load_manifest
-from models.weights import SERVING
 from pipeline.registry.checkpoint_store import CheckpointStore
 from pipeline.releases.history import RECORD, changing, history_of, record
-from pipeline.releases.release import CURRENT, MENDED, RELEASED, Released, current_release, released_versions
+from pipeline.releases.release import MENDED, RELEASED, Released
 from pipeline.releases.verdict import Verdict
-from pipeline.sidecar import sha256_of
+from pipeline.releases.whole import release_fault, whole_releases
 from pipeline.tables import DataError
 from pipeline.workspace import Workspace
-
-
-def release_fault(work: Workspace, student: Student) -> str | None:
-    """What is wrong with the files of what is served, in a few words; ``None`` if nothing is, or nothing is served."""
-    folder, served = work.state.release(student.name), current_release(work, student)
-    if served is None:
-        there = (folder / CURRENT).exists() or released_versions(work, student)
-        return f"releases/{student.name}/{CURRENT} is missing or damaged" if there else None
-    fault = _fault_of(folder / served.version)
-    return f"releases/{student.name}/{served.version}/{fault}" if fault is not None else None
 
 
 def mend_release(work: Workspace, student: Student, device: str) -> str | None:
@@ -70,24 +57,6 @@ def _last_whole(work: Workspace, student: Student, served: Released | None, whol
             return max(older, key=lambda entry: entry.number).version, last.pinned
     newest = max(whole, key=lambda version: ((folder / version / FILE).stat().st_mtime_ns, version))
     return newest, last is not None and last.pinned
-
-
-def whole_releases(work: Workspace, student: Student) -> list[str]:
-    """Versions whose files are there as they were written."""
-    folder = work.state.release(student.name)
-    return [version for version in released_versions(work, student) if _fault_of(folder / version) is None]
-
-
-def _fault_of(folder: Path) -> str | None:
-    """What is wrong with a release's folder."""
-    try:
-        manifest = load_manifest(folder)
-    except DamagedError:
-        return f"{FILE} is missing or damaged"
-    path = folder / SERVING
-    if not path.is_file():
-        return f"{SERVING} is missing"
-    return None if sha256_of(path) == manifest.weights else f"{SERVING} is damaged"
 
 
 def _piece_of(work: Workspace, student: Student, served: Released) -> Slice | None:

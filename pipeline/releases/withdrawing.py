@@ -16,8 +16,9 @@ from exfm.stream import Slice
 from models.manifest import load_manifest
 from pipeline.registry.plain_manifests import manifests_of
 from pipeline.releases.history import changing, history_of, numbered
-from pipeline.releases.publishing import name_served, whole_releases
+from pipeline.releases.publishing import name_served
 from pipeline.releases.release import TAKEN_BACK, Released, current_release, release_manifest
+from pipeline.releases.whole import whole_releases
 from pipeline.slices.predictions import PredictionFile, files_of, scored_slices
 from pipeline.slices.withdrawals import Withdrawal, add, touching, withdrawn
 from pipeline.workspace import Workspace

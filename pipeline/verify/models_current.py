@@ -13,10 +13,12 @@ from exfm.declaration import digest
 from exfm.differences import differences
 from exfm.learning import Student, Teacher
 from exfm.stream import Slice, Stream
+from models.parts import CHANGES, WEIGHTS
 from pipeline.registry.lineage import Declared, Recorded, data_of, evaluation_names, known_inputs
 from pipeline.registry.plain_manifests import has_weights, manifests_of, read_manifest
 from pipeline.releases.release import current_release
 from pipeline.releases.verdict import REFUSED, TOO_LITTLE, read_verdict, verdict_of
+from pipeline.releases.whole import release_fault
 from pipeline.sidecar import as_written, sha256_of
 from pipeline.slices.log_withdrawals import withdrawn_since
 from pipeline.slices.predictions import PredictionFile, files_of, scored_slices, sound
@@ -26,7 +28,6 @@ from pipeline.workspace import Workspace
 
 DAMAGED = "damaged or missing, not what was written"
 TEACHER_PARTS = ("predictions", "checkpoint")
-WEIGHT_FILES = ("weights.safetensors", "changes.safetensors")
 STUDENT_PARTS = ("control", "checkpoint", "evaluation", "release")
 OTHER_DECLARATION = "made under another declaration"
 
@@ -216,8 +217,6 @@ def _evaluation_digests(table: SliceTable, slice_: Slice) -> set[str]:
 
 
 def _release(work: Workspace, student: Student) -> Iterator[Fault]:
-    from pipeline.releases.publishing import release_fault
-
     if (fault := release_fault(work, student)) is not None:
         yield Fault(None, fault)
     elif (served := current_release(work, student)) is not None:
@@ -247,7 +246,7 @@ def weights_damaged(work: Workspace) -> Iterator[tuple[str, Slice]]:
 
 def _are_as_written(folder: Path, manifest: Mapping[str, Any]) -> bool:
     """Are the files of a checkpoint's weights those that its manifest names, or were they dropped?"""
-    own = [folder / name for name in WEIGHT_FILES if (folder / name).is_file()]
+    own = [folder / name for name in (WEIGHTS, CHANGES) if (folder / name).is_file()]
     if not own:
         return True
     parts = [(folder.parent / "parts" / f"{part['weights']}.safetensors", part["weights"])

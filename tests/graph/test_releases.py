@@ -28,8 +28,9 @@ from pipeline.registry.checkpoint_store import CheckpointStore
 from pipeline.releases import history
 from pipeline.releases.choosing import promote, release_named, roll_back, unpin
 from pipeline.releases.history import changing, history_of, numbered
-from pipeline.releases.publishing import mend_release, publish, release_fault
+from pipeline.releases.publishing import mend_release, publish
 from pipeline.releases.release import CURRENT, Released, current_release
+from pipeline.releases.whole import release_fault
 from pipeline.slices.slice_inputs import SliceInputs, students_columns
 from pipeline.workspace import Workspace
 from tests.conftest import Ran

@@ -2,11 +2,14 @@
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -20,6 +23,7 @@ BIN = Path(sys.executable).parent
 HOLDER = """
 import sys, time
 from pathlib import Path
+from typing import Any
 import dagster as dg
 from exfm_assets.running import RunLocks
 with dg.DagsterInstance.from_config(sys.argv[1]) as instance, RunLocks.of(instance).held(sys.argv[2]):
@@ -193,3 +197,50 @@ def test_killed_while_the_instance_is_made(tmp_path: Path) -> None:
 def test_the_committed_instance_is_the_one_that_is_tested() -> None:
     text = (ROOT / "dagster_home" / "dagster.yaml").read_text(encoding="utf-8")
     assert "LockedSqliteStorage" in text and "default_limit: 1" in text
+
+
+def test_a_file_that_was_replaced_is_opened_anew(home: str) -> None:
+    """Connections stay open, and must not write into files that are gone."""
+    base = Path(home).parent / "dagster"
+    with dg.DagsterInstance.from_config(home) as opened:
+        before = started(opened)
+        assert [run.run_id for run in opened.get_runs()] == [before]
+        aside = base.with_name("aside")
+        base.rename(aside)
+        with dg.DagsterInstance.from_config(home) as other:  # makes them again
+            after = started(other)
+        assert [run.run_id for run in opened.get_runs()] == [after]
+        assert len(opened.all_logs(after)) == 2 and opened.get_run_by_id(before) is None
+    with dg.DagsterInstance.from_config(home) as again:
+        assert [run.run_id for run in again.get_runs()] == [after]
+
+
+def test_a_fork_and_a_thread_have_connections_of_their_own(instance: dg.DagsterInstance) -> None:
+    first = started(instance)
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if [run.run_id for run in instance.get_runs()] == [first] else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    with ThreadPoolExecutor(4) as threads:
+        made = list(threads.map(lambda _: started(instance), range(8)))
+    assert {run.run_id for run in instance.get_runs()} == {first, *made}
+
+
+def test_a_statement_does_not_open_the_file_again(
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started(instance)
+    opened: list[str] = []
+    connect = sqlite3.dbapi2.connect
+
+    def counted(path: str, *rest: Any, **named: Any) -> Any:
+        opened.append(Path(path).name)
+        return connect(path, *rest, **named)
+
+    monkeypatch.setattr("sqlite3.dbapi2.connect", counted)
+    for _ in range(5):
+        instance.get_runs()
+        instance.get_asset_records()
+    assert opened == []
+    run = started(instance)
+    assert set(opened) == {f"{run}.db"}  # as Dagster does: its UI watches the file

@@ -16,8 +16,9 @@ from models.errors import CheckpointError, DamagedError
 from models.formats import FORMAT_OF_PARTS
 from models.learner import Learner
 from models.manifest import load_manifest
+from models.parts import CHANGES, WEIGHTS
 from models.state import learner_state
-from models.weights import CHANGES, WEIGHTS, drop_parts, drop_weights, part_file
+from models.weights import drop_parts, drop_weights, part_file
 from tests.models.test_checkpoint import ADAPTED, FIELDS
 from tests.models.worlds import learner, slice_tensors
 

@@ -1,0 +1,21 @@
+"""Files of weights by name, and the parts that a checkpoint of changes lies on. Without torch, which is slow to import.
+
+Belongs here: names. Not here: reading and writing them (weights.py), what changes (changes.py).
+"""
+
+from exfm.declaration import declaration
+
+WEIGHTS, CHANGES, SERVING = "weights.safetensors", "changes.safetensors", "serving.safetensors"
+
+
+@declaration
+class Part:
+    """Weights of an earlier slice that later ones are changes of.
+
+    Args:
+        slice: key of the slice that wrote them.
+        weights: sha256 of the file, and its name in the folder ``parts`` beside the slices.
+    """
+
+    slice: str
+    weights: str

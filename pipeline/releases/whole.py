@@ -1,0 +1,42 @@
+"""Are a release's files there as they were written? Without torch, which is slow to import.
+
+Belongs here: looking. Not here: making them whole again (publishing.py).
+"""
+
+from pathlib import Path
+
+from exfm.learning import Student
+from models.errors import DamagedError
+from models.manifest import FILE, load_manifest
+from models.parts import SERVING
+from pipeline.releases.release import CURRENT, current_release, released_versions
+from pipeline.sidecar import sha256_of
+from pipeline.workspace import Workspace
+
+
+def release_fault(work: Workspace, student: Student) -> str | None:
+    """What is wrong with the files of what is served, in a few words; ``None`` if nothing is, or nothing is served."""
+    folder, served = work.state.release(student.name), current_release(work, student)
+    if served is None:
+        there = (folder / CURRENT).exists() or released_versions(work, student)
+        return f"releases/{student.name}/{CURRENT} is missing or damaged" if there else None
+    fault = _fault_of(folder / served.version)
+    return f"releases/{student.name}/{served.version}/{fault}" if fault is not None else None
+
+
+def whole_releases(work: Workspace, student: Student) -> list[str]:
+    """Versions whose files are there as they were written."""
+    folder = work.state.release(student.name)
+    return [version for version in released_versions(work, student) if _fault_of(folder / version) is None]
+
+
+def _fault_of(folder: Path) -> str | None:
+    """What is wrong with a release's folder."""
+    try:
+        manifest = load_manifest(folder)
+    except DamagedError:
+        return f"{FILE} is missing or damaged"
+    path = folder / SERVING
+    if not path.is_file():
+        return f"{SERVING} is missing"
+    return None if sha256_of(path) == manifest.weights else f"{SERVING} is damaged"
