@@ -16,7 +16,9 @@ import select
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import threading
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
@@ -24,8 +26,13 @@ from typing import NoReturn
 
 from exfm.state import ROOT
 
-# What most runs need, the longest first that all need. A run that is known meanwhile does not wait for the rest.
-_NEEDED = ("dagster._cli", "exfm_assets.definitions", "feature_repo.store", "torch", "pipeline.training.teacher_walk")
+# What most runs need, in the order in which they do. A run that is known meanwhile begins with the first two; a thread
+# goes on with the rest, for steps are polars', SQLite's and torch's work more than Python's.
+_NEEDED = (
+    "dagster._cli", "exfm_assets.definitions", "feature_repo.store", "torch", "pipeline.training.teacher_walk",
+    "river.drift.page_hinkley", "vl_convert",
+)  # fmt: skip
+_FIRST = 2
 OBJECTS = 100_000  # new ones between two looks for cycles; Python's 700 take a fifth of a start's time
 
 
@@ -97,13 +104,13 @@ def collect_seldom() -> None:
 def main() -> int:
     """The process itself."""
     collect_seldom()
-    for module in _NEEDED:
-        if select.select([sys.stdin], [], [], 0)[0]:
-            break
-        import_module(module)
+    rest = deque(_NEEDED)
+    while rest and (len(_NEEDED) - len(rest) < _FIRST or not _is_told()):
+        import_module(rest.popleft())
     line = sys.stdin.buffer.readline()
     if not line:
         return 0
+    threading.Thread(target=_import_all, args=(rest,), daemon=True).start()
     sys.argv = json.loads(line)
     from dagster._cli import main as dagster
 
@@ -112,6 +119,16 @@ def main() -> int:
     except SystemExit as ended:  # click's way to say how it went
         return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
     return 0
+
+
+def _is_told() -> bool:
+    return bool(select.select([sys.stdin], [], [], 0)[0])
+
+
+def _import_all(modules: Iterable[str]) -> None:
+    for module in modules:
+        with suppress(ImportError):  # who needs it says so
+            import_module(module)
 
 
 def leave(status: int) -> NoReturn:

@@ -15,6 +15,7 @@ from exfm.learning import Student
 from models.learner import Learner
 from models.metrics import probabilities
 from pipeline.gate.candidate import Candidate, candidate_of, tables_of
+from pipeline.gate.comparison import Resampled
 from pipeline.gate.judged_rows import JudgedRows, Seen
 from pipeline.gate.scoring import Scored, released_learner, resamples_of, score_slices
 from pipeline.gate.segments import CANDIDATE, CONTROL, ROUNDING, segments_of
@@ -87,15 +88,16 @@ def _judged(rows: JudgedRows, student: Student, chosen: Candidate, about: Verdic
     seed = int(about.made_of, 16)
     chance = scored.weighted(probabilities(scored.logits[CANDIDATE]))
     mine = scored.weighted(scored.labels.astype(np.float64))
-    band = resamples_of(student, scored.users, seed).ratio(chance, mine, student.gate.confidence)
+    of_all = resamples_of(student, scored.users, seed)
+    band = of_all.ratio(chance, mine, student.gate.confidence)
     seen = rows.seen_before(chosen.judged[0])
     about = replace(
         about,
         ne=ne,
         calibration=(band.value, band.low, band.high),
-        segments=segments_of(work, student, scored, seen, seed),
+        segments=segments_of(work, student, scored, seen, of_all),
     )
-    compared = tuple(_compared(work, student, scored, seen, seed))
+    compared = tuple(_compared(work, student, scored, seen, of_all))
     return reason_of(student, replace(about, compared=compared), note=note)
 
 
@@ -117,7 +119,7 @@ def _models(
     return {**models, SERVED: rival}, ""
 
 
-def _compared(work: Workspace, student: Student, scored: Scored, seen: Seen, seed: int) -> Iterator[Compared]:
+def _compared(work: Workspace, student: Student, scored: Scored, seen: Seen, of_all: Resampled) -> Iterator[Compared]:
     """Each rival on all rows, then on each part that has rows enough."""
     gate = student.gate
     rivals = [name for name in (CONTROL, SERVED) if name in scored.logits]
@@ -129,7 +131,8 @@ def _compared(work: Workspace, student: Student, scored: Scored, seen: Seen, see
     everything = {"all": np.ones(len(scored.labels), dtype=bool)}
     apart = 1 - (1 - gate.confidence) / max(len(parts) * len(rivals), 1)  # Bonferroni
     for where, rows in {**everything, **parts}.items():
-        resampled = resamples_of(student, scored.users.filter(pl.Series(rows)), seed)
+        users = scored.users.filter(pl.Series(rows))
+        resampled = of_all if where == "all" else resamples_of(student, users, of_all.seed)
         for rival in rivals:
             confidence = gate.confidence if where == "all" else apart
             allowed = gate.tolerance if rival == CONTROL else max(gate.tolerance, 0.0)

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from exfm.learning import Student
-from pipeline.gate.comparison import Interval
+from pipeline.gate.comparison import Interval, Resampled
 from pipeline.gate.judged_rows import Seen
-from pipeline.gate.scoring import Scored, resamples_of
+from pipeline.gate.scoring import Scored
 from pipeline.releases.verdict import JudgedSegment
 from pipeline.workspace import Workspace
 
@@ -21,7 +21,9 @@ MOST_VALUES = 12  # of a context column whose values are segments
 LEAST_POSITIVES = 20  # of a segment, and negatives: below that an interval says nothing
 
 
-def segments_of(work: Workspace, student: Student, scored: Scored, seen: Seen, seed: int) -> tuple[JudgedSegment, ...]:
+def segments_of(
+    work: Workspace, student: Student, scored: Scored, seen: Seen, resampled: Resampled
+) -> tuple[JudgedSegment, ...]:
     """The figures of each segment with enough positives and negatives.
 
     Intervals are of the same resamples as those of all rows, at the gate's confidence, which all segments share
@@ -36,7 +38,6 @@ def segments_of(work: Workspace, student: Student, scored: Scored, seen: Seen, s
     if CONTROL in scored.logits:
         base = scored.losses[CONTROL]
         confidence = 1 - (1 - student.gate.confidence) / max(len(parts), 1)
-        resampled = resamples_of(student, scored.users, seed)
         found = [*resampled.ratios(scored.losses[CANDIDATE] - base, base, list(parts.values()), confidence)]
     return tuple(
         JudgedSegment(where, int(rows.sum()), scored.ne(CANDIDATE, rows), *_bounds(interval))
