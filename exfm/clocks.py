@@ -64,6 +64,11 @@ def check_every(where: str, every: timedelta, stream: Stream) -> None:
     Raises:
         DeclarationError: if ``every`` does not divide the slice length.
     """
+    if not stream.is_even and every != stream.slice_length:
+        raise DeclarationError(
+            f"{where}.every: {every} is not the slice length {stream.slice_length}: in {stream.time_zone}, where two "
+            "days a year are longer or shorter, stamps are the ends of slices"
+        )
     if stream.slice_length % every:
         raise DeclarationError(
             f"{where}.every: {every} does not divide the slice length {stream.slice_length}: use one that does"

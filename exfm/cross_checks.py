@@ -17,7 +17,7 @@ from exfm.log_columns import Column
 from exfm.online import check_served
 from exfm.prediction_views import known_after
 from exfm.sizes import Reads, check_model, check_simulation
-from exfm.stream import DAY
+from exfm.time_zones import DAY
 
 if TYPE_CHECKING:
     from exfm.columns import Columns

@@ -24,7 +24,7 @@ _FIXED = {
     "reason": "Why the row was refused, or a student stayed behind",
     "last": "Newest ids before the stamp, newest first",
     "age_hours": "Hours since the newest prediction that the row counts",
-    "hour_of_day": "Hour of the impression, UTC",
+    "hour_of_day": "Hour of the impression, by the clock of the stream",
     "day_of_week": "Day of the impression, Monday is 1",
     "ne": "Normalised entropy: log loss over that of the base rate; lower is better",
     "auc": "Area under the ROC curve",

@@ -9,7 +9,7 @@ from datetime import timedelta
 from pydantic import field_serializer
 
 from exfm.declaration import Declaration, declaration
-from exfm.errors import at_least, identifier, int_or_str, positive
+from exfm.errors import DeclarationError, at_least, identifier, int_or_str, positive
 
 
 @declaration
@@ -43,17 +43,23 @@ class Task(Declaration):
         window: how long after the impression an outcome counts, and after which the label is known.
         label: a column of the impressions that holds the label, where the log has no outcomes of this task: 1 or true,
             0 or false, null where it is not known. What counts it in feature views knows it when the window ends.
+        above: for a column of values (seconds watched, revenue): the label is whether the value is above this one.
     """
 
     name: str
     window: timedelta
     label: str | None = None
+    above: float | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         positive(f"Task({self.name}).window", self.window)
         if self.label is not None:
             identifier(f"Task({self.name}).label", self.label)
+        elif self.above is not None:
+            raise DeclarationError(
+                f"Task({self.name}).above: {self.above} has no value to compare with: name its column, label='seconds'"
+            )
 
 
 @declaration

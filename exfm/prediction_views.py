@@ -126,4 +126,4 @@ def known_after(teacher: Teacher, stream: Stream) -> timedelta:
     The checkpoint that scores slice t trained last on t - lag, when the longest window of its tasks had closed there.
     """
     longest = max(stream.task(task).window for task in teacher.tasks)
-    return max(longest - teacher.lag * stream.slice_length, timedelta(0))
+    return max(longest - teacher.lag * stream.lengths[0], timedelta(0))

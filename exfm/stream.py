@@ -6,7 +6,8 @@ Not here: reading it (pipeline/streams/), where it lies on disk (exfm/state.py).
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 from exfm.declaration import Declaration, declaration
 from exfm.errors import (
@@ -20,8 +21,8 @@ from exfm.inputs import Bag, Bucket, Cross, LogInput, Number, Vector
 from exfm.log_columns import Column, Request, Task
 from exfm.names import columns_and_tasks
 from exfm.stream_checks import check_inputs, check_slices
+from exfm.time_zones import DAY, begin, day_lengths
 
-DAY = timedelta(days=1)
 CALENDAR = ("hour_of_day", "day_of_week")
 
 
@@ -49,8 +50,10 @@ class Stream(Declaration):
     """A log of impressions, outcomes and interactions, cut into slices.
 
     Args:
-        first_slice: start of the first slice, UTC, on a multiple of ``slice_length`` since midnight.
+        first_slice: start of the first slice, UTC, on a multiple of ``slice_length`` since midnight of ``time_zone``.
         slice_length: a day, or hours that divide a day, or minutes that divide an hour.
+        time_zone: by whose clock slices are cut and named, and calendar columns are derived. In one that changes its
+            clock slices are whole days, of which two a year have 23 and 25 hours.
         until: end of a closed log (the end of its last slice); ``None`` for one that still grows.
         known_until: outcomes after it are not in the log, so a window that closes later stays open. ``None``: complete.
         lateness: how long after its window an outcome is still recognised (and counted as late), not an orphan.
@@ -87,6 +90,7 @@ class Stream(Declaration):
     buckets: tuple[Bucket, ...] = ()
     weight: str | None = None
     request: Request | None = None
+    time_zone: str = "UTC"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -168,16 +172,47 @@ class Stream(Declaration):
 
     @property
     def cron(self) -> str:
-        """The cron schedule whose ticks are the slices' starts."""
+        """The cron schedule whose ticks are the slices' starts, by the clock of ``time_zone``."""
         minutes = self.slice_length // timedelta(minutes=1)
         if minutes >= 24 * 60:
             return "0 0 * * *"
         return f"0 */{minutes // 60} * * *" if minutes >= 60 else f"*/{minutes} * * * *"
 
+    @property
+    def zone(self) -> ZoneInfo:
+        return ZoneInfo(self.time_zone)
+
+    @property
+    def lengths(self) -> tuple[timedelta, timedelta]:
+        """The shortest and the longest slice: other than ``slice_length`` where the zone changes its clock."""
+        if self.slice_length != DAY:
+            return self.slice_length, self.slice_length
+        return day_lengths(self.time_zone, self.first_slice, self.until)
+
+    @property
+    def is_even(self) -> bool:
+        """Are all slices of one length?"""
+        return self.lengths[0] == self.lengths[1]
+
+    @property
+    def slack(self) -> timedelta:
+        """How much longer some slices can be than as many times ``slice_length``: the hour of a clock change."""
+        return self.lengths[1] - self.slice_length
+
     def slice_at(self, index: int) -> Slice:
         """The slice at a place in the stream, 0 being the first; negative places lie before the stream."""
-        start = self.first_slice + index * self.slice_length
-        return Slice(key=start.strftime(self.key_format), start=start, end=start + self.slice_length, index=index)
+        start, end = self._start_of(index), self._start_of(index + 1)
+        key = start.astimezone(self.zone).strftime(self.key_format)
+        return Slice(key=key, start=start, end=end, index=index)
+
+    def _start_of(self, index: int) -> datetime:
+        if self.is_even:
+            return self.first_slice + index * self.slice_length
+        return begin(self.zone, self._first_day + timedelta(days=index))
+
+    @property
+    def _first_day(self) -> date:
+        return self.first_slice.astimezone(self.zone).date()
 
     def slice_of(self, key: str) -> Slice:
         """The slice that a key names.
@@ -186,8 +221,8 @@ class Stream(Declaration):
             DeclarationError: if the key is not the start of a slice of this stream.
         """
         try:
-            start = datetime.strptime(key, self.key_format).replace(tzinfo=UTC)
-        except ValueError:
+            start = datetime.strptime(key, self.key_format).replace(tzinfo=self.zone).astimezone(UTC)
+        except (ValueError, OverflowError):
             start = self.first_slice - self.slice_length
         slice_ = self.slice_at(self.index_at(start))
         if slice_.key != key or start < self.first_slice or (self.until is not None and start >= self.until):
@@ -200,7 +235,9 @@ class Stream(Declaration):
 
     def index_at(self, moment: datetime) -> int:
         """The place of the slice that holds ``moment``; negative before the stream."""
-        return (moment - self.first_slice) // self.slice_length
+        if self.is_even:
+            return (moment - self.first_slice) // self.slice_length
+        return (moment.astimezone(self.zone).date() - self._first_day).days
 
     def slices(self, start: datetime, end: datetime) -> Iterator[Slice]:
         """The slices of the stream that meet [start, end), oldest first."""
@@ -239,4 +276,4 @@ class Stream(Declaration):
         A label closes the task's window after its impression, so a checkpoint that trained on slice s exists from
         ``end(s) + window`` and serves slice t only if ``start(t)`` is not earlier.
         """
-        return 1 - (-self.task(task).window // self.slice_length)  # 1 + ceil(window / length)
+        return 1 - (-self.task(task).window // self.lengths[0])  # 1 + ceil(window / length)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from exfm.errors import DeclarationError, choose_from, identifier, positive, unique
 from exfm.names import COLUMNS
+from exfm.time_zones import DAY, begin, check_zone, day_lengths
 
 if TYPE_CHECKING:
     from exfm.stream import Stream
@@ -26,7 +27,14 @@ def check_inputs(stream: "Stream") -> None:
         DeclarationError: for the first.
     """
     taken = {*COLUMNS, *(each.name for each in (*stream.id_columns, *stream.inputs))}
-    unique("Stream.tasks", (str(task.label) for task in stream.labelled_tasks))
+    unique("Stream.tasks", (str(task.label) for task in stream.labelled_tasks if task.above is None))
+    for task in stream.labelled_tasks:
+        others = [other for other in stream.labelled_tasks if other.label == task.label]
+        if task.above is None and len(others) > 1:
+            raise DeclarationError(
+                f"Task({task.name}).label: {task.label!r} is a value of task {others[-1].name!r}: "
+                f"give Task({task.name}) above, too"
+            )
     for task in stream.labelled_tasks:
         if task.label in taken:
             raise DeclarationError(
@@ -70,17 +78,24 @@ def check_slices(stream: "Stream") -> None:
             f"Stream.slice_length: {length} does not divide a day evenly: "
             "use a day, 1/2/3/4/6/8/12 hours, or 1/2/3/4/5/6/10/12/15/20/30 minutes"
         )
-    midnight = stream.first_slice.replace(hour=0, minute=0, second=0, microsecond=0)
-    if (stream.first_slice - midnight) % length:
+    check_zone("Stream.time_zone", stream.time_zone)
+    shortest, longest = day_lengths(stream.time_zone, stream.first_slice, stream.until)
+    if shortest != longest and length != DAY:
         raise DeclarationError(
-            f"Stream.first_slice: {stream.first_slice} is not on a multiple of {length} since midnight: "
+            f"Stream.time_zone: {stream.time_zone!r} changes its clock, so that a day has hours twice, and slices of "
+            f"{length} no names of their own: use slice_length=timedelta(days=1), or 'UTC'"
+        )
+    midnight = begin(stream.zone, stream.first_slice.astimezone(stream.zone).date())
+    local = "" if stream.time_zone == "UTC" else f" in {stream.time_zone}"
+    if (stream.first_slice - midnight) % length or (length == DAY and stream.first_slice != midnight):
+        raise DeclarationError(
+            f"Stream.first_slice: {stream.first_slice} is not on a multiple of {length} since midnight{local}: "
             f"use {midnight + (stream.first_slice - midnight) // length * length}"
         )
-    if stream.until is not None and (
-        stream.until <= stream.first_slice or (stream.until - stream.first_slice) % length
-    ):
+    until = stream.until
+    if until is not None and (until <= stream.first_slice or stream.slice_at(stream.index_at(until)).start != until):
         raise DeclarationError(
-            f"Stream.until: {stream.until} is not the end of a slice: use first_slice plus a multiple of {length}"
+            f"Stream.until: {until} is not the end of a slice{local}: use first_slice plus a multiple of {length}"
         )
     if stream.until is not None and (slices := (stream.until - stream.first_slice) // length) > MOST_SLICES:
         raise DeclarationError(

@@ -20,8 +20,13 @@ SINGLE_RUN = dg.BackfillPolicy.single_run()
 
 def slice_partitions(stream: Stream) -> dg.TimeWindowPartitionsDefinition:
     """One partition a slice; the newest is the last one that has ended."""
+    zone = stream.zone  # Dagster takes the hands of the clock, and not the zone, of what it is given
     return dg.TimeWindowPartitionsDefinition(
-        start=stream.first_slice, end=stream.until, cron_schedule=stream.cron, fmt=stream.key_format, timezone="UTC"
+        start=stream.first_slice.astimezone(zone),
+        end=None if stream.until is None else stream.until.astimezone(zone),
+        cron_schedule=stream.cron,
+        fmt=stream.key_format,
+        timezone=stream.time_zone,
     )
 
 
@@ -34,7 +39,7 @@ def earlier(slices: int, *, to: int = -1) -> dg.TimeWindowPartitionMapping:
 
 def slices_within(stream: Stream, length: timedelta) -> int:
     """How many slices a length of time reaches back, rounded up."""
-    return -(-length // stream.slice_length)
+    return -(-length // stream.lengths[0])
 
 
 def slices_of(stream: Stream, keys: Sequence[str]) -> list[Slice]:

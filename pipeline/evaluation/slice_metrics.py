@@ -6,7 +6,7 @@ Not here: metrics (models/metrics.py), training (student_walk.py).
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -133,7 +133,7 @@ def known_to_all(labels: np.ndarray, logits: Sequence[np.ndarray]) -> np.ndarray
 
 def true_logits(log: Path, impressions: pl.DataFrame, slice_: Slice, task: str) -> np.ndarray | None:
     """The simulator's true logits in the order of ``impressions``; ``None`` for a real log."""
-    days = {f"day={slice_.start:%Y-%m-%d}"}
+    days = {f"day={moment:%Y-%m-%d}" for moment in (slice_.start, slice_.end - timedelta(microseconds=1))}
     files = [path for day in sorted(days) for path in sorted((log / "truth" / day).glob("*.parquet"))]
     if not files:
         return None

@@ -113,6 +113,7 @@ def declared_of(project: Project, model: Teacher | Student, *, control: bool = F
     inputs = [each for each in stream.inputs if each.name in read]
     form = {name: canonical_form(part) for name, part in parts.items()}
     form |= {} if stream.weight is None else {"weight": stream.weight}
+    form |= {} if stream.time_zone == "UTC" else {"time_zone": stream.time_zone}
     # Only where there are any: what was declared before they could be has no such part.
     return {**form, "inputs": canonical_form(inputs)} if inputs else form
 

@@ -209,7 +209,8 @@ def _contract(stream: Stream, table: str) -> str:
 def _declared_of(stream: Stream, table: str) -> dict[str, object]:
     columns = {name: str(dtype) for name, dtype in schema_of(stream, table).items()}
     names = {"tasks": list(stream.outcome_tasks)} if table == "outcomes" else {"surfaces": list(stream.surfaces)}
-    return {"columns": columns, **names}
+    zone = {} if stream.time_zone == "UTC" else {"time_zone": stream.time_zone}
+    return {"columns": columns, **names, **zone}
 
 
 def _slices(table: SliceTable, slices: Iterable[Slice]) -> str:

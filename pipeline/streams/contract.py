@@ -36,7 +36,9 @@ def schema_of(stream: Stream, table: str) -> dict[str, pl.DataType]:
         **{vector.name: pl.List(pl.Float32()) for vector in stream.vectors},
         **{bag.name: pl.List(_dtype_of_bag(stream, bag)) for bag in stream.bags},
     }
-    labels = {str(task.label): LABEL for task in stream.labelled_tasks}
+    labels: dict[str, pl.DataType] = {
+        str(task.label): LABEL if task.above is None else pl.Float64() for task in stream.labelled_tasks
+    }
     ids = {column.name: _dtype(column) for column in columns}
     weight = {} if stream.weight is None else {stream.weight: pl.Float64()}
     request = {} if stream.request is None else {stream.request.name: _dtype(stream.request)}
@@ -138,7 +140,9 @@ def sound_rules(stream: Stream, table: str) -> list[Rule]:
         unknown = pl.format("unknown surface: {}", pl.col(surface).cast(pl.String))
         checks.append((~pl.col(surface).is_in(known.implode()), unknown))
         checks += [] if stream.weight is None else [_weight_rule(stream.weight)]
-        checks += [_label_rule(str(task.label)) for task in stream.labelled_tasks]
+        checks += [_label_rule(str(task.label)) for task in stream.labelled_tasks if task.above is None]
+        values = dict.fromkeys(str(task.label) for task in stream.labelled_tasks if task.above is not None)
+        checks += [(pl.col(name).is_infinite(), pl.lit(f"{name} is infinite")) for name in values]
         checks += [rule for vector in stream.vectors for rule in _vector_rules(vector)]
     if table == "outcomes":
         tasks = pl.Series(stream.outcome_tasks, dtype=pl.String)

@@ -53,8 +53,9 @@ def check_heard(
     complete = stored == stream.all_slices
     for task, known in silent.items():
         if known >= (LEAST_SURE if complete or names else LEAST_RARE):
-            label = stream.task(task).label
-            told = f"its column {label!r} of the impressions has no 1" if label is not None else ""
+            label, above = stream.task(task).label, stream.task(task).above
+            lacks = "no 1" if above is None else f"no value above {above:g}"
+            told = f"its column {label!r} of the impressions has {lacks}" if label is not None else ""
             why = told or _why(task, names, outcomes, stored)
             raise DataError(f"task {task!r}: none of {known:,} closed labels is positive: {why}")
 

@@ -1,7 +1,7 @@
 """Numbers, vectors and bags of the simulated log: each says something of the item, as a catalogue would.
 
-Belongs here: their values, and requests. Not here: the world that they tell of (world.py). What happens does not depend
-on them, and their randomness is their own: a log with them has the same events as one without.
+Belongs here: their values, labels and requests. Not here: the world that they tell of (world.py). What happens does not
+depend on them, and their randomness is their own: a log with them has the same events as one without.
 """
 
 from typing import Any
@@ -44,6 +44,25 @@ def _values(world: World, slice_: Slice, items: Ints, number: int, declared: Num
         is_int = declared.dtype is int if declared.of is None else False
         values = tags.tolist() if is_int else [[f"tag_{tag}" for tag in row] for row in tags]
     return [None if gone else value for gone, value in zip(missing, values, strict=True)]
+
+
+def labels_told(world: World, slice_: Slice, happened: np.ndarray) -> dict[str, Any]:
+    """The columns that hold labels: 0 and 1, or values that are above their task's border where it happened.
+
+    Args:
+        happened: (N, tasks) bool.
+    """
+    tasks, columns = world.stream.tasks, dict[str, Any]()
+    for number, task in enumerate(tasks):
+        if task.label is None or task.label in columns:
+            continue  # of two tasks of one value the first is told
+        if task.above is None:
+            columns[task.label] = happened[:, number].astype(np.int8)
+            continue
+        beside = generator(world.simulation.seed, INPUTS, slice_.index, len(world.stream.logged_inputs) + number)
+        unit, width = beside.uniform(size=len(happened)), abs(task.above) + 1
+        columns[task.label] = task.above + width * np.where(happened[:, number], unit + 1e-3, -unit)
+    return columns
 
 
 def requests(request: Request, slice_: Slice, users: Ints, at: Floats) -> list[Any]:

@@ -16,7 +16,7 @@ from exfm.log_columns import Column
 from exfm.simulation import Simulation
 from exfm.stream import Slice, Stream
 from pipeline.streams.contract import schema_of
-from pipeline.streams.simulated_inputs import log_inputs, requests
+from pipeline.streams.simulated_inputs import labels_told, log_inputs, requests
 from pipeline.streams.world import BROKEN, CONTEXT_VALUES, DAY, SLICE, Floats, Ints, World, during, generator
 
 IDS_PER_SECOND = 1_000_000
@@ -65,7 +65,7 @@ def simulate(simulation: Simulation, stream: Stream, slice_: Slice) -> Simulated
         **log_inputs(world, slice_, items),
         **({} if stream.weight is None else {stream.weight: np.ones(count)}),
         **({} if stream.request is None else {stream.request.name: requests(stream.request, slice_, users, at)}),
-        **{str(task.label): happened[:, stream.tasks.index(task)].astype(np.int8) for task in stream.labelled_tasks},
+        **labels_told(world, slice_, happened),
     }
     impressions = pl.DataFrame(shown, schema=schema_of(stream, "impressions"), strict=False)
     impressions = _with_broken_columns(impressions, simulation, stream, slice_, days)

@@ -10,6 +10,7 @@ import polars as pl
 
 from exfm.feature_views import IMPRESSIONS, INTERACTIONS, FeatureView, window_name
 from exfm.stream import Stream
+from pipeline.transforms.stamps import Stamps
 
 
 def needed_since(view: FeatureView, stream: Stream, start: datetime) -> datetime:
@@ -18,7 +19,7 @@ def needed_since(view: FeatureView, stream: Stream, start: datetime) -> datetime
     A window reaches back by its length, and an outcome in it may be of an impression one attribution window older.
     """
     tasks = [stream.task(name).window for name in (*view.counts, *view.rates) if name in stream.task_names]
-    return start - max(view.windows) - max(tasks, default=timedelta(0))
+    return start - max(view.windows) - stream.slack - max(tasks, default=timedelta(0))
 
 
 def aggregate(
@@ -49,11 +50,11 @@ def aggregate(
     keys = list(view.entities)
     counted = _counted(view)
     sources = dict(_events(view, stream, impressions, outcomes, interactions))
-    width = pl.duration(microseconds=view.every // timedelta(microseconds=1))
+    stamps = Stamps(stream, view.every, (needed_since(view, stream, start), end))
     buckets = pl.concat(
         [
             events.filter(pl.col("at") < end, *(pl.col(key).is_not_null() for key in keys))
-            .group_by(*keys, stamp=pl.col("at").dt.truncate(_every(view)) + width)
+            .group_by(*keys, stamp=stamps.number(pl.col("at")) + 1)
             .agg(pl.len().cast(pl.Int32).alias(name))
             for name, events in sources.items()
         ],
@@ -62,7 +63,7 @@ def aggregate(
     buckets = buckets.group_by(*keys, "stamp").agg(pl.col(name).sum() for name in counted)
     moves = [
         _moves(view, counted, buckets, keys, None),
-        *(_moves(view, counted, buckets, keys, w) for w in view.windows),
+        *(_moves(view, counted, buckets, keys, w, stamps.within(w)) for w in view.windows),
     ]
     columns = [f"{name}_{window_name(window)}" for name in counted for window in view.windows]
     running = (
@@ -71,13 +72,10 @@ def aggregate(
         .agg(pl.col(name).sum() for name in columns)
         .sort(*keys, "stamp")
         .with_columns(pl.col(name).cum_sum().over(keys) for name in columns)
-        .filter(pl.col("stamp") > start, pl.col("stamp") <= end)
+        .filter(pl.col("stamp") > stamps.number_of(start), pl.col("stamp") <= stamps.number_of(end))
+        .with_columns(stamps.time(pl.col("stamp")))
     )
     return _named(view, running).sort("event_timestamp", *keys).collect()
-
-
-def _every(view: FeatureView) -> str:
-    return f"{view.every // timedelta(microseconds=1)}us"
 
 
 def _counted(view: FeatureView) -> list[str]:
@@ -105,14 +103,23 @@ def _events(
 
 
 def _moves(
-    view: FeatureView, counted: list[str], buckets: pl.LazyFrame, keys: list[str], leaving: timedelta | None
+    view: FeatureView,
+    counted: list[str],
+    buckets: pl.LazyFrame,
+    keys: list[str],
+    leaving: timedelta | None,
+    after: int = 0,
 ) -> pl.LazyFrame:
-    """What the buckets add to all windows when they enter (``None``), or take from one window when they leave it."""
+    """What the buckets add to all windows when they enter (``None``), or take from one when they leave it.
+
+    Args:
+        after: how many stamps later that is.
+    """
     if leaving is None:
         added = [pl.col(name).alias(f"{name}_{window_name(w)}") for name in counted for w in view.windows]
         return buckets.select(*keys, "stamp", *added)
     taken = [(-pl.col(name)).alias(f"{name}_{window_name(leaving)}") for name in counted]
-    return buckets.select(*keys, pl.col("stamp") + leaving, *taken)
+    return buckets.select(*keys, pl.col("stamp") + after, *taken)
 
 
 def _named(view: FeatureView, running: pl.LazyFrame) -> pl.LazyFrame:

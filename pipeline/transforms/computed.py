@@ -54,7 +54,9 @@ def computed(
     if "outcomes" in view.reads:
         tables["outcomes"] = _known(stream, shown, outcomes)
     read: Frames = {name: tables[name] for name in view.reads}
-    return pl.concat([_schema_frame(view, stream), *(_at(view, stream, read, at) for at in _stamps(view, start, end))])
+    return pl.concat(
+        [_schema_frame(view, stream), *(_at(view, stream, read, at) for at in _stamps(view, stream, start, end))]
+    )
 
 
 def _known(stream: Stream, impressions: pl.LazyFrame, outcomes: pl.LazyFrame) -> pl.LazyFrame:
@@ -67,8 +69,11 @@ def _known(stream: Stream, impressions: pl.LazyFrame, outcomes: pl.LazyFrame) ->
     return inside.sort("outcome_timestamp").unique(["impression_id", "task"], keep="first", maintain_order=True)
 
 
-def _stamps(view: ComputedView, start: datetime, end: datetime) -> Iterator[datetime]:
-    """Multiples of ``every`` in (start, end]; slices begin on one."""
+def _stamps(view: ComputedView, stream: Stream, start: datetime, end: datetime) -> Iterator[datetime]:
+    """Stamps in (start, end]; slices begin on one."""
+    if not stream.is_even:
+        yield from (slice_.end for slice_ in stream.slices(start, end))
+        return
     stamp = start + view.every
     while stamp <= end:
         yield stamp
@@ -164,7 +169,7 @@ def sees_no_future(
     """
     whole = computed(view, stream, impressions.lazy(), outcomes.lazy(), interactions.lazy(), start, end)
     parts = []
-    for stamp in _stamps(view, start, end):
+    for stamp in _stamps(view, stream, start, end):
         cut = (
             impressions.filter(pl.col("event_timestamp") < stamp).lazy(),
             outcomes.filter(pl.col("outcome_timestamp") < stamp).lazy(),

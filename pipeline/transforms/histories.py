@@ -12,8 +12,7 @@ import pyarrow as pa
 from exfm.feature_views import IMPRESSIONS, INTERACTIONS
 from exfm.history_views import LAST, HistoryView
 from exfm.stream import Stream
-
-_MICROSECOND = timedelta(microseconds=1)
+from pipeline.transforms.stamps import Stamps
 
 
 def history_needed_since(view: HistoryView, stream: Stream, start: datetime) -> datetime:
@@ -22,7 +21,7 @@ def history_needed_since(view: HistoryView, stream: Stream, start: datetime) -> 
     A window reaches back by its length, and an outcome in it may be of an impression one attribution window older.
     """
     counted = view.source in stream.task_names
-    return start - view.window - (stream.task(view.source).window if counted else timedelta(0))
+    return start - view.window - stream.slack - (stream.task(view.source).window if counted else timedelta(0))
 
 
 def histories(
@@ -50,11 +49,12 @@ def histories(
     events = _events(view, stream, impressions, outcomes, interactions)
     known = pl.col("at") < end, pl.col(view.entity).is_not_null(), pl.col(view.of).is_not_null()
     met = events.filter(*known).sort(view.entity, "at", view.of).collect()
-    # In units of `every` since the epoch, an event enters at the first stamp after it and leaves one window later.
-    every, window = view.every // _MICROSECOND, view.window // view.every
-    enters = met["at"].dt.epoch("us").to_numpy() // every + 1
+    # An event enters at the first stamp after it and leaves one window later.
+    stamps = Stamps(stream, view.every, (history_needed_since(view, stream, start), end))
+    window = stamps.within(view.window)
+    enters = met.select(stamps.number(pl.col("at")) + 1).to_series().to_numpy()
     entity = met[view.entity].rle_id().to_numpy().astype(np.int64)
-    first, last = _stamp(start, every) + 1, _stamp(end, every)
+    first, last = stamps.number_of(start) + 1, stamps.number_of(end)
     changed = np.concatenate([_keyed(entity, enters), _keyed(entity, enters + window)])
     changed = np.unique(changed)
     of, stamp = np.divmod(changed, _SPAN)
@@ -65,7 +65,7 @@ def histories(
     gone = np.searchsorted(entered, _keyed(of, stamp - window), side="right")
     begin = np.maximum(gone, stop - view.length)
     first_rows = np.flatnonzero(np.diff(entity, prepend=-1))  # the first row of each entity
-    moment = pl.Series("event_timestamp", stamp * every, pl.Int64).cast(pl.Datetime("us", "UTC"))
+    moment = pl.DataFrame({"event_timestamp": stamp}).select(stamps.time(pl.col("event_timestamp"))).to_series()
     rows = pl.DataFrame(
         [
             met[view.entity].gather(first_rows[of]).alias(view.entity),
@@ -83,10 +83,6 @@ _SPAN = np.int64(2**40)  # more stamps of a microsecond's width than fit are not
 def _keyed(entity: np.ndarray, stamp: np.ndarray) -> np.ndarray:
     keyed: np.ndarray = entity * _SPAN + stamp
     return keyed
-
-
-def _stamp(moment: datetime, every: int) -> int:
-    return int(moment.timestamp() * 1_000_000) // every
 
 
 def _lists(values: pl.Series, begin: np.ndarray, stop: np.ndarray) -> pl.Series:

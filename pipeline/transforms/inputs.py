@@ -20,10 +20,6 @@ if TYPE_CHECKING:
     from models.manifest import Manifest
 
 Encoder = Mapping[str, Encoding]  # by column
-_CALENDAR = {
-    "hour_of_day": pl.col("event_timestamp").dt.hour().cast(pl.Int64),
-    "day_of_week": pl.col("event_timestamp").dt.weekday().cast(pl.Int64),
-}
 
 
 def rows_of(path: Path, columns: str = "*") -> str:
@@ -38,8 +34,10 @@ def literal(path: Path) -> str:
 
 
 def with_calendar(frame: pl.DataFrame, stream: Stream) -> pl.DataFrame:
-    """Add the stream's calendar columns (Int64, UTC) to a frame with ``event_timestamp``."""
-    return frame.with_columns(_CALENDAR[name].alias(name) for name in stream.calendar)
+    """Add the stream's calendar columns (Int64, by the clock of its zone) to a frame with ``event_timestamp``."""
+    local = pl.col("event_timestamp").dt.convert_time_zone(stream.time_zone).dt
+    calendar = {"hour_of_day": local.hour(), "day_of_week": local.weekday()}
+    return frame.with_columns(calendar[name].cast(pl.Int64).alias(name) for name in stream.calendar)
 
 
 def stored_type(encoding: Encoding) -> pl.DataType:

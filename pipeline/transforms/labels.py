@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 
 import polars as pl
 
+from exfm.log_columns import Task
 from exfm.stream import Stream
 from pipeline.transforms.quarantine import ORPHAN, WITHDRAWN
 
@@ -69,7 +70,7 @@ def join_labels(
     for task in stream.tasks:
         if task.label is not None:
             closed = pl.col("event_timestamp") + task.window <= as_of
-            logged = impressions[task.label].alias(task.name)
+            logged = impressions.select(logged_label(task)).to_series()
             labels = labels.with_columns(logged).with_columns(pl.when(closed).then(pl.col(task.name)))
             continue
         hit = distinct.filter(pl.col("task") == task.name).select("impression_id", pl.lit(1, pl.Int8).alias(task.name))
@@ -94,6 +95,14 @@ def _weighted(labels: pl.DataFrame, impressions: pl.DataFrame, stream: Stream) -
     return closed if stream.weight is None else closed.with_columns(impressions[stream.weight])
 
 
+def logged_label(task: Task) -> pl.Expr:
+    """The label that a column of the impressions tells of, Int8: null where it is not known."""
+    column = pl.col(str(task.label))
+    if task.above is not None:
+        column = column.fill_nan(None) > task.above
+    return column.cast(pl.Int8).alias(task.name)
+
+
 def with_labelled(stream: Stream, impressions: pl.LazyFrame, outcomes: pl.LazyFrame) -> pl.LazyFrame:
     """Outcomes, and those that labels of the impressions tell of: known when their window ends.
 
@@ -101,7 +110,7 @@ def with_labelled(stream: Stream, impressions: pl.LazyFrame, outcomes: pl.LazyFr
         impressions: with the columns of labels.
     """
     told = [
-        impressions.filter(pl.col(str(task.label)) == 1).select(
+        impressions.filter(logged_label(task) == 1).select(
             "impression_id", task=pl.lit(task.name), outcome_timestamp=pl.col("event_timestamp") + task.window
         )
         for task in stream.labelled_tasks

@@ -53,7 +53,7 @@ def needed(view: PredictionView, stream: Stream, after: timedelta, stamp: dateti
     Args:
         after: how long after a slice's end its predictions are known.
     """
-    oldest = stamp - max(view.windows) - stream.slice_length
+    oldest = stamp - max(view.windows) - stream.slice_length - stream.slack
     return [slice_ for slice_ in stream.slices(max(oldest, stream.first_slice), stamp) if slice_.end + after <= stamp]
 
 
@@ -72,15 +72,16 @@ def predicted(
         entities, ``event_timestamp`` (the stamp), ``created_timestamp`` (+ delay), counts (Int64), the rest Float32;
         by entities.
     """
-    keys, length = list(view.entities), stream.slice_length
-    parts = []
+    keys, now, parts = list(view.entities), stream.index_at(stamp), []
+    reach = {window: window // stream.slice_length for window in view.windows}
+    before = stream.slice_at(now - 1).start
     for slice_ in needed(view, stream, after, stamp):
-        entered = slice_.end + after > stamp - length
-        left = any(slice_.start == stamp - window - length for window in view.windows)
-        parts.append(buckets[slice_.key].with_columns(start=pl.lit(slice_.start), changed=pl.lit(entered or left)))
+        entered = slice_.end + after > before
+        left = any(slice_.index == now - slices - 1 for slices in reach.values())
+        parts.append(buckets[slice_.key].with_columns(slice=pl.lit(slice_.index), changed=pl.lit(entered or left)))
     if not parts:
         return empty(view, stream)
-    inside = {window: pl.col("start") >= stamp - window for window in view.windows}
+    inside = {window: pl.col("slice") >= now - slices for window, slices in reach.items()}
     longest = inside[max(view.windows)]
     age = (pl.lit(stamp) - pl.col(_LAST_AT).filter(longest).max()).dt.total_seconds() / 3600
     order = pl.col(_LAST_AT).filter(longest)

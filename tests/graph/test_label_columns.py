@@ -13,7 +13,7 @@ from exfm.project import Project
 from pipeline.registry.checkpoint_store import CheckpointStore
 from pipeline.streams.contract import schema_of
 from pipeline.streams.reader import read_log
-from pipeline.transforms.labels import join_labels
+from pipeline.transforms.labels import join_labels, with_labelled
 from tests.graph.runs import failed_checks, run, sentences
 from tests.streams.test_reader import START, impressions, write
 from tests.tiny import tiny_project, tiny_workspace
@@ -120,3 +120,53 @@ def test_a_label_can_not_be_an_input(label: str) -> None:
     stream = tiny_project().stream
     with pytest.raises(DeclarationError, match=rf"^Task\(click\)\.label: '{label}' is also an input"):
         replace(stream, tasks=(replace(stream.tasks[0], label=label),))
+
+
+def test_a_value_is_a_label_by_its_border(tmp_path: Path) -> None:
+    """Two tasks of one column; by hand, and what is no value."""
+    tiny = tiny_project().stream
+    click, convert = tiny.tasks
+    tasks = (replace(click, label="seconds", above=3.0), replace(convert, label="seconds", above=30.0))
+    stream = replace(tiny, tasks=tasks)
+    write(tmp_path, impressions().with_columns(seconds=pl.Series([3.0, 31.5, float("nan")])))
+    read = read_log(tmp_path, stream, "impressions", START, START + timedelta(days=1))
+    nothing = pl.DataFrame(schema=schema_of(stream, "outcomes"))
+    closed = join_labels(read.frame, nothing, stream, START + timedelta(days=9)).frame
+    by_id = closed.join(read.frame.select("impression_id", "seconds"), on="impression_id").sort("seconds")
+    assert by_id.select("seconds", "click", "convert").rows()[:2] == [(3.0, 0, 0), (31.5, 1, 1)]
+    assert by_id.select("click", "convert").row(2) == (None, None)  # NaN is not known
+    told = with_labelled(stream, read.frame.lazy(), nothing.lazy()).collect()
+    assert sorted(told["task"]) == ["click", "convert"]
+    write(tmp_path, impressions().with_columns(seconds=pl.Series([1, None, 100])))
+    read = read_log(tmp_path, stream, "impressions", START, START + timedelta(days=1))
+    assert sorted(read.frame["seconds"].to_list(), key=lambda value: value or 0) == [None, 1.0, 100.0]
+    write(tmp_path, impressions().with_columns(seconds=pl.Series([1.0, float("inf"), 2.0])))
+    read = read_log(tmp_path, stream, "impressions", START, START + timedelta(days=1))
+    assert read.quarantine["reason"].to_list() == ["seconds is infinite"]
+
+
+def test_models_learn_from_values(tmp_path: Path) -> None:
+    """The same events as from outcomes, so the same labels and positives."""
+    tiny = tiny_project()
+    tasks = tuple(replace(task, label=f"{task.name}_value", above=2.5) for task in tiny.stream.tasks)
+    work = tiny_workspace(tmp_path, replace(tiny, name="values", stream=replace(tiny.stream, tasks=tasks)))
+    plain = tiny_workspace(tmp_path)
+    select = 'key:"simulated_log" or key:"impressions" or key:"outcomes" or key:"interactions" or key:"labels"'
+    ran = run(work, last=LAST)
+    assert ran.success and not failed_checks(ran), (sentences(ran), failed_checks(ran))
+    assert run(plain, last=LAST, select=select).success
+    for index in range(2):
+        slice_ = work.project.stream.slice_at(index)
+        told, happened = (each.table("labels").read([slice_]).sort("impression_id") for each in (work, plain))
+        assert told["click"].sum() == happened["click"].sum() > 50
+    manifest = CheckpointStore.of(work, work.project.teachers[0]).manifest(work.project.stream.slice_at(1))
+    assert manifest.rows > 100
+
+
+def test_a_border_without_a_value_and_a_value_without_a_border_are_refused() -> None:
+    stream = tiny_project().stream
+    click, convert = stream.tasks
+    with pytest.raises(DeclarationError, match=r"^Task\(click\)\.above: 3\.0 has no value"):
+        replace(click, above=3.0)
+    with pytest.raises(DeclarationError, match=r"^Task\(click\)\.label: 'seconds' is a value of task 'convert'"):
+        replace(stream, tasks=(replace(click, label="seconds"), replace(convert, label="seconds", above=1.0)))
