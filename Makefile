@@ -11,7 +11,7 @@ RANGE ?=
 STUDENT ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-slow ui docs bench bench-drift bench-inputs bench-bad-teacher bench-checkpoints bench-upkeep bench-retrieval bench-retrieval-large bench-quality bench-training bench-gpu feast-tests clean
+.PHONY: help run test test-slow ui docs bench bench-drift bench-inputs bench-bad-teacher bench-checkpoints bench-loading bench-upkeep bench-retrieval bench-retrieval-large bench-quality bench-training bench-gpu feast-tests clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -87,6 +87,9 @@ bench-upkeep: $(READY) ## what a tick, a new slice and Dagster's database cost w
 
 bench-checkpoints: $(READY) ## what a checkpoint costs to write and to read, as a whole state and as changes
 	@$(BIN)/python -m benchmarks.checkpoints
+
+bench-loading: $(READY) ## loading the online store, beside Feast's own engine and store
+	@$(BIN)/python -W ignore -m benchmarks.loading
 
 bench-gpu: $(READY) ## training and scoring against the machine's limits, on a GPU where there is one
 	@$(BIN)/python -m benchmarks.gpu

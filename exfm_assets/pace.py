@@ -47,7 +47,9 @@ class Pace:
         at = time.time() if now is None else now
         done, count = len(self._seen), len(self.slices)
         if done == 0 or count < LONG_SLICES:
-            text = self._said or self._step
+            text, spent = self._said or self._step, at - self._since
+            if self._since and spent > SOON:
+                text += f", for {in_words(spent)}"
         else:
             each = max(at - self._since, 0.0) / done
             full = BAR * done // count

@@ -37,3 +37,12 @@ def test_few_slices_have_no_bar() -> None:
     pace.begin("labels", 0.0)
     pace.line("labels 2026-01-01: 900 rows")
     assert pace.words(1.0) == "labels 2026-01-01: 900 rows"
+
+
+def test_a_step_without_slices_says_for_how_long_it_has_been_at_work() -> None:
+    pace = Pace()
+    pace.begin("online_store", 100.0)
+    assert pace.words(102.0) == "online_store"
+    assert pace.words(131.0) == "online_store, for 31 s"
+    pace.begin("students", 131.0)
+    assert pace.words(132.0) == "students"
