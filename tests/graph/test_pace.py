@@ -26,9 +26,9 @@ def test_slices_are_counted_once_and_time_left_is_by_their_rate() -> None:
 def test_what_is_left_of_all_is_said_while_it_is_long() -> None:
     pace = Pace(KEYS[:1], expected=60.0, began=0.0)
     pace.begin("labels", 1.0)
-    assert pace.words(20.0) == "labels; about 40 s left"
-    assert pace.words(56.0) == "labels"  # a guess of a few seconds is no help
-    assert pace.words(500.0) == "labels"  # nor one that was wrong
+    assert pace.words(20.0) == "labels, for 19 s; about 40 s left"
+    assert pace.words(56.0) == "labels, for 55 s"  # a guess of a few seconds is no help
+    assert pace.words(500.0) == "labels, for 0:08:19"  # nor one that was wrong
     assert Pace(KEYS, expected=4000.0, began=0.0).words(0.0) == "starting; about 1:06:40 left"
 
 
@@ -40,7 +40,7 @@ def test_few_slices_have_no_bar() -> None:
 
 
 def test_a_step_without_slices_says_for_how_long_it_has_been_at_work() -> None:
-    pace = Pace()
+    pace = Pace(began=0.0)
     pace.begin("online_store", 100.0)
     assert pace.words(102.0) == "online_store"
     assert pace.words(131.0) == "online_store, for 31 s"
