@@ -66,8 +66,8 @@ def check_every(where: str, every: timedelta, stream: Stream) -> None:
     """
     if not stream.is_even and every != stream.slice_length:
         raise DeclarationError(
-            f"{where}.every: {every} is not the slice length {stream.slice_length}: in {stream.time_zone}, where two "
-            "days a year are longer or shorter, stamps are the ends of slices"
+            f"{where}.every: {every} is not the slice length: in {stream.time_zone}, where two days a year are longer "
+            "or shorter, stamps are the ends of slices: use every=timedelta(days=1)"
         )
     if stream.slice_length % every:
         raise DeclarationError(

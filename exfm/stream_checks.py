@@ -3,7 +3,7 @@
 Belongs here: rules of the stream as a whole. Not here: what it is (stream.py), rules of each column (inputs.py).
 """
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from exfm.errors import DeclarationError, choose_from, identifier, positive, unique
@@ -65,6 +65,11 @@ def check_inputs(stream: "Stream") -> None:
         made.check(ids, tuple(number.name for number in stream.numbers))
 
 
+def _end_near(stream: "Stream", until: datetime) -> datetime:
+    """The end of the slice that holds a moment, or of the first."""
+    return stream.slice_at(max(stream.index_at(until), 0)).end
+
+
 def check_slices(stream: "Stream") -> None:
     """Refuse slices that do not fit a day, or the stream's ends.
 
@@ -95,7 +100,7 @@ def check_slices(stream: "Stream") -> None:
     until = stream.until
     if until is not None and (until <= stream.first_slice or stream.slice_at(stream.index_at(until)).start != until):
         raise DeclarationError(
-            f"Stream.until: {until} is not the end of a slice{local}: use first_slice plus a multiple of {length}"
+            f"Stream.until: {until} is not the end of a slice{local}: use {_end_near(stream, until)}"
         )
     if stream.until is not None and (slices := (stream.until - stream.first_slice) // length) > MOST_SLICES:
         raise DeclarationError(

@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 from exfm.errors import DeclarationError, shown
 
 DAY = timedelta(days=1)
+_THIS_MACHINES = ("localtime", "posixrules", "Factory")  # files beside the zones, whose meaning is no place's
 LOOKED_AHEAD = timedelta(days=5 * 366)  # of a stream without an end: rules of a zone come back each year
 
 
@@ -21,6 +22,8 @@ def check_zone(field: str, name: str) -> None:
         DeclarationError: with the nearest name.
     """
     try:
+        if name in _THIS_MACHINES:
+            raise ValueError(name)
         ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
         near = get_close_matches(name, available_timezones(), n=1)

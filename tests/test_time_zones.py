@@ -183,10 +183,11 @@ IN_MARCH = {"first_slice": datetime(2026, 3, 19, 23, tzinfo=UTC), "until": datet
     ("changes", "sentence"),
     [
         ({"time_zone": "Europe/Berlim"}, r"zone: 'Europe/Berlim' is no time zone \(did you mean 'Europe/Berlin'\?\)"),
+        ({"time_zone": "localtime"}, r"zone: 'localtime' is no time zone"),
         ({"time_zone": "../etc/passwd"}, r"zone: '../etc/passwd' is no time zone"),
         ({**BERLIN, "slice_length": HOUR}, r"zone: 'Europe/Berlin' changes its clock"),
         ({"time_zone": "Asia/Shanghai"}, r"first_slice: .* since midnight in Asia/Shanghai: use 2025-12-31 16:00"),
-        ({**BERLIN, **IN_MARCH}, r"until: .* is not the end of a slice in Europe/Berlin"),
+        ({**BERLIN, **IN_MARCH}, r"until: .* is not the end of a slice in Europe/Berlin: use 2026-04-02 22:00:00"),
     ],
 )
 def test_what_can_not_be_cut_is_refused(changes: dict[str, object], sentence: str) -> None:
@@ -196,6 +197,8 @@ def test_what_can_not_be_cut_is_refused(changes: dict[str, object], sentence: st
 
 def test_stamps_between_the_ends_of_uneven_slices_are_refused() -> None:
     view = FeatureView(name="mine", entities=("user_id",), windows=(DAY,), every=HOUR, counts=("impressions",))
-    with pytest.raises(DeclarationError, match=r"FeatureView\(mine\)\.every: 1:00:00 is not the slice length"):
+    with pytest.raises(
+        DeclarationError, match=r"FeatureView\(mine\)\.every: 1:00:00 is not the slice length: in Europe/Berlin"
+    ):
         view.check(stream("Europe/Berlin"))
     view.check(stream("Asia/Kolkata"))

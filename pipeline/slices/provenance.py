@@ -16,6 +16,7 @@ import polars as pl
 
 from exfm.columns import views_of
 from exfm.declaration import canonical_form, digest
+from exfm.log_columns import Task
 from exfm.online import graph_loads
 from exfm.prediction_views import PredictionView, known_after
 from exfm.source_views import SourceView
@@ -144,7 +145,18 @@ def of_view(work: Workspace, view: KeptView, slice_: Slice) -> Made:
     around = list(work.project.stream.slices(since(view, work.project.stream, slice_.start), slice_.end))
     tables = ("impressions", "outcomes", "interactions")
     of = {name: _slices(work.table(name), around) for name in tables}
-    return _made(f"features/{view.name}", digest(view), {"view": view}, of)
+    counted = _tasks_of(view, work.project.stream)
+    declared: dict[str, object] = {"view": view, **({"tasks": counted} if counted else {})}
+    return _made(f"features/{view.name}", digest(*declared.values()), declared, of)
+
+
+def _tasks_of(view: KeptView, stream: Stream) -> list[Task]:
+    """Tasks of which it depends on more than the tables say: their labels' columns and borders, and shorter windows.
+
+    What is an orphan depends on the longest window, so ``outcomes`` are other ones where that changes.
+    """
+    named = [task for task in stream.tasks if task.name in view.sources or "outcomes" in view.sources]
+    return [task for task in named if task.label is not None or task.window != stream.longest_window]
 
 
 def of_prediction_view(work: Workspace, view: PredictionView, slice_: Slice) -> Made:

@@ -32,6 +32,7 @@ class SliceAccount:
         young: refused orphans so early in the stream that their impressions may be older than it.
         reasons: rows refused, by reason.
         names: rows refused by the unknown name of their task.
+        alone: rows kept that name no request.
     """
 
     read: int
@@ -39,6 +40,7 @@ class SliceAccount:
     young: int
     reasons: Mapping[str, int]
     names: Mapping[str, int]
+    alone: int = 0
 
     @classmethod
     def of(cls, read: LogRead, table: str, stream: Stream) -> "SliceAccount":
@@ -48,7 +50,9 @@ class SliceAccount:
             orphan = pl.col("reason").str.starts_with(ORPHAN)
             young = read.quarantine.filter(orphan, pl.col(TIME["outcomes"]) < mature_at).height
         names = unknown_names(read.quarantine)
-        return cls(read.rows_read, read.frame.height, young, count_reasons(read.quarantine), names)
+        request = stream.request.name if stream.request is not None and table == "impressions" else None
+        alone = read.frame[request].null_count() if request is not None else 0
+        return cls(read.rows_read, read.frame.height, young, count_reasons(read.quarantine), names, alone)
 
 
 @dataclass
@@ -62,12 +66,14 @@ class Account:
     young: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
     names: Counter[str] = field(default_factory=Counter)
+    alone: int = 0
 
     def add(self, counted: SliceAccount) -> None:
         """Count a slice."""
         self.read += counted.read
         self.kept += counted.kept
         self.young += counted.young
+        self.alone += counted.alone
         self.reasons.update(counted.reasons)
         self.names.update(counted.names)
 
@@ -93,7 +99,7 @@ class Account:
         outside = self.outside()
         unread = self._unread()
         needs_attention = bool(self.reasons or outside or unread or not self.kept)
-        parts = (message, outside, unread, self._unread_columns())
+        parts = (message, self._alone(), outside, unread, self._unread_columns())
         return "; ".join(part for part in parts if part), needs_attention
 
     def _why(self) -> str:
@@ -102,6 +108,12 @@ class Account:
             listed += ": " + ", ".join(f"{name!r}" for name, _ in self.names.most_common(5))
         misfiled = self.reasons.get("outside its day folder", 0)
         return listed + (": a folder's day is the UTC day of its rows, not a local one" if misfiled else "")
+
+    def _alone(self) -> str:
+        request = self.stream.request
+        if request is None or not self.alone:
+            return ""
+        return f"{self.alone:,} rows name no {request.name}, so NDCG and recall leave them out"
 
     def _unread(self) -> str:
         unread = self.files.unread

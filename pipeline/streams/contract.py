@@ -57,8 +57,15 @@ def keys_of(stream: Stream, table: str) -> list[str]:
     return ["impression_id", "task"] if table == "outcomes" else [stream.user.name, stream.item.name]
 
 
-def cast_to(frame: pl.LazyFrame, expected: dict[str, pl.DataType], table: str, file: str) -> pl.LazyFrame:
-    """The contract's columns in the contract's types.
+def may_lack(stream: Stream, table: str) -> frozenset[str]:
+    """Columns without which a file is read as one of nulls: the request, which is often logged from some day on."""
+    return frozenset({stream.request.name} if stream.request is not None and table == "impressions" else ())
+
+
+def cast_to(
+    frame: pl.LazyFrame, expected: dict[str, pl.DataType], table: str, file: str, lacking: frozenset[str] = frozenset()
+) -> pl.LazyFrame:
+    """The contract's columns in the contract's types; those of ``lacking`` are null where the file has none.
 
     Integers of any width, timestamps of any unit or zone, numbers of any kind where a number is wanted, and lists of
     fixed size are converted; nothing else is.
@@ -67,6 +74,8 @@ def cast_to(frame: pl.LazyFrame, expected: dict[str, pl.DataType], table: str, f
         DataError: for a missing column, another type, timestamps that do not say their zone, or too large an integer.
     """
     schema = frame.collect_schema()
+    gone = {name: pl.lit(None, expected[name]) for name in lacking if schema.get(name, pl.Null()) == pl.Null()}
+    frame, schema = frame.with_columns(**gone), pl.Schema({**schema, **{name: expected[name] for name in gone}})
     for name, dtype in expected.items():
         if name not in schema:
             raise DataError(f"{table}.{name}: no such column in {file}: write it as {dtype}")
@@ -151,7 +160,7 @@ def sound_rules(stream: Stream, table: str) -> list[Rule]:
 
 
 def _label_rule(name: str) -> Rule:
-    return pl.col(name) == NO_LABEL, pl.lit(f"{name} is neither 0 nor 1")
+    return pl.col(name) == NO_LABEL, pl.lit(f"{name} is neither 0 nor 1, and Task.above names no border of values")
 
 
 def _weight_rule(name: str) -> Rule:

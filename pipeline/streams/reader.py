@@ -13,7 +13,17 @@ from pathlib import Path
 import polars as pl
 
 from exfm.stream import Stream
-from pipeline.streams.contract import TIME, UTC, cast_to, in_window, keys_of, rules, schema_of, sound_rules
+from pipeline.streams.contract import (
+    TIME,
+    UTC,
+    cast_to,
+    in_window,
+    keys_of,
+    may_lack,
+    rules,
+    schema_of,
+    sound_rules,
+)
 from pipeline.streams.footers import may_hold, may_hold_ids
 from pipeline.streams.layout import LogFiles, find_files
 from pipeline.tables import UNREADABLE, DataError, is_whole
@@ -71,25 +81,33 @@ def _read(files: LogFiles, stream: Stream, chosen: Iterable[tuple[date, Path]], 
     """The wanted rows of some files, in the contract's order, with ``_day``."""
     expected = schema_of(stream, files.table)
     empty = pl.DataFrame(schema={**expected, "_day": pl.Date})
-    frames = [_read_file(path, day, files, expected, wanted) for day, path in chosen]
+    lacking = may_lack(stream, files.table)
+    frames = [_read_file(path, day, files, expected, wanted, lacking) for day, path in chosen]
     order = [TIME[files.table], *keys_of(stream, files.table)]
     return pl.concat([empty, *frames]).sort(order, maintain_order=True, nulls_last=True)
 
 
-def _file(path: Path, files: LogFiles, expected: dict[str, pl.DataType]) -> pl.LazyFrame:
+def _file(
+    path: Path, files: LogFiles, expected: dict[str, pl.DataType], lacking: frozenset[str] = frozenset()
+) -> pl.LazyFrame:
     """A file's columns as the contract has them, not yet read."""
     with _naming(path, files):
         if not is_whole(path):
             raise pl.exceptions.ComputeError("its ends are not those of a parquet file")
         frame = pl.scan_parquet(path, hive_partitioning=False, glob=False)
-        return cast_to(frame, expected, files.table, files.where(path))
+        return cast_to(frame, expected, files.table, files.where(path), lacking)
 
 
 def _read_file(
-    path: Path, day: date, files: LogFiles, expected: dict[str, pl.DataType], wanted: pl.Expr
+    path: Path,
+    day: date,
+    files: LogFiles,
+    expected: dict[str, pl.DataType],
+    wanted: pl.Expr,
+    lacking: frozenset[str] = frozenset(),
 ) -> pl.DataFrame:
     """A file's wanted rows; file by file, so that a damaged one can be named."""
-    frame = _file(path, files, expected)
+    frame = _file(path, files, expected, lacking)
     with _naming(path, files):
         return frame.with_columns(pl.lit(day).alias("_day")).filter(wanted).collect()
 

@@ -99,7 +99,12 @@ def _by_sql(view: SqlView, seen: Frames) -> pl.DataFrame:
             return pl.DataFrame(connection.sql(view.sql).to_arrow_table())
         except (duckdb.Error, AttributeError) as error:
             reason = str(error).splitlines()[0]
-            raise DataError(f"SqlView({view.name}).sql: {reason}: mend the query") from error
+            raise DataError(f"SqlView({view.name}).sql: {reason}: mend the query, it sees {_seen(seen)}") from error
+
+
+def _seen(tables: Frames) -> str:
+    """Tables with their columns, for a person; labels are none of them, they are outcomes once they are known."""
+    return "; ".join(f"{name}({', '.join(frame.collect_schema().names())})" for name, frame in tables.items())
 
 
 def _by_function(view: PythonView, seen: Frames, stamp: datetime) -> pl.DataFrame:

@@ -44,7 +44,7 @@ class Age:
         return "fail" if self.age > self.limits.fail else "warn" if self.age > self.limits.warn else "pass"
 
     def __str__(self) -> str:
-        of = f"its data ends {self.newest:%Y-%m-%d %H:%M}" if self.newest is not None else "there is none yet"
+        of = f"its data ends {self.newest:%Y-%m-%d %H:%M} UTC" if self.newest is not None else "there is none yet"
         bound = {"pass": self.limits.warn, "warn": self.limits.warn, "fail": self.limits.fail}[self.state]
         word = "within" if self.state == "pass" else "more than"
         return f"{self.asset}: {of}, {_hours(self.age)} behind the stream, {word} {_hours(bound)}"

@@ -8,12 +8,16 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from exfm.computed_views import SqlView
 from exfm.errors import DeclarationError
+from exfm.history_views import HistoryView
+from exfm.inputs import Number
 from exfm.project import Project
 from pipeline.registry.checkpoint_store import CheckpointStore
 from pipeline.streams.contract import schema_of
 from pipeline.streams.reader import read_log
 from pipeline.transforms.labels import join_labels, with_labelled
+from pipeline.workspace import Workspace
 from tests.graph.runs import failed_checks, run, sentences
 from tests.streams.test_reader import START, impressions, write
 from tests.tiny import tiny_project, tiny_workspace
@@ -112,7 +116,10 @@ def test_an_unknown_label_is_unknown_and_another_value_is_quarantined(tmp_path: 
     assert join_labels(read.frame, nothing, stream, START).frame["click"].null_count() == 3
     write(tmp_path, impressions().with_columns(clicked=pl.Series([1, 2, 0])))
     read = read_log(tmp_path, stream, "impressions", START, START + timedelta(days=1))
-    assert read.quarantine["reason"].to_list() == ["clicked is neither 0 nor 1"] and read.frame.height == 2
+    assert (
+        read.quarantine["reason"].to_list() == ["clicked is neither 0 nor 1, and Task.above names no border of values"]
+        and read.frame.height == 2
+    )
 
 
 @pytest.mark.parametrize("label", ["user_id", "hour_of_day", "created_timestamp"])
@@ -170,3 +177,49 @@ def test_a_border_without_a_value_and_a_value_without_a_border_are_refused() -> 
         replace(click, above=3.0)
     with pytest.raises(DeclarationError, match=r"^Task\(click\)\.label: 'seconds' is a value of task 'convert'"):
         replace(stream, tasks=(replace(click, label="seconds"), replace(convert, label="seconds", above=1.0)))
+
+
+@pytest.mark.parametrize("change", ["above", "label", "window"])
+def test_a_task_that_is_declared_otherwise_makes_again_what_counts_it(tmp_path: Path, change: str) -> None:
+    """What stands afterwards is what a fresh run has: labels, and views that count them of every kind."""
+    tiny = tiny_project()
+    click, convert = tiny.stream.tasks
+    tasks = (replace(click, label="first", above=2.0), replace(convert, label="second", above=2.0))
+    if change == "window":  # of outcomes, and not the longest
+        tasks = (replace(click, window=timedelta(hours=6)), convert)
+    day, teacher = timedelta(days=1), replace(tiny.teachers[0], inputs=("user_id", "item_id", "surface"))
+    views = (
+        replace(tiny.feature_views[0], name="counted", entities=("user_id",), counts=("click",), rates=()),
+        HistoryView(name="liked", entity="user_id", of="item_id", source="click", window=day, every=day),
+        SqlView(
+            name="summed", entities=("user_id",), inputs=(Number(name="clicks"),), reach=day, every=day,
+            reads=("impressions", "outcomes"),
+            sql="SELECT user_id, count(*)::DOUBLE AS clicks FROM outcomes WHERE task = 'click' GROUP BY user_id",
+        ),
+    )  # fmt: skip
+    stream = replace(tiny.stream, tasks=tasks)
+    project = replace(
+        tiny, name="again", stream=stream, feature_views=views, prediction_views=(), students=(), teachers=(teacher,)
+    )
+    changes: dict[str, object] = {"above": 3.5, "label": "second", "window": timedelta(hours=2)}
+    other = replace(tasks[0], **{change: changes[change]})  # type: ignore[arg-type]
+    # Swapped, so that the impressions have the same columns.
+    beside = replace(tasks[1], label="first") if change == "label" else tasks[1]
+    declared = replace(project, stream=replace(project.stream, tasks=(other, beside)))
+    select = 'key:"impressions" or key:"outcomes" or key:"interactions" or key:"labels" or group:"features"'
+    work = tiny_workspace(tmp_path / "one", project)
+    ran = run(work, last=LAST, select=f'key:"simulated_log" or {select}')
+    assert ran.success, sentences(ran)
+    again, fresh = Workspace(declared, work.state), tiny_workspace(tmp_path / "two", declared)
+    shutil.copytree(work.state.log, fresh.state.log)
+    for each in (again, fresh):
+        ran = run(each, last=LAST, select=select)
+        assert ran.success, sentences(ran)
+    changed = 0
+    for view in declared.feature_views:
+        for index in range(3):
+            slice_ = declared.stream.slice_at(index)
+            rows = [each.features(view.name).read([slice_]) for each in (again, fresh)]
+            assert rows[0].equals(rows[1]), (view.name, slice_.key)
+            changed += not rows[0].is_empty()
+    assert changed > 3

@@ -11,10 +11,13 @@ import pytest
 from sklearn.metrics import ndcg_score, roc_auc_score
 
 from exfm.log_columns import Request
+from exfm_assets import metadata_keys as keys
 from pipeline.evaluation.evaluations import evaluations_of
 from pipeline.evaluation.summary import summary
 from pipeline.registry.checkpoint_store import CheckpointStore
 from pipeline.slices.slice_inputs import SliceInputs, students_columns
+from pipeline.streams.accounts import Account, SliceAccount
+from pipeline.streams.layout import log_files
 from pipeline.tables import write_parquet
 from pipeline.workspace import Workspace
 from tests.graph.runs import FIRST, LAST, run
@@ -112,3 +115,28 @@ def test_declaring_a_request_judges_again_and_trains_nothing(tmp_path: Path) -> 
     assert after["ndcg"].is_not_null().any() and after.filter(pl.col("slice") == LAST)["gauc"].is_not_null().any()
     assert after["ne"].equals(before["ne"])
     assert [CheckpointStore.of(work, student).version_at(stream.slice_at(index)) for index in range(5)] == versions
+
+
+def test_a_request_that_the_log_names_from_some_day_on_is_unknown_before(tmp_path: Path) -> None:
+    """And rows that name none are counted in the run's account."""
+    tiny = tiny_project()
+    plain = tiny_workspace(tmp_path)
+    assert run(plain, FIRST, LAST, select='key:"simulated_log"').success
+    last = sorted(plain.state.log.glob("impressions/*/*.parquet"))[-1]
+    shown = pl.read_parquet(last, glob=False)
+    page = pl.when(pl.col("impression_id") % 2 == 0).then(pl.col("user_id").cast(pl.String))
+    write_parquet(shown.with_columns(page=page), last)
+    work = Workspace(replace(tiny, stream=replace(tiny.stream, request=Request(name="page", top=TOP))), plain.state)
+    assert run(work, FIRST, LAST, select=REST).success
+    stored = [work.table("impressions").read([slice_])["page"] for slice_ in work.project.stream.all_slices or ()]
+    assert all(values.is_null().all() for values in stored[:-1])
+    assert 0.4 < stored[-1].null_count() / len(stored[-1]) < 0.6
+    alone = sum(values.null_count() for values in stored)
+    account = Account(log_files(work, "impressions"), work.project.stream)
+    for slice_ in work.project.stream.all_slices or ():
+        sidecar = work.table("impressions").sidecar(slice_)
+        assert sidecar is not None
+        account.add(SliceAccount(**sidecar.notes[keys.ACCOUNT]))
+    assert f"{alone:,} rows name no page, so NDCG and recall leave them out" in account.sentence()[0]
+    ndcg = evaluations_of(work, work.project.students[0]).filter(pl.col("model") == "student")["ndcg"]
+    assert ndcg.is_nan().any() and ndcg.tail(1).is_finite().all()
