@@ -35,6 +35,7 @@ from pipeline.workspace import Workspace
 
 DECLARATION, AS_OF, LOG, CODE = "declaration", "as_of", "log/", "code"
 DECLARED = "exfm/declared"  # among a sidecar's notes: what DECLARATION is the digest of
+TASKS = "tasks"  # among that, of a view: those that it counts
 # Raised where what a table holds of the same inputs changes with the code: its stored slices are made again. Views have
 # a code_version of their own; "1" is left out of what a slice is made of.
 CODE_VERSIONS = {
@@ -146,8 +147,15 @@ def of_view(work: Workspace, view: KeptView, slice_: Slice) -> Made:
     tables = ("impressions", "outcomes", "interactions")
     of = {name: _slices(work.table(name), around) for name in tables}
     counted = _tasks_of(view, work.project.stream)
-    declared: dict[str, object] = {"view": view, **({"tasks": counted} if counted else {})}
+    if all(task.label is None for task in counted) and _is_earlier(work.features(view.name).sidecar(slice_)):
+        counted = []
+    declared: dict[str, object] = {"view": view, **({TASKS: counted} if counted else {})}
     return _made(f"features/{view.name}", digest(*declared.values()), declared, of)
+
+
+def _is_earlier(stored: Sidecar | None) -> bool:
+    """Was a view's slice made by an exfm that did not say which tasks it counts? It stands as it is."""
+    return stored is not None and DECLARED in stored.notes and TASKS not in stored.notes[DECLARED]
 
 
 def _tasks_of(view: KeptView, stream: Stream) -> list[Task]:

@@ -9,16 +9,18 @@ import polars as pl
 import pytest
 
 from exfm.computed_views import SqlView
+from exfm.declaration import digest
 from exfm.errors import DeclarationError
 from exfm.history_views import HistoryView
 from exfm.inputs import Number
 from exfm.project import Project
 from pipeline.registry.checkpoint_store import CheckpointStore
+from pipeline.slices.provenance import DECLARATION, DECLARED, of_view
 from pipeline.streams.contract import schema_of
 from pipeline.streams.reader import read_log
 from pipeline.transforms.labels import join_labels, with_labelled
 from pipeline.workspace import Workspace
-from tests.graph.runs import failed_checks, run, sentences
+from tests.graph.runs import failed_checks, made_by, run, sentences
 from tests.streams.test_reader import START, impressions, write
 from tests.tiny import tiny_project, tiny_workspace
 
@@ -223,3 +225,23 @@ def test_a_task_that_is_declared_otherwise_makes_again_what_counts_it(tmp_path: 
             assert rows[0].equals(rows[1]), (view.name, slice_.key)
             changed += not rows[0].is_empty()
     assert changed > 3
+
+
+def test_views_of_an_earlier_exfm_stand(tmp_path: Path) -> None:
+    """They did not say which tasks they count, and an upgrade is no reason to count again."""
+    work = tiny_workspace(tmp_path)
+    select = 'key:"simulated_log" or key:"impressions" or key:"outcomes" or key:"interactions" or group:"features"'
+    assert run(work, last=LAST, select=select).success
+    counting = [view for view in work.project.feature_views if "click" in view.sources]
+    assert counting
+    for view in counting:
+        for index in range(3):
+            table, slice_ = work.features(view.name), work.project.stream.slice_at(index)
+            sidecar = table.sidecar(slice_)
+            assert sidecar is not None and "tasks" in sidecar.notes[DECLARED]
+            made_of = {**sidecar.made_of, DECLARATION: digest(view)}
+            notes = {**sidecar.notes, DECLARED: {"view": sidecar.notes[DECLARED]["view"]}}
+            table.note(slice_, replace(sidecar, made_of=made_of, notes=notes), sidecar.log)
+            assert of_view(work, view, slice_).of == made_of
+    again = run(work, last=LAST, select='group:"features"')
+    assert again.success and not [key for key, _ in made_by(again) if key.path[0] == "features"]
