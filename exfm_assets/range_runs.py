@@ -9,8 +9,8 @@ assets skip slices that stand, so a run may cover them: one range for all assets
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Set
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, replace
 from typing import Any
 
 import dagster as dg
@@ -57,6 +57,29 @@ def range_runs(asked: Slices, makes: Makes, parents: Mapping[dg.AssetKey, Iterab
             runs.append(RangeRun(frozenset(sent), first, last))
         under_way |= assets
     return runs
+
+
+def riding_along(
+    runs: Sequence[RangeRun], whole: Iterable[dg.AssetKey], parents: Callable[[dg.AssetKey], Iterable[dg.AssetKey]]
+) -> tuple[list[RangeRun], set[dg.AssetKey]]:
+    """Assets without slices in the newest run that makes something they are made of; and those that hang on none.
+
+    In a run beside it they would be made of what was there before, and count as up to date with what came meanwhile.
+
+    Args:
+        whole: in the order of the graph.
+    """
+    at = {key: number for number, run in enumerate(runs) for key in run.assets}
+    riding: dict[int, set[dg.AssetKey]] = defaultdict(set)
+    alone: set[dg.AssetKey] = set()
+    for key in whole:
+        above = [at[parent] for parent in parents(key) if parent in at]
+        if above:
+            at[key] = max(above)
+            riding[at[key]].add(key)
+        else:
+            alone.add(key)
+    return [replace(run, assets=run.assets | riding[number]) for number, run in enumerate(runs)], alone
 
 
 def _ranges(asked: Slices, makes: Makes) -> Iterator[tuple[int, int, set[dg.AssetKey]]]:
@@ -108,11 +131,13 @@ class RangeRunSensor(dg.AutomationConditionSensorDefinition):
         if not asked:
             return data
         assert context.repository_def is not None
-        runs = runs_of(self._work, context.repository_def.asset_graph, asked)
+        graph = context.repository_def.asset_graph
+        ordered = [key for key in graph.toposorted_asset_keys if key in whole]
+        runs, alone = riding_along(runs_of(self._work, graph, asked), ordered, lambda key: graph.get(key).parent_keys)
         tags = {**self.run_tags, **dg.DagsterRun.tags_for_sensor(self)}
         requests = [_request(run, self._work.project.stream, tags) for run in runs]
-        if whole:
-            requests.append(dg.RunRequest(asset_selection=sorted(whole), tags=tags))
+        if alone:
+            requests.append(dg.RunRequest(asset_selection=sorted(alone), tags=tags))
         return copy(data, run_requests=requests)
 
 

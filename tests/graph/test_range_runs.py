@@ -6,7 +6,7 @@ from collections.abc import Set
 import dagster as dg
 import pytest
 
-from exfm_assets.range_runs import RangeRun, range_runs
+from exfm_assets.range_runs import RangeRun, range_runs, riding_along
 
 A, B, C, D = (dg.AssetKey(name) for name in "abcd")
 Slices = dict[dg.AssetKey, set[int]]
@@ -113,3 +113,15 @@ def test_against_a_walk_over_slices(seed: int) -> None:
                     assert not late  # what it is made of is there
                     wanted[key].remove(at)
     raise AssertionError(f"it never ends: {wanted}")
+
+
+def test_assets_without_slices_go_with_the_newest_run_that_makes_what_they_are_made_of() -> None:
+    """Beside it they would be made of what was there before, and count as made of what came meanwhile."""
+    release, gates, registry, mirror = (dg.AssetKey(name) for name in ("release", "gates", "registry", "mirror"))
+    above = {release: [A, B], gates: [release], registry: [], mirror: [registry]}
+    runs = [RangeRun(frozenset({A}), 0, 0), RangeRun(frozenset({A, B}), 2, 4), RangeRun(frozenset({C}), 6, 6)]
+    sent, alone = riding_along(runs, [release, gates, registry, mirror], lambda key: above[key])
+    assert [run.assets for run in sent] == [{A}, {A, B, release, gates}, {C}]
+    assert [(run.first, run.last) for run in sent] == [(0, 0), (2, 4), (6, 6)]
+    assert alone == {registry, mirror}
+    assert riding_along([], [gates], lambda key: above[key]) == ([], {gates})
