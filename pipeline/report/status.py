@@ -232,13 +232,10 @@ def _next(work: Workspace, student: Student, age: Age, drift: str | None) -> str
     reason = refresh_of(work, student)
     if reason is not None and drift is not None and drift in reason:
         return "it trains on what has come since, for it drifted"  # what drifted is said above
-    stream = work.project.stream
-    is_over = stream.until is not None and work.now() >= stream.until
-    if is_over and age.newest is None:
-        return "the log is closed: nothing more comes, and its gate has passed nothing"
     if reason is not None:
         return f"it trains on what has come since: {reason}"
-    if is_over:
+    stream = work.project.stream
+    if stream.until is not None and work.now() >= stream.until:
         return "the log is closed: nothing more comes"
     due = (age.newest or stream.first_slice) + age.limits.warn - stream.slice_length
     return f"it trains on what has come since at {due:%Y-%m-%d %H:%M} UTC, or when it drifts"

@@ -81,7 +81,7 @@ def test_a_stale_release_is_said_with_its_age_and_since_when(
     project = daemon.work.project
     limits = project.release_limits(project.student("feed_click"))
     assert datetime.fromisoformat(served["since"]) == datetime(2026, 1, 5, tzinfo=UTC) + limits.fail
-    assert served["says"].startswith("its data ends 2026-01-05 00:00, ") and "behind the stream" in served["says"]
+    assert served["says"].startswith("its data ends 2026-01-05 00:00 UTC, ") and "behind the stream" in served["says"]
     assert never["says"].startswith("there is none yet, ") and "`exfm status`" in never["do"]
     late = project.stream.until - limits.warn - timedelta(days=2)
     (age,) = [age for age in ages(daemon.work) if age.asset == "student/feed_click/release"]

@@ -88,6 +88,8 @@ def requests(ran: Ran, student: Student) -> pl.DataFrame:
     assert last is not None
     delay = max(view.delay for view in ran.work.project.all_views if view.online)
     shown = ran.work.table("impressions").read([last])
-    asked = pl.concat([shown, shown.head(1).with_columns(user_id=pl.lit(10**9), item_id=pl.lit(10**9))])
+    asked = pl.concat(
+        [shown, shown.head(1).with_columns(user_id=pl.lit(10**9, pl.Int64), item_id=pl.lit(10**9, pl.Int64))]
+    )
     asked = asked.with_columns(event_timestamp=pl.lit(last.end + delay, pl.Datetime("us", "UTC")))
     return with_calendar(asked.with_row_index("row"), stream)
