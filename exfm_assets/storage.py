@@ -16,6 +16,7 @@ import shutil
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 
 from dagster._core.storage.event_log import SqliteEventLogStorage
@@ -90,29 +91,14 @@ class OpenEventLog(SqliteEventLogStorage):
         self._index.close()
 
 
-class OpenRuns(SqliteRunStorage):
-    """Dagster's, but it stays open."""
+class _KeptOpen:
+    """One of Dagster's storages of a single file, whose file stays open."""
 
-    def __init__(self, conn_string: str, inst_data: ConfigurableClassData | None = None) -> None:
-        super().__init__(conn_string, inst_data)
-        self._file = _Open(_path_of(conn_string))
+    _conn_string: str
 
-    @contextmanager
-    def connect(self) -> Iterator[Connection]:
-        with self._file.connection() as connection:
-            yield connection
-
-    def dispose(self) -> None:
-        super().dispose()
-        self._file.close()
-
-
-class OpenSchedules(SqliteScheduleStorage):
-    """Dagster's, but it stays open."""
-
-    def __init__(self, conn_string: str, inst_data: ConfigurableClassData | None = None) -> None:
-        super().__init__(conn_string, inst_data)
-        self._file = _Open(_path_of(conn_string))
+    @cached_property
+    def _file(self) -> _Open:
+        return _Open(Path(self._conn_string.removeprefix("sqlite:///")))
 
     @contextmanager
     def connect(self) -> Iterator[Connection]:
@@ -120,12 +106,16 @@ class OpenSchedules(SqliteScheduleStorage):
             yield connection
 
     def dispose(self) -> None:
-        super().dispose()
+        super().dispose()  # type: ignore[misc]  # the storage's
         self._file.close()
 
 
-def _path_of(conn_string: str) -> Path:
-    return Path(conn_string.removeprefix("sqlite:///"))
+class OpenRuns(_KeptOpen, SqliteRunStorage):
+    """Dagster's table of runs."""
+
+
+class OpenSchedules(_KeptOpen, SqliteScheduleStorage):
+    """Dagster's tables of ticks."""
 
 
 class LockedSqliteStorage(DagsterSqliteStorage):
