@@ -82,11 +82,20 @@ def assert_kept_up(work: Workspace, instance: dg.DagsterInstance, looked_at: dat
     runs, stream = instance.get_runs(), work.project.stream
     statuses = Counter(run.status.value for run in runs)
     print(f"slices of {SLICE}: runs {dict(statuses)}")
-    assert not statuses.keys() & {"FAILURE", "CANCELED"}, [run.run_id for run in runs if run.status.value == "FAILURE"]
+    assert not (failed := [why(instance, run) for run in runs if run.status.value in ("FAILURE", "CANCELED")]), failed
     assert not instance.get_backfills()
     ended = [slice_ for slice_ in stream.slices(stream.first_slice, looked_at) if slice_.end < looked_at - MARGIN]
     assert_filled(work, ended)
     assert len(instance.fetch_materializations(dg.AssetKey("drift_report"), limit=1000).records) > 1
+
+
+def why(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str:
+    """What failed in a run, in its own words."""
+    of = {dg.DagsterEventType.STEP_FAILURE, dg.DagsterEventType.RUN_FAILURE, dg.DagsterEventType.RUN_CANCELED}
+    records = instance.get_records_for_run(run.run_id, of_type=of).records
+    events = [record.event_log_entry.dagster_event for record in records]
+    said = [f"{event.step_key}: {event.event_specific_data} {event.message}" for event in events if event is not None]
+    return f"{run.run_id} {run.tags}\n" + "\n".join(said)
 
 
 def assert_filled(work: Workspace, ended: list[Slice]) -> None:
