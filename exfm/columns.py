@@ -52,6 +52,7 @@ class Columns:
     Args:
         of_teachers: those features that are made of a teacher's predictions.
         numbers, vectors, bags: columns of the log.
+        sides: lists that stand beside histories and bags.
         derived: ids that are made of other columns when they are read; ``parts``: those columns.
     """
 
@@ -64,17 +65,23 @@ class Columns:
     bags: tuple[str, ...] = ()
     derived: tuple[str, ...] = ()
     parts: tuple[str, ...] = ()
+    sides: tuple[str, ...] = ()
 
     @property
     def of_views(self) -> tuple[str, ...]:
         """All that comes from feature views: names of their columns alone have two underscores."""
-        of_sources = (*self.ids, *self.numbers, *self.vectors, *self.bags)
+        of_sources = dict.fromkeys((*self.ids, *self.numbers, *self.vectors, *self.bags, *self.sides))
         return (*self.features, *self.histories, *(name for name in of_sources if "__" in name))
+
+    @property
+    def lists(self) -> tuple[str, ...]:
+        """All lists of ids, each once."""
+        return tuple(dict.fromkeys((*self.histories, *self.bags, *self.sides)))
 
     @property
     def of_log(self) -> tuple[str, ...]:
         """All that comes from the log itself, the calendar included, each once."""
-        every = (*self.ids, *self.parts, *self.numbers, *self.vectors, *self.bags)
+        every = (*self.ids, *self.parts, *self.numbers, *self.vectors, *self.bags, *self.sides)
         return tuple(dict.fromkeys(name for name in every if "__" not in name))
 
     @property

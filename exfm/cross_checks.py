@@ -13,6 +13,7 @@ from exfm.history_views import HistoryView
 from exfm.input_columns import declared_inputs, is_of_item
 from exfm.inputs import Bag, Bucket, Cross, Vector
 from exfm.learning import Student, Teacher
+from exfm.list_sides import lists_of_sides, side_rows
 from exfm.log_columns import Column
 from exfm.online import check_served
 from exfm.prediction_views import known_after
@@ -141,8 +142,9 @@ def _check_model(project: "Project", model: Teacher | Student, tasks: int) -> "C
     _check_network(project, where, model, columns)
     declared = declared_inputs(project)
     read = [declared[name] for name in (*columns.ids, *columns.derived, *columns.bags, *columns.vectors)]
-    lists = [project.view(FeatureColumn.of(name).view) for name in columns.histories]
     bags = [each for each in read if isinstance(each, Bag)]
+    lengths = {name: _length(project, name) for name in (*columns.histories, *columns.bags)}
+    sides = lists_of_sides(project, columns)
     check_model(
         where,
         model.network,
@@ -151,16 +153,24 @@ def _check_model(project: "Project", model: Teacher | Student, tasks: int) -> "C
             rows=tuple(each.rows for each in read if isinstance(each, Column | Cross | Bucket)),
             numbers=len(columns.features) + len(columns.numbers),
             tasks=tasks,
-            lengths=(
-                *(view.length for view in lists if isinstance(view, HistoryView)),
-                *(bag.length for bag in bags),
+            lengths=tuple(lengths.values()),
+            bag_rows=(
+                *(bag.rows for bag in bags if bag.rows is not None),
+                *(side_rows(project, columns, side)[1] for side in sides),
             ),
-            bag_rows=tuple(bag.rows for bag in bags if bag.rows is not None),
             vectors=tuple(each.width for each in read if isinstance(each, Vector)),
+            sides=tuple(lengths[of] for of in sides.values()),
         ),
         model.distillation if isinstance(model, Student) else None,
     )
     return columns
+
+
+def _length(project: "Project", listed: str) -> int:
+    """How many ids a history or a bag lists at most."""
+    declared = declared_inputs(project).get(listed) or project.view(FeatureColumn.of(listed).view)
+    assert isinstance(declared, Bag | HistoryView)
+    return declared.length
 
 
 def _check_network(project: "Project", where: str, model: Teacher | Student, columns: "Columns") -> None:

@@ -16,17 +16,19 @@ class Encoding:
     """What is done to a column.
 
     Args:
-        kind: ``id`` (one category), ``ids`` (a list of them), ``count``, ``number``, ``vector`` (a list of floats), or
-            an id that is made of other columns when they are read: ``cross``, ``bucket``.
+        kind: ``id`` (one category), ``ids`` (a list of them), ``ages`` (a list of moments, in seconds since 1970, read
+            as ids of how long they lie back), ``count``, ``number``, ``vector`` (a list of floats), or an id that is
+            made of other columns when they are read: ``cross``, ``bucket``.
         treatment: ``hash`` (to 64 bits), ``log1p``, ``signed_log1p`` (sign(x) log(1 + |x|)) or ``none``.
         null: what a missing value is: an ``id`` of its own, an ``empty`` list, ``zero``, or ``unknown`` (NaN).
         salt: of the hash: the log's column whose ids these are.
         dtype: ``int`` or ``str``, of ids.
-        of: the columns that it is made of; ``edges``: between a bucket's ranges, ascending.
+        of: the columns that it is made of; of a list that stands beside another one, that one. ``edges``: between a
+            bucket's ranges, ascending.
         width: of a vector; ``length``: at most so many ids of a list are read, the first ones.
     """
 
-    kind: Literal["id", "ids", "count", "number", "vector", "cross", "bucket"]
+    kind: Literal["id", "ids", "ages", "count", "number", "vector", "cross", "bucket"]
     treatment: Literal["hash", "log1p", "signed_log1p", "none"]
     null: Literal["id", "empty", "zero", "unknown"]
     salt: str | None = None
@@ -48,6 +50,7 @@ class Encoding:
 
 
 DERIVED = ("cross", "bucket")  # kinds that no table holds
+AGE_ROWS = 512  # embedding rows of ages: a century has 63 half octaves, and hashes of so few hardly ever share one
 COUNT = Encoding(kind="count", treatment="log1p", null="zero")
 NUMBER = Encoding(kind="number", treatment="none", null="unknown")
 
@@ -61,6 +64,11 @@ def list_encoding(column: str, dtype: type, length: int | None = None) -> Encodi
     """Of a list of such a column's ids, of which at most so many are read."""
     kind: Literal["str", "int"] = "str" if dtype is str else "int"
     return Encoding(kind="ids", treatment="hash", null="empty", salt=column, dtype=kind, length=length)
+
+
+def ages_encoding(name: str) -> Encoding:
+    """Of a list of moments: how long before the row's own they lie, in half octaves of a second."""
+    return Encoding(kind="ages", treatment="hash", null="empty", salt=name)
 
 
 def number_encoding(treatment: Literal["signed_log1p", "none"], null: Literal["unknown", "zero"]) -> Encoding:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from exfm.columns import Columns, FeatureColumn
 from exfm.computed_views import PythonView, SqlView
 from exfm.errors import DeclarationError, unique
-from exfm.history_views import HistoryView
+from exfm.history_views import LAST, HistoryView
 from exfm.inputs import Bag, Bucket, Cross, LogInput, Number, Vector
 from exfm.learning import Student, Teacher
 from exfm.log_columns import Column
@@ -55,7 +55,7 @@ def columns_of(project: "Project", inputs: Iterable[str], *, where: str) -> Colu
     of_log = {each.name: each for each in stream.inputs}
     views = {view.name: view for view in project.all_views}
     chosen: dict[str, list[str]] = {
-        kind: [] for kind in ("ids", "features", "histories", "numbers", "vectors", "bags", "derived")
+        kind: [] for kind in ("ids", "features", "histories", "sides", "numbers", "vectors", "bags", "derived")
     }
     for name in inputs:
         view_name, colon, feature = name.partition(":")
@@ -71,6 +71,9 @@ def columns_of(project: "Project", inputs: Iterable[str], *, where: str) -> Colu
             raise DeclarationError(_unknown(project, where, name))
     unique(where, (name for names in chosen.values() for name in names))
     _check_targets(project, where, chosen)
+    _check_sides(where, chosen)
+    declared = declared_inputs(project)
+    chosen["sides"] += [side for name in chosen["bags"] for side in beside_bag(name, declared[name])]
     predicted = {view.name for view in project.prediction_views}
     made = [each for each in stream.made_inputs if each.name in chosen["derived"]]
     parts = (part for each in made for part in ((each.of,) if isinstance(each, Bucket) else each.of))
@@ -84,7 +87,27 @@ def columns_of(project: "Project", inputs: Iterable[str], *, where: str) -> Colu
 def _kind_of(view: View, feature: str) -> str:
     if isinstance(view, SourceView | SqlView | PythonView):
         return _KINDS[type(view.declared(feature))]
-    return "histories" if isinstance(view, HistoryView) else "features"
+    if isinstance(view, HistoryView):
+        return "histories" if feature == LAST else "sides"
+    return "features"
+
+
+def beside_bag(name: str, bag: Column | LogInput) -> tuple[str, ...]:
+    """The columns that stand beside a bag, of the log or of the bag's view."""
+    assert isinstance(bag, Bag)
+    view, has_view, _ = name.partition("__")
+    return tuple(f"{view}__{each}" for each in bag.beside) if has_view else bag.beside
+
+
+def _check_sides(where: str, chosen: dict[str, list[str]]) -> None:
+    """Refuse what stands beside a history that is no input."""
+    for name in chosen["sides"]:
+        side = FeatureColumn.of(name)
+        if FeatureColumn(side.view, LAST).name not in chosen["histories"]:
+            raise DeclarationError(
+                f"{where}: '{side.view}:{side.feature}' says something of each id of '{side.view}:{LAST}', which is no "
+                f"input: add it, or use {side.view!r}"
+            )
 
 
 def _check_targets(project: "Project", where: str, chosen: dict[str, list[str]]) -> None:
@@ -137,12 +160,14 @@ def logged_columns(project: "Project") -> Columns:
 
     # A student's rows are found by their surface, whether or not it is an input.
     ids, features, histories = of_any("ids", stream.surface.name), of_any("features"), of_any("histories")
+    sides = of_any("sides")
     every = tuple(FeatureColumn(view.name, each).name for view in project.feature_views for each in view.features)
     parts, inputs = of_any("parts"), list(declared_inputs(project))
     return Columns(
         ids=tuple(name for name in inputs if name in ids),
         features=tuple(name for name in every if name in features),
         histories=tuple(name for name in every if name in histories),
+        sides=tuple(name for name in (*every, *inputs) if name in sides),
         parts=tuple(name for name in inputs if name in parts),
         **{
             kind: tuple(name for name in inputs if name in used_of_kind)

@@ -3,7 +3,7 @@
 Belongs here: what can be declared of them. Not here: encodings (encoding.py), reading them (pipeline/transforms/).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import pairwise
 from typing import Literal
 
@@ -85,6 +85,8 @@ class Bag(Declaration):
         pooling: ``mean`` or ``sum`` of the ids' embeddings, or ``attention``: weighted by how relevant each is to the
             item (as a history is).
         length: at most so many ids are read, the first ones.
+        beside: other bags that say something of each of its ids, place by place (a list of categories beside a list of
+            items); where they are not as long as it is, the row is quarantined.
         of_item: as in ``Number``.
     """
 
@@ -94,6 +96,7 @@ class Bag(Declaration):
     of: str | None = None
     pooling: Literal["mean", "sum", "attention"] = "mean"
     length: int = 50
+    beside: tuple[str, ...] = ()
     of_item: bool = False
 
     def __post_init__(self) -> None:
@@ -109,6 +112,7 @@ class Bag(Declaration):
             at_least(f"{where}.rows", self.rows, 2)
         at_least(f"{where}.length", self.length, 1)
         at_most(f"{where}.length", self.length, LONGEST_BAG)
+        unique(f"{where}.beside", self.beside)
 
     @field_serializer("dtype")
     def _written_dtype(self, dtype: type) -> str:
@@ -197,6 +201,30 @@ class Bucket(Declaration):
             DeclarationError: if it is none.
         """
         choose_from(f"Bucket({self.name}).of", self.of, numbers, what="number of the log")
+
+
+def check_beside(bags: Iterable[Bag]) -> None:
+    """Refuse bags that can't stand beside others.
+
+    Raises:
+        DeclarationError: for the first: one that is not there, is cut otherwise, or stands beside two.
+    """
+    known = {bag.name: bag for bag in bags}
+    stands: dict[str, str] = {}
+    for bag in known.values():
+        for name in bag.beside:
+            where = f"Bag({bag.name}).beside"
+            choose_from(where, name, (other for other in known if other != bag.name), what="bag")
+            beside = known[name]
+            if beside.beside or name in stands:
+                other = f"beside {stands[name]!r} already" if name in stands else "a list with others beside it"
+                raise DeclarationError(f"{where}: {name!r} is {other}: drop one of them")
+            if beside.length != bag.length:
+                raise DeclarationError(
+                    f"Bag({name}).length: {beside.length} is not that of {bag.name!r}, beside which it stands: "
+                    f"use {bag.length}"
+                )
+            stands[name] = bag.name
 
 
 LogInput = Number | Vector | Bag | Cross | Bucket

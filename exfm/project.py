@@ -6,6 +6,7 @@ loading one by name (load.py).
 
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import timedelta
 
 from exfm.alerts import Alerts
@@ -21,6 +22,7 @@ from exfm.freshness import Freshness, Limits, limits
 from exfm.history_views import HistoryView
 from exfm.input_columns import columns_of, logged_columns
 from exfm.learning import Student, Teacher
+from exfm.list_sides import lists_of_sides
 from exfm.mlflow import MLflow
 from exfm.online import View, graph_loads
 from exfm.prediction_views import PredictionView, known_after
@@ -220,6 +222,8 @@ class Project(Declaration):
         }
         for column in map(FeatureColumn.of, columns.of_views):
             encodings[column.name] = self.view(column.view).encoding(column.feature, dtypes)
+        for side, of in lists_of_sides(self, columns).items():
+            encodings[side] = replace(encodings[side], of=(of,))
         return encodings
 
     def columns_of(self, inputs: Iterable[str], *, where: str) -> Columns:

@@ -29,7 +29,8 @@ class Reads:
         numbers: number columns.
         tasks: that it predicts.
         lengths: of each history and bag.
-        bag_rows: embedding rows of bags that have their own.
+        bag_rows: embedding rows of bags, and of what stands beside lists, that have their own.
+        sides: length of each list that stands beside another one.
         vectors: width of each vector.
     """
 
@@ -39,6 +40,7 @@ class Reads:
     lengths: tuple[int, ...] = ()
     bag_rows: tuple[int, ...] = ()
     vectors: tuple[int, ...] = ()
+    sides: tuple[int, ...] = ()
 
 
 def _beside(distillation: Distillation, out: int) -> tuple[int, int]:
@@ -59,9 +61,9 @@ def check_model(where: str, network: Network, batch_size: int, reads: Reads, dis
     fields, width = len(reads.rows) + len(reads.lengths) + len(reads.vectors), network.embedding
     more, wider = _beside(distillation, network.hidden[-1])
     attention = len(reads.lengths) * (4 * width + 1) * network.attention
-    projected = sum((wide + 1) * width for wide in reads.vectors)
+    projected = sum((wide + 1) * width for wide in reads.vectors) + len(reads.sides) * width * width
     dense = network.dense_weights(fields, reads.numbers, reads.tasks) + attention + projected
-    listed = sum(reads.lengths) * (4 * width + network.attention) + sum(reads.vectors)
+    listed = sum(reads.lengths) * (4 * width + network.attention) + sum(reads.vectors) + 2 * sum(reads.sides) * width
     parts = {
         "embedding table": FLOAT * sum(reads.rows + reads.bag_rows) * (width + 1),  # and row-wise Adagrad's state
         "layers": FLOAT * STATES * dense,

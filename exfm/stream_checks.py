@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from exfm.errors import DeclarationError, choose_from, identifier, positive, unique
+from exfm.inputs import check_beside
 from exfm.names import COLUMNS
 from exfm.time_zones import DAY, begin, check_zone, day_lengths
 
@@ -61,6 +62,7 @@ def check_inputs(stream: "Stream") -> None:
         if bag.of is not None:
             logged = [name for name in ids if name not in stream.calendar]
             choose_from(f"Bag({bag.name}).of", bag.of, logged, what="categorical column of the log")
+    check_beside(stream.bags)
     for made in stream.made_inputs:
         made.check(ids, tuple(number.name for number in stream.numbers))
 

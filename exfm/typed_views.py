@@ -9,7 +9,7 @@ from datetime import timedelta
 from exfm.declaration import Declaration, declaration
 from exfm.encoding import Encoding, id_encoding
 from exfm.errors import DeclarationError, choose_from, not_empty, unique
-from exfm.inputs import Bag, Number, Vector
+from exfm.inputs import Bag, Number, Vector, check_beside
 from exfm.log_columns import Column
 from exfm.stream import Stream
 
@@ -67,3 +67,4 @@ class _TypedView(Declaration):
         for feature in self.inputs:
             if isinstance(feature, Bag) and feature.of is not None:
                 choose_from(f"Bag({feature.name}).of", feature.of, columns, what="column of the log")
+        check_beside(feature for feature in self.inputs if isinstance(feature, Bag))

@@ -87,7 +87,7 @@ def _field(name: str, dtype: FeastType) -> Field:
 def _feast_type(encoding: Encoding) -> FeastType:
     ids = String if encoding.dtype == "str" else Int64
     types: dict[str, FeastType] = {
-        "id": ids, "ids": Array(ids), "count": Int64, "number": Float32, "vector": Array(Float32),
+        "id": ids, "ids": Array(ids), "ages": Array(Int64), "count": Int64, "number": Float32, "vector": Array(Float32),
     }  # fmt: skip
     return types[encoding.kind]
 

@@ -30,13 +30,14 @@ def reads_the_same(spec: NetworkSpec, other: NetworkSpec) -> bool:
 
 
 def _reads(spec: NetworkSpec) -> tuple[tuple[object, ...], ...]:
-    return spec.ids, spec.numbers, spec.histories, spec.bags, spec.vectors
+    return spec.ids, spec.numbers, spec.histories, spec.bags, spec.vectors, spec.sides
 
 
 def added_inputs(before: NetworkSpec, after: NetworkSpec) -> list[str]:
     """The columns that one network reads and an earlier one did not."""
-    known = {*before.fields, *before.numbers}
-    return [name for name in (*after.fields, *after.numbers) if name not in known]
+    known = {*before.fields, *before.numbers, *(side.name for side in before.sides)}
+    beside = (side.name for side in after.sides)
+    return [name for name in (*after.fields, *after.numbers, *beside) if name not in known]
 
 
 @torch.no_grad()
@@ -69,13 +70,20 @@ def _late(old: NetworkSpec, wanted: NetworkSpec) -> tuple[str, ...]:
 def _grown_state(learner: Learner, larger: Learner) -> State:
     old, fresh = _named_as_in(larger.spec, learner), learner_state(larger)
     before, after = _axes(learner), _axes(larger)
+    # What came beside a list that is read already is not read yet.
+    unread = {
+        f"network.sides.projections.{each.name}.weight"
+        for each in larger.spec.sides
+        if each.list in learner.spec.fields
+    }
     state = {name: tensor for name, tensor in old.items() if name.startswith(("bent.", "adam."))}
     for name, drawn in fresh.items():
         if name.startswith("table."):
             state[name] = _rows_of_columns(old[name], drawn, learner.spec, larger.spec)
             continue
         axes = (before.get(name, Axes()), after.get(name, Axes()))
-        state[name] = _placed(old[name], drawn, *axes) if name in old else drawn
+        begins = torch.zeros_like(drawn) if name in unread else drawn
+        state[name] = _placed(old[name], drawn, *axes) if name in old else begins
         for moment in ("exp_avg", "exp_avg_sq"):
             if (moments := f"adam.{name}.{moment}") in old:
                 state[moments] = _placed(old[moments], torch.zeros_like(drawn), *axes)

@@ -27,7 +27,7 @@ class Inputs:
 
     @property
     def listed(self) -> float:
-        """How many ids a row's histories and bags list together, in the mean."""
+        """How many ids a row's histories and bags, and what is beside them, list together, in the mean."""
         return sum(history.values.numel() for history in self.histories) / max(len(self.rows), 1)
 
     def take(self, indices: Tensor) -> "Inputs":
@@ -72,6 +72,9 @@ def inputs_of(tensors: SliceTensors, spec: NetworkSpec, table: EmbeddingTable) -
             raise LearningError(f"slice: history {name!r} is missing: log it, or drop it from the inputs")
         lists = tensors.histories[name]
         histories.append(Jagged(table.rows_in(columns.index(of), lists.values), lists.offsets))
+    for side, beside in zip(spec.sides, histories[len(spec.pooled) :], strict=True):
+        if len(beside.values) != len(histories[spec.pooled.index(side.list)].values):
+            raise LearningError(f"slice: {side.name!r} does not stand beside each id of {side.list!r}: align them")
     return Inputs(
         table.rows_of(pick(tensors.ids, tensors.id_names, spec.id_names, "id")),
         pick(tensors.numbers, tensors.number_names, (*spec.numbers, *spec.positions), "number"),

@@ -16,6 +16,7 @@ from models.history import Pooled, TargetAttention
 from models.jagged import Jagged
 from models.layers import MLP, Head, Linear
 from models.network_spec import BagSpec, NetworkSpec
+from models.sides import Sides
 from models.trunk_parts import NUMBERS, Sizes, Trunk
 
 
@@ -61,6 +62,7 @@ class Networks(nn.Module):
             # By name, so that a grown network finds them.
             self.bags = nn.ModuleDict({bag.name: _pooling(bag, members, sizes) for bag in spec.bags})
             self.vectors = nn.ModuleDict({name: Linear(members, wide, sizes[0]) for name, wide in spec.vectors})
+            self.sides = Sides(members, spec)
             self.heads, self.towers = nn.ModuleDict(), nn.ModuleDict()
             for kind, count in heads.items():
                 # Seeded apart, so that a member begins with the same bits whatever heads it or others have.
@@ -70,11 +72,13 @@ class Networks(nn.Module):
                 self.heads[kind] = Head(count, tasks, towers.get(kind, width))
 
     def forward(self, fields: Tensor, numbers: Tensor, keys: Sequence[Tensor], lists: Sequence[Jagged]) -> Tensor:
-        """keys: (S, V, E) of each history, then of each bag."""
+        """keys: (S, V, E) of each history, then of each bag, then of what stands beside them."""
         poolings = [*self.attention, *self.bags.values()]
+        targets = [fields[:, :, index] for index in self.targets]
+        keys, targets = self.sides(keys, targets, fields)
         made = [
-            pool(key, fields[:, :, index], each).unsqueeze(2).to(fields.dtype)
-            for pool, index, key, each in zip(poolings, self.targets, keys, lists, strict=True)
+            pool(key, target, each).unsqueeze(2).to(fields.dtype)
+            for pool, target, key, each in zip(poolings, targets, keys, lists[: len(poolings)], strict=True)
         ]
         numbers, *vectors = numbers.split(self.widths, dim=2)
         made += [

@@ -29,6 +29,23 @@ class BagSpec:
 
 
 @declaration
+class SideSpec:
+    """What happened beside each id of a list: one id more at each of its places.
+
+    Args:
+        list: the history or the bag.
+        of: the column of the table whose embedding rows it shares; ``None``: it has rows of its own. Of an id column
+            the impression's own id is added to what attention looks at.
+        rows: embedding rows of its own, or 0.
+    """
+
+    name: str
+    list: str
+    of: str | None
+    rows: int
+
+
+@declaration
 class NetworkSpec:
     """All that building a network needs; plain values, so that a manifest can hold it.
 
@@ -44,6 +61,7 @@ class NetworkSpec:
         unbounded: numbers of the log, whose statistics outliers may not make.
         bags: lists that are pooled, in order.
         vectors: (vector, its width), each projected to a field, in order.
+        sides: what stands beside the ids of histories and bags, in order.
         late: fields that came when the network had learnt (``NUMBERS`` for those made of its first numbers), for a
             family that keeps them apart.
     """
@@ -61,6 +79,7 @@ class NetworkSpec:
     bags: tuple[BagSpec, ...] = ()
     vectors: tuple[tuple[str, int], ...] = ()
     unbounded: tuple[str, ...] = ()
+    sides: tuple[SideSpec, ...] = ()
 
     @property
     def id_names(self) -> tuple[str, ...]:
@@ -69,19 +88,24 @@ class NetworkSpec:
     @property
     def fields(self) -> tuple[str, ...]:
         """What has an embedding: id columns, histories, bags, vectors."""
-        lists = (*(name for name, _ in self.histories), *(bag.name for bag in self.bags))
-        return (*self.id_names, *lists, *(name for name, _ in self.vectors))
+        return (*self.id_names, *self.pooled, *(name for name, _ in self.vectors))
 
     @property
     def lists(self) -> tuple[tuple[str, str], ...]:
-        """(list, the table's column whose rows its ids have) of histories, then bags."""
+        """(list, the table's column whose rows its ids have) of histories, then bags, then what is beside them."""
         own = ((bag.name, bag.of if not bag.rows and bag.of else bag.name) for bag in self.bags)
-        return (*self.histories, *own)
+        return (*self.histories, *own, *((side.name, side.of or side.name) for side in self.sides))
+
+    @property
+    def pooled(self) -> tuple[str, ...]:
+        """Those lists that become a field each."""
+        return (*(name for name, _ in self.histories), *(bag.name for bag in self.bags))
 
     @property
     def table(self) -> tuple[tuple[str, int], ...]:
-        """(column, embedding rows) of the table: id columns, then bags with rows of their own."""
-        return (*self.ids, *((bag.name, bag.rows) for bag in self.bags if bag.rows))
+        """(column, embedding rows) of the table: id columns, then bags and sides that have rows of their own."""
+        bags = ((bag.name, bag.rows) for bag in self.bags if bag.rows)
+        return (*self.ids, *bags, *((side.name, side.rows) for side in self.sides if side.rows))
 
     @property
     def positions(self) -> tuple[str, ...]:

@@ -33,13 +33,13 @@ def bound_spin(environment: MutableMapping[str, str]) -> None:
 
 
 def multiply_adds(networks: nn.Module, rows: float, listed: float) -> float:
-    """Of a step's forward pass: every product's weights meet every row, those of attention every listed id.
+    """Of a step's forward pass: every product's weights meet every row, those of lists every listed id.
 
     Args:
         rows: of a batch; listed: ids of a row's histories.
     """
     products = {name: parameter.numel() for name, parameter in networks.named_parameters() if parameter.dim() >= 3}
-    attention = sum(count for name, count in products.items() if name.startswith(("attention.", "bags.")))
+    attention = sum(count for name, count in products.items() if name.startswith(("attention.", "bags.", "sides.")))
     return rows * (sum(products.values()) + (listed - 1) * attention)
 
 

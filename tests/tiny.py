@@ -45,9 +45,12 @@ def tiny_project(**changes: object) -> Project:
             strict=True,
         )
     )
+    history = simulated.PROJECT.view("user_history")
+    beside = replace(history, source=("interactions", "click"), since=True)
     project = replace(
         simulated.PROJECT,
         name="tiny",
+        feature_views=tuple(beside if view == history else view for view in simulated.PROJECT.feature_views),
         stream=replace(simulated.PROJECT.stream, until=first + SLICES * timedelta(days=1)),
         simulation=Simulation(
             impressions_per_day=1_500, users=200, items=60, new_users_per_day=20, new_items_per_day=6, orphan_share=0.02

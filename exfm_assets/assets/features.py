@@ -14,7 +14,7 @@ import polars as pl
 from exfm.columns import FeatureColumn, views_of
 from exfm.computed_views import PythonView, SqlView
 from exfm.declaration import digest
-from exfm.history_views import HistoryView
+from exfm.history_views import ACTION, AT, LAST, HistoryView
 from exfm.online import graph_loads, late_sentence, later_than_declared
 from exfm.project import Project
 from exfm.source_views import SourceView
@@ -78,9 +78,14 @@ def _view_lineage(view: KeptView) -> Lineage:
     if isinstance(view, SourceView | SqlView | PythonView):
         return {}  # which columns a table, a query or a function is made of is not known
     if isinstance(view, HistoryView):
-        table = {"interactions": INTERACTIONS, "impressions": IMPRESSIONS}.get(view.source, OUTCOMES)
-        listed = IMPRESSIONS if table == OUTCOMES else table
-        return {view.entity: [(listed, view.entity)], "last": [(listed, view.of)]}
+        tables = {"interactions": INTERACTIONS, "impressions": IMPRESSIONS}
+        read = [tables.get(source, OUTCOMES) for source in view.sources]
+        listed = dict.fromkeys(IMPRESSIONS if table == OUTCOMES else table for table in read)
+        columns = {view.entity: view.entity, LAST: view.of} | {name: name for name in view.beside}
+        times = {INTERACTIONS: "event_timestamp", IMPRESSIONS: "event_timestamp", OUTCOMES: "outcome_timestamp"}
+        met = {ACTION: [(OUTCOMES, "task")]} if OUTCOMES in read and len(read) > 1 else {}
+        met |= {AT: [(table, times[table]) for table in dict.fromkeys(read)]} if view.since else {}
+        return {name: [(table, of) for table in listed] for name, of in columns.items()} | met
     sources = {"interactions": (INTERACTIONS, "event_timestamp"), "impressions": (IMPRESSIONS, "event_timestamp")}
     counts = {
         feature: [sources.get(feature.rpartition("_")[0], (OUTCOMES, "outcome_timestamp"))]

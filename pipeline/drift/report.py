@@ -82,7 +82,8 @@ def _columns(work: Workspace, model: Student | Teacher) -> list[str]:
     """What is compared of a model's inputs: its columns, and who is new."""
     columns, stream = work.project.columns_of(model.inputs, where=model.name), work.project.stream
     new = [f"new {name}" for name in (stream.user.name, stream.item.name) if name in columns.ids]
-    return [*columns.of_log, *columns.features, *columns.histories, *new]
+    sides = [name for name in columns.sides if "__" in name]
+    return [*columns.of_log, *columns.features, *columns.histories, *sides, *new]
 
 
 def stored_profiles(work: Workspace) -> dict[int, pl.DataFrame]:

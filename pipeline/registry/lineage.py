@@ -109,7 +109,7 @@ def declared_of(project: Project, model: Teacher | Student, *, control: bool = F
         "surfaces": list(stream.surfaces),
         "tasks": stream.tasks,
     }
-    read = {*columns.numbers, *columns.vectors, *columns.bags, *columns.derived, *columns.parts}
+    read = {*columns.numbers, *columns.vectors, *columns.bags, *columns.sides, *columns.derived, *columns.parts}
     inputs = [each for each in stream.inputs if each.name in read]
     form = {name: canonical_form(part) for name, part in parts.items()}
     form |= {} if stream.weight is None else {"weight": stream.weight}

@@ -3,15 +3,17 @@
 Belongs here: columns, item side, teachers. Not here: the network itself (models/network.py).
 """
 
+from exfm.columns import Columns
 from exfm.encoding import Encoding
 from exfm.input_columns import declared_inputs, is_of_item
 from exfm.inputs import Bag, Bucket, Cross, LogInput, Vector
 from exfm.learning import Student, Teacher
+from exfm.list_sides import lists_of_sides, side_rows
 from exfm.log_columns import Column
 from exfm.project import Project
 from exfm.stream import Stream
 from models.members import Member
-from models.network_spec import BagSpec, NetworkSpec
+from models.network_spec import BagSpec, NetworkSpec, SideSpec
 
 
 def member_of(project: Project, model: Teacher | Student, *, control: bool = False) -> Member:
@@ -40,6 +42,7 @@ def member_of(project: Project, model: Teacher | Student, *, control: bool = Fal
         bags=tuple(_bag(stream, name, declared[name]) for name in columns.bags),
         vectors=tuple((name, _width(declared[name])) for name in columns.vectors),
         unbounded=columns.numbers,
+        sides=tuple(_side(project, columns, side, of) for side, of in lists_of_sides(project, columns).items()),
     )
     return Member(spec, model.distillation if isinstance(model, Student) and is_taught else None)
 
@@ -58,6 +61,12 @@ def _bag(stream: Stream, name: str, bag: Column | LogInput) -> BagSpec:
     assert isinstance(bag, Bag)
     target = stream.item.name if bag.pooling == "attention" else None
     return BagSpec(name=name, of=bag.of, rows=bag.rows or 0, pooling=bag.pooling, target=target)
+
+
+def _side(project: Project, columns: Columns, name: str, of: str) -> SideSpec:
+    """What stands beside a list shares the rows of a column that the network reads anyway, or has its own."""
+    shared, rows = side_rows(project, columns, name)
+    return SideSpec(name=name, list=of, of=shared, rows=rows)
 
 
 def encoder_of(project: Project, model: Teacher | Student) -> dict[str, Encoding]:

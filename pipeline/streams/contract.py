@@ -11,6 +11,7 @@ from exfm.inputs import Bag, Vector
 from exfm.log_columns import Column, Request
 from exfm.stream import Stream
 from pipeline.tables import DataError
+from pipeline.transforms.aligned import misaligned
 
 UTC = pl.Datetime("us", "UTC")
 TIME = {"impressions": "event_timestamp", "outcomes": "outcome_timestamp", "interactions": "event_timestamp"}
@@ -153,6 +154,7 @@ def sound_rules(stream: Stream, table: str) -> list[Rule]:
         values = dict.fromkeys(str(task.label) for task in stream.labelled_tasks if task.above is not None)
         checks += [(pl.col(name).is_infinite(), pl.lit(f"{name} is infinite")) for name in values]
         checks += [rule for vector in stream.vectors for rule in _vector_rules(vector)]
+        checks += misaligned(stream.bags)
     if table == "outcomes":
         tasks = pl.Series(stream.outcome_tasks, dtype=pl.String)
         checks.append((~pl.col("task").is_in(tasks.implode()), pl.format("unknown task: {}", pl.col("task"))))

@@ -23,8 +23,19 @@ def log_inputs(world: World, slice_: Slice, items: Ints) -> dict[str, Any]:
     Args:
         items: (N,) that were shown.
     """
-    declared = enumerate(world.stream.logged_inputs)
-    return {each.name: _values(world, slice_, items, number, each) for number, each in declared}
+    declared = world.stream.logged_inputs
+    missing = {each.name: _missing(world, slice_, len(items), number) for number, each in enumerate(declared)}
+    missing |= {side: missing[bag.name] for bag in world.stream.bags for side in bag.beside}
+    columns = {each.name: _values(world, slice_, items, number, each) for number, each in enumerate(declared)}
+    return {
+        name: [None if gone else value for gone, value in zip(missing[name], values, strict=True)]
+        for name, values in columns.items()
+    }
+
+
+def _missing(world: World, slice_: Slice, rows: int, number: int) -> np.ndarray:
+    random = generator(world.simulation.seed, INPUTS, slice_.index, number)
+    return random.uniform(size=rows) < NULLS
 
 
 def _values(world: World, slice_: Slice, items: Ints, number: int, declared: Number | Vector | Bag) -> list[Any]:
@@ -33,7 +44,7 @@ def _values(world: World, slice_: Slice, items: Ints, number: int, declared: Num
     traits = world.traits(ITEMS, items)
     quality, liked = traits[:, 2], traits[:, 2 + tasks : 2 + tasks + taste]
     random = generator(world.simulation.seed, INPUTS, slice_.index, number)
-    missing = random.uniform(size=len(items)) < NULLS
+    random.uniform(size=len(items))  # which of them are missing
     if isinstance(declared, Number):
         values: list[Any] = np.exp(quality + NOISE * random.standard_normal(len(items))).tolist()
     elif isinstance(declared, Vector):
@@ -41,9 +52,10 @@ def _values(world: World, slice_: Slice, items: Ints, number: int, declared: Num
     else:
         strongest = np.argsort(-np.abs(liked), axis=1)[:, :3]
         tags = 2 * strongest + (np.take_along_axis(liked, strongest, axis=1) > 0)
-        is_int = declared.dtype is int if declared.of is None else False
+        dtypes = {column.name: column.dtype for column in world.stream.id_columns}
+        is_int = (declared.dtype if declared.of is None else dtypes[declared.of]) is int
         values = tags.tolist() if is_int else [[f"tag_{tag}" for tag in row] for row in tags]
-    return [None if gone else value for gone, value in zip(missing, values, strict=True)]
+    return values
 
 
 def labels_told(world: World, slice_: Slice, happened: np.ndarray) -> dict[str, Any]:

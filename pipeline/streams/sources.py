@@ -16,6 +16,7 @@ from exfm.source_views import SourceView
 from exfm.stream import Stream
 from pipeline.streams.contract import UTC, cast_to
 from pipeline.tables import UNREADABLE, DataError
+from pipeline.transforms.aligned import first_misaligned
 from pipeline.transforms.inputs import stored_type
 
 CLOCK, CREATED = "event_timestamp", "created_timestamp"
@@ -160,4 +161,6 @@ def _kept(
                     f"SourceView({view.name}).{vector.name}: a vector of {wrong[0]} floats in {where}, not "
                     f"{vector.width}: declare its width, or write null"
                 )
+    if why := first_misaligned(kept, view.inputs):
+        raise DataError(f"SourceView({view.name}): {why} in {where}: write them place by place")
     return kept.select(_empty(view, stream).columns), rows[CLOCK].null_count()

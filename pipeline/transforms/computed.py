@@ -15,6 +15,7 @@ from exfm.computed_views import PythonView, SqlView
 from exfm.inputs import Vector
 from exfm.stream import Stream
 from pipeline.tables import DataError
+from pipeline.transforms.aligned import first_misaligned
 from pipeline.transforms.inputs import stored_type
 
 ComputedView = SqlView | PythonView
@@ -156,6 +157,8 @@ def _checked(view: ComputedView, stream: Stream, given: pl.DataFrame) -> pl.Data
     for vector in view.inputs:
         if isinstance(vector, Vector) and (known[vector.name].drop_nulls().list.len() != vector.width).any():
             raise DataError(f"{where}.{vector.name}: a vector of another width than {vector.width}: declare its width")
+    if why := first_misaligned(known, view.inputs):
+        raise DataError(f"{where}: {why}: give them place by place")
     return known
 
 

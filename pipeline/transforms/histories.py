@@ -3,6 +3,7 @@
 Belongs here: gathering the lists over half-open windows. Not here: which slices are read (assets/features.py).
 """
 
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 import numpy as np
@@ -10,7 +11,7 @@ import polars as pl
 import pyarrow as pa
 
 from exfm.feature_views import IMPRESSIONS, INTERACTIONS
-from exfm.history_views import LAST, HistoryView
+from exfm.history_views import ACTION, AT, LAST, HistoryView
 from exfm.stream import Stream
 from pipeline.transforms.stamps import Stamps
 
@@ -20,8 +21,8 @@ def history_needed_since(view: HistoryView, stream: Stream, start: datetime) -> 
 
     A window reaches back by its length, and an outcome in it may be of an impression one attribution window older.
     """
-    counted = view.source in stream.task_names
-    return start - view.window - stream.slack - (stream.task(view.source).window if counted else timedelta(0))
+    windows = [stream.task(source).window for source in view.sources if source in stream.task_names]
+    return start - view.window - stream.slack - max(windows, default=timedelta(0))
 
 
 def histories(
@@ -36,23 +37,24 @@ def histories(
     """Rows of a view stamped in (start, end], one for each entity and stamp at which its list may have changed.
 
     A row stamped s lists the newest ``length`` events in [s - window, s): an event at s itself is not in it, so a row
-    may be given to an impression at s. Events at one moment are ordered by the listed id. When all has left the window,
-    an empty list says so.
+    may be given to an impression at s. Events at one moment are ordered by what is listed of them. When all has left
+    the window, an empty list says so.
 
     Args:
         impressions, outcomes, interactions: as in ``aggregates.aggregate``, since ``history_needed_since``.
 
     Returns:
-        entity, ``event_timestamp`` (s), ``created_timestamp`` (s + delay), ``last`` (list of ids, newest at its end);
-        by stamp, then entity.
+        entity, ``event_timestamp`` (s), ``created_timestamp`` (s + delay), ``last`` (list of ids, newest at its end)
+        and what is listed beside it; by stamp, then entity.
     """
     events = _events(view, stream, impressions, outcomes, interactions)
-    known = pl.col("at") < end, pl.col(view.entity).is_not_null(), pl.col(view.of).is_not_null()
-    met = events.filter(*known).sort(view.entity, "at", view.of).collect()
+    known = pl.col(AT) < end, pl.col(view.entity).is_not_null(), pl.col(view.of).is_not_null()
+    order = [view.entity, AT, view.of, *(name for name in view.features if name not in (LAST, AT))]
+    met = events.filter(*known).sort(order).collect()
     # An event enters at the first stamp after it and leaves one window later.
     stamps = Stamps(stream, view.every, (history_needed_since(view, stream, start), end))
     window = stamps.within(view.window)
-    enters = met.select(stamps.number(pl.col("at")) + 1).to_series().to_numpy()
+    enters = met.select(stamps.number(pl.col(AT)) + 1).to_series().to_numpy()
     entity = met[view.entity].rle_id().to_numpy().astype(np.int64)
     first, last = stamps.number_of(start) + 1, stamps.number_of(end)
     changed = np.concatenate([_keyed(entity, enters), _keyed(entity, enters + window)])
@@ -71,7 +73,7 @@ def histories(
             met[view.entity].gather(first_rows[of]).alias(view.entity),
             moment,
             (moment + view.delay).alias("created_timestamp"),
-            _lists(met[view.of], begin, stop),
+            *_listed(view, met, begin, stop),
         ]
     )
     return rows.sort("event_timestamp", view.entity)
@@ -85,28 +87,45 @@ def _keyed(entity: np.ndarray, stamp: np.ndarray) -> np.ndarray:
     return keyed
 
 
-def _lists(values: pl.Series, begin: np.ndarray, stop: np.ndarray) -> pl.Series:
-    """Lists of values[begin:stop], one a row."""
+def _listed(view: HistoryView, met: pl.DataFrame, begin: np.ndarray, stop: np.ndarray) -> Iterator[pl.Series]:
+    """Each of the view's features: lists of events[begin:stop], one a row."""
     lengths = stop - begin
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     within = np.arange(offsets[-1]) - np.repeat(offsets[:-1], lengths) + np.repeat(begin, lengths)
-    flat = values.gather(within).to_arrow()
-    lists = pa.LargeListArray.from_arrays(pa.array(offsets, pa.int64()), flat)
-    return pl.Series(LAST, pl.from_arrow(lists))
+    for feature in view.features:
+        values = met[view.of if feature == LAST else feature]
+        flat = (values.dt.epoch("s") if feature == AT else values).gather(within).to_arrow()
+        lists = pa.LargeListArray.from_arrays(pa.array(offsets, pa.int64()), flat)
+        yield pl.Series(feature, pl.from_arrow(lists))
 
 
 def _events(
     view: HistoryView, stream: Stream, impressions: pl.LazyFrame, outcomes: pl.LazyFrame, interactions: pl.LazyFrame
 ) -> pl.LazyFrame:
-    """The listed events: entity, the listed id, and ``at``, when they count from."""
-    columns = [view.entity, view.of]
-    if view.source == IMPRESSIONS:
+    """The listed events: entity, what is listed, and ``at``, when they count from; of several sources, ``action``."""
+    columns = [view.entity, view.of, *view.beside]
+    tables = (stream, impressions, outcomes, interactions)
+    each = {source: _of_source(source, columns, *tables).select(*columns, AT) for source in view.sources}
+    if len(each) == 1:
+        return each[view.sources[0]]
+    return pl.concat(events.with_columns(pl.lit(source).alias(ACTION)) for source, events in each.items())
+
+
+def _of_source(
+    source: str,
+    columns: list[str],
+    stream: Stream,
+    impressions: pl.LazyFrame,
+    outcomes: pl.LazyFrame,
+    interactions: pl.LazyFrame,
+) -> pl.LazyFrame:
+    """The events of one source."""
+    if source == IMPRESSIONS:
         return impressions.select(*columns, at="event_timestamp")
-    if view.source == INTERACTIONS:
+    if source == INTERACTIONS:
         return interactions.select(*columns, at="event_timestamp")
     age = pl.col("outcome_timestamp") - pl.col("event_timestamp")
-    inside = (age >= timedelta(0)) & (age <= stream.task(view.source).window)
+    inside = (age >= timedelta(0)) & (age <= stream.task(source).window)
     shown = impressions.select("impression_id", "event_timestamp", *columns)
-    happened = outcomes.filter(pl.col("task") == view.source).join(shown, on="impression_id").filter(inside)
-    first = happened.group_by("impression_id", *columns).agg(at=pl.col("outcome_timestamp").min())
-    return first.select(*columns, "at")
+    happened = outcomes.filter(pl.col("task") == source).join(shown, on="impression_id").filter(inside)
+    return happened.group_by("impression_id", *columns).agg(at=pl.col("outcome_timestamp").min())

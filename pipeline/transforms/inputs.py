@@ -14,6 +14,8 @@ from exfm.columns import Columns
 from exfm.encoding import Encoding
 from exfm.stream import Stream
 from pipeline.tables import DataError
+from pipeline.transforms.hashes import hashes_of
+from pipeline.transforms.lists import CLOCK, hashed_lists
 
 if TYPE_CHECKING:
     from models.batch import SliceTensors
@@ -44,7 +46,8 @@ def stored_type(encoding: Encoding) -> pl.DataType:
     """The type in which a column of an encoding is stored."""
     ids = pl.String() if encoding.dtype == "str" else pl.Int64()
     types: dict[str, pl.DataType] = {
-        "id": ids, "ids": pl.List(ids), "count": pl.Int64(), "number": pl.Float32(), "vector": pl.List(pl.Float32()),
+        "id": ids, "ids": pl.List(ids), "ages": pl.List(pl.Int64()), "count": pl.Int64(), "number": pl.Float32(),
+        "vector": pl.List(pl.Float32()),
     }  # fmt: skip
     return types[encoding.kind]
 
@@ -62,7 +65,7 @@ def _hashed(frame: pl.DataFrame, name: str, encoder: Encoder) -> np.ndarray:
         return _crossed([_hashed(frame, part, encoder) for part in encoding.of], encoding)
     if encoding.kind == "bucket":
         return _bucketed(frame[encoding.of[0]], encoding)
-    return _hashes(frame[name], encoding)
+    return hashes_of(frame[name], encoding)
 
 
 def _crossed(parts: Sequence[np.ndarray], encoding: Encoding) -> np.ndarray:
@@ -84,47 +87,6 @@ def _bucketed(values: pl.Series, encoding: Encoding) -> np.ndarray:
     numbers = values.cast(pl.Float64).fill_null(float("nan")).to_numpy()
     ranges = np.searchsorted(np.asarray(encoding.edges), numbers, side="right")
     return stable_hash(ranges.astype(np.int64), salt=encoding.salt, nulls=np.isnan(numbers))
-
-
-def _hashes(values: pl.Series, encoding: Encoding) -> np.ndarray:
-    """Hashes of a column of ids. A column of integers with a null would reach numpy as floats, which lose bits."""
-    from models.hashing import stable_hash
-
-    assert encoding.salt is not None
-    if encoding.dtype == "int" and values.dtype.is_float():  # as pandas keeps integers beside nulls
-        values = _whole(values.fill_nan(None))
-    if not values.dtype.is_integer():
-        return stable_hash(values.to_numpy(), salt=encoding.salt)
-    return stable_hash(values.fill_null(0).to_numpy(), salt=encoding.salt, nulls=values.is_null().to_numpy())
-
-
-def _whole(values: pl.Series) -> pl.Series:
-    """Floats that are integers, as integers.
-
-    Raises:
-        DataError: for one that is none, or so large (2**53) that a float may have rounded it.
-    """
-    off = values.filter((values.floor() != values) | (values.abs() >= 2.0**53))
-    if len(off):
-        raise DataError(
-            f"{values.name}: {off[0]!r} as a float is no integer id, or too large to be sure of: "
-            "pass the column as integers (in pandas: Int64)"
-        )
-    return values.cast(pl.Int64)
-
-
-def hashed_histories(
-    frame: pl.DataFrame, names: Sequence[str], encoder: Encoder
-) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Lists of ids as hashes of the column that they list: (V,) int64, and offsets (N + 1,); null is an empty list."""
-    hashed = {}
-    for name in names:
-        length = encoder[name].length
-        lists = frame[name] if length is None else frame[name].list.head(length)
-        offsets = np.concatenate([[0], lists.list.len().fill_null(0).to_numpy().cumsum()]).astype(np.int64)
-        values = lists.filter(lists.list.len() > 0).explode()  # an empty list would explode to a null
-        hashed[name] = (_hashes(values, encoder[name]), offsets)
-    return hashed
 
 
 def numbers(frame: pl.DataFrame, names: Sequence[str], encoder: Encoder) -> np.ndarray:
@@ -199,11 +161,7 @@ def slice_tensors(
     from models.jagged import Jagged
     from models.network_spec import positions_of
 
-    ids, plain, lists = (
-        columns.ids + columns.derived,
-        columns.features + columns.numbers,
-        columns.histories + columns.bags,
-    )
+    ids, plain = columns.ids + columns.derived, columns.features + columns.numbers
     positions = [each for name in columns.vectors for each in positions_of(name, encoder[name].width or 0)]
     read = numbers(inputs, plain, encoder)
     if columns.vectors:
@@ -223,7 +181,7 @@ def slice_tensors(
         task_names=tasks,
         histories={
             name: Jagged(torch.from_numpy(values), torch.from_numpy(offsets))
-            for name, (values, offsets) in hashed_histories(inputs, lists, encoder).items()
+            for name, (values, offsets) in hashed_lists(inputs, columns.lists, encoder).items()
         },
         weights=weights,
     )
@@ -240,7 +198,7 @@ def tensors_for(manifest: "Manifest", rows: pl.DataFrame) -> "SliceTensors":
     """
     spec, encoder = manifest.spec, manifest.encoder
     where = f"{manifest.model} {manifest.slice}"
-    for name in (*spec.fields, *spec.numbers):
+    for name in (*spec.fields, *spec.numbers, *(side.name for side in spec.sides)):
         if name not in encoder:
             raise DataError(
                 f"{where}: its manifest has no encoder for {name!r}, as an earlier exfm wrote it: train and release it "
@@ -252,6 +210,7 @@ def tensors_for(manifest: "Manifest", rows: pl.DataFrame) -> "SliceTensors":
         features=spec.numbers,
         histories=tuple(name for name, _ in spec.histories),
         bags=tuple(bag.name for bag in spec.bags),
+        sides=tuple(side.name for side in spec.sides),
         vectors=tuple(name for name, _ in spec.vectors),
         derived=derived,
         parts=tuple(part for name in derived for part in encoder[name].of),
@@ -259,4 +218,6 @@ def tensors_for(manifest: "Manifest", rows: pl.DataFrame) -> "SliceTensors":
     for name in columns.stored:
         if name not in rows.columns:
             raise DataError(f"{where}: rows have no column {name!r}: pass it, null if unknown")
+    if CLOCK not in rows.columns and (aged := [name for name in columns.sides if encoder[name].kind == "ages"]):
+        raise DataError(f"{where}: rows have no column {CLOCK!r}, and {aged[0]!r} is read as of it: pass it")
     return slice_tensors(rows, None, columns, spec.tasks, manifest.encoder)

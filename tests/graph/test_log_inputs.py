@@ -32,7 +32,8 @@ def every_kind() -> Project:
         bags=(
             Bag(name="tags", rows=32, dtype=str, length=2),
             Bag(name="words", rows=32, pooling="attention"),
-            Bag(name="seen", rows=64, pooling="sum"),
+            Bag(name="seen", rows=64, pooling="sum", beside=("seen_on",)),
+            Bag(name="seen_on", of="surface"),
         ),
         crosses=(Cross(name="where_and_when", of=("device", "hour_of_day"), rows=100),),
         buckets=(Bucket(name="price_range", of="price", edges=(0.5, 1.0, 2.0, 4.0)),),
@@ -58,12 +59,13 @@ def test_they_are_stored_once_and_read_by_both(work) -> None:  # type: ignore[no
     logged = work.table("logged_inputs").read([work.project.stream.slice_at(2)])
     shown = work.table("impressions").read([work.project.stream.slice_at(2)])
     assert {"unused", "price"} <= {*shown.columns} and "unused" not in logged.columns
-    for name in ("price", "image", "tags", "words", "seen"):
+    for name in ("price", "image", "tags", "words", "seen", "seen_on"):
         assert logged[name].equals(shown[name], null_equal=True) and 0 < shown[name].null_count() < shown.height
     assert not {"where_and_when", "price_range"} & {*logged.columns, *shown.columns}
     for model in (*work.project.teachers, work.project.students[0]):
         _, manifest = CheckpointStore.of(work, model).load(work.project.stream.slice_at(2), "cpu")
         assert {*MORE} <= {*manifest.encoder} and [bag.name for bag in manifest.spec.bags] == ["tags", "words", "seen"]
+        assert ("seen", "seen_on") in [(side.list, side.name) for side in manifest.spec.sides]
 
 
 def test_a_release_scores_a_request_as_training_read_its_row(work) -> None:  # type: ignore[no-untyped-def]
@@ -82,9 +84,14 @@ def test_a_release_scores_a_request_as_training_read_its_row(work) -> None:  # t
     assert torch.equal(learner.predict(tensors_for(manifest, rows)), learner.predict(logged.tensors))
     # The comparison can fail: each input counts.
     for name in ("price", "image", "tags", "words", "seen", "device"):
-        other = rows.with_columns(pl.col(name).reverse())
+        other = rows.with_columns(pl.col(*(("seen", "seen_on") if name == "seen" else (name,))).reverse())
         assert not torch.equal(learner.predict(tensors_for(manifest, other)), learner.predict(logged.tensors)), name
-    for name in ("price", "device", "image"):  # also those that only a bucket or a cross is made of
+    # Both of a list and what stands beside it.
+    beside = rows.with_columns(pl.col("seen_on").list.reverse())
+    assert not torch.equal(learner.predict(tensors_for(manifest, beside)), learner.predict(logged.tensors))
+    with pytest.raises(DataError, match="^seen_on is not as long as seen: 0 beside 3 in row"):
+        tensors_for(manifest, rows.with_columns(seen_on=pl.lit(None, pl.List(pl.String))))
+    for name in ("price", "device", "image", "seen_on"):  # also those that only a bucket or a cross is made of
         with pytest.raises(DataError, match=f"rows have no column '{name}': pass it, null if unknown"):
             tensors_for(manifest, rows.drop(name))
 

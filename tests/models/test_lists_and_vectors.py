@@ -10,15 +10,16 @@ import torch
 from exfm.encoding import list_encoding, vector_encoding
 from models.batch import SliceTensors
 from models.checkpoint import load_checkpoint, save_checkpoint
+from models.errors import LearningError
 from models.formats import FORMAT
-from models.growth import grown
+from models.growth import added_inputs, grown
 from models.history import Pooled
 from models.jagged import Jagged
 from models.learner import Learner
 from models.manifest import load_manifest
 from models.members import Member
 from models.metrics import normalised_entropy
-from models.network_spec import BagSpec, NetworkSpec, positions_of
+from models.network_spec import BagSpec, NetworkSpec, SideSpec, positions_of
 from models.state import learner_state
 from tests.models.test_checkpoint import FIELDS
 from tests.models.test_growth import NETWORKS, TRAINING
@@ -28,6 +29,8 @@ TAGS = BagSpec(name="tags", of=None, rows=17, pooling="mean")
 SEEN = BagSpec(name="seen", of="item", rows=0, pooling="sum")
 WORDS = BagSpec(name="words", of=None, rows=19, pooling="attention", target="item")
 IMAGE = ("image", 5)
+KIND = SideSpec(name="kind", list="words", of=None, rows=7)
+WHOSE = SideSpec(name="whose", list="words", of="user", rows=0)
 
 
 def world(rows: int = 400, seed: int = 0, signal: str = "") -> SliceTensors:
@@ -39,12 +42,15 @@ def world(rows: int = 400, seed: int = 0, signal: str = "") -> SliceTensors:
     def lists() -> Jagged:
         return Jagged(torch.randint(0, 12, (int(offsets[-1]),), generator=draws), offsets)
 
-    bags = {name: lists() for name in ("tags", "seen", "words")}
+    bags = {name: lists() for name in ("tags", "seen", "words", "kind", "whose")}
     image = torch.randn(rows, 5, generator=draws) * torch.tensor([1.0, 10.0, 1e6, 1.0, 1.0])
     image[torch.rand(rows, generator=draws) < 0.1] = torch.nan
     numbers = torch.cat([torch.randn(rows, 1, generator=draws), image], dim=1)
     said = torch.zeros(rows)
-    if signal in bags:
+    if signal == "kind":  # whether a word counts is said beside it
+        counts = (bags["words"].values < 6).float() * 2 - 1
+        said = torch.zeros(rows).index_add(0, bags["words"].row_of(), counts * (bags["kind"].values < 6)) * 3
+    elif signal in bags:
         said = torch.zeros(rows).index_add(0, bags[signal].row_of(), (bags[signal].values < 4).float()) * 3 - 1.5
     elif signal == "image":
         said = 2 * image[:, 1].nan_to_num() / 10
@@ -118,11 +124,59 @@ def test_they_come_back_from_a_checkpoint_and_go_on_bit_for_bit(name: str, tmp_p
     save_checkpoint(tmp_path / "checkpoint", mine, **FIELDS)
     back, manifest = load_checkpoint(tmp_path / "checkpoint")
     assert manifest.spec == mine.spec and '"format": 5' in (tmp_path / "checkpoint" / "manifest.json").read_text()
-    assert load_manifest(tmp_path / "checkpoint").spec.bags == bags and FORMAT == 5
+    assert load_manifest(tmp_path / "checkpoint").spec.bags == bags
     assert torch.equal(back.predict(world(seed=2)), mine.predict(world(seed=2)))
     assert back.fit(world(seed=2), "2").loss == mine.fit(world(seed=2), "2").loss
     for tensor, other in zip(learner_state(back).values(), learner_state(mine).values(), strict=True):
         assert torch.equal(tensor, other)
+
+
+def with_sides(name: str, *sides: SideSpec) -> NetworkSpec:
+    return replace(spec(name, TAGS, WORDS), sides=sides)
+
+
+def test_what_stands_beside_an_id_is_added_to_it_and_to_the_target_by_hand() -> None:
+    mine = Learner.create(with_sides("DCNv2", KIND, WHOSE), TRAINING, None, "cpu")
+    sides = mine.networks.sides
+    draws = torch.Generator().manual_seed(1)
+    keys = [torch.randn(1, length, 4, generator=draws) for length in (5, 3, 3, 3)]
+    fields = torch.randn(1, 2, 2, 4, generator=draws)
+    made, (_, target) = sides(keys, [fields[:, :, 1], fields[:, :, 1]], fields)
+    kind, whose = (each.weight[0] for each in sides.projections.values())
+    assert torch.equal(made[0], keys[0]) and len(made) == 2
+    torch.testing.assert_close(made[1][0], keys[1][0] + keys[2][0] @ kind + keys[3][0] @ whose)
+    torch.testing.assert_close(target[0], fields[0, :, 1] + fields[0, :, 0] @ whose)  # of the impression's own user
+    assert mine.spec.fields == ("user", "item", "tags", "words") and len(mine.table.weight) == 31 + 23 + 17 + 19 + 7
+
+
+def test_what_is_said_beside_an_id_is_learnt() -> None:
+    """Alone, words and kinds say nothing: of a word it is said beside it whether it counts."""
+    losses = {}
+    for name, sides in (("with", (KIND,)), ("without", ())):
+        mine = Learner.create(with_sides("DCNv2", *sides), TRAINING, None, "cpu")
+        for step in range(40):
+            mine.fit(world(2_000, seed=step + 1, signal="kind"), f"{step}")
+        new = world(4_000, seed=99, signal="kind")
+        losses[name] = normalised_entropy(mine.predict(new)[:, 0].numpy(), new.labels[:, 0].numpy())
+    assert losses["with"] < losses["without"] - 0.02, losses
+
+
+def test_sides_come_back_from_a_checkpoint_grow_and_are_aligned(tmp_path: Path) -> None:
+    mine = Learner.create(with_sides("DCNv2", KIND), TRAINING, None, "cpu")
+    mine.fit(world(seed=1), "1")
+    save_checkpoint(tmp_path / "checkpoint", mine, **FIELDS)
+    assert f'"format": {FORMAT}' in (tmp_path / "checkpoint" / "manifest.json").read_text()
+    back, manifest = load_checkpoint(tmp_path / "checkpoint")
+    assert manifest.spec == mine.spec
+    assert back.fit(world(seed=2), "2").loss == mine.fit(world(seed=2), "2").loss
+    larger = grown(mine, Member(with_sides("DCNv2", KIND, WHOSE), None))
+    assert torch.equal(larger.predict(world(seed=5)), mine.predict(world(seed=5)))
+    assert added_inputs(mine.spec, larger.spec) == ["whose"] and larger.fit(world(seed=6), "6").error is None
+    assert larger.networks.sides.projections["whose"].weight.abs().sum() > 0  # it is learnt from then on
+    slice_ = world(seed=7)
+    short = Jagged(slice_.histories["kind"].values[1:], slice_.histories["kind"].offsets)
+    with pytest.raises(LearningError, match="'kind' does not stand beside each id of 'words': align them"):
+        mine.predict(replace(slice_, histories={**slice_.histories, "kind": short}))
 
 
 @pytest.mark.parametrize("name", [name for name in NETWORKS if name != "Wukong whose residual is the identity"])

@@ -1,6 +1,7 @@
 """Histories against a brute-force walk over events: half-open windows, late outcomes, ties, exits."""
 
 import random
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -66,6 +67,42 @@ def events_of(declared: HistoryView, frames: tuple[pl.DataFrame, pl.DataFrame, p
     return [(by_id[n]["user_id"], at, by_id[n]["item_id"]) for n, at in first.items()]
 
 
+SHELVES = {0: "a", 1: "b", 2: None, 3: "a", 4: "c"}  # what is listed beside an item, by the item
+
+
+def with_shelves(frames: tuple[pl.DataFrame, ...]) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
+    shown, done, met = frames
+    shelves = pl.col("item_id").replace_strict(SHELVES, default=None, return_dtype=pl.String).alias("surface")
+    return shown.with_columns(shelves), done, met
+
+
+def beside(
+    declared: HistoryView, frames: tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame], user: int, stamp: Any
+) -> list[tuple[Any, ...]]:
+    """(item, shelf, action, at) of each listed event, newest last, ties by what is listed of them."""
+    listed = []
+    for source in declared.sources:
+        for who, at, item in events_of(replace(declared, source=source), frames):
+            if who == user and item is not None and stamp - declared.window <= at < stamp:
+                listed.append((at, item, SHELVES[item], source))
+    listed.sort(key=lambda event: (event[0], event[1], event[2] or "", event[3]))
+    return [(item, shelf, source, int(at.timestamp())) for at, item, shelf, source in listed][-declared.length :]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_what_stands_beside_an_id_is_of_the_same_event(seed: int) -> None:
+    declared = view(source=("click", "impressions"), beside=("surface",), since=True)
+    frames = with_shelves(world(seed))
+    result = histories(declared, STREAM, *(frame.lazy() for frame in frames), START, START + 60 * HOUR)
+    assert declared.features == ("last", "surface", "action", "at") == tuple(result.columns[3:])
+    assert result["at"].dtype == pl.List(pl.Int64) and result.height > 50
+    for row in result.iter_rows(named=True):
+        listed = list(zip(*(row[name] for name in declared.features), strict=True))
+        assert listed == beside(declared, frames, row["user_id"], row["event_timestamp"]), row
+    both = {action for actions in result["action"] for action in actions}
+    assert both == {"click", "impressions"}
+
+
 def brute(declared: HistoryView, events: list[tuple[Any, ...]], user: int, stamp: Any) -> list[int]:
     mine = [(at, item) for who, at, item in events if who == user and item is not None]
     inside = sorted((at, item) for at, item in mine if stamp - declared.window <= at < stamp)
@@ -129,6 +166,12 @@ def test_no_events_are_no_rows() -> None:
         ({"of": "nothing"}, "column of the log"),
         ({"source": "buy"}, "HistoryView\\(past\\).source"),
         ({"of": "device"}, "use 'impressions' or a task"),
+        ({"source": ()}, "declares no source"),
+        ({"source": ("click", "click")}, "declared twice"),
+        ({"source": ("click", "buy")}, "HistoryView\\(past\\).source"),
+        ({"beside": ("item_id",), "source": "click"}, "is its entity or what it lists"),
+        ({"beside": ("nothing",), "source": "click"}, "HistoryView\\(past\\).beside"),
+        ({"beside": ("device",)}, "use 'impressions' or a task"),
         ({"every": 7 * HOUR, "window": 14 * HOUR}, "does not divide the slice length"),
     ],
 )

@@ -15,7 +15,8 @@ from models.hashing import NULL_HASH, stable_hash
 from pipeline.registry.checkpoint_store import CheckpointStore
 from pipeline.slices.slice_inputs import SliceInputs, students_columns
 from pipeline.tables import DataError
-from pipeline.transforms.inputs import hashed_histories, hashed_ids, numbers, rows_of, slice_tensors, tensors_for
+from pipeline.transforms.inputs import hashed_ids, numbers, rows_of, slice_tensors, tensors_for
+from pipeline.transforms.lists import hashed_lists
 from projects.simulated import STREAM
 from tests.conftest import Ran
 
@@ -49,7 +50,7 @@ def test_large_ids_keep_their_bits_beside_a_missing_one(value: int) -> None:
 
 def test_histories_hold_missing_and_large_ids() -> None:
     lists = pl.DataFrame({"h": [[LARGE, None], None, [], [3]]}, schema={"h": pl.List(pl.Int64)})
-    values, offsets = hashed_histories(lists, ["h"], {"h": list_encoding("item_id", int)})["h"]
+    values, offsets = hashed_lists(lists, ["h"], {"h": list_encoding("item_id", int)})["h"]
     large, small = stable_hash(np.array([LARGE, 3]), "item_id").tolist()
     assert values.tolist() == [large, NULL_HASH, small]
     assert offsets.tolist() == [0, 2, 2, 2, 3]

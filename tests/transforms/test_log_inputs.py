@@ -9,7 +9,8 @@ from exfm.encoding import Encoding
 from exfm.inputs import Bag, Bucket, Cross, LogInput, Number, Vector
 from models.hashing import NULL_HASH, stable_hash
 from pipeline.tables import DataError
-from pipeline.transforms.inputs import hashed_histories, hashed_ids, numbers, slice_tensors, vectors
+from pipeline.transforms.inputs import hashed_ids, numbers, slice_tensors, vectors
+from pipeline.transforms.lists import hashed_lists
 
 NAN, INF = float("nan"), float("inf")
 DTYPES: dict[str, type] = {"device": int, "country": str, "item_id": int}
@@ -58,7 +59,7 @@ def test_bags_are_hashed_as_the_column_that_they_share_and_cut() -> None:
     frame = pl.DataFrame({"seen": [[1, 2, 3], None, []]}, schema={"seen": pl.List(pl.Int64)})
     shared, own = Bag(name="seen", of="item_id", length=2), Bag(name="seen", rows=9)
     for bag, salt, count in ((shared, "item_id", 2), (own, "seen", 3)):
-        values, offsets = hashed_histories(frame, ["seen"], encoder(bag))["seen"]
+        values, offsets = hashed_lists(frame, ["seen"], encoder(bag))["seen"]
         assert values.tolist() == stable_hash(np.arange(1, count + 1), salt).tolist()
         assert offsets.tolist() == [0, count, count, count]
 
