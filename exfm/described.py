@@ -5,6 +5,8 @@ columns that a log brings with it have the names that their owner gave them.
 """
 
 import re
+from collections.abc import Mapping
+from types import MappingProxyType
 
 from exfm.columns import FeatureColumn
 from exfm.errors import DeclarationError
@@ -44,8 +46,19 @@ _PATTERNS = (
 )
 
 
-def described(name: str) -> str | None:
-    """A column or feature in a few words; ``None`` where the name is not one of ours."""
+def words_of(view: object) -> Mapping[str, str]:
+    """What a view says itself of its features."""
+    return getattr(view, "words", {})
+
+
+def described(name: str, words: Mapping[str, str] = MappingProxyType({})) -> str | None:
+    """A column or feature in a few words; ``None`` where the name is not one of ours.
+
+    Args:
+        words: of the view whose feature it is (``words_of``).
+    """
+    if name in words:
+        return words[name]
     if name in _FIXED:
         return _FIXED[name]
     if "__" in name:
@@ -55,10 +68,10 @@ def described(name: str) -> str | None:
             return None
         inner = described(of.feature)
         return f"{inner}; from view {of.view}" if inner is not None else f"Feature {of.feature} of view {of.view}"
-    for pattern, words in _PATTERNS:
+    for pattern, said in _PATTERNS:
         if (found := re.fullmatch(pattern, name)) is not None:
             parts = found.groupdict()
-            return words.format(**{**parts, "window": _span(parts["window"])} if "window" in parts else parts)
+            return said.format(**{**parts, "window": _span(parts["window"])} if "window" in parts else parts)
     return None
 
 

@@ -89,6 +89,13 @@ class HistoryView(Declaration):
         met = ", ".join(self.sources)
         return f"The last {self.length} {self.of} of a {self.entity}'s {met}, strictly before the stamp."
 
+    @property
+    def words(self) -> dict[str, str]:
+        """What each feature beside the ids is, for Feast's registry and Dagster's catalogue."""
+        words = {name: f"{name} of each of the ids" for name in self.beside}
+        words |= {ACTION: "What brought each of the ids", AT: "When each of the ids was met, seconds since 1970, UTC"}
+        return {name: words[name] for name in self.features if name in words}
+
     def encoding(self, feature: str, dtypes: Mapping[str, type]) -> Encoding:
         """How a feature becomes an input of networks.
 

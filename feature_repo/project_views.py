@@ -14,7 +14,7 @@ from feast.data_format import ParquetFormat
 from feast.types import Array, FeastType, Float32, Int64, String, UnixTimestamp
 
 from exfm.columns import FeatureColumn, ScoreColumns
-from exfm.described import described
+from exfm.described import described, words_of
 from exfm.encoding import Encoding
 from exfm.errors import DeclarationError
 from exfm.learning import Student, Teacher
@@ -80,8 +80,8 @@ def _key_field(column: Column) -> Field:
     return _field(column.name, String if column.dtype is str else Int64)
 
 
-def _field(name: str, dtype: FeastType) -> Field:
-    return Field(name=name, dtype=dtype, description=described(name) or "")
+def _field(name: str, dtype: FeastType, view: View | None = None) -> Field:
+    return Field(name=name, dtype=dtype, description=described(name, words_of(view)) or "")
 
 
 def _feast_type(encoding: Encoding) -> FeastType:
@@ -105,7 +105,7 @@ def _source(name: str, folder: str) -> FileSource:
 def _input_view(view: View, entities: dict[str, Entity], columns: dict[str, Column], state: State) -> FeatureView:
     schema = [_key_field(columns[name]) for name in view.entities]
     dtypes = {name: column.dtype for name, column in columns.items()}
-    schema += [_field(name, _feast_type(view.encoding(name, dtypes))) for name in view.features]
+    schema += [_field(name, _feast_type(view.encoding(name, dtypes)), view) for name in view.features]
     return FeatureView(
         name=view.name,
         entities=[entities[name] for name in view.entities],

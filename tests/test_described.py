@@ -13,7 +13,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from exfm.described import described
+from exfm.described import described, words_of
 from exfm.errors import DeclarationError
 from exfm.state import ROOT, State
 from exfm_assets.definitions import build_defs
@@ -37,7 +37,9 @@ def test_each_name_that_is_ours_is_described() -> None:
     names |= set(prediction_schema(project.teachers[0])) | set(project.logged_columns.of_views)
     names |= set(project.teacher_feature_columns.features)
     assert len(names) > 80
-    assert {name for name in names - own if not described(name)} == set()
+    words = {name: said for view in project.all_views for name, said in words_of(view).items()}
+    assert {name for name in names - own if not described(name, words)} == set()
+    assert described("at") is None and "seconds since 1970" in str(described("at", words))
     assert described("click_rate_3d") == "Share of impressions of the last 3 days with the outcome click, smoothed"
     assert described("item_activity__click_1d") == "Count of click in the last day; from view item_activity"
     assert described("colour") is None

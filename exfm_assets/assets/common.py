@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 import polars as pl
 
-from exfm.described import described
+from exfm.described import described, words_of
 from exfm.stream import Slice
 from exfm_assets import metadata_keys as keys
 from pipeline.sidecar import SECONDS, Sidecar
@@ -25,9 +25,11 @@ if TYPE_CHECKING:
 Lineage = Mapping[str, Iterable[tuple[dg.AssetKey, str]]]
 
 
-def table_schema(schema: Mapping[str, pl.DataType]) -> dg.TableSchema:
-    """Columns and types as the catalogue shows them."""
-    return dg.TableSchema(columns=[dg.TableColumn(name, str(dtype), described(name)) for name, dtype in schema.items()])
+def table_schema(schema: Mapping[str, pl.DataType], view: object = None) -> dg.TableSchema:
+    """Columns and types as the catalogue shows them; in words, too, as the view whose table it is has them."""
+    words = words_of(view)
+    columns = [dg.TableColumn(name, str(dtype), described(name, words)) for name, dtype in schema.items()]
+    return dg.TableSchema(columns=columns)
 
 
 def column_lineage(columns: Lineage) -> dg.TableColumnLineage:
@@ -106,13 +108,15 @@ class SliceWriter:
         self._digests[slice_.key] = digest
         report_slice(self.context, self.asset_key, slice_, rows, digest, **notes)
 
-    def result(self, lineage: Lineage | None = None, more: Mapping[str, object] | None = None) -> dg.MaterializeResult:
-        """The materialisation of all slices of the run."""
+    def result(
+        self, lineage: Lineage | None = None, more: Mapping[str, object] | None = None, view: object = None
+    ) -> dg.MaterializeResult:
+        """The materialisation of all slices of the run; ``view``: whose table it is, if that of a view."""
         if standing := len(self._digests) - self.made:
             name = self.asset_key.to_user_string()
             self.context.log.info(f"{name}: {standing} of {len(self._digests)} slices stand as they are")
         digests = (self._digests[key] for key in sorted(self._digests))
-        return result(self.asset_key, digests, self.schema, lineage, more)
+        return result(self.asset_key, digests, self.schema, lineage, more, view)
 
 
 def result(
@@ -121,9 +125,10 @@ def result(
     schema: Mapping[str, pl.DataType],
     lineage: Lineage | None = None,
     more: Mapping[str, object] | None = None,
+    view: object = None,
 ) -> dg.MaterializeResult:
     """The materialisation of all slices of a run, with what they share."""
-    metadata: dict[str, Any] = {keys.COLUMN_SCHEMA: table_schema(schema), **(more or {})}
+    metadata: dict[str, Any] = {keys.COLUMN_SCHEMA: table_schema(schema, view), **(more or {})}
     if lineage is not None:
         metadata[keys.COLUMN_LINEAGE] = column_lineage(lineage)
     return dg.MaterializeResult(asset_key=asset_key, metadata=metadata, data_version=combined(digests))

@@ -12,16 +12,15 @@ import dagster as dg
 import polars as pl
 
 from exfm.columns import FeatureColumn, views_of
-from exfm.computed_views import PythonView, SqlView
 from exfm.declaration import digest
-from exfm.history_views import ACTION, AT, LAST, HistoryView
 from exfm.online import graph_loads, late_sentence, later_than_declared
 from exfm.project import Project
 from exfm.source_views import SourceView
 from exfm.stream import Slice
 from exfm_assets import metadata_keys as keys
-from exfm_assets.assets.common import Lineage, SliceWriter
+from exfm_assets.assets.common import SliceWriter
 from exfm_assets.assets.stream import IMPRESSIONS, INTERACTIONS, OUTCOMES
+from exfm_assets.assets.view_lineage import view_lineage
 from exfm_assets.partitions import SINGLE_RUN, earlier, slice_partitions, slices_of, slices_within
 from feature_repo.stamp import applied, registry_version, stamp
 from pipeline.slices.provenance import of_logged_inputs, of_online, of_view, slices_known
@@ -74,27 +73,6 @@ def _view_spec(project: Project, view: KeptView) -> dg.AssetSpec:
     )
 
 
-def _view_lineage(view: KeptView) -> Lineage:
-    if isinstance(view, SourceView | SqlView | PythonView):
-        return {}  # which columns a table, a query or a function is made of is not known
-    if isinstance(view, HistoryView):
-        tables = {"interactions": INTERACTIONS, "impressions": IMPRESSIONS}
-        read = [tables.get(source, OUTCOMES) for source in view.sources]
-        listed = dict.fromkeys(IMPRESSIONS if table == OUTCOMES else table for table in read)
-        columns = {view.entity: view.entity, LAST: view.of} | {name: name for name in view.beside}
-        times = {INTERACTIONS: "event_timestamp", IMPRESSIONS: "event_timestamp", OUTCOMES: "outcome_timestamp"}
-        met = {ACTION: [(OUTCOMES, "task")]} if OUTCOMES in read and len(read) > 1 else {}
-        met |= {AT: [(table, times[table]) for table in dict.fromkeys(read)]} if view.since else {}
-        return {name: [(table, of) for table in listed] for name, of in columns.items()} | met
-    sources = {"interactions": (INTERACTIONS, "event_timestamp"), "impressions": (IMPRESSIONS, "event_timestamp")}
-    counts = {
-        feature: [sources.get(feature.rpartition("_")[0], (OUTCOMES, "outcome_timestamp"))]
-        for feature in view.count_features
-    }
-    rates = {name: [(OUTCOMES, "outcome_timestamp"), (IMPRESSIONS, "event_timestamp")] for name in view.rate_features}
-    return {**{entity: [(IMPRESSIONS, entity)] for entity in view.entities}, **counts, **rates}
-
-
 def _views(project: Project) -> dg.AssetsDefinition:
     @dg.multi_asset(
         name="feature_views",
@@ -116,7 +94,7 @@ def _views(project: Project) -> dg.AssetsDefinition:
             for adjacent in _adjacent(wanted, SLICES_AT_ONCE):
                 for slice_, frame in _aggregated(work, view, adjacent):
                     writer.write(slice_, frame, made[slice_.key])
-            yield writer.result(_view_lineage(view))
+            yield writer.result(view_lineage(view), view=view)
 
     return feature_views
 
