@@ -3,14 +3,15 @@
     python -m benchmarks.inputs [--seeds 5] [--slices 20] [--rows 20000]
 
 One network is trained on a synthetic stream with ids alone, with one input more, and with that input's values dealt to
-other rows, which leaves it without a signal. Same seeds, same rows, same batches: differences are paired. Judged on the
-two newest slices, which none has learnt from.
+other rows, which leaves it without a signal; of what stands beside a list only that is dealt. Same seeds, same rows,
+same batches: differences are paired. Judged on the two newest slices, which none has learnt from.
 
 Belongs here: the stream, the arms, the table. Not here: inputs (exfm/inputs.py), reading them (pipeline/transforms/).
 """
 
 import argparse
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import polars as pl
@@ -19,14 +20,15 @@ from rich.table import Table
 
 from benchmarks.harness import machine
 from exfm.columns import Columns
-from exfm.encoding import Encoding, id_encoding
+from exfm.encoding import AGE_ROWS, Encoding, id_encoding
+from exfm.history_views import HistoryView
 from exfm.inputs import Bag, Bucket, Cross, LogInput, Number, Vector
 from exfm.learning import Training
 from exfm.networks import DCNv2
 from models.batch import SliceTensors
 from models.learner import Learner
 from models.metrics import normalised_entropy
-from models.network_spec import BagSpec, NetworkSpec
+from models.network_spec import BagSpec, NetworkSpec, SideSpec
 from pipeline.transforms.inputs import slice_tensors
 
 USERS, ITEMS, TAGS, WIDTH = 3_000, 300, 200, 16
@@ -34,14 +36,20 @@ NETWORK, TRAINING = DCNv2(embedding=8, cross=2, hidden=(64, 32)), Training(batch
 DTYPES: dict[str, type] = {"user_id": int, "item_id": int, "device": int, "hour": int}
 IDS = (("user_id", 10_000), ("item_id", 1_000), ("device", 16), ("hour", 64))
 PRICE = Number(name="price", treatment="log1p")
+PAST = HistoryView(
+    name="past", entity="user_id", of="item_id", source="interactions", window=timedelta(days=1),
+    every=timedelta(hours=1), since=True,
+)  # fmt: skip
+NOW, HOUR = datetime(2026, 1, 1, tzinfo=UTC), 3600
 
 
 @dataclass(frozen=True)
 class Kind:
-    """An input, and the columns whose values are dealt anew to take its signal away."""
+    """An input, and the columns whose values are dealt anew to take its signal away; ``past``: whether it is PAST."""
 
     read: tuple[LogInput, ...]
     dealt: tuple[str, ...]
+    past: bool = False
 
 
 KINDS = {
@@ -52,6 +60,10 @@ KINDS = {
     "Vector": Kind((Vector(name="image", width=WIDTH),), ("image",)),
     "Bag, mean": Kind((Bag(name="tags", rows=1_000),), ("tags",)),
     "Bag, attention": Kind((Bag(name="seen", of="item_id", pooling="attention"),), ("seen",)),
+    "Bag, a bag beside it": Kind(
+        (Bag(name="met", of="item_id", pooling="attention", beside=("acts",)), Bag(name="acts", rows=64)), ("acts",)
+    ),
+    "History with times": Kind((), ("past__at",), past=True),
     "Cross": Kind((Cross(name="device_hour", of=("device", "hour"), rows=2_000),), ()),
 }
 
@@ -76,9 +88,14 @@ class World:
         tags, seen = random.integers(0, TAGS, (rows, 4)), random.integers(0, ITEMS, (rows, 5))
         again = random.uniform(size=rows) < 0.3
         seen[again, 0] = items[again]
+        met, acts, past, ages = (random.integers(0, high, (rows, 5)) for high in (ITEMS, 3, ITEMS, 24 * HOUR))
+        once, before = random.uniform(size=(2, rows)) < 0.3
+        met[once, 0], past[before, 0] = items[once], items[before]
+        liked, lately = once * np.array([-1.5, 0.0, 1.5])[acts[:, 0]], before * np.where(ages[:, 0] < 3 * HOUR, -2, 1)
         effects = (
             self.users[users], self.items[items], 0.6 * price, 0.6 * np.sin(age / 8), 0.8 * image @ self.direction,
             0.4 * self.tags[tags].sum(axis=1), 2.0 * again, self.pairs[device, hour],
+            liked, lately,
         )  # fmt: skip
         chance = 1 / (1 + np.exp(2.0 - sum(effects)))
         return pl.DataFrame(
@@ -86,25 +103,39 @@ class World:
                 "impression_id": np.arange(rows), "user_id": users, "item_id": items, "device": device,
                 "hour": hour, "price": np.exp(1.5 * price), "age": age, "image": image.astype(np.float32).tolist(),
                 "tags": tags.tolist(), "seen": seen.tolist(),
+                "met": met.tolist(), "acts": acts.tolist(), "past__last": past.tolist(),
+                "past__at": (int(NOW.timestamp()) - ages).tolist(), "event_timestamp": [NOW] * rows,
                 "label": (random.uniform(size=rows) < chance).astype(np.int8),
             }
         )  # fmt: skip
 
 
-def columns_of(read: tuple[LogInput, ...]) -> Columns:
+def sides_of(kind: Kind) -> tuple[SideSpec, ...]:
+    """What stands beside the lists that a kind reads."""
+    bags = {bag.name: bag for bag in kind.read if isinstance(bag, Bag)}
+    beside = [(side, name, bags[side].rows or 0) for name, bag in bags.items() for side in bag.beside]
+    beside += [("past__at", "past__last", AGE_ROWS)] if kind.past else []
+    return tuple(SideSpec(name=side, list=of, of=None, rows=rows) for side, of, rows in beside)
+
+
+def columns_of(kind: Kind) -> Columns:
     """The ids, and what a kind reads."""
+    read, sides = kind.read, tuple(side.name for side in sides_of(kind))
     return Columns(
         ids=tuple(name for name, _ in IDS),
         features=(),
         numbers=tuple(each.name for each in read if isinstance(each, Number)),
         vectors=tuple(each.name for each in read if isinstance(each, Vector)),
-        bags=tuple(each.name for each in read if isinstance(each, Bag)),
+        histories=("past__last",) if kind.past else (),
+        sides=sides,
+        bags=tuple(each.name for each in read if isinstance(each, Bag) and each.name not in sides),
         derived=tuple(each.name for each in read if isinstance(each, Cross | Bucket)),
     )
 
 
-def learner_of(read: tuple[LogInput, ...], seed: int) -> Learner:
+def learner_of(kind: Kind, seed: int) -> Learner:
     """An untrained network that reads them."""
+    read, sides = kind.read, sides_of(kind)
     made = tuple((each.name, each.rows) for each in read if isinstance(each, Cross | Bucket))
     spec = NetworkSpec(
         ids=(*IDS, *made),
@@ -114,31 +145,34 @@ def learner_of(read: tuple[LogInput, ...], seed: int) -> Learner:
         bags=tuple(
             BagSpec(name=bag.name, of=bag.of, rows=bag.rows or 0, pooling=bag.pooling, target="item_id")
             for bag in read
-            if isinstance(bag, Bag)
+            if isinstance(bag, Bag) and bag.name not in {side.name for side in sides}
         ),
+        histories=(("past__last", "item_id"),) if kind.past else (),
+        sides=sides,
         vectors=tuple((each.name, each.width) for each in read if isinstance(each, Vector)),
     )
     return Learner.create(spec, Training(batch_size=TRAINING.batch_size, seed=seed), None, "cpu")
 
 
-def tensors_of(frame: pl.DataFrame, read: tuple[LogInput, ...]) -> SliceTensors:
+def tensors_of(frame: pl.DataFrame, kind: Kind) -> SliceTensors:
     """A slice as a network reads it."""
     encoder: dict[str, Encoding] = {name: id_encoding(name, dtype) for name, dtype in DTYPES.items()}
-    encoder |= {each.name: each.encoding_among(DTYPES) for each in read}
+    encoder |= {each.name: each.encoding_among(DTYPES) for each in kind.read}
+    encoder |= {f"past__{feature}": PAST.encoding(feature, DTYPES) for feature in PAST.features}
     labels = frame.select("impression_id", "label")
-    return slice_tensors(frame, labels, columns_of(read), ("label",), encoder)
+    return slice_tensors(frame, labels, columns_of(kind), ("label",), encoder)
 
 
 def ne_of(seed: int, kind: Kind, slices: int, rows: int, *, dealt: bool) -> float:
     """NE on the two newest slices of a network that was trained on those before."""
-    world, model = World(seed), learner_of(kind.read, seed)
+    world, model = World(seed), learner_of(kind, seed)
     logits, labels = [], []
     for index in range(slices):
         frame, random = world.slice(index, rows), np.random.default_rng([seed, 2, index])
         if dealt:
             order = random.permutation(rows)
             frame = frame.with_columns(frame[name][order] for name in kind.dealt)
-        tensors = tensors_of(frame, kind.read)
+        tensors = tensors_of(frame, kind)
         if index < slices - 2:
             model.fit(tensors, f"{index}")
         else:

@@ -11,11 +11,12 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import IO
 
 import dagster as dg
 from dagster._core.storage.dagster_run import RunRecord
@@ -54,18 +55,17 @@ class RunLocks:
 
     @contextmanager
     def held(self, run_id: str) -> Iterator[None]:
-        """Hold a run's lock; its file names the holder, and is removed at the end."""
+        """Hold a run's lock. Its file names the holder, and at the end says so: Dagster hears a moment later of it."""
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.path(run_id)
         with path.open("a+", encoding="utf-8") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
-            file.truncate(0)
-            file.write(json.dumps({"pid": os.getpid(), "run": run_id}))
-            file.flush()
+            holder: dict[str, object] = {"pid": os.getpid(), "run": run_id}
+            _write(file, holder)
             try:
                 yield
             finally:
-                path.unlink(missing_ok=True)
+                _write(file, {**holder, "over": time.time()})
 
     def is_alive(self, run_id: str) -> bool | None:
         """Does a process hold the run's lock? ``None``: the run has none on this machine."""
@@ -75,6 +75,21 @@ class RunLocks:
         except FileNotFoundError:
             return None
 
+    def over_since(self, run_id: str) -> float | None:
+        """When its holder let the run's lock go itself (seconds since 1970), ``None`` if it did not."""
+        try:
+            over = json.loads(self.path(run_id).read_text(encoding="utf-8")).get("over")
+            return float(over) if over is not None else None
+        except (FileNotFoundError, json.JSONDecodeError):
+            return None
+
+    def remove_finished(self, instance: dg.DagsterInstance) -> None:
+        """Remove the files of runs that Dagster knows to be over."""
+        for path in self.folder.glob("*.lock"):
+            run = instance.get_run_by_id(path.stem)
+            if (run is None or run.is_finished) and not self.is_alive(path.stem):
+                path.unlink(missing_ok=True)
+
     def run_of(self, pid: int) -> str | None:
         """The run that a process executes, ``None`` if it executes none (yet)."""
         for path in self.folder.glob("*.lock"):
@@ -82,7 +97,7 @@ class RunLocks:
                 owner = json.loads(path.read_text(encoding="utf-8"))
             except (FileNotFoundError, json.JSONDecodeError):
                 continue  # gone, or just being written
-            if owner["pid"] == pid and self.is_alive(owner["run"]):
+            if owner["pid"] == pid and "over" not in owner and self.is_alive(owner["run"]):
                 return str(owner["run"])
         return None
 
@@ -92,6 +107,12 @@ class RunLocks:
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / "ending").open("a") as file:
             yield _try_lock(file.fileno())
+
+
+def _write(file: IO[str], holder: Mapping[str, object]) -> None:
+    file.truncate(0)
+    file.write(json.dumps(holder))
+    file.flush()
 
 
 def _try_lock(descriptor: int) -> bool:
@@ -117,6 +138,7 @@ def end_dead_runs(instance: dg.DagsterInstance) -> list[str]:
             _end(instance, locks, record) for record in _unfinished(instance) if _is_dead(instance, locks, record)
         ]
         _free_slots(instance)
+        locks.remove_finished(instance)
         return messages
 
 
@@ -125,7 +147,10 @@ def _unfinished(instance: dg.DagsterInstance) -> list[RunRecord]:
 
 
 def _is_dead(instance: dg.DagsterInstance, locks: RunLocks, record: RunRecord) -> bool:
-    alive = locks.is_alive(record.dagster_run.run_id)
+    run_id = record.dagster_run.run_id
+    alive = locks.is_alive(run_id)
+    if not alive and (over := locks.over_since(run_id)) is not None:
+        return time.time() - over > GRACE_SECONDS  # it ended, and was killed before it could say so
     if alive is None:
         # Without a lock of its own: killed before it took it, or begun by a version that had none. Only where the
         # instance is one machine's own; on a shared one it may well run elsewhere.

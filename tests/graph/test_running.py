@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from exfm.state import ROOT
 from exfm_assets.running import AUTOMATED, MOST_RESTARTS, RunLocks, end_dead_runs, holders_of
 
 BIN = Path(sys.executable).parent
+MOMENTS = int(os.environ.get("EXFM_KILLS", "8"))
 HOLDER = """
 import sys, time
 from pathlib import Path
@@ -158,6 +160,32 @@ def test_a_run_that_has_just_begun_is_left_alone(instance: dg.DagsterInstance) -
     assert run is not None and run.status == dg.DagsterRunStatus.STARTED
 
 
+def test_a_run_that_has_just_let_its_lock_go_is_not_dead(
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its last event follows; one that never comes was killed in between."""
+    run_id, locks = started(instance), RunLocks.of(instance)
+    with locks.held(run_id):
+        pass
+    monkeypatch.setattr("exfm_assets.running.time.time", lambda: datetime.now(UTC).timestamp() + 20)
+    assert end_dead_runs(instance) == [] and locks.path(run_id).exists()
+    monkeypatch.setattr("exfm_assets.running.time.time", lambda: datetime.now(UTC).timestamp() + 40)
+    (message,) = end_dead_runs(instance)
+    assert run_id[:8] in message and not locks.path(run_id).exists()
+
+
+def test_the_lock_files_of_runs_that_are_over_go(instance: dg.DagsterInstance) -> None:
+    run_id, locks = started(instance), RunLocks.of(instance)
+    with locks.held(run_id):
+        run = instance.get_run_by_id(run_id)
+        assert run is not None
+        instance.report_run_failed(run)
+        end_dead_runs(instance)
+        assert locks.path(run_id).exists()  # its process lives
+    end_dead_runs(instance)
+    assert not locks.path(run_id).exists()
+
+
 MAKE = "import dagster as dg, sys; dg.DagsterInstance.from_config(sys.argv[1]).get_runs()"
 
 
@@ -183,13 +211,13 @@ time.sleep(60)
 
 @pytest.mark.slow
 def test_killed_while_the_instance_is_made(tmp_path: Path) -> None:
-    """At many moments of its making; the next process finds it whole or makes it."""
-    for number in range(24):
+    """At several moments of its making; the next process finds it whole or makes it."""
+    for number in range(MOMENTS):
         environment = {**os.environ, "EXFM_STATE": str(tmp_path / str(number)), "DAGSTER_HOME": ""}
         command = [sys.executable, "-m", "exfm_assets.home"]
         made = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=True)
         home = made.stdout.strip()
-        subprocess.run([sys.executable, "-c", KILLED, home, str(number * 0.015)], cwd=ROOT, check=False)
+        subprocess.run([sys.executable, "-c", KILLED, home, str(number * 0.36 / MOMENTS)], cwd=ROOT, check=False)
         with dg.DagsterInstance.from_config(home) as instance:
             assert started(instance)
 
