@@ -32,8 +32,10 @@ _FIXED = {
     "auc": "Area under the ROC curve",
     "log_loss": "Mean negative log likelihood, in nats",
     "calibration": "Sum of predictions over sum of positives; 1 is calibrated",
+    "rmse": "Root of the mean squared error; of a task with a ceiling in shares of it",
+    "mae": "Mean absolute error; of a task with a ceiling in shares of it",
     "rows": "Labelled rows",
-    "positives": "Labelled rows whose label is 1",
+    "positives": "Sum of the labels: rows whose label is 1, or shares of a ceiling",
 }
 _PATTERNS = (
     (rf"count_{_WINDOW}", "Predictions in the last {window}"),

@@ -26,6 +26,8 @@ class Training(Declaration):
         cuda_graphs: the compiled part is also recorded and replayed as CUDA graphs, for networks so small that a GPU
             waits for launches; a CPU has no launches to save, and ignores it.
         deterministic: the same bits in every run on a GPU too, at some speed; a CPU always gives them.
+        negatives: the share of rows without a positive label that are learnt from, anew drawn in each slice; each then
+            counts 1 / share, so that logits stay calibrated to all rows. A model may have another one than its teacher.
         warm_start: whether a model that gets more inputs goes on from what it has learnt; its checkpoints stand as they
             are. ``False`` trains it from the first slice again. It says what is done with weights: what a checkpoint is
             made of does not depend on it.
@@ -39,6 +41,7 @@ class Training(Declaration):
     compile: bool = False
     cuda_graphs: bool = False
     deterministic: bool = False
+    negatives: float = 1.0
     warm_start: bool = True
 
     def __post_init__(self) -> None:
@@ -46,6 +49,8 @@ class Training(Declaration):
         at_least("Training.batch_size", self.batch_size, 1)
         at_least("Training.seed", self.seed, 0)
         choose_from("Training.precision", self.precision, ("auto", "bf16", "fp32"), what="precision")
+        if not 0 < self.negatives <= 1:
+            raise DeclarationError(f"Training.negatives: {self.negatives!r} is not a share of rows: use one in (0, 1]")
         if self.cuda_graphs and not self.compile:
             raise DeclarationError("Training.cuda_graphs: True replays what was compiled: set compile=True, or drop it")
         for name in ("learning_rate", "table_learning_rate"):

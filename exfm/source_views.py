@@ -26,7 +26,8 @@ class SourceView(_TypedView):
         name: also the Feast view's name.
         entities: columns of the log that key it; the source calls them the same.
         inputs: ``Column``, ``Number``, ``Vector`` or ``Bag``, by the names that the source's columns have.
-        path: parquet files: a file, a folder or a glob; one that is relative lies in the log's folder.
+        path: parquet files: a file, a folder or a glob, or a Delta table's folder; one that is relative lies in the log's
+            folder.
         feast: folder of another Feast repository instead, which is asked for its view ``view``.
         view: the view's name there; ``None``: the same as here.
         timestamp: the column that says from when a row holds, UTC; of ``feast`` the view says it. ``None``: rows hold

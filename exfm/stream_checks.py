@@ -28,13 +28,13 @@ def check_inputs(stream: "Stream") -> None:
         DeclarationError: for the first.
     """
     taken = {*COLUMNS, *(each.name for each in (*stream.id_columns, *stream.inputs))}
-    unique("Stream.tasks", (str(task.label) for task in stream.labelled_tasks if task.above is None))
+    unique("Stream.tasks", (str(task.label) for task in stream.labelled_tasks if not task.reads_values))
     for task in stream.labelled_tasks:
         others = [other for other in stream.labelled_tasks if other.label == task.label]
-        if task.above is None and len(others) > 1:
+        if not task.reads_values and len(others) > 1:
             raise DeclarationError(
                 f"Task({task.name}).label: {task.label!r} is a value of task {others[-1].name!r}: "
-                f"give Task({task.name}) above, too"
+                f"give Task({task.name}) above or ceiling, too"
             )
     for task in stream.labelled_tasks:
         if task.label in taken:

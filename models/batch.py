@@ -22,7 +22,7 @@ class SliceTensors:
     Args:
         ids: (N, F) int64, hashes by ``stable_hash``, one column each.
         numbers: (N, D) float32, NaN where missing; counts already log1p'ed. Each position of a vector is one of them.
-        labels: (N, T) float32 in {0, 1}, NaN where unknown.
+        labels: (N, T) float32 in [0, 1], NaN where unknown.
         id_names, number_names, task_names: names of the F, D and T columns.
         teachers: teacher's name -> (N, T) float32 logits, NaN where it has no prediction.
         histories: name of a history or a bag -> N lists of hashes, hashed as the column whose ids they list; a

@@ -6,7 +6,6 @@ Belongs here: steps, and their order. Not here: networks, losses, states, files,
 import math
 import time
 from collections.abc import Sequence
-from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -19,13 +18,13 @@ from models.calibrators import TeacherCalibrators
 from models.distillation import losses
 from models.embedding import EmbeddingTable
 from models.errors import LearningError
-from models.layers import Head
 from models.learner_slice import Inputs, LearnerSlice, inputs_of, learner_slice, weighted_rate
 from models.members import FitReport, Member
 from models.network import Networks
 from models.network_spec import NetworkSpec
 from models.normalizer import Normalizer
 from models.optimisers import Adam, compiled, repeatable
+from models.sampling import with_fewer_negatives
 from models.supervision_pairs import Shares, SupervisionPairs
 from models.threads import multiply_adds, threads_for
 
@@ -79,6 +78,7 @@ class Learner:
                 Beside others, a member whose loss is not finite is named in the report (``FitReport.error``).
         """
         started = time.perf_counter()
+        tensors = with_fewer_negatives(tensors, self.training.negatives, f"{self.training.seed}/{order_seed}")
         ready = learner_slice(tensors, self.specs, self.table, self.pairs)
         labelled = tuple(ready.labels.isfinite().any(dim=2).sum(dim=1).tolist())  # (S,)
         if not any(labelled):
@@ -103,16 +103,13 @@ class Learner:
             raise LearningError(f"fit: the mean losses are {means} after {steps} steps: lower Training.learning_rate")
         return FitReport(len(ready.known), steps, labelled, tuple(means), time.perf_counter() - started)
 
-    @torch.no_grad()
     def _begin_at_the_base_rate(self, labels: Tensor, weights: Tensor | None) -> None:
         """Before the very first step the heads predict the mean label: what the first slices would spend on finding."""
         if self.adam.has_stepped:
             return
         rate = labels.nanmean(dim=1) if weights is None else weighted_rate(labels, weights)
         logit = torch.logit(rate.nan_to_num(0.5).clamp(1e-4, 1 - 1e-4))  # (S, T)
-        self.networks.serving.bias.copy_(logit)
-        for kind, head in self.networks.heads.items():
-            cast(Head, head).bias.copy_(logit[self.pairs.terms[kind].members])
+        self.networks.begin_at(logit, {kind: self.pairs.terms[kind].members for kind in self.networks.heads})
 
     def _step(self, batch: LearnerSlice, calibrated: Tensor | None, share: Tensor | None) -> Tensor:
         touched = self.table.touch(batch.inputs.rows, *(history.values for history in batch.inputs.histories))

@@ -1,4 +1,7 @@
-"""Metrics of binary predictions, vectorised, in float64, from logits.
+"""Metrics of predictions of a chance or a share, vectorised, in float64, from logits.
+
+Labels are 0 and 1, or shares in between (of a ceiling of values): then a loss is what exceeds the label's own entropy,
+so that a perfect prediction has none, and the AUC is the expected one of labels that are drawn by them.
 
 Belongs here: numbers about scores and labels. Not here: order within groups (ranking.py), which rows and which
 checkpoint (pipeline/evaluation/).
@@ -20,15 +23,21 @@ def mean(values: Floats, weights: Floats | None = None) -> float:
 
 
 def log_loss(logits: Floats, labels: Floats, weights: Floats | None = None) -> float:
-    """Mean binary cross-entropy, in nats; (N,), (N,) in {0, 1}."""
+    """Mean cross-entropy less that of the labels themselves, in nats; (N,), (N,) in [0, 1]."""
     return mean(row_losses(logits, labels), weights) if logits.size else float("nan")
 
 
 def row_losses(logits: Floats, labels: Floats) -> NDArray[np.float64]:
-    """(N,) binary cross-entropy of each row, in nats."""
+    """(N,) cross-entropy of each row less that of its label, in nats: the divergence of label and prediction."""
     x, y = logits.astype(np.float64), labels.astype(np.float64)
     losses: NDArray[np.float64] = np.logaddexp(0.0, x) - y * x
-    return losses
+    return losses - _own_entropy(y)
+
+
+def _own_entropy(labels: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(N,) entropy of each label, in nats: 0 of 0 and 1."""
+    inside = labels.clip(1e-300, 1 - 1e-16)
+    return np.where((labels > 0) & (labels < 1), -(inside * np.log(inside) + (1 - inside) * np.log1p(-inside)), 0.0)
 
 
 def entropy(rate: float) -> float:
@@ -37,15 +46,19 @@ def entropy(rate: float) -> float:
 
 
 def normalised_entropy(logits: Floats, labels: Floats, weights: Floats | None = None) -> float:
-    """Log loss over the entropy of these rows' own base rate (He et al., ADKDD 2014); lower is better."""
-    base = entropy(mean(labels, weights)) if labels.size else 0.0
+    """Log loss over that of these rows' own base rate (He et al., ADKDD 2014); lower is better.
+
+    Of shares it is one less the share of deviance explained.
+    """
+    own = mean(_own_entropy(labels.astype(np.float64)), weights) if labels.size else 0.0
+    base = entropy(mean(labels, weights)) - own if labels.size else 0.0
     return log_loss(logits, labels, weights) / base if base > 0 else float("nan")
 
 
 def auc(logits: Floats, labels: Floats, weights: Floats | None = None) -> float:
     """Area under the ROC curve by ranks; ties count half."""
-    if weights is not None:
-        return _weighted_auc(logits, labels, weights)
+    if weights is not None or not _are_binary(labels):
+        return _weighted_auc(logits, labels, np.ones(labels.size) if weights is None else weights)
     positives = int(labels.sum())
     negatives = labels.size - positives
     if not positives or not negatives:
@@ -55,12 +68,16 @@ def auc(logits: Floats, labels: Floats, weights: Floats | None = None) -> float:
     return float((ranks[labels > 0.5].sum() - positives * (positives + 1) / 2) / (positives * negatives))
 
 
+def _are_binary(labels: Floats) -> bool:
+    return bool(((labels == 0) | (labels == 1)).all())
+
+
 def _weighted_auc(logits: Floats, labels: Floats, weights: Floats) -> float:
     """The share of pairs, by the product of their weights, in which the positive one is above."""
     _, place = np.unique(logits, return_inverse=True)
     positive, negative = (
         np.bincount(place, weights=weights * mine, minlength=place.max(initial=-1) + 1)
-        for mine in (labels > 0.5, labels <= 0.5)
+        for mine in (labels.astype(np.float64), 1 - labels.astype(np.float64))
     )
     pairs = positive.sum() * negative.sum()
     below = np.cumsum(negative) - negative
@@ -83,6 +100,16 @@ def ece(logits: Floats, labels: Floats, bins: int = 20) -> float:
     return float(sum(abs(p[chunk].mean() - y[chunk].mean()) * chunk.size for chunk in chunks) / labels.size)
 
 
+def rmse(logits: Floats, labels: Floats, weights: Floats | None = None) -> float:
+    """Root of the mean squared error of predictions: of a chance the root of Brier's score, of values in ceilings."""
+    return float(np.sqrt(mean((probabilities(logits) - labels) ** 2, weights))) if labels.size else float("nan")
+
+
+def mae(logits: Floats, labels: Floats, weights: Floats | None = None) -> float:
+    """Mean absolute error of predictions; of values in ceilings."""
+    return mean(np.abs(probabilities(logits) - labels), weights) if labels.size else float("nan")
+
+
 def transfer_ratio(control: float, student: float, teacher: float) -> float:
     """(NE_control - NE_student) / (NE_control - NE_teacher); NaN where the teacher does not lead."""
     lead = control - teacher
@@ -94,7 +121,7 @@ def evaluate(
     labels: Floats,
     weights: Floats | None = None,
 ) -> dict[str, float]:
-    """All of these of one model on one set of rows: (N,) logits, (N,) labels in {0, 1}.
+    """All of these of one model on one set of rows: (N,) logits, (N,) labels in [0, 1].
 
     ``ece`` is of the rows as they are, whatever they stand for.
     """
@@ -104,6 +131,8 @@ def evaluate(
         "log_loss": log_loss(logits, labels, weights),
         "calibration": calibration(logits, labels, weights),
         "ece": ece(logits, labels),
+        "rmse": rmse(logits, labels, weights),
+        "mae": mae(logits, labels, weights),
     }
 
 

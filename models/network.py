@@ -5,7 +5,8 @@ Belongs here: the assembly. Not here: what it is built from (network_spec.py), t
 """
 
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -70,6 +71,17 @@ class Networks(nn.Module):
                 if kind in towers:
                     self.towers[kind] = MLP(count, width, (towers[kind],))
                 self.heads[kind] = Head(count, tasks, towers.get(kind, width))
+
+    @torch.no_grad()
+    def begin_at(self, logits: Tensor, members: Mapping[str, Tensor]) -> None:
+        """Let heads predict these logits (S, T), whatever is read.
+
+        Args:
+            members: kind of distillation head -> which member each is of.
+        """
+        self.serving.bias.copy_(logits)
+        for kind, head in self.heads.items():
+            cast(Head, head).bias.copy_(logits[members[kind]])
 
     def forward(self, fields: Tensor, numbers: Tensor, keys: Sequence[Tensor], lists: Sequence[Jagged]) -> Tensor:
         """keys: (S, V, E) of each history, then of each bag, then of what stands beside them."""

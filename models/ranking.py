@@ -24,7 +24,7 @@ def gauc(logits: Floats, labels: Floats, groups: NDArray[np.integer], weights: F
     ranked = _Ranked.of(-logits, groups)
     y = labels[ranked.order].astype(np.float64)
     w = np.ones(len(y)) if weights is None else weights[ranked.order].astype(np.float64)
-    positive, negative = (ranked.by_run(w * mine) for mine in (y > 0.5, y <= 0.5))
+    positive, negative = (ranked.by_run(w * mine) for mine in (y, 1 - y))
     both = ranked.by_group(positive) * ranked.by_group(negative)  # 0 of a group of one class
     better = positive * (ranked.by_group(negative)[ranked.group] - ranked.until(negative) + negative / 2)
     each = ranked.by_group(better)[both > 0] / both[both > 0]
@@ -34,8 +34,8 @@ def gauc(logits: Floats, labels: Floats, groups: NDArray[np.integer], weights: F
 def ndcg(logits: Floats, labels: Floats, groups: NDArray[np.integer], top: int) -> float:
     """Normalised discounted cumulative gain of the first ``top`` of each group (a request), the mean over groups.
 
-    Groups without a positive are left out. Rows that score alike share their places' discounts evenly
-    (McSherry and Najork, ECIR 2008).
+    A row's gain is its label. Groups without a positive are left out. Rows that score alike share their places'
+    discounts evenly (McSherry and Najork, ECIR 2008).
 
     Args:
         groups: (N,) which group each row is of.
@@ -47,12 +47,15 @@ def ndcg(logits: Floats, labels: Floats, groups: NDArray[np.integer], top: int) 
     discounts = 1 / np.log2(np.arange(2, int(top) + 2))
     until = np.r_[0.0, np.cumsum(discounts)]  # of the first k places
     gained = ranked.by_group(positives * ranked.shared(until))
-    ideal = until[np.minimum(ranked.by_group(positives), top).astype(int)]
+    best = _Ranked.of(-labels, groups)
+    ideal = best.by_group(best.by_run(labels[best.order].astype(np.float64)) * best.shared(until))
     return float((gained[ideal > 0] / ideal[ideal > 0]).mean()) if (ideal > 0).any() else float("nan")
 
 
 def recall(logits: Floats, labels: Floats, groups: NDArray[np.integer], top: int) -> float:
     """The share of each group's positives that are among its first ``top``, the mean over groups that have any.
+
+    Of labels that are shares, the share of their sum.
 
     Of rows that score alike across the border, as many are among the first as there is room for, all equally.
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import polars as pl
 
 # gAUC is by user; NDCG and recall are by request, where the log names requests.
-METRICS = ("ne", "auc", "log_loss", "calibration", "gauc", "ndcg", "recall")
+METRICS = ("ne", "auc", "log_loss", "calibration", "gauc", "ndcg", "recall", "rmse", "mae")
 SCHEMA: Mapping[str, pl.DataType] = {
     "student": pl.String(),
     "slice": pl.String(),

@@ -80,8 +80,8 @@ def _judged(rows: JudgedRows, student: Student, chosen: Candidate, about: Verdic
         return reason_of(student, about, fault=fault)
     models, note = _models(work, student, chosen, about.candidate, rows.device)
     scored = score_slices(rows, student, chosen.judged, models)
-    positives = int(scored.labels.sum())
-    if not 0 < positives < len(scored.labels):
+    positives, negatives = int((scored.labels > 0).sum()), int((scored.labels < 1).sum())
+    if not positives or not negatives:
         label = "positive" if not positives else "negative"
         return replace(about, outcome=TOO_LITTLE, reason=f"none of {len(scored.labels):,} labels is {label}")
     ne = {name: scored.ne(name) for name in scored.logits}

@@ -29,7 +29,7 @@ class Scored:
     """Labelled rows of the judged slices.
 
     Args:
-        labels: (N,) in {0, 1}.
+        labels: (N,) in [0, 1].
         logits: of each model, (N,).
         shown: (N,) rows with the log's categorical columns.
         user, surface: which of them say who saw it, and where.

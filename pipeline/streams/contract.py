@@ -38,7 +38,7 @@ def schema_of(stream: Stream, table: str) -> dict[str, pl.DataType]:
         **{bag.name: pl.List(_dtype_of_bag(stream, bag)) for bag in stream.bags},
     }
     labels: dict[str, pl.DataType] = {
-        str(task.label): LABEL if task.above is None else pl.Float64() for task in stream.labelled_tasks
+        str(task.label): pl.Float64() if task.reads_values else LABEL for task in stream.labelled_tasks
     }
     ids = {column.name: _dtype(column) for column in columns}
     weight = {} if stream.weight is None else {stream.weight: pl.Float64()}
@@ -150,9 +150,11 @@ def sound_rules(stream: Stream, table: str) -> list[Rule]:
         unknown = pl.format("unknown surface: {}", pl.col(surface).cast(pl.String))
         checks.append((~pl.col(surface).is_in(known.implode()), unknown))
         checks += [] if stream.weight is None else [_weight_rule(stream.weight)]
-        checks += [_label_rule(str(task.label)) for task in stream.labelled_tasks if task.above is None]
-        values = dict.fromkeys(str(task.label) for task in stream.labelled_tasks if task.above is not None)
+        checks += [_label_rule(str(task.label)) for task in stream.labelled_tasks if not task.reads_values]
+        values = dict.fromkeys(str(task.label) for task in stream.labelled_tasks if task.reads_values)
         checks += [(pl.col(name).is_infinite(), pl.lit(f"{name} is infinite")) for name in values]
+        shares = dict.fromkeys(str(task.label) for task in stream.labelled_tasks if task.ceiling is not None)
+        checks += [(pl.col(name) < 0, pl.format(f"{name} is below 0: {{}}", pl.col(name))) for name in shares]
         checks += [rule for vector in stream.vectors for rule in _vector_rules(vector)]
         checks += misaligned(stream.bags)
     if table == "outcomes":
@@ -162,7 +164,7 @@ def sound_rules(stream: Stream, table: str) -> list[Rule]:
 
 
 def _label_rule(name: str) -> Rule:
-    return pl.col(name) == NO_LABEL, pl.lit(f"{name} is neither 0 nor 1, and Task.above names no border of values")
+    return pl.col(name) == NO_LABEL, pl.lit(f"{name} is neither 0 nor 1, and its Task has no above or ceiling")
 
 
 def _weight_rule(name: str) -> Rule:

@@ -54,7 +54,7 @@ def check_heard(
     for task, known in silent.items():
         if known >= (LEAST_SURE if complete or names else LEAST_RARE):
             label, above = stream.task(task).label, stream.task(task).above
-            lacks = "no 1" if above is None else f"no value above {above:g}"
+            lacks = f"no value above {above or 0:g}" if stream.task(task).reads_values else "no 1"
             told = f"its column {label!r} of the impressions has {lacks}" if label is not None else ""
             why = told or _why(task, names, outcomes, stored)
             raise DataError(f"task {task!r}: none of {known:,} closed labels is positive: {why}")

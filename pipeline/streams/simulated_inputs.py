@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 
 from exfm.inputs import Bag, Number, Vector
-from exfm.log_columns import Request
+from exfm.log_columns import Request, Task
 from exfm.stream import Slice
 from pipeline.streams.world import INPUTS, ITEMS, Floats, Ints, World, generator
 
 NULLS = 0.05  # share of values that are missing
 NOISE = 0.3  # standard deviation, of traits that have 1
+ABOVE_CEILING = 1.25  # values of a task with a ceiling reach so many of it
 
 
 def log_inputs(world: World, slice_: Slice, items: Ints) -> dict[str, Any]:
@@ -68,13 +69,23 @@ def labels_told(world: World, slice_: Slice, happened: np.ndarray) -> dict[str, 
     for number, task in enumerate(tasks):
         if task.label is None or task.label in columns:
             continue  # of two tasks of one value the first is told
-        if task.above is None:
+        if not task.reads_values:
             columns[task.label] = happened[:, number].astype(np.int8)
             continue
         beside = generator(world.simulation.seed, INPUTS, slice_.index, len(world.stream.logged_inputs) + number)
-        unit, width = beside.uniform(size=len(happened)), abs(task.above) + 1
+        unit = beside.uniform(size=len(happened))
+        if task.ceiling is not None:  # half of it on average, and sometimes more than all
+            columns[task.label] = happened[:, number] * unit * task.ceiling * ABOVE_CEILING
+            continue
+        assert task.above is not None
+        width = abs(task.above) + 1
         columns[task.label] = task.above + width * np.where(happened[:, number], unit + 1e-3, -unit)
     return columns
+
+
+def share_where_it_happened(task: Task) -> float:
+    """The label that is expected where a task's outcome happened: 1, or of values up to 1.25 ceilings cut at one."""
+    return 1.0 if task.ceiling is None else 1 - 1 / (2 * ABOVE_CEILING)
 
 
 def requests(request: Request, slice_: Slice, users: Ints, at: Floats) -> list[Any]:

@@ -16,7 +16,7 @@ from exfm.log_columns import Column
 from exfm.simulation import Simulation
 from exfm.stream import Slice, Stream
 from pipeline.streams.contract import schema_of
-from pipeline.streams.simulated_inputs import labels_told, log_inputs, requests
+from pipeline.streams.simulated_inputs import labels_told, log_inputs, requests, share_where_it_happened
 from pipeline.streams.world import BROKEN, CONTEXT_VALUES, DAY, SLICE, Floats, Ints, World, during, generator
 
 IDS_PER_SECOND = 1_000_000
@@ -25,7 +25,10 @@ MICROSECOND = timedelta(microseconds=1)
 
 @dataclass(frozen=True)
 class SimulatedSlice:
-    """A slice's events in the contract's columns, and ``truth``: each task's true probability of every impression."""
+    """A slice's events in the contract's columns, and ``truth``: what each task's label is expected to be.
+
+    That is its true probability, or of values the expected share of the ceiling.
+    """
 
     impressions: pl.DataFrame
     outcomes: pl.DataFrame
@@ -71,7 +74,8 @@ def simulate(simulation: Simulation, stream: Stream, slice_: Slice) -> Simulated
     impressions = _with_broken_columns(impressions, simulation, stream, slice_, days)
     outcomes, clicked_at = _outcomes(random, simulation, stream, slice_, ids, at, happened)
     outcomes = outcomes.filter(pl.col("task").is_in(pl.Series(stream.outcome_tasks, dtype=pl.String).implode()))
-    truth = {"impression_id": ids, **{task: probabilities[:, n] for n, task in enumerate(stream.task_names)}}
+    expected = {task.name: probabilities[:, n] * share_where_it_happened(task) for n, task in enumerate(stream.tasks)}
+    truth = {"impression_id": ids, **expected}
     clicks = happened[:, 0]
     interactions = _interactions(random, world, slice_, users[clicks], items[clicks], clicked_at, count // 2)
     frames = (impressions, outcomes, interactions, pl.DataFrame(truth))

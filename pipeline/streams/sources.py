@@ -4,6 +4,7 @@ Belongs here: reading a source view's files, or its Feast repository. Not here: 
 """
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -26,6 +27,10 @@ def source_digest(view: SourceView, log: Path) -> str:
     """A digest of the source's files by name, size and time; a repository can't be asked, and counts as what it was."""
     if view.feast is not None:
         return digest(view.feast, view.view)
+    if _is_delta(folder := _path(view, log)):
+        with suppress(DataError):
+            return digest(str(folder), _delta_version(view, folder))
+        return digest(str(folder), None)
     # A file that is gone, or goes meanwhile, is said where it is read: looking is no reason to stop.
     return digest([seen for path in _found(view, log) if (seen := _stat(path)) is not None])
 
@@ -113,6 +118,30 @@ def _path(view: SourceView, log: Path) -> Path:
     return Path(view.path) if Path(view.path).is_absolute() else log / view.path
 
 
+def _is_delta(path: Path) -> bool:
+    return (path / "_delta_log").is_dir()
+
+
+def _delta_version(view: SourceView, path: Path) -> int:
+    """Which version of a Delta table is the newest; also proves that it can be read here.
+
+    Raises:
+        DataError: if deltalake is not installed, or can't read the table.
+    """
+    try:
+        from deltalake import DeltaTable
+        from deltalake.exceptions import DeltaError
+    except ImportError as missing:
+        raise DataError(
+            f"SourceView({view.name}).path: {path} is a Delta table, and deltalake is not installed: "
+            "pip install 'exfm[delta]'"
+        ) from missing
+    try:
+        return int(DeltaTable(path).version())
+    except (DeltaError, OSError) as error:
+        raise DataError(f"SourceView({view.name}).path: {path} can't be read as a Delta table: {error}") from error
+
+
 def _found(view: SourceView, log: Path) -> list[Path]:
     path = _path(view, log)
     return [path] if path.is_file() else sorted(path.rglob("*.parquet")) if path.is_dir() else _matching(path)
@@ -133,6 +162,10 @@ def _parts(
         repository = Path(view.feast) if Path(view.feast).is_absolute() else log / view.feast
         table = rows_of_view(repository, view.view or view.name, view.features, since, end)
         yield f"Feast repository {repository}", pl.DataFrame(table).lazy()
+        return
+    if _is_delta(folder := _path(view, log)):
+        _delta_version(view, folder)
+        yield f"Delta table {folder}", pl.scan_delta(folder)
         return
     for path in _files(view, log):
         yield path.name, pl.scan_parquet(path, hive_partitioning=False, glob=False)

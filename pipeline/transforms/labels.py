@@ -51,8 +51,8 @@ def join_labels(
         unknown: start and end (exclusive) of stretches whose outcomes were withdrawn.
 
     Returns:
-        ``impression_id``, ``event_timestamp``, one Int8 column a task, ``closed_at`` (the end of the last window), the
-        weight where one is declared.
+        ``impression_id``, ``event_timestamp``, one Int8 column a task (Float32 where it has a ceiling), ``closed_at``
+        (the end of the last window), the weight where one is declared.
     """
     windows = pl.DataFrame(
         {"task": stream.task_names, "window": [task.window for task in stream.tasks]},
@@ -95,22 +95,29 @@ def _weighted(labels: pl.DataFrame, impressions: pl.DataFrame, stream: Stream) -
     return closed if stream.weight is None else closed.with_columns(impressions[stream.weight])
 
 
+def label_type(task: Task) -> pl.DataType:
+    """Of a stored label: 0 and 1, or the share of a ceiling."""
+    return pl.Int8() if task.ceiling is None else pl.Float32()
+
+
 def logged_label(task: Task) -> pl.Expr:
-    """The label that a column of the impressions tells of, Int8: null where it is not known."""
+    """The label that a column of the impressions tells of, as ``label_type``: null where it is not known."""
     column = pl.col(str(task.label))
+    if task.ceiling is not None:
+        column = column.fill_nan(None).clip(0.0, task.ceiling) / task.ceiling
     if task.above is not None:
         column = column.fill_nan(None) > task.above
-    return column.cast(pl.Int8).alias(task.name)
+    return column.cast(label_type(task)).alias(task.name)
 
 
 def with_labelled(stream: Stream, impressions: pl.LazyFrame, outcomes: pl.LazyFrame) -> pl.LazyFrame:
-    """Outcomes, and those that labels of the impressions tell of: known when their window ends.
+    """Outcomes, and those that labels of the impressions tell of (of values: above 0): known when their window ends.
 
     Args:
         impressions: with the columns of labels.
     """
     told = [
-        impressions.filter(logged_label(task) == 1).select(
+        impressions.filter(logged_label(task) > 0).select(
             "impression_id", task=pl.lit(task.name), outcome_timestamp=pl.col("event_timestamp") + task.window
         )
         for task in stream.labelled_tasks

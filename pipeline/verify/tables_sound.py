@@ -19,6 +19,7 @@ from pipeline.streams.footers import may_hold
 from pipeline.streams.layout import LogFiles, log_files
 from pipeline.streams.seen import digest_of, seen_of
 from pipeline.transforms.inputs import literal, stored_type
+from pipeline.transforms.labels import label_type
 from pipeline.verify.findings import CheckFn, Finding, all_hold
 from pipeline.workspace import Workspace
 
@@ -26,7 +27,7 @@ from pipeline.workspace import Workspace
 def expected_schema(stream: Stream, table: str) -> dict[str, pl.DataType]:
     """The contract's columns of a stored table of the stream."""
     if table == "labels":
-        tasks = dict.fromkeys(stream.task_names, pl.Int8())
+        tasks = {task.name: label_type(task) for task in stream.tasks}
         weight = {} if stream.weight is None else {stream.weight: pl.Float64()}
         return {"impression_id": pl.Int64(), "event_timestamp": UTC, **tasks, "closed_at": UTC, **weight}
     return dict(schema_of(stream, table))

@@ -119,7 +119,7 @@ def test_an_unknown_label_is_unknown_and_another_value_is_quarantined(tmp_path: 
     write(tmp_path, impressions().with_columns(clicked=pl.Series([1, 2, 0])))
     read = read_log(tmp_path, stream, "impressions", START, START + timedelta(days=1))
     assert (
-        read.quarantine["reason"].to_list() == ["clicked is neither 0 nor 1, and Task.above names no border of values"]
+        read.quarantine["reason"].to_list() == ["clicked is neither 0 nor 1, and its Task has no above or ceiling"]
         and read.frame.height == 2
     )
 
@@ -181,7 +181,7 @@ def test_a_border_without_a_value_and_a_value_without_a_border_are_refused() -> 
         replace(stream, tasks=(replace(click, label="seconds"), replace(convert, label="seconds", above=1.0)))
 
 
-@pytest.mark.parametrize("change", ["above", "label", "window"])
+@pytest.mark.parametrize("change", ["above", "ceiling", "label", "window"])
 def test_a_task_that_is_declared_otherwise_makes_again_what_counts_it(tmp_path: Path, change: str) -> None:
     """What stands afterwards is what a fresh run has: labels, and views that count them of every kind."""
     tiny = tiny_project()
@@ -203,8 +203,9 @@ def test_a_task_that_is_declared_otherwise_makes_again_what_counts_it(tmp_path: 
     project = replace(
         tiny, name="again", stream=stream, feature_views=views, prediction_views=(), students=(), teachers=(teacher,)
     )
-    changes: dict[str, object] = {"above": 3.5, "label": "second", "window": timedelta(hours=2)}
-    other = replace(tasks[0], **{change: changes[change]})  # type: ignore[arg-type]
+    changes: dict[str, object] = {"above": 3.5, "ceiling": 4.0, "label": "second", "window": timedelta(hours=2)}
+    border = {"above": None} if change == "ceiling" else {}
+    other = replace(tasks[0], **{change: changes[change], **border})  # type: ignore[arg-type]
     # Swapped, so that the impressions have the same columns.
     beside = replace(tasks[1], label="first") if change == "label" else tasks[1]
     declared = replace(project, stream=replace(project.stream, tasks=(other, beside)))

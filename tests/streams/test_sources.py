@@ -1,5 +1,6 @@
 """What is wrong with a table that somebody else keeps, and what is left out of it."""
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from exfm.errors import DeclarationError
 from exfm.inputs import Number
 from exfm.source_views import SourceView
-from pipeline.streams.sources import source_rows
+from pipeline.streams.sources import source_digest, source_rows
 from pipeline.tables import DataError
 from tests.graph.test_source_views import CATALOGUE, DAY, FIRST, THEIRS, catalogue, their_repository
 from tests.tiny import tiny_project
@@ -62,6 +63,29 @@ def test_the_last_of_equal_rows_counts_and_one_without_a_key_is_nobodys(tmp_path
     )
     later = source_rows(CATALOGUE, tiny_project().stream, tmp_path, FIRST + DAY, FIRST + 2 * DAY)
     assert later.frame.is_empty() and later.sentence(CATALOGUE) == ""  # said once, not by every slice
+
+
+def test_a_delta_table_is_its_newest_version(tmp_path: Path) -> None:
+    """Files of versions before lie beside it, and are no rows."""
+    old, new = catalogue().head(20), catalogue().head(5).with_columns(price=pl.lit(7.0))
+    folder, view = tmp_path / "catalogue", replace(CATALOGUE, path="catalogue")
+    old.write_delta(str(folder))
+    was = source_digest(view, tmp_path)
+    assert rows_of(view, tmp_path).height == 20 and was == source_digest(view, tmp_path)
+    new.write_delta(str(folder), mode="overwrite")
+    assert len(list(folder.glob("*.parquet"))) == 2
+    assert rows_of(view, tmp_path)["price"].to_list() == [7.0] * 5 and source_digest(view, tmp_path) != was
+    (folder / "_delta_log" / "00000000000000000001.json").write_text("cut")
+    assert source_digest(view, tmp_path) != was  # looking stops nothing
+    with pytest.raises(DataError, match=r"SourceView\(catalogue\)\.path: .*catalogue can't be read as a Delta table"):
+        rows_of(view, tmp_path)
+
+
+def test_without_deltalake_it_is_said_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    catalogue().head(2).write_delta(str(tmp_path / "catalogue"))
+    monkeypatch.setitem(sys.modules, "deltalake", None)
+    with pytest.raises(DataError, match=r"deltalake is not installed: pip install 'exfm\[delta\]'"):
+        rows_of(replace(CATALOGUE, path="catalogue"), tmp_path)
 
 
 def test_what_is_wrong_with_their_repository_is_said(tmp_path: Path) -> None:
