@@ -23,6 +23,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         items.sort(key=place)
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Groups without effect cost minutes without a word: each worker makes what a group's tests begin with."""
+    if getattr(session.config.option, "loadgroup", False):  # of a worker
+        for item in session.items:
+            if item.get_closest_marker("xdist_group") is not None and "@" not in item.nodeid:
+                raise pytest.UsageError(
+                    "xdist_group has no effect with this pytest and pytest-xdist: pip install -c constraints.txt"
+                )
+
+
 @dataclass(frozen=True)
 class Ran:
     """A tiny project after its main job; look, don't touch."""
