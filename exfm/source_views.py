@@ -26,7 +26,7 @@ class SourceView(_TypedView):
         name: also the Feast view's name.
         entities: columns of the log that key it; the source calls them the same.
         inputs: ``Column``, ``Number``, ``Vector`` or ``Bag``, by the names that the source's columns have.
-        path: parquet files: a file, a folder or a glob, or a Delta table's folder; one that is relative lies in the log's
+        path: parquet files: a file, a folder or a glob, or a Delta table's folder; if relative, it lies in the log's
             folder.
         feast: folder of another Feast repository instead, which is asked for its view ``view``.
         view: the view's name there; ``None``: the same as here.
