@@ -10,7 +10,7 @@ Belongs here: the stream, the arms, the table. Not here: inputs (exfm/inputs.py)
 """
 
 import argparse
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -27,7 +27,7 @@ from exfm.learning import Training
 from exfm.networks import DCNv2
 from models.batch import SliceTensors
 from models.learner import Learner
-from models.metrics import normalised_entropy
+from models.metrics import calibration, normalised_entropy
 from models.network_spec import BagSpec, NetworkSpec, SideSpec
 from pipeline.transforms.inputs import slice_tensors
 
@@ -57,6 +57,7 @@ KINDS = {
     "Bucket": Kind(
         (Number(name="age"), Bucket(name="age_range", of="age", edges=(18.0, 25.0, 35.0, 50.0, 65.0))), ("age",)
     ),
+    "Bucket, quantiles": Kind((Number(name="age"), Bucket(name="age_rank", of="age", quantiles=20)), ("age",)),
     "Vector": Kind((Vector(name="image", width=WIDTH),), ("image",)),
     "Bag, mean": Kind((Bag(name="tags", rows=1_000),), ("tags",)),
     "Bag, attention": Kind((Bag(name="seen", of="item_id", pooling="attention"),), ("seen",)),
@@ -133,7 +134,7 @@ def columns_of(kind: Kind) -> Columns:
     )
 
 
-def learner_of(kind: Kind, seed: int) -> Learner:
+def learner_of(kind: Kind, seed: int, negatives: float = 1.0) -> Learner:
     """An untrained network that reads them."""
     read, sides = kind.read, sides_of(kind)
     made = tuple((each.name, each.rows) for each in read if isinstance(each, Cross | Bucket))
@@ -149,9 +150,12 @@ def learner_of(kind: Kind, seed: int) -> Learner:
         ),
         histories=(("past__last", "item_id"),) if kind.past else (),
         sides=sides,
+        quantiles=tuple(
+            (each.name, each.quantiles) for each in read if isinstance(each, Bucket) and each.quantiles is not None
+        ),
         vectors=tuple((each.name, each.width) for each in read if isinstance(each, Vector)),
     )
-    return Learner.create(spec, Training(batch_size=TRAINING.batch_size, seed=seed), None, "cpu")
+    return Learner.create(spec, replace(TRAINING, seed=seed, negatives=negatives), None, "cpu")
 
 
 def tensors_of(frame: pl.DataFrame, kind: Kind) -> SliceTensors:
@@ -181,6 +185,45 @@ def ne_of(seed: int, kind: Kind, slices: int, rows: int, *, dealt: bool) -> floa
     return normalised_entropy(np.concatenate(logits), np.concatenate(labels))
 
 
+def learnt_from(share: float, seed: int, slices: int, rows: int) -> tuple[float, float, float, float]:
+    """Of a network with ids, a price and tags that learns from a share of the negatives.
+
+    Returns:
+        NE and calibration on the two newest slices, rows learnt from, seconds.
+    """
+    kind = Kind((PRICE, Bag(name="tags", rows=1_000)), ())
+    world, model = World(seed), learner_of(kind, seed, negatives=share)
+    logits, labels, learnt, seconds = [], [], 0, 0.0
+    for index in range(slices):
+        tensors = tensors_of(world.slice(index, rows), kind)
+        if index < slices - 2:
+            report = model.fit(tensors, f"{index}")
+            learnt, seconds = learnt + report.rows, seconds + report.seconds
+        else:
+            logits.append(model.predict(tensors)[:, 0].numpy())
+            labels.append(tensors.labels[:, 0].numpy())
+    scored = (np.concatenate(logits), np.concatenate(labels))
+    return normalised_entropy(*scored), calibration(*scored), learnt, seconds
+
+
+def negatives_table(seeds: int, size: tuple[int, int], console: Console) -> Table:
+    """What learning from fewer negatives costs and saves."""
+    table = Table(
+        "negatives", "NE against all", "calibration", "rows learnt from", "seconds", title="Training.negatives"
+    )
+    whole = np.array([learnt_from(1.0, seed, *size) for seed in range(seeds)])
+    for share in (1.0, 0.5, 0.25, 0.1):
+        with console.status(f"negatives={share}"):
+            mine = whole if share == 1.0 else np.array([learnt_from(share, seed, *size) for seed in range(seeds)])
+        worse = 100 * (mine[:, 0] / whole[:, 0] - 1)
+        spread = 2 * worse.std(ddof=1) / np.sqrt(seeds)
+        cost = "–" if share == 1.0 else f"{worse.mean():+.2f} ± {spread:.2f} %"
+        others = (mine[:, column] for column in (1, 2, 3))
+        calibrated, rows, seconds = (float(np.mean(each)) for each in others)
+        table.add_row(f"{share:g}", cost, f"{calibrated:.3f}", f"{rows:,.0f}", f"{seconds:.1f}")
+    return table
+
+
 def main() -> None:
     """Print NE without, the gain with, and the gain of values that say nothing; ± two standard errors over seeds."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -202,6 +245,7 @@ def main() -> None:
             cells.append(f"{gains.mean():+.2f} ± {2 * gains.std(ddof=1) / np.sqrt(len(gains)):.2f} %")
         table.add_row(name, f"{without.mean():.4f}", *cells, *(["–"] if len(cells) < 2 else []))
     console.print(table)
+    console.print(negatives_table(given.seeds, size, console))
 
 
 if __name__ == "__main__":

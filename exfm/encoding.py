@@ -18,7 +18,8 @@ class Encoding:
     Args:
         kind: ``id`` (one category), ``ids`` (a list of them), ``ages`` (a list of moments, in seconds since 1970, read
             as ids of how long they lie back), ``count``, ``number``, ``vector`` (a list of floats), or an id that is
-            made of other columns when they are read: ``cross``, ``bucket``.
+            made of other columns when they are read: ``cross``, ``bucket``, ``quantile`` (a number, of which a network
+            makes the range that it lies in).
         treatment: ``hash`` (to 64 bits), ``log1p``, ``signed_log1p`` (sign(x) log(1 + |x|)) or ``none``.
         null: what a missing value is: an ``id`` of its own, an ``empty`` list, ``zero``, or ``unknown`` (NaN).
         salt: of the hash: the log's column whose ids these are.
@@ -28,7 +29,7 @@ class Encoding:
         width: of a vector; ``length``: at most so many ids of a list are read, the first ones.
     """
 
-    kind: Literal["id", "ids", "ages", "count", "number", "vector", "cross", "bucket"]
+    kind: Literal["id", "ids", "ages", "count", "number", "vector", "cross", "bucket", "quantile"]
     treatment: Literal["hash", "log1p", "signed_log1p", "none"]
     null: Literal["id", "empty", "zero", "unknown"]
     salt: str | None = None
@@ -49,7 +50,7 @@ class Encoding:
         return self.kind in DERIVED
 
 
-DERIVED = ("cross", "bucket")  # kinds that no table holds
+DERIVED = ("cross", "bucket", "quantile")  # kinds that no table holds
 AGE_ROWS = 512  # embedding rows of ages: a century has 63 half octaves, and hashes of so few hardly ever share one
 COUNT = Encoding(kind="count", treatment="log1p", null="zero")
 NUMBER = Encoding(kind="number", treatment="none", null="unknown")
@@ -89,3 +90,8 @@ def cross_encoding(name: str, of: tuple[str, ...]) -> Encoding:
 def bucket_encoding(name: str, of: str, edges: tuple[float, ...]) -> Encoding:
     """Of the range that a number lies in."""
     return Encoding(kind="bucket", treatment="hash", null="id", salt=name, of=(of,), edges=edges)
+
+
+def quantile_encoding(of: str) -> Encoding:
+    """Of the range that a number lies in, between edges that a network keeps."""
+    return Encoding(kind="quantile", treatment="none", null="unknown", of=(of,))

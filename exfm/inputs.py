@@ -16,12 +16,14 @@ from exfm.encoding import (
     cross_encoding,
     list_encoding,
     number_encoding,
+    quantile_encoding,
     vector_encoding,
 )
 from exfm.errors import DeclarationError, at_least, at_most, choose_from, int_or_str, not_empty, unique
 
 WIDEST = 4_096  # of a vector
 LONGEST_BAG = 10_000
+MOST_QUANTILES = 1_000
 
 
 @declaration
@@ -171,27 +173,41 @@ class Bucket(Declaration):
     Args:
         of: a ``Number`` of the log.
         edges: ascending.
+        quantiles: instead of edges, into how many ranges of equally many rows: each model keeps their edges, a running
+            mean over about the last 20 slices that it learnt from, in its checkpoint.
     """
 
     name: str
     of: str
-    edges: tuple[float, ...]
+    edges: tuple[float, ...] = ()
+    quantiles: int | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         where = f"Bucket({self.name})"
-        not_empty(f"{where}.edges", self.edges, what="edge")
+        if self.quantiles is None:
+            not_empty(f"{where}.edges", self.edges, what="edge")
+        else:
+            at_least(f"{where}.quantiles", self.quantiles, 2)
+            at_most(f"{where}.quantiles", self.quantiles, MOST_QUANTILES)
+        if self.quantiles is not None and self.edges:
+            raise DeclarationError(
+                f"{where}.quantiles: {self.quantiles} beside {len(self.edges)} edges: drop one, edges are declared or "
+                "follow the stream"
+            )
         for before, after in pairwise(self.edges):
             if not before < after:
                 raise DeclarationError(f"{where}.edges: {after!r} comes after {before!r}: write them ascending")
 
     @property
     def rows(self) -> int:
-        """Embedding rows: hashes of so few buckets hardly ever share one."""
-        return 8 * (len(self.edges) + 2)
+        """Embedding rows: hashes of so few buckets hardly ever share one; of quantiles one each."""
+        return self.quantiles + 1 if self.quantiles is not None else 8 * (len(self.edges) + 2)
 
     def encoding_among(self, dtypes: Mapping[str, type]) -> Encoding:
         """As in ``Number``."""
+        if self.quantiles is not None:
+            return quantile_encoding(self.of)
         return bucket_encoding(self.name, self.of, self.edges)
 
     def check(self, ids: tuple[str, ...], numbers: tuple[str, ...]) -> None:

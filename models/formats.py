@@ -11,8 +11,9 @@ from models.network_spec import NetworkSpec
 
 # Raised when an older exfm would misread what a manifest says; manifests without one are of format 1. What an older
 # format says otherwise is put right by ``migrated``: tests load checkpoints of every format. Newest first: what stands
-# beside ids of lists; inputs that an older exfm would not know (bags, vectors, ids made of others); weights that it
-# would not find (those on top of parts); networks that it would build otherwise (those with late fields).
+# beside ids of lists, and running quantiles; inputs that an older exfm would not know (bags, vectors, ids made of
+# others); weights that it would not find (those on top of parts); networks that it would build otherwise (those with
+# late fields).
 FORMAT, FORMAT_OF_INPUTS, FORMAT_OF_PARTS, FORMAT_OF_LATE, FORMAT_OF_OTHERS = 6, 5, 4, 3, 2
 NAMED_AS_NOW = 2  # since this format declarations have the digests that they have now
 
@@ -23,7 +24,7 @@ def format_of(spec: NetworkSpec, encoder: Mapping[str, Encoding], *, parts: bool
     Args:
         parts: whether its weights are changes of others.
     """
-    if spec.sides:
+    if spec.sides or spec.quantiles:
         return FORMAT
     if spec.bags or spec.vectors or spec.unbounded or any(each.is_of_the_log for each in encoder.values()):
         return FORMAT_OF_INPUTS

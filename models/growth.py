@@ -30,7 +30,7 @@ def reads_the_same(spec: NetworkSpec, other: NetworkSpec) -> bool:
 
 
 def _reads(spec: NetworkSpec) -> tuple[tuple[object, ...], ...]:
-    return spec.ids, spec.numbers, spec.histories, spec.bags, spec.vectors, spec.sides
+    return spec.ids, spec.numbers, spec.histories, spec.bags, spec.vectors, spec.sides, spec.quantiles
 
 
 def added_inputs(before: NetworkSpec, after: NetworkSpec) -> list[str]:

@@ -24,6 +24,7 @@ from models.network import Networks
 from models.network_spec import NetworkSpec
 from models.normalizer import Normalizer
 from models.optimisers import Adam, compiled, repeatable
+from models.quantiles import Quantiles
 from models.sampling import with_fewer_negatives
 from models.supervision_pairs import Shares, SupervisionPairs
 from models.threads import multiply_adds, threads_for
@@ -53,6 +54,7 @@ class Learner:
         self.bf16 = training.precision == "bf16" or (training.precision == "auto" and device.startswith("cuda"))
         generator, rows = torch.Generator().manual_seed(training.seed), [rows for _, rows in self.spec.table]
         self.table = EmbeddingTable(rows, self.spec.network.embedding, len(members), generator, device)
+        self.quantiles = Quantiles(self.spec.quantiles, device)
         self.normalizer = Normalizer(len((*self.spec.numbers, *self.spec.positions)), device, self.spec.loose)
         distillations = [member.distillation for member in members]
         self.pairs = SupervisionPairs([spec.teachers for spec in self.specs], distillations, device)
@@ -79,7 +81,8 @@ class Learner:
         """
         started = time.perf_counter()
         tensors = with_fewer_negatives(tensors, self.training.negatives, f"{self.training.seed}/{order_seed}")
-        ready = learner_slice(tensors, self.specs, self.table, self.pairs)
+        self.quantiles.update(tensors)
+        ready = learner_slice(tensors, self.specs, self.table, self.pairs, self.quantiles)
         labelled = tuple(ready.labels.isfinite().any(dim=2).sum(dim=1).tolist())  # (S,)
         if not any(labelled):
             return FitReport(0, 0, labelled, (None,) * len(labelled), time.perf_counter() - started)
@@ -133,7 +136,7 @@ class Learner:
     @torch.inference_mode()
     def predict_all(self, tensors: SliceTensors) -> Tensor:
         """Logits of every member's serving heads, (S, N, T) float32; changes nothing."""
-        inputs = inputs_of(tensors, self.spec, self.table)
+        inputs = inputs_of(tensors, self.spec, self.table, self.quantiles)
         scored = [torch.empty(len(self.specs), 0, len(self.spec.tasks), device=self.device)]
         at_once = SCORING_ROWS[self.device.partition(":")[0]]
         for indices in torch.arange(len(tensors), device=self.device).split(at_once):

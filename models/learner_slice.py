@@ -14,6 +14,7 @@ from models.embedding import EmbeddingTable
 from models.errors import LearningError
 from models.jagged import Jagged
 from models.network_spec import NetworkSpec
+from models.quantiles import Quantiles
 from models.supervision_pairs import SupervisionPairs
 
 
@@ -60,7 +61,7 @@ class LearnerSlice:
         return LearnerSlice(self.inputs.take(rows), self.labels[:, rows], logits, rows, weights)
 
 
-def inputs_of(tensors: SliceTensors, spec: NetworkSpec, table: EmbeddingTable) -> Inputs:
+def inputs_of(tensors: SliceTensors, spec: NetworkSpec, table: EmbeddingTable, quantiles: Quantiles) -> Inputs:
     """A slice's inputs by name.
 
     Raises:
@@ -76,14 +77,28 @@ def inputs_of(tensors: SliceTensors, spec: NetworkSpec, table: EmbeddingTable) -
         if len(beside.values) != len(histories[spec.pooled.index(side.list)].values):
             raise LearningError(f"slice: {side.name!r} does not stand beside each id of {side.list!r}: align them")
     return Inputs(
-        table.rows_of(pick(tensors.ids, tensors.id_names, spec.id_names, "id")),
+        table.rows_of(_ids(tensors, spec, quantiles)),
         pick(tensors.numbers, tensors.number_names, (*spec.numbers, *spec.positions), "number"),
         tuple(histories),
     )
 
 
+def _ids(tensors: SliceTensors, spec: NetworkSpec, quantiles: Quantiles) -> Tensor:
+    """(N, F) hashes, and ranges of numbers, in the spec's order."""
+    hashed = tuple(name for name in spec.id_names if name not in quantiles.names)
+    ids = pick(tensors.ids, tensors.id_names, hashed, "id")
+    if not quantiles.names:
+        return ids
+    both = torch.cat([ids, quantiles.ids(tensors)], dim=1)
+    return pick(both, (*hashed, *quantiles.names), spec.id_names, "id")
+
+
 def learner_slice(
-    tensors: SliceTensors, specs: Sequence[NetworkSpec], table: EmbeddingTable, pairs: SupervisionPairs
+    tensors: SliceTensors,
+    specs: Sequence[NetworkSpec],
+    table: EmbeddingTable,
+    pairs: SupervisionPairs,
+    quantiles: Quantiles,
 ) -> LearnerSlice:
     """All that a fit reads of a slice.
 
@@ -102,7 +117,7 @@ def learner_slice(
     if weights is not None and len(known):
         weights = weights / weights[known].mean()  # so that the step's size does not depend on their unit
     stacked = torch.stack(teacher_logits) if teacher_logits else None
-    return LearnerSlice(inputs_of(tensors, specs[0], table), labels, stacked, known, weights)
+    return LearnerSlice(inputs_of(tensors, specs[0], table, quantiles), labels, stacked, known, weights)
 
 
 def weighted_rate(labels: Tensor, weights: Tensor) -> Tensor:

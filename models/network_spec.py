@@ -61,6 +61,7 @@ class NetworkSpec:
         unbounded: numbers of the log, whose statistics outliers may not make.
         bags: lists that are pooled, in order.
         vectors: (vector, its width), each projected to a field, in order.
+        quantiles: (id column, ranges K) of those ids that are a number's range between running quantiles.
         sides: what stands beside the ids of histories and bags, in order.
         late: fields that came when the network had learnt (``NUMBERS`` for those made of its first numbers), for a
             family that keeps them apart.
@@ -80,6 +81,7 @@ class NetworkSpec:
     vectors: tuple[tuple[str, int], ...] = ()
     unbounded: tuple[str, ...] = ()
     sides: tuple[SideSpec, ...] = ()
+    quantiles: tuple[tuple[str, int], ...] = ()
 
     @property
     def id_names(self) -> tuple[str, ...]:

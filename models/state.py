@@ -31,8 +31,9 @@ def _weights(learner: Learner, member: int) -> dict[str, Tensor]:
     parameters = dict(learner.networks.named_parameters())
     table = {f"table.{name}": value for name, value in learner.table.state(member).items()}
     normalizer = {f"normalizer.{name}": value for name, value in learner.normalizer.state().items()}
+    quantiles = {f"quantiles.{name}": value for name, value in learner.quantiles.state().items()}
     mine = {saved: parameters[name].detach()[index] for name, saved, index in _parts(learner, member)}
-    return {**table, **normalizer, **mine}
+    return {**table, **normalizer, **quantiles, **mine}
 
 
 def _only_serves(name: str) -> bool:
@@ -96,6 +97,7 @@ def load_states(learner: Learner, states: list[dict[str, Tensor]], where: str) -
                         f"{where}: {prefix}* does not fit: it was saved by another adapter"
                     ) from error
     learner.normalizer.load({name: states[0][f"normalizer.{name}"] for name in learner.normalizer.state()})
+    learner.quantiles.load({name: states[0][f"quantiles.{name}"] for name in learner.quantiles.state()})
     learner.adam.load(moments)
 
 

@@ -16,6 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from exfm.atomic_write import atomic_write
@@ -84,14 +85,22 @@ def write_stored(
 ) -> None:
     """Write a frame so that ``path`` holds either what it held before or all of the frame, then its sidecar.
 
+    Of equal frames the files are equal, however they were made: who reads one knows it by its digest.
+
     Args:
         by_column: whether its readers ask for digests of columns.
     """
     columns, replaced = ({}, {}) if not by_column else (column_digests(frame), replaced_by(path))
     with atomic_write(path) as file:
-        frame.write_parquet(file, compression="zstd", statistics=True)
+        _compact(frame).write_parquet(file, compression="zstd", statistics=True)
         sidecar_of(path).unlink(missing_ok=True)
     write_sidecar(path, frame.height, made_of, log, notes, columns, replaced)
+
+
+def _compact(frame: pl.DataFrame) -> pl.DataFrame:
+    """With lists of their own: those of a part of a frame lie in the whole one's, by whose size pages are cut."""
+    every = np.arange(frame.height)
+    return frame.with_columns(frame[name].gather(every) for name in frame.columns if frame[name].dtype == pl.List)
 
 
 def write_sidecar(

@@ -70,3 +70,25 @@ def test_a_write_that_fails_keeps_the_file_and_its_sidecar(table: SliceTable, mo
         write_stored(FRAME.head(1), table.path(PIECE))
     assert table.read([PIECE]).equals(FRAME)
     assert read_sidecar(table.path(PIECE)) is not None
+
+
+def test_equal_frames_are_equal_files_however_they_were_made(tmp_path: Path) -> None:
+    """A part of a frame and the same rows alone: who reads a table knows it by its file's digest."""
+    texts = [["click", "interactions", "a word of more than twelve bytes"][: row % 4] for row in range(60_000)]
+    whole = pl.DataFrame(
+        {
+            "slice": [row // 10_000 for row in range(60_000)],
+            "texts": [None if row % 7 == 0 else text for row, text in enumerate(texts)],
+            "ids": [list(range(row % 5)) for row in range(60_000)],
+            "floats": pl.Series([[row / 3] * 2 for row in range(60_000)], dtype=pl.List(pl.Float32)),
+            "text": [f"number {row % 100} of a hundred" for row in range(60_000)],
+        }
+    )
+    part = whole.filter(slice=3)
+    alone = pl.DataFrame(part.to_dict(as_series=False), schema=part.schema)
+    assert part.equals(alone)
+    for number, frame in enumerate((part, alone, part.rechunk(), pl.concat([part.head(5000), part.tail(-5000)]))):
+        assert frame.equals(part)
+        write_stored(frame, tmp_path / f"{number}.parquet")
+    assert len({(tmp_path / f"{number}.parquet").read_bytes() for number in range(4)}) == 1
+    assert pl.read_parquet(tmp_path / "0.parquet").equals(part)

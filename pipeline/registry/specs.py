@@ -42,6 +42,7 @@ def member_of(project: Project, model: Teacher | Student, *, control: bool = Fal
         bags=tuple(_bag(stream, name, declared[name]) for name in columns.bags),
         vectors=tuple((name, _width(declared[name])) for name in columns.vectors),
         unbounded=columns.numbers,
+        quantiles=tuple(_quantiles(declared[name]) for name in columns.derived if _is_running(declared[name])),
         sides=tuple(_side(project, columns, side, of) for side, of in lists_of_sides(project, columns).items()),
     )
     return Member(spec, model.distillation if isinstance(model, Student) and is_taught else None)
@@ -50,6 +51,15 @@ def member_of(project: Project, model: Teacher | Student, *, control: bool = Fal
 def _rows(declared: Column | LogInput) -> int:
     assert isinstance(declared, Column | Cross | Bucket)
     return declared.rows
+
+
+def _is_running(declared: Column | LogInput) -> bool:
+    return isinstance(declared, Bucket) and declared.quantiles is not None
+
+
+def _quantiles(declared: Column | LogInput) -> tuple[str, int]:
+    assert isinstance(declared, Bucket) and declared.quantiles is not None
+    return declared.name, declared.quantiles
 
 
 def _width(declared: Column | LogInput) -> int:

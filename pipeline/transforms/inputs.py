@@ -95,7 +95,10 @@ def numbers(frame: pl.DataFrame, names: Sequence[str], encoder: Encoder) -> np.n
     Shape:
         (N, D) float32
     """
-    chosen = frame.select(_number(name, frame.schema[name], encoder[name]) for name in names)
+    sources = {name: encoder[name].of[0] if encoder[name].kind == "quantile" else name for name in names}
+    chosen = frame.select(
+        _number(source, frame.schema[source], encoder[name]).alias(name) for name, source in sources.items()
+    )
     return chosen.to_numpy() if names else np.empty((frame.height, 0), dtype=np.float32)
 
 
@@ -161,7 +164,9 @@ def slice_tensors(
     from models.jagged import Jagged
     from models.network_spec import positions_of
 
-    ids, plain = columns.ids + columns.derived, columns.features + columns.numbers
+    ranked = tuple(name for name in columns.derived if encoder[name].kind == "quantile")  # a network ranks them
+    ids = columns.ids + tuple(name for name in columns.derived if name not in ranked)
+    plain = columns.features + columns.numbers + ranked
     positions = [each for name in columns.vectors for each in positions_of(name, encoder[name].width or 0)]
     read = numbers(inputs, plain, encoder)
     if columns.vectors:

@@ -119,6 +119,8 @@ INPUTS: list[Wrong] = [
     ("Bucket(ranges).edges", lambda: Bucket(name="ranges", of="price", edges=(2.0, 1.0))),
     ("Bucket(ranges).edges", lambda: Bucket(name="ranges", of="price", edges=(1.0, 1.0))),
     ("Bucket(ranges).edges", lambda: Bucket(name="ranges", of="price", edges=(NAN,))),
+    ("Bucket(ranges).quantiles", lambda: Bucket(name="ranges", of="price", quantiles=1)),
+    ("Bucket(ranges).quantiles", lambda: Bucket(name="ranges", of="price", quantiles=5, edges=(1.0,))),
     ("Bucket(ranges).of", lambda: stream(buckets=(Bucket(name="ranges", of="price", edges=(1.0,)),))),
     ("Stream.numbers", lambda: stream(numbers=(PRICE, PRICE))),
     ("Column(user_id).name", lambda: stream(numbers=(Number(name="user_id"),))),

@@ -1,13 +1,17 @@
 """A release's inputs for some requests, as a server asks for them and as training would.
 
-Belongs here: asking Feast both ways. Not here: what is compared (test_online_skew.py, test_source_views.py).
+Belongs here: asking Feast both ways, and scores of both. Not here: which projects (test_online_skew.py,
+test_source_views.py, test_log_inputs.py).
 """
 
 import polars as pl
+import torch
 
 from exfm.learning import Student
 from exfm.names import inputs_service
-from pipeline.transforms.inputs import stored_type
+from models.checkpoint import load_checkpoint
+from pipeline.releases.release import current_release
+from pipeline.transforms.inputs import stored_type, tensors_for, with_calendar
 from pipeline.workspace import Workspace
 
 
@@ -36,3 +40,37 @@ def offline_rows(work: Workspace, student: Student, asked: pl.DataFrame) -> pl.D
     answer = job.to_polars()
     known = [name for name in answer.columns if name not in asked.columns]
     return asked.join(answer.select("row", *known), on="row", how="left", maintain_order="left")
+
+
+def assert_scores_are_the_same(work: Workspace, student: Student) -> bool:
+    """A release scores requests alike by the online store and by the offline join as of then; whether there is one."""
+    release = current_release(work, student)
+    if release is None:
+        return False
+    learner, manifest = load_checkpoint(work.state.release(student.name) / release.version, "cpu")
+    asked = requests(work)
+    online, offline = online_rows(work, student, asked), offline_rows(work, student, asked)
+    scores = [learner.predict(tensors_for(manifest, rows)) for rows in (online, offline)]
+    assert torch.equal(scores[0], scores[1]) and len(scores[0]) == asked.height > 100, student.name
+    # The comparison can fail: other users' inputs give other scores.
+    views = {name.partition("__")[0] for name in online.columns if "__" in name and name in manifest.encoder}
+    assert views
+    for view in views:
+        columns = [name for name in online.columns if name.partition("__")[0] == view]
+        other = tensors_for(manifest, online.with_columns(pl.col(columns).reverse()))
+        assert not torch.equal(learner.predict(other), scores[0]), view
+    return True
+
+
+def requests(work: Workspace) -> pl.DataFrame:
+    """What was shown in the last slice, asked for again once its values are loaded; and a user and item never seen."""
+    stream = work.project.stream
+    last = work.table("impressions").newest(stream)
+    assert last is not None
+    delay = max(view.delay for view in work.project.all_views if view.online)
+    shown = work.table("impressions").read([last])
+    asked = pl.concat(
+        [shown, shown.head(1).with_columns(user_id=pl.lit(10**9, pl.Int64), item_id=pl.lit(10**9, pl.Int64))]
+    )
+    asked = asked.with_columns(event_timestamp=pl.lit(last.end + delay, pl.Datetime("us", "UTC")))
+    return with_calendar(asked.with_row_index("row"), stream)

@@ -17,10 +17,11 @@ from pipeline.slices.slice_inputs import SliceInputs, students_columns
 from pipeline.tables import DataError
 from pipeline.transforms.inputs import tensors_for, with_calendar
 from tests.graph.runs import failed_checks, run
+from tests.graph.serving_rows import assert_scores_are_the_same
 from tests.tiny import tiny_project, tiny_workspace
 
 LAST = "2026-01-03"
-MORE = ("price", "image", "tags", "words", "seen", "where_and_when", "price_range")
+MORE = ("price", "image", "tags", "words", "seen", "where_and_when", "price_range", "price_rank")
 
 
 def every_kind() -> Project:
@@ -36,7 +37,10 @@ def every_kind() -> Project:
             Bag(name="seen_on", of="surface"),
         ),
         crosses=(Cross(name="where_and_when", of=("device", "hour_of_day"), rows=100),),
-        buckets=(Bucket(name="price_range", of="price", edges=(0.5, 1.0, 2.0, 4.0)),),
+        buckets=(
+            Bucket(name="price_range", of="price", edges=(0.5, 1.0, 2.0, 4.0)),
+            Bucket(name="price_rank", of="price", quantiles=6),
+        ),
     )
     return replace(
         tiny,
@@ -61,7 +65,7 @@ def test_they_are_stored_once_and_read_by_both(work) -> None:  # type: ignore[no
     assert {"unused", "price"} <= {*shown.columns} and "unused" not in logged.columns
     for name in ("price", "image", "tags", "words", "seen", "seen_on"):
         assert logged[name].equals(shown[name], null_equal=True) and 0 < shown[name].null_count() < shown.height
-    assert not {"where_and_when", "price_range"} & {*logged.columns, *shown.columns}
+    assert not {"where_and_when", "price_range", "price_rank"} & {*logged.columns, *shown.columns}
     for model in (*work.project.teachers, work.project.students[0]):
         _, manifest = CheckpointStore.of(work, model).load(work.project.stream.slice_at(2), "cpu")
         assert {*MORE} <= {*manifest.encoder} and [bag.name for bag in manifest.spec.bags] == ["tags", "words", "seen"]
@@ -94,6 +98,10 @@ def test_a_release_scores_a_request_as_training_read_its_row(work) -> None:  # t
     for name in ("price", "device", "image", "seen_on"):  # also those that only a bucket or a cross is made of
         with pytest.raises(DataError, match=f"rows have no column '{name}': pass it, null if unknown"):
             tensors_for(manifest, rows.drop(name))
+
+
+def test_a_release_scores_a_request_online_as_it_would_offline(work) -> None:  # type: ignore[no-untyped-def]
+    assert assert_scores_are_the_same(work, work.project.students[0])
 
 
 def test_running_again_makes_nothing(work) -> None:  # type: ignore[no-untyped-def]

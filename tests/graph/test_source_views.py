@@ -25,6 +25,7 @@ from pipeline.slices.slice_inputs import SliceInputs, students_columns
 from pipeline.transforms.inputs import tensors_for, with_calendar
 from pipeline.verify.tables_current import stale
 from tests.graph.runs import failed_checks, made_by, run, sentences
+from tests.graph.serving_rows import assert_scores_are_the_same
 from tests.tiny import tiny_project, tiny_workspace
 
 FIRST, DAY, HOUR = datetime(2026, 1, 1, tzinfo=UTC), timedelta(days=1), timedelta(hours=1)
@@ -164,6 +165,10 @@ def test_a_view_of_another_repository_answers_as_its_own_store_does(work) -> Non
         assert mine["theirs__level"].equals(other["level"].cast(pl.Int64).alias("theirs__level"), null_equal=True)
         assert mine["theirs__spent"].equals(other["spent"].cast(pl.Float32).alias("theirs__spent"), null_equal=True)
     assert 0 < mine["theirs__level"].null_count() < mine.height
+
+
+def test_a_release_scores_a_request_online_as_it_would_offline(work) -> None:  # type: ignore[no-untyped-def]
+    assert any([assert_scores_are_the_same(work, student) for student in work.project.students])
 
 
 def test_online_is_what_held_at_the_end(work) -> None:  # type: ignore[no-untyped-def]
