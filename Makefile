@@ -11,7 +11,7 @@ RANGE ?=
 STUDENT ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-slow ui docs bench bench-drift bench-inputs bench-bad-teacher bench-checkpoints bench-loading bench-upkeep bench-retrieval bench-retrieval-large bench-quality bench-training bench-gpu feast-tests clean
+.PHONY: help run test test-slow test-long ui docs bench bench-drift bench-inputs bench-bad-teacher bench-checkpoints bench-loading bench-upkeep bench-retrieval bench-retrieval-large bench-quality bench-training bench-gpu feast-tests clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,7 +50,10 @@ test: $(READY) ## lint, types and tests
 	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n $${WORKERS:-2} --dist worksteal -m 'not slow'
 
 test-slow: $(READY) ## the long scenarios; many of them wait for daemons, so three share two cores
-	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n $${WORKERS:-3} --dist loadgroup --no-loadscope-reorder -m slow
+	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n $${WORKERS:-3} --dist loadgroup --no-loadscope-reorder -m 'slow and not long'
+
+test-long: $(READY) ## the same at more moments and of more cases, as before a release; EXFM_KILLS=60 for more
+	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n $${WORKERS:-2} --dist loadgroup --no-loadscope-reorder -m long
 
 ui: $(READY) ## Dagster with automation on, at http://127.0.0.1:3000
 	@exec $(BIN)/exfm ui -h 127.0.0.1 -p $${PORT:-3000}

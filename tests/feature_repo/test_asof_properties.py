@@ -88,6 +88,7 @@ def test_equals_brute_force(store: FeatureStore, folder: Path, rng: Random) -> N
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(1200)
 def test_hundreds_of_cases_equal_brute_force(
     store: FeatureStore, folder: Path, monkeypatch: pytest.MonkeyPatch

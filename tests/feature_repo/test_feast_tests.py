@@ -47,6 +47,7 @@ def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_checkout_is_run(tmp_path: Path) -> None:
     folder = tmp_path / "sdk" / "python"
     files = {

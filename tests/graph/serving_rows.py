@@ -42,8 +42,12 @@ def offline_rows(work: Workspace, student: Student, asked: pl.DataFrame) -> pl.D
     return asked.join(answer.select("row", *known), on="row", how="left", maintain_order="left")
 
 
-def assert_scores_are_the_same(work: Workspace, student: Student) -> bool:
-    """A release scores requests alike by the online store and by the offline join as of then; whether there is one."""
+def assert_scores_are_the_same(work: Workspace, student: Student, *each: str) -> bool:
+    """A release scores requests alike by the online store and by the offline join as of then; whether there is one.
+
+    Args:
+        each: views, or columns of the log, that count by themselves.
+    """
     release = current_release(work, student)
     if release is None:
         return False
@@ -52,13 +56,13 @@ def assert_scores_are_the_same(work: Workspace, student: Student) -> bool:
     online, offline = online_rows(work, student, asked), offline_rows(work, student, asked)
     scores = [learner.predict(tensors_for(manifest, rows)) for rows in (online, offline)]
     assert torch.equal(scores[0], scores[1]) and len(scores[0]) == asked.height > 100, student.name
-    # The comparison can fail: other users' inputs give other scores.
-    views = {name.partition("__")[0] for name in online.columns if "__" in name and name in manifest.encoder}
-    assert views
-    for view in views:
-        columns = [name for name in online.columns if name.partition("__")[0] == view]
+    # The comparison can fail: others' inputs give other scores.
+    ids = {column.name for column in work.project.stream.id_columns}
+    read = [name for name in online.columns if name in manifest.encoder and name not in ids]
+    for columns in (read, *([name for name in read if name.partition("__")[0] == view] for view in each)):
+        assert columns
         other = tensors_for(manifest, online.with_columns(pl.col(columns).reverse()))
-        assert not torch.equal(learner.predict(other), scores[0]), view
+        assert not torch.equal(learner.predict(other), scores[0]), columns
     return True
 
 

@@ -1,6 +1,6 @@
 """kill -9 at random moments, with the instance of ``dagster.yaml``: started again, it ends as an undisturbed run.
 
-EXFM_KILLS=60 pytest -m slow tests/graph/test_kills.py       (the default is 2 of each kind)
+EXFM_KILLS=60 make test-long       (the default is 2 of each kind)
 """
 
 import json
@@ -113,6 +113,7 @@ def versions(work: Workspace) -> dict[str, str]:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(3600)
 def test_the_daemons_group_killed_at_random_moments(ran: Ran, tmp_path: Path) -> None:
     """The automation makes the whole project, killed again and again on the way."""

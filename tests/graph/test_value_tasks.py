@@ -70,7 +70,9 @@ def test_the_simulators_truth_is_the_expected_share() -> None:
     drawn = simulate(world, project.stream, project.stream.slice_at(0))
     shares, expected = drawn.impressions["seconds"].clip(0, CEILING) / CEILING, drawn.truth["convert"]
     bound = 4 * float(np.std((shares - expected).to_numpy())) / np.sqrt(len(shares))
-    assert shares.mean() == pytest.approx(expected.mean(), abs=bound) and bound < 0.1 * float(np.mean(expected))
+    assert shares.mean() == pytest.approx(expected.mean(), abs=bound) and bound < 0.1 * float(
+        np.mean(expected.to_numpy())
+    )
 
 
 def test_the_gate_judges_it_and_feast_serves_the_teachers_opinion(work: Workspace) -> None:

@@ -106,6 +106,7 @@ def test_in_the_middle_of_a_run(tmp_path: Path, expected: dict[str, str]) -> Non
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
+@pytest.mark.long
 @pytest.mark.xdist_group("withdraw_killed")
 def test_killed_at_many_moments(tmp_path: Path, expected: dict[str, str]) -> None:
     surroundings, work = environment(tmp_path), tiny_workspace(tmp_path)

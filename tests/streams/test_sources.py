@@ -67,7 +67,8 @@ def test_the_last_of_equal_rows_counts_and_one_without_a_key_is_nobodys(tmp_path
 
 def test_a_delta_table_is_its_newest_version(tmp_path: Path) -> None:
     """Files of versions before lie beside it, and are no rows."""
-    old, new = catalogue().head(20), catalogue().head(5).with_columns(price=pl.lit(7.0))
+    old = catalogue().unique("item_id").head(20).with_columns(valid_from=pl.lit(FIRST, pl.Datetime("ms", "UTC")))
+    new = old.head(5).with_columns(price=pl.lit(7.0))
     folder, view = tmp_path / "catalogue", replace(CATALOGUE, path="catalogue")
     old.write_delta(str(folder))
     was = source_digest(view, tmp_path)
