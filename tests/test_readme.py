@@ -17,11 +17,16 @@ README = (ROOT / "README.md").read_text()
 RANGE = "2026-01-01...2026-01-03"
 
 
+def activated(state: Path) -> dict[str, str]:
+    """`feast` and `dagster` are found as in an activated environment."""
+    cleaned = {k: v for k, v in os.environ.items() if not k.startswith(("EXFM_", "DAGSTER_"))}
+    return {**cleaned, "EXFM_STATE": str(state), "PATH": f"{BIN}:{os.environ['PATH']}"}
+
+
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Where a main job of three slices ran; `feast` and `dagster` are found as in an activated environment."""
-    cleaned = {k: v for k, v in os.environ.items() if not k.startswith(("EXFM_", "DAGSTER_"))}
-    chosen = {**cleaned, "EXFM_STATE": str(tmp_path_factory.mktemp("state")), "PATH": f"{BIN}:{os.environ['PATH']}"}
+    """Where a main job of three slices ran."""
+    chosen = activated(tmp_path_factory.mktemp("state"))
     done = call(chosen, sys.executable, "-m", "exfm_assets.command", "run", "--range", RANGE)
     assert done.returncode == 0, done.stdout + done.stderr
     chosen["MAIN_JOB_SAID"] = done.stdout
@@ -127,9 +132,9 @@ def test_predictions_are_shown_by_one_command(environment: dict[str, str]) -> No
     ],
 )
 def test_what_cannot_run_is_said_in_one_sentence(
-    environment: dict[str, str], changes: dict[str, str], arguments: list[str], sentence: str
+    tmp_path: Path, changes: dict[str, str], arguments: list[str], sentence: str
 ) -> None:
-    done = call({**environment, **changes}, sys.executable, "-m", "exfm_assets.command", "run", *arguments)
+    done = call({**activated(tmp_path), **changes}, sys.executable, "-m", "exfm_assets.command", "run", *arguments)
     assert done.returncode == 2
     assert sentence in " ".join(done.stdout.split())
     assert "Traceback" not in done.stdout + done.stderr

@@ -179,8 +179,8 @@ def slice_tensors(
             weights = torch.from_numpy(matched[weight].cast(pl.Float32).fill_null(1.0).to_numpy(writable=True))
     return SliceTensors(
         ids=torch.from_numpy(hashed_ids(inputs, ids, encoder)),
-        numbers=torch.from_numpy(np.ascontiguousarray(read)),
-        labels=torch.from_numpy(np.ascontiguousarray(known)),
+        numbers=torch.from_numpy(np.require(read, requirements="CW")),  # of one column polars lends its own memory
+        labels=torch.from_numpy(np.require(known, requirements="CW")),
         id_names=ids,
         number_names=(*plain, *positions),
         task_names=tasks,

@@ -181,7 +181,9 @@ def test_a_border_without_a_value_and_a_value_without_a_border_are_refused() -> 
         replace(stream, tasks=(replace(click, label="seconds"), replace(convert, label="seconds", above=1.0)))
 
 
-@pytest.mark.parametrize("change", ["above", "ceiling", "label", "window"])
+@pytest.mark.parametrize(
+    "change", ["above", "window", *(pytest.param(name, marks=pytest.mark.slow) for name in ("ceiling", "label"))]
+)
 def test_a_task_that_is_declared_otherwise_makes_again_what_counts_it(tmp_path: Path, change: str) -> None:
     """What stands afterwards is what a fresh run has: labels, and views that count them of every kind."""
     tiny = tiny_project()

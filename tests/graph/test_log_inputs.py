@@ -111,6 +111,7 @@ def test_running_again_makes_nothing(work) -> None:  # type: ignore[no-untyped-d
     assert again.success and not made_by(again)
 
 
+@pytest.mark.slow
 def test_a_model_grows_by_them_and_goes_on(tmp_path: Path) -> None:
     """What was trained without them stands; the next slice continues it with all."""
     plain = every_kind()

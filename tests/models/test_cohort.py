@@ -199,7 +199,13 @@ def test_a_missing_history_or_teacher_is_named() -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"deterministic": True}, {"compile": True}, {"compile": True, "cuda_graphs": True}], ids=str
+    "change",
+    [
+        {"deterministic": True},
+        {"compile": True},
+        pytest.param({"compile": True, "cuda_graphs": True}, marks=pytest.mark.slow),  # a GPU's; a CPU ignores it
+    ],
+    ids=str,
 )
 def test_compiled_and_deterministic_networks_learn_alike(change: dict[str, bool]) -> None:
     if "compile" in change and shutil.which("g++") is None and shutil.which("clang++") is None:

@@ -125,3 +125,14 @@ def test_a_path_is_read_as_it_is_written(tmp_path: Path, name: str) -> None:
         (tmp_path / folder).mkdir(exist_ok=True)
         pl.DataFrame({"x": [value]}).write_parquet(tmp_path / folder / "part.parquet")
     assert duckdb.sql(rows_of(tmp_path / name / "part.parquet", "x")).fetchall() == [(1,)]
+
+
+@pytest.mark.filterwarnings("error")
+def test_tensors_are_no_views_of_the_frames_they_come_from() -> None:
+    """PyTorch warns of memory that it may not write, and would write into the table's."""
+    frame = pl.DataFrame({"impression_id": [1, 2], "price": pl.Series([1.0, 2.0], dtype=pl.Float32)})
+    labels = pl.DataFrame({"impression_id": [1, 2], "watch": pl.Series([1.0, 0.5], dtype=pl.Float32)})
+    columns = Columns(ids=(), features=(), numbers=("price",))
+    tensors = slice_tensors(frame, labels, columns, ("watch",), {"price": NUMBER})
+    tensors.numbers[0], tensors.labels[0] = 9.0, 9.0
+    assert frame["price"].to_list() == [1.0, 2.0] and labels["watch"].to_list() == [1.0, 0.5]
