@@ -73,7 +73,7 @@ def _columns(names: tuple[str, ...]) -> tuple[str, ...]:
 
 def _renamed(view: FeatureView | HistoryView) -> FeatureView | HistoryView:
     if isinstance(view, HistoryView):
-        return replace(view, entity="select", of="order")
+        return replace(view, entity="select", of="order", source=tuple(TASKS.get(name, name) for name in view.sources))
     counts = tuple(TASKS.get(name, name) for name in view.counts)
     return replace(view, entities=_columns(view.entities), counts=counts, rates=tuple(TASKS.values()))
 
