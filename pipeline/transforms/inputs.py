@@ -5,7 +5,7 @@ Belongs here: plain functions from polars frames to columns and arrays. Not here
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import polars as pl
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from models.manifest import Manifest
 
 Encoder = Mapping[str, Encoding]  # by column
+OWN: tuple[Literal["C"], Literal["W"]] = ("C", "W")  # of one column polars lends its own memory, read-only
 
 
 def rows_of(path: Path, columns: str = "*") -> str:
@@ -179,8 +180,8 @@ def slice_tensors(
             weights = torch.from_numpy(matched[weight].cast(pl.Float32).fill_null(1.0).to_numpy(writable=True))
     return SliceTensors(
         ids=torch.from_numpy(hashed_ids(inputs, ids, encoder)),
-        numbers=torch.from_numpy(np.require(read, requirements="CW")),  # of one column polars lends its own memory
-        labels=torch.from_numpy(np.require(known, requirements="CW")),
+        numbers=torch.from_numpy(np.require(read, requirements=OWN)),
+        labels=torch.from_numpy(np.require(known, requirements=OWN)),
         id_names=ids,
         number_names=(*plain, *positions),
         task_names=tasks,
