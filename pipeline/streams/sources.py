@@ -3,11 +3,12 @@
 Belongs here: reading a source view's files, or its Feast repository. Not here: which slices (assets/features.py).
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any, TypeVar
 
 import polars as pl
 
@@ -20,6 +21,7 @@ from pipeline.tables import UNREADABLE, DataError
 from pipeline.transforms.aligned import first_misaligned
 from pipeline.transforms.inputs import stored_type
 
+T = TypeVar("T")
 CLOCK, CREATED = "event_timestamp", "created_timestamp"
 
 
@@ -29,7 +31,7 @@ def source_digest(view: SourceView, log: Path) -> str:
         return digest(view.feast, view.view)
     if _is_delta(folder := _path(view, log)):
         with suppress(DataError):
-            return digest(str(folder), _delta_version(view, folder))
+            return digest(str(folder), _of_delta(view, folder, lambda table: table.version()))
         return digest(str(folder), None)
     # A file that is gone, or goes meanwhile, is said where it is read: looking is no reason to stop.
     return digest([seen for path in _found(view, log) if (seen := _stat(path)) is not None])
@@ -122,8 +124,8 @@ def _is_delta(path: Path) -> bool:
     return (path / "_delta_log").is_dir()
 
 
-def _delta_version(view: SourceView, path: Path) -> int:
-    """Which version of a Delta table is the newest; also proves that it can be read here.
+def _of_delta(view: SourceView, path: Path, ask: Callable[[Any], T]) -> T:
+    """What a Delta table answers.
 
     Raises:
         DataError: if deltalake is not installed, or can't read the table.
@@ -137,7 +139,7 @@ def _delta_version(view: SourceView, path: Path) -> int:
             "pip install 'exfm[delta]'"
         ) from missing
     try:
-        return int(DeltaTable(path).version())
+        return ask(DeltaTable(path))
     except (DeltaError, OSError) as error:
         raise DataError(f"SourceView({view.name}).path: {path} can't be read as a Delta table: {error}") from error
 
@@ -164,8 +166,7 @@ def _parts(
         yield f"Feast repository {repository}", pl.DataFrame(table).lazy()
         return
     if _is_delta(folder := _path(view, log)):
-        _delta_version(view, folder)
-        yield f"Delta table {folder}", pl.scan_delta(folder)
+        yield f"Delta table {folder}", _of_delta(view, folder, pl.scan_delta)
         return
     for path in _files(view, log):
         yield path.name, pl.scan_parquet(path, hive_partitioning=False, glob=False)
