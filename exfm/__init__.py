@@ -22,6 +22,7 @@ from exfm.inputs import Bag, Bucket, Cross, Number, Vector
 from exfm.learning import Gate, Student, Succession, Teacher, Training
 from exfm.load import load_project, load_state
 from exfm.log_columns import Column, Request, Task
+from exfm.log_files import EventTime, Files, From, Log
 from exfm.mlflow import MLflow
 from exfm.networks import DLRM, DCNv2, DeepFM, Network, TwoTower, Wukong
 from exfm.prediction_views import PredictionView
@@ -46,12 +47,16 @@ __all__ = [
     "Distillation",
     "Drift",
     "Event",
+    "EventTime",
     "FeatureView",
+    "Files",
     "Freshness",
+    "From",
     "Gate",
     "HistoryView",
     "KnowledgeDistillation",
     "LeadAware",
+    "Log",
     "MLflow",
     "Network",
     "Number",

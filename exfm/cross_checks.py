@@ -14,6 +14,7 @@ from exfm.input_columns import declared_inputs, is_of_item
 from exfm.inputs import Bag, Bucket, Cross, Vector
 from exfm.learning import Student, Teacher
 from exfm.list_sides import lists_of_sides, side_rows
+from exfm.log_checks import check_log
 from exfm.log_columns import Column
 from exfm.online import check_served
 from exfm.prediction_views import known_after
@@ -68,6 +69,8 @@ def _check_stream(project: "Project") -> None:
         check_simulation(project.simulation, days, stream.slice_length / DAY, len(stream.tasks))
     for task in stream.tasks:
         check_reach(f"Task({task.name}).window", task.window, stream)
+    if project.log is not None:
+        check_log(project, project.log)
 
 
 def _check_teacher(project: "Project", teacher: Teacher) -> None:

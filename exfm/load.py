@@ -151,7 +151,7 @@ def for_children() -> dict[str, str]:
 
 
 def load_state(project: Project) -> State:
-    """The project's paths; its log is ``EXFM_DATA``, or simulated inside the state folder.
+    """The project's paths; its log is ``EXFM_DATA``, or inside the state folder if it is simulated or read in.
 
     Raises:
         DeclarationError: if the project reads a real log and ``EXFM_DATA`` does not name its folder.
@@ -166,5 +166,6 @@ def load_state(project: Project) -> State:
         )
     log = Path(named).expanduser().resolve()
     if not log.is_dir():
-        raise DeclarationError(f"EXFM_DATA: {named!r} is not a folder: set it to the folder that holds impressions/")
-    return State(folder=folder, log=log)
+        holds = "impressions/" if project.log is None else project.log.impressions[0].paths[0]
+        raise DeclarationError(f"EXFM_DATA: {named!r} is not a folder: set it to the folder that holds {holds}")
+    return State(folder=folder, log=log) if project.log is None else State(folder=folder, log=folder / "log", files=log)

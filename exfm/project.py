@@ -23,6 +23,7 @@ from exfm.history_views import HistoryView
 from exfm.input_columns import columns_of, logged_columns
 from exfm.learning import Student, Teacher
 from exfm.list_sides import lists_of_sides
+from exfm.log_files import Log
 from exfm.mlflow import MLflow
 from exfm.online import View, graph_loads
 from exfm.prediction_views import PredictionView, known_after
@@ -112,6 +113,7 @@ class Project(Declaration):
     """A stream, the features kept of it, the teachers and the students that learn from it.
 
     Args:
+        log: how the log is made of files in another layout; ``None``: ``EXFM_DATA`` is in the canonical one.
         owners: ``team:<name>`` or e-mail addresses; they stand on every asset in Dagster and every object in Feast.
         mlflow: where releases and figures are mirrored; ``None``: nowhere.
 
@@ -126,6 +128,7 @@ class Project(Declaration):
     students: tuple[Student, ...]
     prediction_views: tuple[PredictionView, ...] = ()
     simulation: Simulation | None = None
+    log: Log | None = None
     drift: Drift = Drift()
     retention: Retention = Retention()
     upkeep: Upkeep = Upkeep()

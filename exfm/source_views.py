@@ -8,6 +8,7 @@ from datetime import timedelta
 from exfm.clocks import check_delay, check_reach
 from exfm.declaration import declaration
 from exfm.errors import DeclarationError, identifier, positive
+from exfm.log_files import Files
 from exfm.stream import Stream
 from exfm.typed_views import _TypedView
 
@@ -28,6 +29,8 @@ class SourceView(_TypedView):
         inputs: ``Column``, ``Number``, ``Vector`` or ``Bag``, by the names that the source's columns have.
         path: parquet files: a file, a folder or a glob, or a Delta table's folder; if relative, it lies in the log's
             folder.
+        files: files of any other kind instead, as a log's: ``Files(paths=("items.csv",), columns=...)``, whose ``time``
+            says from when a row holds.
         feast: folder of another Feast repository instead, which is asked for its view ``view``.
         view: the view's name there; ``None``: the same as here.
         timestamp: the column that says from when a row holds, UTC; of ``feast`` the view says it. ``None``: rows hold
@@ -37,6 +40,7 @@ class SourceView(_TypedView):
     """
 
     path: str | None = None
+    files: Files | None = None
     feast: str | None = None
     view: str | None = None
     timestamp: str | None = None
@@ -45,10 +49,16 @@ class SourceView(_TypedView):
     def __post_init__(self) -> None:
         super().__post_init__()
         where = self._where
-        if (self.path is None) == (self.feast is None):
+        given = [name for name in ("path", "files", "feast") if getattr(self, name) is not None]
+        if len(given) != 1:
             raise DeclarationError(
-                f"{where}.path: {self.path!r} beside feast={self.feast!r}: use one of them, files or a repository"
+                f"{where}.path: {self.path!r} beside feast={self.feast!r} and files={'given' if self.files else None}: "
+                "use one of them, files or a repository"
             )
+        if self.files is not None and self.timestamp is not None:
+            raise DeclarationError(f"{where}.timestamp: {self.timestamp!r} beside files: write Files.time")
+        if self.files is not None and self.files.id is not None:
+            raise DeclarationError(f"{where}.files: its rows are known by the view's entities: drop Files.id")
         if self.feast is None and self.view is not None:
             raise DeclarationError(f"{where}.view: {self.view!r} is of no repository: set feast, or drop it")
         if self.feast is not None and self.timestamp is not None:
@@ -71,7 +81,9 @@ class SourceView(_TypedView):
 
     @property
     def description(self) -> str:
-        kept = f"files at {self.path}" if self.path is not None else f"Feast repository {self.feast}"
+        kept = f"Feast repository {self.feast}"
+        if self.path is not None or self.files is not None:
+            kept = f"files at {self.path if self.files is None else ', '.join(self.files.paths)}"
         until = "until the next row" if self.expires is None else f"for {self.expires}"
         leaks = "; rows have no time, so values may tell of the future" if self.is_timeless else ""
         return f"By {', '.join(self.entities)}, kept in {kept}; a row holds {until}{leaks}."
@@ -79,7 +91,7 @@ class SourceView(_TypedView):
     @property
     def is_timeless(self) -> bool:
         """Do its rows not say from when they hold?"""
-        return self.timestamp is None and self.feast is None
+        return self.timestamp is None and self.feast is None and (self.files is None or self.files.time is None)
 
     def check(self, stream: Stream) -> None:
         """Refuse what the stream can't give.

@@ -29,11 +29,18 @@ class State:
     Args:
         folder: the project's own folder.
         log: the folder of the canonical log (``impressions/``, ``outcomes/``, ``interactions/``), read only
-            unless the stream is simulated.
+            unless the stream is simulated, or ``Project.log`` says of which files it is made.
+        files: the folder of what a user brings, never written: that of the log, or of the files that it is made of.
     """
 
     folder: Path
     log: Path
+    files: Path | None = None
+
+    @property
+    def data(self) -> Path:
+        """Where relative paths of a declaration begin."""
+        return self.files or self.log
 
     def table(self, name: str) -> Path:
         """Folder of a sliced table: ``impressions``, ``outcomes``, ``interactions``, ``labels``, ``logged_inputs``."""

@@ -22,6 +22,7 @@ from exfm_assets.alerts.sensor import alerts_sensor
 from exfm_assets.assets.teachers import supervising
 from exfm_assets.conditions import (
     Correctable,
+    FilesDue,
     LabelsClosed,
     NeverReleased,
     Outdated,
@@ -217,6 +218,11 @@ class Automation:
         """Once for each change upstream, for what may decide that there is nothing to record; else as ``follow``."""
         once = _updated(but_for).since_last_handled() | AC.newly_missing()
         return (once & self._settled(but_for)).with_label("follow_once")
+
+    def read_in(self) -> dg.AutomationCondition:
+        """The log's files: when one is new or changed; what failed is tried again later."""
+        failed = AC.execution_failed() & ~AC.cron_tick_passed(RETRY)
+        return _labelled((AC.missing() | FilesDue(self.work)) & ~_just_ended() & ~failed, "read_in")
 
     @staticmethod
     def on_change() -> dg.AutomationCondition:

@@ -103,6 +103,21 @@ class Outdated(_Operand):
         return cost
 
 
+class FilesDue(_Operand):
+    """Files of the log are new, or others than they were when they were read in."""
+
+    def __init__(self, work: Workspace) -> None:
+        super().__init__("files_due", "Files of the log are new, or others than they were")
+        self._work = work
+
+    def evaluate(self, context: dg.AutomationContext) -> dg.AutomationResult:
+        faults = _state_at(context, self._work).outdated(context.key.to_user_string())
+        if not faults:
+            return dg.AutomationResult(context, context.get_empty_subset())
+        why = "; ".join(fault.why for fault in faults.values())
+        return dg.AutomationResult(context, context.candidate_subset, metadata={"reason": why})
+
+
 class Correctable(_Operand):
     """Slices so new that a correction of what they are made of is made good; of any age what a withdrawal touched."""
 

@@ -12,6 +12,7 @@ from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetGra
 
 from exfm.stream import Slice
 from exfm_assets.assets.features import ONLINE, REGISTRY
+from exfm_assets.assets.imported import IMPORTED_LOG
 from exfm_assets.assets.releases import GATES
 from exfm_assets.assets.reports import REPORT
 from exfm_assets.assets.students import DRIFT_REPORT
@@ -140,7 +141,8 @@ class Planner:
             return fault.why
         if index not in self.state.stored(name) and self._is_kept(key, index):
             return NOT_THERE
-        for parent in sorted(self.graph.get(key).parent_keys - {REGISTRY}):  # nothing stored depends on that
+        # Nothing stored depends on the registry; what hangs on the files of a log is told by what was read of them.
+        for parent in sorted(self.graph.get(key).parent_keys - {REGISTRY, IMPORTED_LOG}):
             made = mine if parent == key else steps[parent].slices if parent in steps else {}
             above = [at for at in self._above(key, parent, index) if at in made]
             if any(not self._leaves_columns(parent, at, steps) for at in above):
@@ -193,6 +195,8 @@ class Planner:
             return NOT_THERE
         if self.graph.get(key).group_name == STUDIES:
             return "asked for"
+        if key == IMPORTED_LOG and not self.state.is_imported():
+            return NOT_THERE
         if parents := [parent for parent in self.graph.get(key).parent_keys if parent in steps and parent != REGISTRY]:
             return _follows(min(parents))
         if key == REPORT and not (self.work.state.reports / "report.html").is_file():

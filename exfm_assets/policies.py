@@ -10,6 +10,7 @@ import dagster as dg
 from exfm.freshness import Limits
 from exfm.project import Project
 from exfm_assets.assets.features import ONLINE, REGISTRY
+from exfm_assets.assets.imported import IMPORTED_LOG
 from exfm_assets.assets.mirror import MLFLOW
 from exfm_assets.assets.releases import GATES, judged_on
 from exfm_assets.assets.reports import REPORT
@@ -45,6 +46,8 @@ def condition_of(automation: Automation, spec: dg.AssetSpec) -> dg.AutomationCon
         return None
     if spec.key == REGISTRY:
         return automation.on_change()
+    if spec.key == IMPORTED_LOG:
+        return automation.read_in()
     if spec.key in (ONLINE, REPORT):
         return automation.follow()
     if spec.key == MLFLOW:

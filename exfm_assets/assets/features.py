@@ -132,7 +132,7 @@ def _aggregated(work: Workspace, view: KeptView, slices: list[Slice]) -> Iterato
 def _read(work: Workspace, view: SourceView, slices: list[Slice]) -> Iterator[tuple[Slice, pl.DataFrame]]:
     """The rows of a table that somebody else keeps; the first slice has all that held before it, too."""
     stream = work.project.stream
-    read = source_rows(view, stream, work.state.log, slices[0].start, slices[-1].end)
+    read = source_rows(view, stream, work.state.data, slices[0].start, slices[-1].end)
     if left_out := read.sentence(view):
         dg.get_dagster_logger().warning(left_out)
     rows = read.frame

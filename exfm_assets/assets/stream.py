@@ -14,6 +14,7 @@ from exfm.project import Project
 from exfm.stream import Slice
 from exfm_assets import metadata_keys as keys
 from exfm_assets.assets.common import SliceWriter, combined, report_slice
+from exfm_assets.assets.imported import IMPORTED_LOG, imported_assets
 from exfm_assets.partitions import SINGLE_RUN, earlier, slice_partitions, slices_of, slices_within
 from pipeline.slices.log_withdrawals import read_sound_log, unknown_outcomes, withdrawn_impressions
 from pipeline.slices.provenance import (
@@ -45,6 +46,7 @@ def stream_assets(project: Project) -> list[dg.AssetsDefinition]:
     log = [_simulated_log(project)] if project.simulation is not None else []
     return [
         *log,
+        *imported_assets(project),
         _log_table(project, "impressions"),
         _outcomes(project),
         _log_table(project, "interactions"),
@@ -88,6 +90,8 @@ def _simulated_log(project: Project) -> dg.AssetsDefinition:
 
 def _log_deps(project: Project, reach: int = 0) -> list[dg.AssetDep]:
     """A simulated outcome may fall into a later slice than its impression, so outcomes look back."""
+    if project.log is not None:
+        return [dg.AssetDep(IMPORTED_LOG)]
     if project.simulation is None:
         return []
     return [dg.AssetDep(SIMULATED_LOG, partition_mapping=earlier(reach, to=0) if reach else None)]

@@ -141,7 +141,7 @@ def outcomes_digest(outcomes: pl.DataFrame, impressions: pl.DataFrame, as_of: da
 def of_view(work: Workspace, view: KeptView, slice_: Slice) -> Made:
     """A view of activity, of histories, or of a table that somebody else keeps."""
     if isinstance(view, SourceView):
-        source = {"source": source_digest(view, work.state.log)}
+        source = {"source": source_digest(view, work.state.data)}
         return _made(f"features/{view.name}", digest(view), {"view": view}, source)
     around = list(work.project.stream.slices(since(view, work.project.stream, slice_.start), slice_.end))
     tables = ("impressions", "outcomes", "interactions")

@@ -3,9 +3,10 @@
 Belongs here: reading a source view's files, or its Feast repository. Not here: which slices (assets/features.py).
 """
 
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,6 +17,8 @@ from exfm.declaration import digest
 from exfm.inputs import Vector
 from exfm.source_views import SourceView
 from exfm.stream import Stream
+from pipeline.imports.converting import Target
+from pipeline.imports.side_tables import read_side_table, side_files
 from pipeline.streams.contract import UTC, cast_to
 from pipeline.tables import UNREADABLE, DataError
 from pipeline.transforms.aligned import first_misaligned
@@ -29,6 +32,9 @@ def source_digest(view: SourceView, log: Path) -> str:
     """A digest of the source's files by name, size and time; a repository can't be asked, and counts as what it was."""
     if view.feast is not None:
         return digest(view.feast, view.view)
+    if view.files is not None:
+        named = side_files(view.name, view.files, log)
+        return digest(view.files, [[each.name, *(_stat(each.path) or ())] for each in named])
     if _is_delta(folder := _path(view, log)):
         with suppress(DataError):
             return digest(str(folder), _of_delta(view, folder, lambda table: table.version()))
@@ -52,12 +58,14 @@ class SourceRead:
     Args:
         frame: entities, ``event_timestamp``, ``created_timestamp`` (+ delay), features; by stamp, then entities.
         without_key, without_time, repeated: rows that were left out.
+        refused: why rows could not be read -> how many.
     """
 
     frame: pl.DataFrame
     without_key: int = 0
     without_time: int = 0
     repeated: int = 0
+    refused: Mapping[str, int] = field(default_factory=dict)
 
     def sentence(self, view: SourceView) -> str:
         """What was left out, if anything was."""
@@ -65,7 +73,7 @@ class SourceRead:
             f"without {' or '.join(view.entities)}": self.without_key,
             f"without {view.timestamp or 'a time'}": self.without_time,
             "repeated, of which the last one counts": self.repeated,
-        }
+        } | {f"for {why}": count for why, count in self.refused.items()}
         listed = ", ".join(f"{count:,} {why}" for why, count in said.items() if count)
         return f"SourceView({view.name}): rows left out: {listed}" if listed else ""
 
@@ -76,7 +84,7 @@ def source_rows(view: SourceView, stream: Stream, log: Path, start: datetime, en
     Of several rows of one key and moment the last one counts; a row without a key belongs to nobody and is left out.
 
     Args:
-        log: the log's folder, in which relative paths lie.
+        log: the folder in which relative paths lie.
 
     Raises:
         DataError: if there is no file, or one lacks a column, has another type, or a vector of another width.
@@ -85,13 +93,15 @@ def source_rows(view: SourceView, stream: Stream, log: Path, start: datetime, en
     if view.is_timeless and not first:
         return SourceRead(_empty(view, stream))
     since = None if first else start
-    parts = [_kept(view, stream, part, since, end) for part in _parts(view, stream, log, since, end)]
+    refused: Counter[str] = Counter()
+    parts = [_kept(view, stream, part, since, end) for part in _parts(view, stream, log, since, end, refused)]
     rows = pl.concat([_empty(view, stream), *(frame for frame, _ in parts)])
     keys = list(view.entities)
     known = rows.filter(pl.col(key).is_not_null() for key in keys)
     newest = known.unique([*keys, CLOCK], keep="last", maintain_order=True).sort(CLOCK, *keys)
     without_time = sum(count for _, count in parts) if first else 0
-    return SourceRead(newest, rows.height - known.height, without_time, known.height - newest.height)
+    told = dict(refused) if first else {}
+    return SourceRead(newest, rows.height - known.height, without_time, known.height - newest.height, told)
 
 
 def _schema(view: SourceView, stream: Stream) -> dict[str, pl.DataType]:
@@ -155,9 +165,20 @@ def _matching(pattern: Path) -> list[Path]:
 
 
 def _parts(
-    view: SourceView, stream: Stream, log: Path, since: datetime | None, end: datetime
+    view: SourceView, stream: Stream, log: Path, since: datetime | None, end: datetime, refused: Counter[str]
 ) -> Iterator[tuple[str, pl.LazyFrame]]:
-    """Where rows come from, and the rows, with their time under ``event_timestamp`` if they have one."""
+    """Where rows come from, and the rows, with their time under ``event_timestamp`` if they have one.
+
+    Args:
+        refused: gets why rows could not be read, and how many.
+    """
+    if view.files is not None:
+        clock = None if view.is_timeless else CLOCK
+        schema = {**_schema(view, stream), **({} if clock is None else {clock: UTC})}
+        for read in read_side_table(f"SourceView({view.name})", view.files, log, Target(schema, clock, view.entities)):
+            refused.update(read.refused)
+            yield read.source.name, read.frame.lazy()
+        return
     if view.feast is not None:
         from feature_repo.other_repositories import rows_of_view
 

@@ -4,6 +4,7 @@ Belongs here: slices as sets of their indices, by asset. Not here: what makes th
 from it (exfm_assets/).
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -11,11 +12,14 @@ from pathlib import Path
 from exfm.learning import Teacher
 from exfm.stream import Slice
 from feature_repo.stamp import applied, registry_version
+from pipeline.imports.entries import FOLDER
+from pipeline.imports.run import due
 from pipeline.registry.plain_manifests import read_manifest
 from pipeline.slices.predictions import scored_slices
 from pipeline.slices.teaching import teaching
 from pipeline.streams.layout import Listing, listed_once
 from pipeline.streams.simulated_log import drawn_from, is_stamped, standing
+from pipeline.tables import DataError
 from pipeline.verify import files_whole
 from pipeline.verify.models_current import DAMAGED, Fault
 from pipeline.verify.online_current import loaded_online
@@ -91,9 +95,13 @@ class StoredState:
         """Was the online store ever loaded?"""
         return loaded_online(self.work) is not None
 
+    def is_imported(self) -> bool:
+        """Was anything of the log's files ever read in?"""
+        return any((self.work.state.log / FOLDER).glob("*/*.json"))
+
     @cached_property
     def _faults(self) -> Mapping[str, Callable]:
-        return {**looks_of(self.work), "simulated_log": self._simulated_faults}
+        return {**looks_of(self.work), "simulated_log": self._simulated_faults, "imported_log": self._import_faults}
 
     @cached_property
     def _looks(self) -> dict[str, Callable[[], set[int]]]:
@@ -136,6 +144,22 @@ class StoredState:
             drawn = drawn_from(simulation, stream, slice_, self.work.now())
             if is_stamped(log, slice_) and standing(log, slice_, drawn) is None:
                 yield Fault(slice_, "it is drawn otherwise, was late, or its files are not what was written")
+
+    def _import_faults(self) -> Iterator[Fault]:
+        """Files of the log that are new, or others than they were when they were read in."""
+        if self.work.project.log is None:
+            return
+        try:
+            counted = Counter(each.why for each in due(self.work))
+        except DataError as error:  # said by the run that reads them
+            yield Fault(None, str(error))
+            return
+        if counted:
+            yield Fault(None, ", ".join(f"{count:,} {_files(count)} {why}" for why, count in counted.items()))
+
+
+def _files(count: int) -> str:
+    return "file is" if count == 1 else "files are"
 
 
 def fault_index(fault: Fault) -> int:

@@ -1,0 +1,1 @@
+"""Logs of other shapes: their files found, read, converted and kept as the canonical log."""

@@ -1,0 +1,131 @@
+"""What was read in of each file of a log: beside the log, one small file for each.
+
+Belongs here: reading and writing them, telling which files are new or others than they were. Not here: reading the
+files themselves (importing.py).
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from exfm.atomic_write import atomic_write
+from exfm.declaration import digest
+from exfm.stream import Stream
+from pipeline.imports.finding import SourceFile
+from pipeline.sidecar import sha256_of
+from pipeline.streams.contract import schema_of
+
+FOLDER = "_imported"  # beside the log's tables; readers of a log pass over names that begin with an underscore
+CODE = 1  # raised where the same file and declaration now become other rows
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A file that was read in.
+
+    Args:
+        made_of: digest of how it was read: its declaration, and what the stream wants of it.
+        size, changed, sha256: of its bytes then; ``changed`` in nanoseconds.
+        rows: all that it has; ``left_out``: by ``Files.where``; ``reasons``: how many were refused, and why.
+        written: files of the log, relative to it, with their rows.
+        lacking: columns of the log that it does not have.
+        named: the name by which ids were made, where it was moved since.
+        copy_of: the file whose bytes it has, for which it was not read.
+        of_version: whether it is a part of a table with versions.
+    """
+
+    table: str
+    name: str
+    made_of: str
+    size: int
+    changed: int
+    sha256: str
+    rows: int
+    left_out: int = 0
+    reasons: Mapping[str, int] = field(default_factory=dict)
+    written: Mapping[str, int] = field(default_factory=dict)
+    lacking: tuple[str, ...] = ()
+    seconds: float = 0.0
+    named: str | None = None
+    copy_of: str | None = None
+    of_version: bool = False
+
+    @property
+    def kept(self) -> int:
+        """Rows in the log."""
+        return sum(self.written.values())
+
+    @property
+    def quarantined(self) -> int:
+        return sum(self.reasons.values())
+
+
+def key_of(table: str, name: str) -> str:
+    """What a file's parts in the log are called."""
+    return hashlib.sha256(f"{table}/{name}".encode()).hexdigest()[:16]
+
+
+def made_of(source: SourceFile, stream: Stream) -> str:
+    """A digest of how a file is read."""
+    schema = {name: str(dtype) for name, dtype in schema_of(stream, source.table).items()}
+    return digest(source.files, schema, CODE, source.levels)
+
+
+def entry_path(log: Path, table: str, name: str) -> Path:
+    return log / FOLDER / table / f"{key_of(table, name)}.json"
+
+
+def write_entry(log: Path, entry: Entry) -> None:
+    """Note a file as read in."""
+    with atomic_write(entry_path(log, entry.table, entry.name)) as file:
+        file.write(json.dumps(asdict(entry), indent=1, sort_keys=True).encode())
+
+
+def read_entries(log: Path, table: str) -> dict[str, Entry]:
+    """The files that were read in, by name. One whose note can't be read counts as new."""
+    found = {}
+    for path in sorted((log / FOLDER / table).glob("*.json")):
+        try:
+            plain = json.loads(path.read_text(encoding="utf-8"))
+            entry = Entry(**{**plain, "lacking": tuple(plain["lacking"])})
+        except (OSError, ValueError, TypeError, KeyError):
+            continue
+        found[entry.name] = entry
+    return found
+
+
+@dataclass(frozen=True)
+class Due:
+    """A file that is to be read in, and why."""
+
+    source: SourceFile
+    why: str
+
+
+def standing(log: Path, entry: Entry | None, source: SourceFile, stream: Stream) -> str | None:
+    """Why a file must be read in; ``None`` if it stands. Its bytes are read only where its size or time is another."""
+    if entry is None:
+        return "new"
+    if entry.made_of != made_of(source, stream):
+        return "declared otherwise"
+    stat = source.path.stat()
+    if (stat.st_size, stat.st_mtime_ns) != (entry.size, entry.changed) and (
+        stat.st_size != entry.size or sha256_of(source.path) != entry.sha256
+    ):
+        return "changed"
+    if any(not (log / name).is_file() for name in entry.written):
+        return "no longer whole in the log"
+    return None
+
+
+def due_files(log: Path, sources: Iterable[SourceFile], stream: Stream) -> Iterator[Due]:
+    """The files that are to be read in, in their order."""
+    entries: dict[str, dict[str, Entry]] = {}
+    for source in sources:
+        if source.table not in entries:
+            entries[source.table] = read_entries(log, source.table)
+        why = standing(log, entries[source.table].get(source.name), source, stream)
+        if why is not None:
+            yield Due(source, why)

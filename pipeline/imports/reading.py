@@ -1,0 +1,193 @@
+"""A file of a log as a relation of DuckDB: every row, in the file's order, with the columns that it has.
+
+Belongs here: CSV, JSON lines and parquet, plain or compressed. Not here: which files (finding.py), what becomes of
+their columns (converting.py).
+
+Texts stay texts: what a column is, the declaration says, not a guess from its first rows.
+"""
+
+import csv
+import gzip
+import io
+import json
+from collections.abc import Iterable, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from pipeline.imports.finding import SourceFile
+from pipeline.tables import DataError
+
+LONGEST_LINE = 16 * 2**20  # bytes
+LOOKED_AT = 1_000  # lines of a JSON file from which its names are known
+LINE = "exfm line"  # the whole line of a JSON file, or of a CSV where that can't be cut
+FILENAME = "filename"  # a column of every file: its path below EXFM_DATA
+REJECTED, SCANNED = "rejected", "scanned"
+
+
+@dataclass(frozen=True)
+class Relation:
+    """What a file's rows can be selected from.
+
+    Args:
+        sql: what stands after ``FROM``.
+        columns: name -> type, as DuckDB calls it; those of folders among them.
+        bad: an expression that tells rows that are none, ``NULL`` for the others.
+        raw: an expression of a row as it was read, as JSON.
+    """
+
+    sql: str
+    columns: Mapping[str, str]
+    bad: str
+    raw: str
+
+
+def quoted(name: str) -> str:
+    """A name as SQL has it."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def literal(value: str | None) -> str:
+    """A text as SQL has it."""
+    return "NULL" if value is None else "'" + value.replace("'", "''") + "'"
+
+
+def relation_of(connection: duckdb.DuckDBPyConnection, source: SourceFile, wanted: Iterable[str]) -> Relation:
+    """Open a file.
+
+    Args:
+        wanted: names that the declaration uses: of JSON, also those that only later lines have.
+
+    Raises:
+        DataError: if the file is damaged, or is not of its kind.
+    """
+    with naming(source):
+        readers = {"csv": _csv, "json": _json, "parquet": _parquet}
+        relation = readers[source.kind](connection, source, list(wanted))
+    told = {FILENAME: source.name, **source.levels}
+    levels = {name: value for name, value in told.items() if name.lower() not in map(str.lower, relation.columns)}
+    added = "".join(f", {literal(value)}::VARCHAR AS {quoted(name)}" for name, value in levels.items())
+    columns = {**relation.columns, **dict.fromkeys(levels, "VARCHAR")}
+    return Relation(f"(SELECT *{added} FROM {relation.sql})", columns, relation.bad, relation.raw)
+
+
+class naming:
+    """Damage as a sentence that names the file."""
+
+    def __init__(self, source: SourceFile) -> None:
+        self._source = source
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        remedy = "write it again, or begin its name with '_' to leave it out"
+        if isinstance(error, OSError):
+            why = error.strerror or str(error)
+            raise DataError(f"{self._source.name} can't be read ({why}): make it readable") from error
+        if isinstance(error, duckdb.IOException | duckdb.InvalidInputException | EOFError | gzip.BadGzipFile):
+            told = str(error).splitlines()[0].replace(str(self._source.folder) + "/", "")
+            raise DataError(
+                f"{self._source.name} is not a whole {self._source.kind} file ({told}): {remedy}"
+            ) from error
+
+
+def _csv(connection: duckdb.DuckDBPyConnection, source: SourceFile, wanted: list[str]) -> Relation:
+    names = list(source.files.header) or header_of(source)
+    types = "{" + ", ".join(f"{literal(name)}: 'VARCHAR'" for name in names) + "}"
+    sql = (
+        f"read_csv({literal(str(source.path))}, auto_detect=false, columns={types}, "
+        f"header={str(not source.files.header).lower()}, delim={literal(source.separator)}, quote='\"', escape='\"', "
+        f"encoding={literal(source.files.encoding)}, nullstr='', max_line_size={LONGEST_LINE}, "
+        f"store_rejects=true, rejects_table={literal(REJECTED)}, rejects_scan={literal(SCANNED)}, "
+        f"compression={literal(_compression(source.name))})"
+    )
+    row = ", ".join(f"{literal(name)}, {quoted(name)}" for name in names)
+    raw = f"json_object({row})" if names else "NULL"
+    return Relation(sql, dict.fromkeys(names, "VARCHAR"), "NULL::VARCHAR", raw)
+
+
+def header_of(source: SourceFile) -> list[str]:
+    """The names in the first line of a CSV, without the spaces around them; ``column_0`` where one is empty.
+
+    Raises:
+        DataError: if two columns have one name: DuckDB does not tell capital letters apart.
+    """
+    with closing(_text(source)) as text:
+        first = next(csv.reader(text, delimiter=source.separator), [])
+    names = [name.strip() or f"column_{place}" for place, name in enumerate(first)]
+    seen: dict[str, str] = {}
+    for name in names:
+        if seen.setdefault(name.lower(), name) != name or names.count(name) > 1:
+            raise DataError(
+                f"{source.name}: two columns are called {name!r} (capital letters don't count): give "
+                "Files.header other names, and leave the first line out by where"
+            )
+    return names
+
+
+def _text(source: SourceFile) -> io.TextIOWrapper:
+    encoding = {"utf-8": "utf-8-sig", "utf-16": "utf-16", "latin-1": "latin-1"}[source.files.encoding]
+    binary: Any = source.path.open("rb")
+    if source.name.endswith(".gz"):
+        binary = gzip.GzipFile(fileobj=binary)
+    elif source.name.endswith(".zst"):
+        import pyarrow as pa
+
+        binary = io.BufferedReader(pa.CompressedInputStream(binary, "zstd"))
+    return io.TextIOWrapper(binary, encoding=encoding, errors="replace", newline="")
+
+
+def _compression(name: str) -> str:
+    return {".gz": "gzip", ".zst": "zstd"}.get(Path(name).suffix, "none")
+
+
+def _json(connection: duckdb.DuckDBPyConnection, source: SourceFile, wanted: list[str]) -> Relation:
+    lines = (
+        f"read_csv({literal(str(source.path))}, auto_detect=false, columns={{{literal(LINE)}: 'VARCHAR'}}, "
+        f"header=false, delim='\x01', quote='', escape='', max_line_size={LONGEST_LINE}, "
+        f"store_rejects=true, rejects_table={literal(REJECTED)}, rejects_scan={literal(SCANNED)}, "
+        f"compression={literal(_compression(source.name))})"
+    )
+    line = quoted(LINE)
+    lines = f"(SELECT * FROM {lines} WHERE trim(coalesce({line}, '')) <> '')"
+    known = connection.sql(
+        f"SELECT DISTINCT unnest(json_keys({line})) FROM (SELECT {line} FROM {lines} LIMIT {LOOKED_AT}) "
+        f"WHERE json_valid({line}) AND json_type({line}) = 'OBJECT'"
+    ).fetchall()
+    names = dict.fromkeys([*sorted(name for (name,) in known), *wanted])
+    connection.sql(f"DROP TABLE IF EXISTS {REJECTED}")
+    connection.sql(f"DROP TABLE IF EXISTS {SCANNED}")
+    ok = f"json_valid({line}) AND json_type({line}) = 'OBJECT'"
+    values = "".join(
+        f", CASE WHEN {ok} THEN json_extract_string({line}, {literal(_json_path(name))}) END AS {quoted(name)}"
+        for name in names
+    )
+    bad = f"CASE WHEN NOT coalesce({ok}, false) THEN 'no JSON object' END"
+    return Relation(f"(SELECT {line}{values} FROM {lines})", dict.fromkeys(names, "VARCHAR"), bad, line)
+
+
+def _json_path(name: str) -> str:
+    return name if name.startswith("$") else "$." + json.dumps(name, ensure_ascii=False)
+
+
+def _parquet(connection: duckdb.DuckDBPyConnection, source: SourceFile, wanted: list[str]) -> Relation:
+    sql = f"read_parquet({literal(str(source.path))}, hive_partitioning=false)"
+    described = connection.sql(f"DESCRIBE SELECT * FROM {sql}").fetchall()
+    columns = {str(row[0]): str(row[1]) for row in described}
+    row = ", ".join(f"{literal(name)}, {quoted(name)}" for name in columns)
+    return Relation(sql, columns, "NULL::VARCHAR", f"json_object({row})")
+
+
+def rejected_lines(connection: duckdb.DuckDBPyConnection) -> list[tuple[int, str, str]]:
+    """Lines of the last CSV that could not be cut into columns: number, why, the line."""
+    try:
+        found = connection.sql(
+            f"SELECT line, min(error_type::VARCHAR), any_value(csv_line) FROM {REJECTED} GROUP BY line ORDER BY line"
+        ).fetchall()
+    except duckdb.CatalogException:
+        return []
+    return [(int(line), str(why).lower().replace("_", " "), str(text)) for line, why, text in found]

@@ -1,0 +1,233 @@
+"""A log read in: all its files that are new, or others than they were; and what came of each row.
+
+Belongs here: which files, in which order, one process at a time; the account of all. Not here: one file
+(importing.py).
+"""
+
+import logging
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from exfm.writing import alone
+from pipeline.imports.entries import Due, Entry, due_files, read_entries
+from pipeline.imports.finding import TABLES, Found, SourceFile, find_sources
+from pipeline.imports.importing import Import
+from pipeline.sidecar import sha256_of
+from pipeline.tables import DataError
+from pipeline.workspace import Workspace
+
+_log = logging.getLogger(__name__)
+LEAST_JUDGED = 100  # rows, of which a share can be too large
+NAMED = 3  # files that a sentence names
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a log is read in.
+
+    Args:
+        done, all: bytes.
+    """
+
+    source: SourceFile
+    number: int
+    count: int
+    done: int
+    all: int
+
+
+@dataclass
+class TableAccount:
+    """What became of the rows of one table's files, of those that stand and those read in now."""
+
+    table: str
+    files: int = 0
+    read: int = 0
+    kept: int = 0
+    left_out: int = 0
+    gone: int = 0
+    repeated: list[str] = field(default_factory=list)
+    reasons: Counter[str] = field(default_factory=Counter)
+    lacking: Counter[str] = field(default_factory=Counter)
+
+    def add(self, entry: Entry) -> None:
+        if entry.copy_of is not None:
+            self.repeated.append(f"{entry.name} (of {entry.copy_of})")
+            return
+        self.files += 1
+        self.read += entry.rows
+        self.kept += entry.kept
+        self.left_out += entry.left_out
+        self.reasons.update(entry.reasons)
+        self.lacking.update(entry.lacking)
+
+    @property
+    def quarantined(self) -> int:
+        return sum(self.reasons.values())
+
+    @property
+    def needs_attention(self) -> bool:
+        return bool(self.reasons or self.repeated or not self.kept)
+
+    def sentence(self) -> str:
+        """All of it in one sentence: rows read = in the log + quarantined + left out."""
+        message = (
+            f"{self.table}: {self.files:,} files, {self.read:,} rows = {self.kept:,} in the log + "
+            f"{self.quarantined:,} quarantined"
+        )
+        if self.reasons:
+            message += " (" + ", ".join(f"{why} {count:,}" for why, count in self.reasons.most_common(5)) + ")"
+        message += f" + {self.left_out:,} left out by Files.where" if self.left_out else ""
+        lacking = [f"{name} (of {count:,} files)" for name, count in self.lacking.most_common(5)]
+        more = [
+            f"null, for files have no such column: {', '.join(lacking)}" if lacking else "",
+            f"{self.gone:,} files are gone from EXFM_DATA, what was read of them stays" if self.gone else "",
+            f"not read, for they are copies of others byte for byte: {_some(self.repeated)}" if self.repeated else "",
+        ]
+        return "; ".join([message, *(part for part in more if part)])
+
+
+@dataclass(frozen=True)
+class Account:
+    """What a look at the whole log found.
+
+    Args:
+        read_in: files that were read in now.
+        refused: sentences of files that can't be.
+    """
+
+    tables: tuple[TableAccount, ...]
+    read_in: tuple[Entry, ...] = ()
+    refused: tuple[str, ...] = ()
+    unread: tuple[str, ...] = ()
+
+    def sentences(self) -> list[str]:
+        """One a table, and what else is to be said."""
+        said = [table.sentence() for table in self.tables]
+        said += list(self.refused)
+        if self.unread:
+            said.append(f"not read, for their endings say of no kind (Files.kind does): {_some(self.unread)}")
+        return said
+
+    @property
+    def needs_attention(self) -> bool:
+        return bool(self.refused) or any(table.needs_attention for table in self.tables)
+
+
+def tables_to_import(work: Workspace) -> tuple[str, ...]:
+    """The tables that the project reads and the declaration has files of."""
+    log = work.project.log
+    assert log is not None
+    return tuple(table for table in TABLES if log.files(table) and work.project.reads_log(table))
+
+
+def sources_of(work: Workspace) -> Found:
+    """The files of a workspace's log.
+
+    Raises:
+        DataError: as ``find_sources``.
+    """
+    assert work.project.log is not None
+    return find_sources(work.project.log, work.state.data, tables_to_import(work))
+
+
+def due(work: Workspace) -> list[Due]:
+    """The files that are to be read in."""
+    return list(due_files(work.state.log, sources_of(work).files, work.project.stream))
+
+
+def import_log(work: Workspace, tell: Callable[[Progress], None] = lambda progress: None) -> Account:
+    """Read in what is new, and give the account of the whole log.
+
+    Files that can't be read don't stop the others; a killed import goes on where it was.
+
+    Raises:
+        DataError: if a path names nothing; after all others were read in, if a file is refused, or of a table more rows
+            than ``Stream.quarantine_limit`` allows.
+        StateError: if the log's folder can't be written.
+    """
+    log = work.state.log
+    with alone(log / "_reading.lock", "reading the log in"):
+        shutil.rmtree(log / "_reading", ignore_errors=True)  # of a process that was killed
+        found = sources_of(work)
+        for table in TABLES:
+            (log / table).mkdir(parents=True, exist_ok=True)
+        for table in tables_to_import(work):
+            _forget_versions(work, table, found.files)
+        account = _import(work, found, tell)
+    if account.refused:
+        raise DataError("; ".join(account.refused))
+    for counted in account.tables:
+        limit = work.project.stream.quarantine_limit
+        if counted.read >= LEAST_JUDGED and counted.quarantined > limit * (counted.read - counted.left_out):
+            raise DataError(
+                f"{counted.sentence()}: more than Stream.quarantine_limit ({limit:.0%}) allows: mend the files or the "
+                "declaration, or raise the limit; `exfm quarantine` shows the rows"
+            )
+    return account
+
+
+def _import(work: Workspace, found: Found, tell: Callable[[Progress], None]) -> Account:
+    waiting = list(due_files(work.state.log, found.files, work.project.stream))
+    sizes = [each.source.path.stat().st_size for each in waiting]
+    read_in: list[Entry] = []
+    refused: list[str] = []
+    for number, each in enumerate(waiting):
+        tell(Progress(each.source, number, len(waiting), sum(sizes[:number]), sum(sizes)))
+        try:
+            entry = _import_one(work, each, {(source.table, source.name) for source in found.files})
+        except DataError as error:
+            refused.append(str(error))
+            continue
+        read_in.append(entry)
+    tables = tuple(_account(work, table, found) for table in tables_to_import(work))
+    return Account(tables, tuple(read_in), tuple(refused), found.unread)
+
+
+def _import_one(work: Workspace, due: Due, there: set[tuple[str, str]]) -> Entry:
+    """Read a file in. A copy of another one is only noted; one that was moved keeps the ids that were made for it."""
+    log, source = work.state.log, due.source
+    entries, reader = read_entries(log, source.table), Import(log, work.project.stream)
+    before = entries.get(source.name)
+    named = before.named if before is not None else None
+    if (before is None or before.copy_of is not None) and not source.of_version:
+        sha256 = sha256_of(source.path)
+        others = [entry for entry in entries.values() if entry.name != source.name and entry.copy_of is None]
+        for same in (entry for entry in others if entry.sha256 == sha256 and entry.rows):
+            if (same.table, same.name) in there:
+                return reader.note_copy(source, sha256, same.name)
+            _log.info("%s was moved to %s", same.name, source.name)
+            named = same.named or same.name
+            reader.forget(same)
+    return reader.read(source, before, named)
+
+
+def _forget_versions(work: Workspace, table: str, sources: Iterable[SourceFile]) -> None:
+    """Of tables with versions, take out files that the newest one no longer has."""
+    log, there = work.state.log, {source.name for source in sources if source.table == table}
+    for entry in read_entries(log, table).values():
+        if entry.of_version and entry.name not in there:
+            Import(log, work.project.stream).forget(entry)
+
+
+def _account(work: Workspace, table: str, found: Found) -> TableAccount:
+    account = TableAccount(table)
+    there = {source.name for source in found.files if source.table == table}
+    for entry in read_entries(work.state.log, table).values():
+        account.add(entry)
+        account.gone += entry.name not in there
+    return account
+
+
+def account_of(work: Workspace) -> Account:
+    """What was read in so far, without reading anything."""
+    found = sources_of(work)
+    return Account(tuple(_account(work, table, found) for table in tables_to_import(work)), unread=found.unread)
+
+
+def _some(names: Iterable[str]) -> str:
+    listed = list(names)
+    more = f" and {len(listed) - NAMED:,} more" if listed[NAMED:] else ""
+    return ", ".join(listed[:NAMED]) + more

@@ -1,0 +1,72 @@
+"""A side table from files of any shape: profiles, a catalogue, campaigns.
+
+Belongs here: reading it as a frame. Not here: what its rows mean (streams/sources.py), a log's tables (importing.py).
+"""
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from exfm.log_files import Files
+from pipeline.imports.converting import Target, conversion_of, names_of
+from pipeline.imports.finding import SourceFile, find_files
+from pipeline.imports.importing import KEPT, REASON, connected, explained, select_rows
+from pipeline.imports.reading import naming, quoted, rejected_lines, relation_of
+from pipeline.tables import DataError
+
+
+@dataclass(frozen=True)
+class TableRead:
+    """The rows of one file of a side table.
+
+    Args:
+        refused: why -> how many rows can't be read.
+    """
+
+    source: SourceFile
+    frame: pl.DataFrame
+    refused: Mapping[str, int]
+
+
+def side_files(where: str, files: Files, folder: Path) -> list[SourceFile]:
+    """The files of a side table.
+
+    Raises:
+        DataError: if a path names none.
+    """
+    return list(find_files(where, files, folder, []))
+
+
+def read_side_table(where: str, files: Files, folder: Path, target: Target) -> list[TableRead]:
+    """Read a side table, file by file.
+
+    Args:
+        where: how messages call it.
+
+    Raises:
+        DataError: if a file is damaged, or lacks a key.
+    """
+    sources = side_files(where, files, folder)
+    if not sources:
+        raise DataError(f"{where}: Files.paths name no file whose ending says of its kind: set Files.kind")
+    return [_read(source, target) for source in sources]
+
+
+def _read(source: SourceFile, target: Target) -> TableRead:
+    with tempfile.TemporaryDirectory() as aside, connected(Path(aside)) as connection:
+        relation = relation_of(connection, source, names_of(source.files))
+        rows = select_rows(relation, conversion_of(connection, relation, source, target), source)
+        with naming(source), explained(source):
+            connection.execute(f"CREATE TEMP TABLE converted AS {rows}")
+        refused = connection.sql(
+            f"SELECT split_part({quoted(REASON)}, ':', 1), count(*) FROM converted WHERE {quoted(REASON)} IS NOT NULL "
+            "GROUP BY 1 ORDER BY 2 DESC, 1"
+        ).fetchall()
+        names = ", ".join(quoted(name) for name in target.schema)
+        frame = connection.sql(f"SELECT {names} FROM converted WHERE {quoted(KEPT)} AND {quoted(REASON)} IS NULL").pl()
+        cut = len(rejected_lines(connection))
+    reasons = {str(why): int(count) for why, count in refused} | ({"no row of a CSV": cut} if cut else {})
+    return TableRead(source, frame, reasons)

@@ -1,0 +1,136 @@
+"""Values of any form as the log's contract has them: expressions of DuckDB, ``NULL`` where a value is none.
+
+Belongs here: one value at a time. Not here: which column of a file it is (converting.py).
+
+Nothing is guessed and nothing is rounded.
+"""
+
+import polars as pl
+
+from exfm.log_files import EventTime
+from pipeline.imports.reading import literal
+from pipeline.streams.contract import LABEL, NO_LABEL, UTC
+
+WHOLE_IN_FLOAT = 2**53
+FORMS = {"s": 1_000_000, "ms": 1_000, "us": 1}
+EARLIEST, LATEST = "1970-01-01", "2200-01-01"
+_INTEGERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT", "HUGEINT")
+SHOWN = 60  # characters of a value in a reason
+
+
+def count(values: str) -> str:
+    """How many values of a list are not null."""
+    return f"len(list_filter({values}, lambda each: each IS NOT NULL))"
+
+
+def hashed(text: str) -> str:
+    """63 bits of the MD5 of a text: the same on every machine and version."""
+    return f"(md5_number_lower({text}) >> 1)::BIGINT"
+
+
+def sql_type(dtype: pl.DataType) -> str:
+    """A type of the contract as DuckDB calls it."""
+    if isinstance(dtype, pl.List):
+        return f"{sql_type(dtype.inner)}[]"  # type: ignore[arg-type]
+    return {
+        pl.Int64(): "BIGINT", pl.Int8(): "TINYINT", pl.String(): "VARCHAR", pl.Float64(): "DOUBLE",
+        pl.Float32(): "FLOAT", UTC: "TIMESTAMPTZ",
+    }[dtype]  # fmt: skip
+
+
+def scalar(value: str, kind: str, dtype: pl.DataType) -> str:
+    """A value in a type of the contract, ``NULL`` where it is none.
+
+    Args:
+        kind: the value's own type.
+    """
+    if dtype == pl.String():
+        digits = whole_number(value, kind) if kind in ("DOUBLE", "FLOAT") else "NULL"
+        return f"coalesce(({digits})::VARCHAR, ({value})::VARCHAR)" if digits != "NULL" else f"({value})::VARCHAR"
+    if dtype == LABEL:
+        number = _number(value, kind)
+        return (
+            f"CASE WHEN {number} IN (0, 1) THEN ({number})::TINYINT WHEN isnan({number}) THEN NULL "
+            f"WHEN {number} IS NOT NULL THEN {NO_LABEL} END::TINYINT"
+        )
+    if dtype.is_float():
+        return f"({_number(value, kind)})::{sql_type(dtype)}"
+    return whole_number(value, kind)
+
+
+def _number(value: str, kind: str) -> str:
+    if kind == "VARCHAR":
+        flag = f"CASE lower(trim({value})) WHEN 'true' THEN 1.0 WHEN 'false' THEN 0.0 END"
+        return f"coalesce(try_cast(trim({value}) AS DOUBLE), {flag})"
+    if kind == "BOOLEAN":
+        return f"({value})::INTEGER::DOUBLE"
+    return f"try_cast({value} AS DOUBLE)"
+
+
+def whole_number(value: str, kind: str) -> str:
+    """A whole number of 64 bits; of one without a sign above 2^63 - 1, the same bits."""
+    if kind == "VARCHAR":
+        digits = f"regexp_extract({value}, '^\\s*([+-]?[0-9]+)(\\.0*)?\\s*$', 1)"
+        return _signed(f"try_cast(nullif({digits}, '') AS HUGEINT)")
+    if kind in _INTEGERS:
+        return _signed(f"({value})::HUGEINT")
+    if kind == "BOOLEAN":
+        return f"({value})::BIGINT"
+    if kind in ("DOUBLE", "FLOAT") or kind.startswith("DECIMAL"):
+        number = f"({value})::DOUBLE"
+        exact = f"{number} = trunc({number}) AND abs({number}) <= {WHOLE_IN_FLOAT}"
+        return f"CASE WHEN {exact} THEN ({number})::BIGINT END"
+    return "NULL::BIGINT"
+
+
+def _signed(number: str) -> str:
+    return (
+        f"CASE WHEN {number} BETWEEN -9223372036854775808 AND 9223372036854775807 THEN {number} "
+        f"WHEN {number} BETWEEN 9223372036854775808 AND 18446744073709551615 "
+        f"THEN {number} - 18446744073709551616 END::BIGINT"
+    )
+
+
+def moment(value: str, kind: str, time: EventTime) -> str:
+    """A moment, ``NULL`` where it is none."""
+    zone = literal(time.zone)
+    if kind == "TIMESTAMP WITH TIME ZONE":
+        return f"({value})"
+    if kind.startswith("TIMESTAMP") or kind == "DATE":
+        return f"timezone({zone}, ({value})::TIMESTAMP)"
+    if time.unit != "iso":
+        return _since_1970(value, kind, time.unit)
+    text = f"trim(({value})::VARCHAR)"
+    if time.format is not None:
+        if "%z" in time.format or "%Z" in time.format:
+            return f"try_strptime({text}, {literal(time.format)})::TIMESTAMPTZ"
+        return f"timezone({zone}, try_strptime({text}, {literal(time.format)})::TIMESTAMP)"
+    has_zone = f"regexp_matches({text}, '([zZ]|[+-][0-9]{{2}}(:?[0-9]{{2}})?)$') AND length({text}) > 10"
+    return (
+        f"CASE WHEN {has_zone} THEN try_cast({text} AS TIMESTAMPTZ) "
+        f"ELSE timezone({zone}, try_cast({text} AS TIMESTAMP)) END"
+    )
+
+
+def _since_1970(value: str, kind: str, unit: str) -> str:
+    if kind in ("DOUBLE", "FLOAT") or kind.startswith("DECIMAL"):
+        number = f"({value})::DOUBLE"
+    elif kind == "VARCHAR":
+        number = f"try_cast(trim({value}) AS DECIMAL(30, 9))"
+    else:
+        number = f"try_cast({value} AS HUGEINT)"
+    micros = f"floor({number} / 1000)" if unit == "ns" else f"round({number} * {FORMS[unit]})"
+    return f"make_timestamptz(try_cast({micros} AS BIGINT))"
+
+
+def words(dtype: pl.DataType) -> str:
+    """What the values of a list are, in the plural."""
+    return "whole numbers" if dtype.is_integer() else "numbers" if dtype.is_float() else "texts"
+
+
+def why(name: str, value: str, kind: str, made: str, dtype: pl.DataType) -> str:
+    """Why a value is refused, ``NULL`` where it is not. NaN as a label says, like null, that it is not known."""
+    what = "no label" if dtype == LABEL else "no whole number of 64 bits" if dtype == pl.Int64() else "no number"
+    lost = _number(value, kind) if dtype == LABEL else made
+    shown = f"left(({value})::VARCHAR, {SHOWN})"
+    return f"CASE WHEN ({value}) IS NOT NULL AND ({lost}) IS NULL THEN {literal(f'{name} is {what}: ')} || {shown} END"
