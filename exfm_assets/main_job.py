@@ -30,9 +30,11 @@ from exfm.state import ROOT, State, state_root
 from exfm.stream import Slice
 from exfm.writing import StateError, unwritable
 from exfm_assets.home import dagster_home
+from exfm_assets.imports import import_log
 from exfm_assets.plan_words import plan_lines, summary_line
 from exfm_assets.ranges import range_to_run
 from exfm_assets.ready_process import ReadyProcess
+from pipeline.tables import DataError
 from pipeline.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -65,6 +67,8 @@ def main(arguments: list[str] | None = None) -> int:
         state = load_state(project)
         select = of_student(project, chosen.student) if chosen.student is not None else chosen.select
         work = Workspace(project, state)
+        if project.log is not None and not chosen.plan and chosen.student is None:
+            import_log(console, work, quiet=chosen.quiet)  # so that the plan is of what the files say now
         slices = range_to_run(work, chosen.range, stored_only=chosen.student is not None)
         started = time.perf_counter()
         if chosen.plan:
@@ -75,7 +79,7 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         console.print("[red]Stopped by Ctrl-C. What is stored stays: run it again to go on[/red]")
         return 130
-    except (DeclarationError, StateError) as error:
+    except (DeclarationError, StateError, DataError) as error:
         console.print(f"[red]{escape(str(error))}[/red]")
         return 2
     except OSError as error:

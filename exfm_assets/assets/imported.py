@@ -3,6 +3,7 @@
 Belongs here: calling the import, reporting it. Not here: reading files (pipeline/imports/).
 """
 
+import time
 from typing import Any
 
 import dagster as dg
@@ -15,6 +16,7 @@ from pipeline.imports.entries import read_entries
 from pipeline.imports.run import Account, Progress, import_log, tables_to_import
 from pipeline.workspace import Workspace
 
+SAID_SECONDS = 5.0  # between lines of the run's log
 IMPORTED_LOG = dg.AssetKey("imported_log")
 
 
@@ -34,12 +36,14 @@ def _imported_log(project: Project) -> dg.AssetsDefinition:
     def imported_log(context: dg.AssetExecutionContext, work: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
         """The canonical log, of the files that ``Project.log`` names; rows that can't be read are quarantined."""
 
+        said = 0.0
+
         def tell(progress: Progress) -> None:
-            share = progress.done / max(progress.all, 1)
-            context.log.info(
-                f"imported_log: {progress.source.name} ({progress.number + 1:,} of {progress.count:,} files, "
-                f"{share:.0%} of the bytes)"
-            )
+            nonlocal said
+            if time.monotonic() - said >= SAID_SECONDS:
+                said = time.monotonic()
+                of = f"{progress.number + 1:,} of {progress.count:,} files"
+                context.log.info(f"imported_log: {progress.source.name} ({of}), {progress.share:.0%} of the bytes")
 
         account = import_log(work, tell)
         say = context.log.warning if account.needs_attention else context.log.info

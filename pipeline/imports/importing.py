@@ -6,6 +6,7 @@ files (run.py), what a column becomes (converting.py).
 
 import os
 import shutil
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,6 +29,7 @@ from pipeline.tables import DataError
 QUARANTINE = "_quarantine"
 MEMORY = "1GB"  # of DuckDB, beyond which it writes aside
 ROW_GROUP = 122_880
+WATCHED_SECONDS = 0.5
 REASON, KEPT, RAW, ROW = "exfm reason", "exfm kept", "exfm raw", "exfm row"
 
 
@@ -58,7 +60,7 @@ class Import:
         aside = self.log / "_reading" / f"{key_of(source.table, source.name)}-{os.getpid()}"
         try:
             with _folder(aside), connected(aside) as connection:
-                read = _Reading(connection, source, self.stream, aside, named or source.name)
+                read = _Reading(connection, source, self.stream, aside, named or source.name, self.tell)
                 counted = read.stage()
                 written = self._put_in_place(source, read.parts(), read.quarantine(), before)
         except (OSError, duckdb.Error) as error:
@@ -137,6 +139,7 @@ class _Reading:
     stream: Stream
     aside: Path
     named: str
+    tell: Callable[[float], None]
 
     @property
     def _staged(self) -> str:
@@ -167,7 +170,7 @@ class _Reading:
 
     def _copy(self, relation: Relation, conversion: Conversion) -> None:
         staged, path = select_rows(relation, conversion, self.source), literal(str(self.aside / "staged.parquet"))
-        with explained(self.source):
+        with explained(self.source), _watched(self.connection, self.tell):
             self.connection.execute(f"COPY ({staged}) TO {path} (FORMAT parquet, COMPRESSION lz4)")
 
     def _note_rejected(self) -> None:
@@ -266,6 +269,24 @@ def _folder(path: Path) -> Iterator[None]:
 
 
 @contextmanager
+def _watched(connection: duckdb.DuckDBPyConnection, tell: Callable[[float], None]) -> Iterator[None]:
+    """Tell now and then how far the query inside is."""
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(WATCHED_SECONDS):
+            tell(max(connection.query_progress(), 0.0) / 100)
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()
+
+
+@contextmanager
 def connected(aside: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     """DuckDB in bounded memory, by the clock of UTC.
 
@@ -278,5 +299,7 @@ def connected(aside: Path) -> Iterator[duckdb.DuckDBPyConnection]:
         "preserve_insertion_order": True,
     }
     with duckdb.connect(config=options) as connection:
-        connection.execute("SET TimeZone = 'UTC'")
+        connection.execute(
+            "SET TimeZone = 'UTC'; SET enable_progress_bar = true; SET enable_progress_bar_print = false"
+        )
         yield connection

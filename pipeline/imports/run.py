@@ -37,6 +37,10 @@ class Progress:
     done: int
     all: int
 
+    @property
+    def share(self) -> float:
+        return self.done / max(self.all, 1)
+
 
 @dataclass
 class TableAccount:
@@ -80,9 +84,9 @@ class TableAccount:
         if self.reasons:
             message += " (" + ", ".join(f"{why} {count:,}" for why, count in self.reasons.most_common(5)) + ")"
         message += f" + {self.left_out:,} left out by Files.where" if self.left_out else ""
-        lacking = [f"{name} (of {count:,} files)" for name, count in self.lacking.most_common(5)]
+        lacking = [f"{name} (of {count:,} files)" for name, count in self.lacking.most_common()]
         more = [
-            f"null, for files have no such column: {', '.join(lacking)}" if lacking else "",
+            f"null, for files have no such column: {_some(lacking)}" if lacking else "",
             f"{self.gone:,} files are gone from EXFM_DATA, what was read of them stays" if self.gone else "",
             f"not read, for they are copies of others byte for byte: {_some(self.repeated)}" if self.repeated else "",
         ]
@@ -175,9 +179,14 @@ def _import(work: Workspace, found: Found, tell: Callable[[Progress], None]) -> 
     read_in: list[Entry] = []
     refused: list[str] = []
     for number, each in enumerate(waiting):
-        tell(Progress(each.source, number, len(waiting), sum(sizes[:number]), sum(sizes)))
+        done = sum(sizes[:number])
+
+        def of_file(share: float, number: int = number, done: int = done, source: SourceFile = each.source) -> None:
+            tell(Progress(source, number, len(waiting), done + int(share * sizes[number]), sum(sizes)))
+
+        of_file(0.0)
         try:
-            entry = _import_one(work, each, {(source.table, source.name) for source in found.files})
+            entry = _import_one(work, each, {(source.table, source.name) for source in found.files}, of_file)
         except DataError as error:
             refused.append(str(error))
             continue
@@ -186,10 +195,10 @@ def _import(work: Workspace, found: Found, tell: Callable[[Progress], None]) -> 
     return Account(tables, tuple(read_in), tuple(refused), found.unread)
 
 
-def _import_one(work: Workspace, due: Due, there: set[tuple[str, str]]) -> Entry:
+def _import_one(work: Workspace, due: Due, there: set[tuple[str, str]], tell: Callable[[float], None]) -> Entry:
     """Read a file in. A copy of another one is only noted; one that was moved keeps the ids that were made for it."""
     log, source = work.state.log, due.source
-    entries, reader = read_entries(log, source.table), Import(log, work.project.stream)
+    entries, reader = read_entries(log, source.table), Import(log, work.project.stream, tell)
     before = entries.get(source.name)
     named = before.named if before is not None else None
     if (before is None or before.copy_of is not None) and not source.of_version:

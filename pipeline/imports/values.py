@@ -13,6 +13,7 @@ from pipeline.streams.contract import LABEL, NO_LABEL, UTC
 
 WHOLE_IN_FLOAT = 2**53
 FORMS = {"s": 1_000_000, "ms": 1_000, "us": 1}
+FAR = 200_000_000_000_000_000  # microseconds: as far from 1970 as DuckDB can count and we need not
 EARLIEST, LATEST = "1970-01-01", "2200-01-01"
 _INTEGERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT", "HUGEINT")
 SHOWN = 60  # characters of a value in a reason
@@ -49,8 +50,9 @@ def scalar(value: str, kind: str, dtype: pl.DataType) -> str:
         return f"coalesce(({digits})::VARCHAR, ({value})::VARCHAR)" if digits != "NULL" else f"({value})::VARCHAR"
     if dtype == LABEL:
         number = _number(value, kind)
+        # Not isnan: DuckDB 2.0 answers that from a file's statistics, which leave NaN out.
         return (
-            f"CASE WHEN {number} IN (0, 1) THEN ({number})::TINYINT WHEN isnan({number}) THEN NULL "
+            f"CASE WHEN {number} IN (0, 1) THEN ({number})::TINYINT WHEN ({number})::VARCHAR IN ('nan', '-nan') THEN NULL "
             f"WHEN {number} IS NOT NULL THEN {NO_LABEL} END::TINYINT"
         )
     if dtype.is_float():
@@ -119,8 +121,11 @@ def _since_1970(value: str, kind: str, unit: str) -> str:
         number = f"try_cast(trim({value}) AS DECIMAL(30, 9))"
     else:
         number = f"try_cast({value} AS HUGEINT)"
-    micros = f"floor({number} / 1000)" if unit == "ns" else f"round({number} * {FORMS[unit]})"
-    return f"make_timestamptz(try_cast({micros} AS BIGINT))"
+    if unit == "ns":
+        micros = f"try_cast(floor({number}) AS HUGEINT) // 1000"
+    else:
+        micros = f"try_cast(round({number} * {FORMS[unit]}) AS HUGEINT)"
+    return f"CASE WHEN {micros} BETWEEN -{FAR} AND {FAR} THEN make_timestamptz(({micros})::BIGINT) END"
 
 
 def words(dtype: pl.DataType) -> str:

@@ -1,0 +1,1 @@
+"""Logs of other shapes, read in."""
