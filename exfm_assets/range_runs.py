@@ -65,6 +65,7 @@ def riding_along(
     """Assets without slices in the newest run that makes something they are made of; and those that hang on none.
 
     In a run beside it they would be made of what was there before, and count as up to date with what came meanwhile.
+    What others are made of goes first in the oldest run that has one of them.
 
     Args:
         whole: in the order of the graph.
@@ -77,6 +78,8 @@ def riding_along(
         if above:
             at[key] = max(above)
             riding[at[key]].add(key)
+        elif below := [number for number, run in enumerate(runs) if any(key in parents(made) for made in run.assets)]:
+            riding[below[0]].add(key)
         else:
             alone.add(key)
     return [replace(run, assets=run.assets | riding[number]) for number, run in enumerate(runs)], alone

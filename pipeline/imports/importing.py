@@ -4,13 +4,14 @@ Belongs here: one pass over a file, in memory that does not grow with it, put in
 files (run.py), what a column becomes (converting.py).
 """
 
+import errno
 import os
 import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import duckdb
@@ -61,13 +62,14 @@ class Import:
         try:
             with _folder(aside), connected(aside) as connection:
                 read = _Reading(connection, source, self.stream, aside, named or source.name, self.tell)
-                counted = read.stage()
-                written = self._put_in_place(source, read.parts(), read.quarantine(), before)
+                counted = read.stage() or Counted()
+                parts, refused = (read.parts(), read.quarantine()) if counted.rows else ({}, None)
+                written = self._put_in_place(source, parts, refused, before)
         except (OSError, duckdb.Error) as error:
             if isinstance(error, duckdb.Error) and refusal(error) is None and "No space left" not in str(error):
                 raise
-            refused = error if isinstance(error, OSError) else OSError(28, os.strerror(28))
-            raise StateError(unwritable(self.log, refused)) from error
+            told = error if isinstance(error, OSError) else OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            raise StateError(unwritable(self.log, told)) from error
         if sha256_of(source.path) != sha256:
             raise DataError(f"{source.name} changed while it was read: it is read again when it is whole")
         entry = Entry(
@@ -124,10 +126,10 @@ def quarantine_path(log: Path, table: str, name: str) -> Path:
 class Counted:
     """What became of a file's rows."""
 
-    rows: int
-    left_out: int
-    reasons: dict[str, int]
-    lacking: tuple[str, ...]
+    rows: int = 0
+    left_out: int = 0
+    reasons: dict[str, int] = field(default_factory=dict)
+    lacking: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -145,13 +147,15 @@ class _Reading:
     def _staged(self) -> str:
         return f"read_parquet({literal(str(self.aside / 'staged.parquet'))}, file_row_number=true)"
 
-    def stage(self) -> Counted:
-        """Read the whole file, convert each row or say why it can't be, and count.
+    def stage(self) -> Counted | None:
+        """Read the whole file, convert each row or say why it can't be, and count; ``None`` if it is empty.
 
         Raises:
             DataError: as ``Import.read``.
         """
         relation = relation_of(self.connection, self.source, names_of(self.source.files))
+        if not relation.columns:
+            return None
         conversion = conversion_of(
             self.connection, relation, self.source, Target.of_log(self.stream, self.source.table)
         )
@@ -232,7 +236,7 @@ def select_rows(relation: Relation, conversion: Conversion, source: SourceFile) 
     values = "".join(f", {column.value} AS {quoted(column.name)}" for column in conversion.columns)
     rows = (
         f"SELECT {kept} AS {quoted(KEPT)}, coalesce({bads}) AS {quoted(REASON)}{values}, "
-        f"{relation.raw} AS {quoted(RAW)} FROM {relation.sql}"
+        f"({relation.raw})::VARCHAR AS {quoted(RAW)} FROM {relation.sql}"
     )
     sound = f"{quoted(KEPT)} AND {quoted(REASON)} IS NULL"
     names = [quoted(column.name) for column in conversion.columns]

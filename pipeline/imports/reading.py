@@ -34,7 +34,7 @@ class Relation:
 
     Args:
         sql: what stands after ``FROM``.
-        columns: name -> type, as DuckDB calls it; those of folders among them.
+        columns: name -> type, as DuckDB calls it; those of folders among them. None: the file is empty.
         bad: an expression that tells rows that are none, ``NULL`` for the others.
         raw: an expression of a row as it was read, as JSON.
     """
@@ -67,6 +67,8 @@ def relation_of(connection: duckdb.DuckDBPyConnection, source: SourceFile, wante
     with naming(source):
         readers = {"csv": _csv, "json": _json, "parquet": _parquet}
         relation = readers[source.kind](connection, source, list(wanted))
+    if not relation.columns:
+        return relation
     told = {FILENAME: source.name, **source.levels}
     levels = {name: value for name, value in told.items() if name.lower() not in map(str.lower, relation.columns)}
     added = "".join(f", {literal(value)}::VARCHAR AS {quoted(name)}" for name, value in levels.items())
@@ -97,6 +99,8 @@ class naming:
 
 def _csv(connection: duckdb.DuckDBPyConnection, source: SourceFile, wanted: list[str]) -> Relation:
     names = list(source.files.header) or header_of(source)
+    if not names:
+        return Relation("(SELECT NULL::VARCHAR AS nothing WHERE false)", {}, "NULL::VARCHAR", "NULL::VARCHAR")
     types = "{" + ", ".join(f"{literal(name)}: 'VARCHAR'" for name in names) + "}"
     sql = (
         f"read_csv({literal(str(source.path))}, auto_detect=false, columns={types}, "
@@ -106,8 +110,7 @@ def _csv(connection: duckdb.DuckDBPyConnection, source: SourceFile, wanted: list
         f"compression={literal(_compression(source.name))})"
     )
     row = ", ".join(f"{literal(name)}, {quoted(name)}" for name in names)
-    raw = f"json_object({row})" if names else "NULL"
-    return Relation(sql, dict.fromkeys(names, "VARCHAR"), "NULL::VARCHAR", raw)
+    return Relation(sql, dict.fromkeys(names, "VARCHAR"), "NULL::VARCHAR", f"json_object({row})")
 
 
 def header_of(source: SourceFile) -> list[str]:
@@ -154,19 +157,20 @@ def _json(connection: duckdb.DuckDBPyConnection, source: SourceFile, wanted: lis
     )
     line = quoted(LINE)
     lines = f"(SELECT * FROM {lines} WHERE trim(coalesce({line}, '')) <> '')"
+    # A CASE, for the parts of an AND are asked in any order.
+    ok = f"coalesce(CASE WHEN json_valid({line}) THEN json_type({line}) END = 'OBJECT', false)"
     known = connection.sql(
-        f"SELECT DISTINCT unnest(json_keys({line})) FROM (SELECT {line} FROM {lines} LIMIT {LOOKED_AT}) "
-        f"WHERE json_valid({line}) AND json_type({line}) = 'OBJECT'"
+        f"SELECT DISTINCT unnest(json_keys(CASE WHEN {ok} THEN {line} END)) "
+        f"FROM (SELECT {line} FROM {lines} LIMIT {LOOKED_AT})"
     ).fetchall()
     names = dict.fromkeys([*sorted(name for (name,) in known), *wanted])
     connection.sql(f"DROP TABLE IF EXISTS {REJECTED}")
     connection.sql(f"DROP TABLE IF EXISTS {SCANNED}")
-    ok = f"json_valid({line}) AND json_type({line}) = 'OBJECT'"
     values = "".join(
         f", CASE WHEN {ok} THEN json_extract_string({line}, {literal(_json_path(name))}) END AS {quoted(name)}"
         for name in names
     )
-    bad = f"CASE WHEN NOT coalesce({ok}, false) THEN 'no JSON object' END"
+    bad = f"CASE WHEN NOT {ok} THEN 'no JSON object' END"
     return Relation(f"(SELECT {line}{values} FROM {lines})", dict.fromkeys(names, "VARCHAR"), bad, line)
 
 

@@ -58,6 +58,8 @@ def read_side_table(where: str, files: Files, folder: Path, target: Target) -> l
 def _read(source: SourceFile, target: Target) -> TableRead:
     with tempfile.TemporaryDirectory() as aside, connected(Path(aside)) as connection:
         relation = relation_of(connection, source, names_of(source.files))
+        if not relation.columns:
+            return TableRead(source, pl.DataFrame(schema=dict(target.schema)), {})
         rows = select_rows(relation, conversion_of(connection, relation, source, target), source)
         with naming(source), explained(source):
             connection.execute(f"CREATE TEMP TABLE converted AS {rows}")

@@ -52,7 +52,8 @@ def scalar(value: str, kind: str, dtype: pl.DataType) -> str:
         number = _number(value, kind)
         # Not isnan: DuckDB 2.0 answers that from a file's statistics, which leave NaN out.
         return (
-            f"CASE WHEN {number} IN (0, 1) THEN ({number})::TINYINT WHEN ({number})::VARCHAR IN ('nan', '-nan') THEN NULL "
+            f"CASE WHEN {number} IN (0, 1) THEN ({number})::TINYINT "
+            f"WHEN ({number})::VARCHAR IN ('nan', '-nan') THEN NULL "
             f"WHEN {number} IS NOT NULL THEN {NO_LABEL} END::TINYINT"
         )
     if dtype.is_float():

@@ -120,7 +120,7 @@ def test_assets_without_slices_go_with_the_newest_run_that_makes_what_they_are_m
     release, gates, registry, mirror = (dg.AssetKey(name) for name in ("release", "gates", "registry", "mirror"))
     above = {release: [A, B], gates: [release], registry: [], mirror: [registry]}
     runs = [RangeRun(frozenset({A}), 0, 0), RangeRun(frozenset({A, B}), 2, 4), RangeRun(frozenset({C}), 6, 6)]
-    sent, alone = riding_along(runs, [release, gates, registry, mirror], lambda key: above[key])
+    sent, alone = riding_along(runs, [release, gates, registry, mirror], lambda key: above.get(key, []))
     assert [run.assets for run in sent] == [{A}, {A, B, release, gates}, {C}]
     assert [(run.first, run.last) for run in sent] == [(0, 0), (2, 4), (6, 6)]
     assert alone == {registry, mirror}

@@ -104,3 +104,17 @@ def quarantine(work: Workspace, table: str = "impressions") -> list[str]:
 def csv(*lines: str, header: str = "user,item,device,ts,price,click") -> str:
     """A CSV of some lines."""
     return "\n".join([header, *lines]) + "\n"
+
+
+def day_of_rows(day: int, count: int, first: int = 0) -> str:
+    """A day's CSV; users of even number click more often."""
+    lines = (
+        f"{row % 40},i{row % 11},{'phone' if row % 3 else 'tv'},2026-01-0{day}T{row % 24:02}:{row % 60:02}:00Z,"
+        f"{row % 5},{int((row * 7919) % 10 < (6 if row % 2 == 0 else 2))}"
+        for row in range(first, first + count)
+    )
+    return csv(*lines)
+
+
+# EXFM_PROJECT=tests.imports.logs:PROJECT runs it as a user's own project is run.
+PROJECT = project(Log(impressions=(PLAIN,)), stream())
