@@ -16,6 +16,7 @@ HELP = """exfm: one large teacher, its predictions kept in Feast, many small stu
     exfm run [--range A...B] [--student NAME | --select SELECTION] [--quiet]
                                                                      the main job: everything over a range of slices
     exfm import [--check] [--forget FILE]                            the files that Project.log names, read in
+    exfm quarantine [TABLE] [--to FILE | --mend FILE]                rows of the log that were refused, and mended
     exfm ui [arguments of dagster dev]                               Dagster's UI and daemon, automation on
     exfm status                                                      what serves, how old, how good, what is next
     exfm alerts [--send]                                             what needs a person now; a test of the webhook
@@ -65,6 +66,12 @@ def _run(arguments: list[str]) -> int:
 
 def _import(arguments: list[str]) -> int:
     from exfm_assets.imports import main
+
+    return main(arguments)
+
+
+def _quarantine(arguments: list[str]) -> int:
+    from exfm_assets.quarantine import main
 
     return main(arguments)
 
@@ -127,6 +134,7 @@ def _version(arguments: list[str]) -> int:
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "run": _run,
     "import": _import,
+    "quarantine": _quarantine,
     "ui": _ui,
     "status": _status,
     "alerts": _alerts,

@@ -36,6 +36,7 @@ class SourceFile:
         name: its path below ``EXFM_DATA``.
         levels: what its folders say: ``dt=2026-01-31`` -> ``{"dt": "2026-01-31"}``.
         of_version: whether it is a part of a table with versions, which replaces its files.
+        at: where its rows are read from instead of its own path.
     """
 
     table: str
@@ -45,10 +46,11 @@ class SourceFile:
     kind: str
     levels: dict[str, str | None] = field(default_factory=dict, compare=False)
     of_version: bool = False
+    at: Path | None = None
 
     @property
     def path(self) -> Path:
-        return self.folder / self.name
+        return self.at or self.folder / self.name
 
     @property
     def separator(self) -> str:
@@ -112,11 +114,11 @@ def find_files(
             )
         names |= matches
     for name in sorted(names):
-        kind = files.kind if files.kind not in (None, "delta") else _kind_of(name)
+        kind = files.kind if files.kind not in (None, "delta") else kind_of(name)
         if kind is None:
             unread.append(name)
             continue
-        yield SourceFile(table or where, files, folder, name, kind, _levels(name), of_version=names[name])
+        yield SourceFile(table or where, files, folder, name, kind, levels_of(name), of_version=names[name])
 
 
 def _matching(pattern: str, folder: Path) -> Iterator[tuple[str, bool]]:
@@ -165,14 +167,15 @@ def _of_delta(path: Path, folder: Path) -> list[str]:
     return sorted(Path(unquote(uri.removeprefix("file://"))).relative_to(folder).as_posix() for uri in uris)
 
 
-def _kind_of(name: str) -> str | None:
+def kind_of(name: str) -> str | None:
+    """The kind that a file's ending says."""
     path = PurePosixPath(name.lower())
     if path.suffix in _COMPRESSED:
         path = path.with_suffix("")
     return _KINDS.get(path.suffix)
 
 
-def _levels(name: str) -> dict[str, str | None]:
+def levels_of(name: str) -> dict[str, str | None]:
     """What folders in the form ``name=value`` say."""
     levels: dict[str, str | None] = {}
     for part in PurePosixPath(name).parts[:-1]:

@@ -228,14 +228,19 @@ class _Reading:
         return found
 
 
-def select_rows(relation: Relation, conversion: Conversion, source: SourceFile) -> str:
-    """A query of all rows of a file: converted, or with why they can't be and what they were."""
+def select_rows(relation: Relation, conversion: Conversion, source: SourceFile, more: tuple[str, ...] = ()) -> str:
+    """A query of all rows of a file: converted, or with why they can't be and what they were.
+
+    Args:
+        more: columns of the file to carry along as they are.
+    """
     bads = ", ".join([relation.bad, *(column.bad for column in conversion.columns)])
     where = source.files.where
     kept = "true" if where is None else f"coalesce(({where})::BOOLEAN, false)"
     values = "".join(f", {column.value} AS {quoted(column.name)}" for column in conversion.columns)
+    carried = "".join(f", {quoted(name)}" for name in more)
     rows = (
-        f"SELECT {kept} AS {quoted(KEPT)}, coalesce({bads}) AS {quoted(REASON)}{values}, "
+        f"SELECT {kept} AS {quoted(KEPT)}, coalesce({bads}) AS {quoted(REASON)}{values}{carried}, "
         f"({relation.raw})::VARCHAR AS {quoted(RAW)} FROM {relation.sql}"
     )
     sound = f"{quoted(KEPT)} AND {quoted(REASON)} IS NULL"
@@ -243,8 +248,8 @@ def select_rows(relation: Relation, conversion: Conversion, source: SourceFile) 
     chosen = ", ".join(f"CASE WHEN {sound} THEN {name} END AS {name}" for name in names)
     refused = f"{quoted(KEPT)} AND {quoted(REASON)} IS NOT NULL"
     return (
-        f"SELECT {quoted(KEPT)}, CASE WHEN {quoted(KEPT)} THEN {quoted(REASON)} END AS {quoted(REASON)}, {chosen}, "
-        f"CASE WHEN {refused} THEN {quoted(RAW)} END AS {quoted(RAW)} FROM ({rows})"
+        f"SELECT {quoted(KEPT)}, CASE WHEN {quoted(KEPT)} THEN {quoted(REASON)} END AS {quoted(REASON)}, "
+        f"{chosen}{carried}, CASE WHEN {refused} THEN {quoted(RAW)} END AS {quoted(RAW)} FROM ({rows})"
     )
 
 

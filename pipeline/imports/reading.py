@@ -107,7 +107,7 @@ def _csv(connection: duckdb.DuckDBPyConnection, source: SourceFile, wanted: list
         f"header={str(not source.files.header).lower()}, delim={literal(source.separator)}, quote='\"', escape='\"', "
         f"encoding={literal(source.files.encoding)}, nullstr='', max_line_size={LONGEST_LINE}, "
         f"store_rejects=true, rejects_table={literal(REJECTED)}, rejects_scan={literal(SCANNED)}, "
-        f"compression={literal(_compression(source.name))})"
+        f"compression={literal(_compression(source.path.name))})"
     )
     row = ", ".join(f"{literal(name)}, {quoted(name)}" for name in names)
     return Relation(sql, dict.fromkeys(names, "VARCHAR"), "NULL::VARCHAR", f"json_object({row})")
@@ -153,7 +153,7 @@ def _json(connection: duckdb.DuckDBPyConnection, source: SourceFile, wanted: lis
         f"read_csv({literal(str(source.path))}, auto_detect=false, columns={{{literal(LINE)}: 'VARCHAR'}}, "
         f"header=false, delim='\x01', quote='', escape='', max_line_size={LONGEST_LINE}, "
         f"store_rejects=true, rejects_table={literal(REJECTED)}, rejects_scan={literal(SCANNED)}, "
-        f"compression={literal(_compression(source.name))})"
+        f"compression={literal(_compression(source.path.name))})"
     )
     line = quoted(LINE)
     lines = f"(SELECT * FROM {lines} WHERE trim(coalesce({line}, '')) <> '')"

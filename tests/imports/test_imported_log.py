@@ -97,7 +97,7 @@ def test_the_main_job_goes_from_files_to_a_table(tmp_path: Path) -> None:
     status, said = _exfm(surroundings, "run")
     assert status == 0 and "impressions: 1,250 rows read, 1,250 kept" in said, said
     status, said = _exfm(surroundings, "run")
-    assert status == 0 and "nothing to be made" in said, said
+    assert status == 0 and "nothing is to be made" in said, said
     assert _exfm(surroundings, "import", "--check") == (0, "everything is read in\n")
 
 
