@@ -7,7 +7,6 @@ files (run.py), what a column becomes (converting.py).
 import errno
 import os
 import shutil
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,22 +14,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import duckdb
+import pyarrow.parquet as pq
 
 from exfm.stream import Stream
 from exfm.writing import StateError, refusal, unwritable
+from pipeline.imports.connection import connected, explained, watched
 from pipeline.imports.converting import Conversion, Target, conversion_of, names_of
 from pipeline.imports.entries import Entry, entry_path, key_of, made_of, write_entry
 from pipeline.imports.finding import SourceFile
 from pipeline.imports.reading import Relation, literal, naming, quoted, rejected_lines, relation_of
 from pipeline.imports.values import hashed
 from pipeline.sidecar import sha256_of
-from pipeline.streams.contract import TIME
 from pipeline.tables import DataError
 
 QUARANTINE = "_quarantine"
-MEMORY = "1GB"  # of DuckDB, beyond which it writes aside
 ROW_GROUP = 122_880
-WATCHED_SECONDS = 0.5
+LEFT_OUT, REFUSED = "left-out", "refused"  # where the day of a row stands that is not in the log
 REASON, KEPT, RAW, ROW = "exfm reason", "exfm kept", "exfm raw", "exfm row"
 
 
@@ -47,30 +46,34 @@ class Import:
     stream: Stream
     tell: Callable[[float], None] = lambda share: None
 
-    def read(self, source: SourceFile, before: Entry | None = None, named: str | None = None) -> Entry:
+    def read(
+        self, source: SourceFile, before: Entry | None = None, named: str | None = None, sha256: str | None = None
+    ) -> Entry:
         """Read a file in, in place of what was read of it before.
 
         Args:
+            sha256: of its bytes, where that is known.
             named: the name by which ids are made, where that is not its own.
 
         Raises:
             DataError: if the file is damaged, or lacks what a row needs.
             StateError: if the log's folder can't be written.
         """
-        started, stat, sha256 = time.perf_counter(), source.path.stat(), sha256_of(source.path)
+        started, stat = time.perf_counter(), source.path.stat()
+        sha256 = sha256 or sha256_of(source.path)
         aside = self.log / "_reading" / f"{key_of(source.table, source.name)}-{os.getpid()}"
         try:
             with _folder(aside), connected(aside) as connection:
                 read = _Reading(connection, source, self.stream, aside, named or source.name, self.tell)
-                counted = read.stage() or Counted()
-                parts, refused = (read.parts(), read.quarantine()) if counted.rows else ({}, None)
-                written = self._put_in_place(source, parts, refused, before)
+                counted = read.read()
+                written = self._put_in_place(source, counted.parts, counted.refused, before)
         except (OSError, duckdb.Error) as error:
             if isinstance(error, duckdb.Error) and refusal(error) is None and "No space left" not in str(error):
                 raise
             told = error if isinstance(error, OSError) else OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             raise StateError(unwritable(self.log, told)) from error
-        if sha256_of(source.path) != sha256:
+        after = source.path.stat()
+        if (after.st_size, after.st_mtime_ns) != (stat.st_size, stat.st_mtime_ns):
             raise DataError(f"{source.name} changed while it was read: it is read again when it is whole")
         entry = Entry(
             source.table, source.name, made_of(source, self.stream), stat.st_size, stat.st_mtime_ns, sha256,
@@ -124,17 +127,27 @@ def quarantine_path(log: Path, table: str, name: str) -> Path:
 
 @dataclass(frozen=True)
 class Counted:
-    """What became of a file's rows."""
+    """What became of a file's rows.
+
+    Args:
+        parts: day -> files aside, each with its rows; ``refused``: the file aside of those that were.
+    """
 
     rows: int = 0
     left_out: int = 0
     reasons: dict[str, int] = field(default_factory=dict)
     lacking: tuple[str, ...] = ()
+    parts: dict[str, list[tuple[Path, int]]] = field(default_factory=dict)
+    refused: Path | None = None
 
 
 @dataclass(frozen=True)
 class _Reading:
-    """One file, read once into a staged copy, from which parts are cut."""
+    """One file, read once: its rows cut by day, the refused ones apart.
+
+    Args:
+        named: by which ids are made.
+    """
 
     connection: duckdb.DuckDBPyConnection
     source: SourceFile
@@ -143,89 +156,80 @@ class _Reading:
     named: str
     tell: Callable[[float], None]
 
-    @property
-    def _staged(self) -> str:
-        return f"read_parquet({literal(str(self.aside / 'staged.parquet'))}, file_row_number=true)"
-
-    def stage(self) -> Counted | None:
-        """Read the whole file, convert each row or say why it can't be, and count; ``None`` if it is empty.
+    def read(self) -> Counted:
+        """Read the whole file, convert each row or say why it can't be, and count.
 
         Raises:
             DataError: as ``Import.read``.
         """
         relation = relation_of(self.connection, self.source, names_of(self.source.files))
         if not relation.columns:
-            return None
-        conversion = conversion_of(
-            self.connection, relation, self.source, Target.of_log(self.stream, self.source.table)
+            return Counted()  # an empty file
+        target = Target.of_log(self.stream, self.source.table)
+        conversion = conversion_of(self.connection, relation, self.source, target)
+        with naming(self.source), explained(self.source), watched(self.connection, self.tell):
+            self.connection.execute(
+                f"COPY ({self._by_day(relation, conversion, target)}) TO {literal(str(self.aside / 'days'))} "
+                f"(FORMAT parquet, COMPRESSION zstd, PARTITION_BY (day), ROW_GROUP_SIZE {ROW_GROUP})"
+            )
+        parts = self._parts()
+        left_out = sum(rows for _, rows in parts.pop(LEFT_OUT, []))
+        refused, reasons = self._refused([path for path, _ in parts.pop(REFUSED, [])])
+        kept = sum(rows for paths in parts.values() for _, rows in paths)
+        rows = kept + left_out + sum(reasons.values())
+        return Counted(rows, left_out, reasons, conversion.lacking, parts, refused)
+
+    def _by_day(self, relation: Relation, conversion: Conversion, target: Target) -> str:
+        """Every row in one pass, with its UTC day, or what became of it instead."""
+        columns = [quoted(column.name) for column in conversion.columns]
+        if conversion.made_id:
+            made = hashed(f"{literal(self.named)} || '|' || {quoted(ROW)}")
+            columns = [f"{made} AS impression_id", *columns]
+        refused = f"{quoted(REASON)} IS NOT NULL"
+        assert target.clock is not None
+        day = (
+            f"CASE WHEN NOT {quoted(KEPT)} THEN '{LEFT_OUT}' WHEN {refused} THEN '{REFUSED}' "
+            f"ELSE strftime({quoted(target.clock)}::DATE, '%Y-%m-%d') END"
         )
-        with naming(self.source):
-            self._copy(relation, conversion)
-        self._note_rejected()
-        rows, left_out = self.connection.sql(
-            f"SELECT count(*), count(*) FILTER (NOT {quoted(KEPT)}) FROM {self._staged}"
-        ).fetchall()[0]
-        reasons = self.connection.sql(
-            f"SELECT split_part(reason, ':', 1) AS kind, count(*) AS many FROM {self._refused} GROUP BY kind "
+        # Names that begin with an underscore are bookkeeping to readers of the log; of rows of a day they are null.
+        return (
+            f"SELECT {', '.join(columns)}, {quoted(REASON)} AS _reason, {quoted(RAW)} AS _raw, "
+            f"CASE WHEN {refused} THEN {quoted(ROW)} END AS _row, {day} AS day "
+            f"FROM (SELECT *, row_number() OVER () AS {quoted(ROW)} "
+            f"FROM ({select_rows(relation, conversion, self.source)}))"
+        )
+
+    def _parts(self) -> dict[str, list[tuple[Path, int]]]:
+        """Day, or what became of rows instead -> files, each with its rows."""
+        found: dict[str, list[tuple[Path, int]]] = {}
+        for path in sorted((self.aside / "days").glob("day=*/*.parquet")):
+            day = path.parent.name.removeprefix("day=")
+            found.setdefault(day, []).append((path, pq.read_metadata(path).num_rows))
+        return found
+
+    def _refused(self, paths: list[Path]) -> tuple[Path | None, dict[str, int]]:
+        """The rows that were refused, with the reason, where they stood and what they were; and how many for what."""
+        lines = rejected_lines(self.connection)
+        if not paths and not lines:
+            return None, {}
+        self.connection.execute("CREATE TEMP TABLE refused (reason VARCHAR, row BIGINT, line BIGINT, raw VARCHAR)")
+        if paths:
+            listed = ", ".join(literal(str(path)) for path in paths)
+            self.connection.execute(
+                f"INSERT INTO refused SELECT _reason, _row, NULL, _raw "
+                f"FROM read_parquet([{listed}], hive_partitioning=false)"
+            )
+        if lines:
+            rows = [(f"no row of a CSV: {why}", line, text) for line, why, text in lines]
+            self.connection.executemany("INSERT INTO refused (reason, line, raw) VALUES (?, ?, ?)", rows)
+        path = self.aside / "refused.parquet"
+        query = f"SELECT reason, {literal(self.source.name)} AS file, row, line, raw FROM refused ORDER BY row, line"
+        self.connection.execute(f"COPY ({query}) TO {literal(str(path))} (FORMAT parquet, COMPRESSION zstd)")
+        counted = self.connection.sql(
+            "SELECT split_part(reason, ':', 1) AS kind, count(*) AS many FROM refused GROUP BY kind "
             "ORDER BY many DESC, kind"
         ).fetchall()
-        rejected = self.connection.sql("SELECT count(*) FROM rejected_lines").fetchall()[0][0]
-        return Counted(rows + rejected, left_out, {str(kind): int(many) for kind, many in reasons}, conversion.lacking)
-
-    def _copy(self, relation: Relation, conversion: Conversion) -> None:
-        staged, path = select_rows(relation, conversion, self.source), literal(str(self.aside / "staged.parquet"))
-        with explained(self.source), _watched(self.connection, self.tell):
-            self.connection.execute(f"COPY ({staged}) TO {path} (FORMAT parquet, COMPRESSION lz4)")
-
-    def _note_rejected(self) -> None:
-        self.connection.execute("CREATE TEMP TABLE rejected_lines (line BIGINT, reason VARCHAR, raw VARCHAR)")
-        lines = rejected_lines(self.connection)
-        if lines:
-            rows = [(line, f"no row of a CSV: {why}", text) for line, why, text in lines]
-            self.connection.executemany("INSERT INTO rejected_lines VALUES (?, ?, ?)", rows)
-
-    @property
-    def _refused(self) -> str:
-        return (
-            f"(SELECT {quoted(REASON)} AS reason, file_row_number + 1 AS row, NULL::BIGINT AS line, "
-            f"{quoted(RAW)} AS raw FROM {self._staged} WHERE {quoted(REASON)} IS NOT NULL "
-            "UNION ALL SELECT reason, NULL, line, raw FROM rejected_lines)"
-        )
-
-    def quarantine(self) -> Path | None:
-        """The rows that were refused, with the reason, where they stood and what they were; ``None`` if none was."""
-        path = self.aside / "refused.parquet"
-        query = f"SELECT reason, {literal(self.source.name)} AS file, row, line, raw FROM {self._refused}"
-        self.connection.execute(f"COPY ({query}) TO {literal(str(path))} (FORMAT parquet, COMPRESSION zstd)")
-        return path if self._rows_of(path) else None
-
-    def _rows_of(self, path: Path) -> int:
-        counted = self.connection.sql(
-            f"SELECT count(*) FROM read_parquet({literal(str(path))}, hive_partitioning=false)"
-        )
-        return int(counted.fetchall()[0][0])
-
-    def parts(self) -> dict[str, list[tuple[Path, int]]]:
-        """The rows by their UTC day: day -> files, each with its rows."""
-        folder, clock = self.aside / "days", quoted(TIME[self.source.table])
-        names = self.connection.sql(f"SELECT * FROM {self._staged} LIMIT 0").columns
-        own = [quoted(name) for name in names if name not in (KEPT, REASON, RAW, "file_row_number")]
-        if "impression_id" not in names and self.source.table == "impressions":
-            made = hashed(f"{literal(self.named)} || '|' || (file_row_number + 1)")
-            own = [f"{made} AS impression_id", *own]
-        day = f"strftime(({clock})::DATE, '%Y-%m-%d')"
-        query = (
-            f"SELECT {', '.join(own)}, {day} AS day FROM {self._staged} "
-            f"WHERE {quoted(KEPT)} AND {quoted(REASON)} IS NULL"
-        )
-        self.connection.execute(
-            f"COPY ({query}) TO {literal(str(folder))} (FORMAT parquet, COMPRESSION zstd, PARTITION_BY (day), "
-            f"ROW_GROUP_SIZE {ROW_GROUP})"
-        )
-        found: dict[str, list[tuple[Path, int]]] = {}
-        for path in sorted(folder.glob("day=*/*.parquet")):
-            found.setdefault(path.parent.name.removeprefix("day="), []).append((path, self._rows_of(path)))
-        return found
+        return path, {str(kind): int(many) for kind, many in counted}
 
 
 def select_rows(relation: Relation, conversion: Conversion, source: SourceFile, more: tuple[str, ...] = ()) -> str:
@@ -254,20 +258,6 @@ def select_rows(relation: Relation, conversion: Conversion, source: SourceFile, 
 
 
 @contextmanager
-def explained(source: SourceFile) -> Iterator[None]:
-    """An expression of the declaration that DuckDB can't make sense of, as a sentence.
-
-    Raises:
-        DataError: naming the table and the file.
-    """
-    try:
-        yield
-    except (duckdb.BinderException, duckdb.ParserException, duckdb.ConversionException) as error:
-        told = str(error).splitlines()[0]
-        raise DataError(f"{source.table}: an expression of Files fails over {source.name}: {told}") from error
-
-
-@contextmanager
 def _folder(path: Path) -> Iterator[None]:
     shutil.rmtree(path, ignore_errors=True)
     path.mkdir(parents=True)
@@ -275,40 +265,3 @@ def _folder(path: Path) -> Iterator[None]:
         yield
     finally:
         shutil.rmtree(path, ignore_errors=True)
-
-
-@contextmanager
-def _watched(connection: duckdb.DuckDBPyConnection, tell: Callable[[float], None]) -> Iterator[None]:
-    """Tell now and then how far the query inside is."""
-    over = threading.Event()
-
-    def watch() -> None:
-        while not over.wait(WATCHED_SECONDS):
-            tell(max(connection.query_progress(), 0.0) / 100)
-
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
-    try:
-        yield
-    finally:
-        over.set()
-        watcher.join()
-
-
-@contextmanager
-def connected(aside: Path) -> Iterator[duckdb.DuckDBPyConnection]:
-    """DuckDB in bounded memory, by the clock of UTC.
-
-    Args:
-        aside: where it writes what does not fit.
-    """
-    options: dict[str, str | bool | int | float | list[str]] = {
-        "memory_limit": MEMORY,
-        "temp_directory": str(aside / "spilt"),
-        "preserve_insertion_order": True,
-    }
-    with duckdb.connect(config=options) as connection:
-        connection.execute(
-            "SET TimeZone = 'UTC'; SET enable_progress_bar = true; SET enable_progress_bar_print = false"
-        )
-        yield connection

@@ -16,10 +16,11 @@ from typing import Any
 import polars as pl
 
 from exfm.writing import alone
+from pipeline.imports.connection import connected, explained
 from pipeline.imports.converting import Target, conversion_of, names_of
 from pipeline.imports.entries import Entry, made_of, read_entries, write_entry
 from pipeline.imports.finding import SourceFile, kind_of, levels_of
-from pipeline.imports.importing import KEPT, REASON, connected, explained, quarantine_path, select_rows
+from pipeline.imports.importing import KEPT, REASON, quarantine_path, select_rows
 from pipeline.imports.reading import Relation, header_of, literal, quoted, relation_of
 from pipeline.imports.run import tables_to_import
 from pipeline.imports.values import hashed

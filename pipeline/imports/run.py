@@ -200,7 +200,7 @@ def _import_one(work: Workspace, due: Due, there: set[tuple[str, str]], tell: Ca
     log, source = work.state.log, due.source
     entries, reader = read_entries(log, source.table), Import(log, work.project.stream, tell)
     before = entries.get(source.name)
-    named = before.named if before is not None else None
+    named, sha256 = before.named if before is not None else None, None
     if (before is None or before.copy_of is not None) and not source.of_version:
         sha256 = sha256_of(source.path)
         others = [entry for entry in entries.values() if entry.name != source.name and entry.copy_of is None]
@@ -210,7 +210,7 @@ def _import_one(work: Workspace, due: Due, there: set[tuple[str, str]], tell: Ca
             _log.info("%s was moved to %s", same.name, source.name)
             named = same.named or same.name
             reader.forget(same)
-    return reader.read(source, before, named)
+    return reader.read(source, before, named, sha256)
 
 
 def _forget_versions(work: Workspace, table: str, sources: Iterable[SourceFile]) -> None:

@@ -11,9 +11,10 @@ from pathlib import Path
 import polars as pl
 
 from exfm.log_files import Files
+from pipeline.imports.connection import connected, explained
 from pipeline.imports.converting import Target, conversion_of, names_of
 from pipeline.imports.finding import SourceFile, find_files
-from pipeline.imports.importing import KEPT, REASON, connected, explained, select_rows
+from pipeline.imports.importing import KEPT, REASON, select_rows
 from pipeline.imports.reading import naming, quoted, rejected_lines, relation_of
 from pipeline.tables import DataError
 
