@@ -1,6 +1,6 @@
 """Source views: features that somebody else keeps, in files of their own or in a Feast repository of their own.
 
-Belongs here: what is read of whose table, and from when it holds. Not here: reading it (pipeline/streams/sources.py).
+Belongs here: what is read of whose table, and from when it holds. Not here: reading it (pipeline/imports/sources.py).
 """
 
 from datetime import timedelta

@@ -27,7 +27,7 @@ ROOMS: dict[str, set[str]] = {
 # Rooms of the pipeline, lowest first: each imports those before it.
 FLOORS = (
     "column_digests", "sidecar", "tables", "workspace",
-    "transforms", "streams", "slices", "registry", "releases", "evaluation", "training", "verify",
+    "transforms", "streams", "imports", "slices", "registry", "releases", "evaluation", "training", "verify",
     "gate", "drift", "upkeep", "studies", "report", "mirror",
 )  # fmt: skip
 

@@ -23,8 +23,8 @@ from exfm_assets.assets.stream import IMPRESSIONS, INTERACTIONS, OUTCOMES
 from exfm_assets.assets.view_lineage import view_lineage
 from exfm_assets.partitions import SINGLE_RUN, earlier, slice_partitions, slices_of, slices_within
 from feature_repo.stamp import applied, registry_version, stamp
+from pipeline.imports.sources import source_rows
 from pipeline.slices.provenance import of_logged_inputs, of_online, of_view, slices_known
-from pipeline.streams.sources import source_rows
 from pipeline.tables import naming_damage
 from pipeline.transforms.inputs import rows_of, with_calendar
 from pipeline.transforms.labels import with_labelled

@@ -170,8 +170,9 @@ class _Column:
             return str(described.fetchall()[0][1])
         except duckdb.Error as error:
             told = str(error).splitlines()[0]
+            texts = "" if self.source.kind == "parquet" else "; its columns are texts: write try_cast(... AS DOUBLE)"
             raise DataError(
-                f"{self.source.table}.{field}: {expression} is no expression over {self.source.name}: {told}"
+                f"{self.source.table}.{field}: {expression} is no expression over {self.source.name}: {told}{texts}"
             ) from error
 
     def _known(self, expression: str, kind: str) -> str:

@@ -1,6 +1,6 @@
 """A side table from files of any shape: profiles, a catalogue, campaigns.
 
-Belongs here: reading it as a frame. Not here: what its rows mean (streams/sources.py), a log's tables (importing.py).
+Belongs here: reading it as a frame. Not here: what its rows mean (imports/sources.py), a log's tables (importing.py).
 """
 
 import tempfile

@@ -21,13 +21,13 @@ from exfm.online import graph_loads
 from exfm.prediction_views import PredictionView, known_after
 from exfm.source_views import SourceView
 from exfm.stream import Slice, Stream
+from pipeline.imports.sources import source_digest
 from pipeline.sidecar import LogFile, Sidecar
 from pipeline.slices.log_withdrawals import read_sound_log, withdrawn_digest
 from pipeline.slices.predictions import scored_by
 from pipeline.streams.contract import schema_of
 from pipeline.streams.layout import log_files
 from pipeline.streams.seen import Seen, digest_of, seen_of
-from pipeline.streams.sources import source_digest
 from pipeline.tables import SliceTable
 from pipeline.transforms.predicted import needed
 from pipeline.transforms.view_rows import KeptView, since

@@ -10,7 +10,7 @@ import pytest
 from exfm.errors import DeclarationError
 from exfm.inputs import Number
 from exfm.source_views import SourceView
-from pipeline.streams.sources import source_digest, source_rows
+from pipeline.imports.sources import source_digest, source_rows
 from pipeline.tables import DataError
 from tests.graph.test_source_views import CATALOGUE, DAY, FIRST, THEIRS, catalogue, their_repository
 from tests.tiny import tiny_project
