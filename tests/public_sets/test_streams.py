@@ -51,8 +51,8 @@ def test_taobaos_raw_files_are_a_stream_of_shanghais_days(tmp_path: Path) -> Non
     }  # fmt: skip
     assert Counter(log["place"].to_list()).keys() == {*stream.surfaces, "430000_1"}
     refused = log.with_columns(_day=pl.col("event_timestamp").dt.date())
-    reasons = [refused.filter(broken).select(why.alias("why")) for broken, why in rules(stream, "impressions")]
-    assert pl.concat(reasons)["why"].to_list() == ["unknown surface: 430000_1"]
+    reasons = [refused.with_columns(why=why).filter(broken)["why"] for broken, why in rules(stream, "impressions")]
+    assert pl.concat(reasons).to_list() == ["unknown surface: 430000_1"]
     raw = pl.read_csv(tmp_path / "files" / "raw_sample.csv", infer_schema=False)
     assert log["clk"].sum() == (raw["clk"] == "1").sum() - 1  # of the row without a time
 
