@@ -6,7 +6,9 @@ number, and the view ``behaviours`` takes it apart again: a user's last categori
 of the day before the slice. The impressions' own category is a feature of the view ``ads``, not a column of the log,
 so attention looks for the ad, and the list can't share the embeddings of the ad's category.
 
-Profiles and ads have no time: they may tell of later than the impression. About 6 % of impressions have no profile.
+The stream begins where impressions do, and a view sees nothing from before it: the 14 days of behaviour before are left
+out, and counted, and on the first day nobody has a history. Profiles and ads have no time: they may tell of later than
+the impression. About 6 % of impressions have no profile.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -60,6 +62,7 @@ LOG = Log(
         Files(
             paths=("behavior_log.csv",),
             time=CLOCK,
+            where=f"coalesce(try_cast(time_stamp AS BIGINT) >= {int(FIRST.timestamp())}, true)",
             columns=(From(name="user_id", of="user"), From(name="item_id", sql=MET)),
         ),
     ),

@@ -39,6 +39,12 @@ def test_taobaos_raw_files_are_a_stream_of_shanghais_days(tmp_path: Path) -> Non
         "(event_timestamp is no time 1)"
     )
     stream = work.project.stream
+    met = pl.read_csv(tmp_path / "files" / "behavior_log.csv")["time_stamp"]
+    early = (met < written.MIDNIGHT).sum()
+    assert said[1] == (
+        f"interactions: 1 files, {len(met):,} rows = {len(met) - early:,} in the log + 0 quarantined + {early:,} left "
+        "out by Files.where"
+    )
     assert [slice_.key for slice_ in stream.all_slices or ()] == [f"2017-05-{day:02}" for day in range(6, 14)]
     border = log.filter(pl.col("user_id") == 7, pl.col("item_id") == "1").sort("event_timestamp")
     keys = {
@@ -92,7 +98,9 @@ def test_taobaos_behaviours_are_no_ads_and_come_apart_again(tmp_path: Path) -> N
     for row in rows.iter_rows(named=True):
         stamp = int(row["event_timestamp"].timestamp())
         mine = raw.filter(
-            pl.col("user") == row["user_id"], pl.col("time_stamp") < stamp, pl.col("time_stamp") >= stamp - 86_400
+            pl.col("user") == row["user_id"],
+            pl.col("time_stamp") < stamp,
+            pl.col("time_stamp") >= stamp - 86_400,
         )
         seen = sorted(zip(row["actions"], row["categories"], row["brands"], strict=True))
         assert seen == sorted(mine.select("btag", "cate", "brand").iter_rows())
