@@ -1,9 +1,11 @@
-"""The main job over Taobao's four raw files in small: read in, joined, taught, distilled and released."""
+"""The main job over public sets in small: read in, joined, taught, distilled."""
 
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -13,7 +15,9 @@ from exfm.project import Project
 from exfm.state import State
 from pipeline.registry.checkpoint_store import CheckpointStore
 from pipeline.workspace import Workspace
-from projects.taobao_ad import PROJECT
+from projects import avazu, taobao_ad
+from projects.kuai_video import kuai_video
+from projects.micro_video import micro_video
 from tests.graph.runs import failed_checks, made_by, run, sentences
 from tests.public_sets import written
 
@@ -22,29 +26,36 @@ DAYS, A_DAY = 4, 600
 FIRST, LAST = "2017-05-06", "2017-05-09"
 
 
-def small() -> Project:
-    """The declared project over its first days, with small networks and tables."""
+def small(project: Project, days: int = DAYS) -> Project:
+    """A declared project over its first days, with small networks and tables."""
+    stream = project.stream
+    few = {column.name: replace(column, rows=2**8) for column in stream.context}
     stream = replace(
-        PROJECT.stream,
-        until=PROJECT.stream.first_slice + DAYS * DAY,
-        user=replace(PROJECT.stream.user, rows=2**10),
-        item=replace(PROJECT.stream.item, rows=2**10),
+        stream,
+        until=stream.first_slice + days * DAY,
+        user=replace(stream.user, rows=2**10),
+        item=replace(stream.item, rows=2**10),
+        context=tuple(few.values()),
     )
     network, training = DCNv2(embedding=4, hidden=(16,)), Training(batch_size=128)
     gate = Gate(tolerance=1.0, judged_rows=100, calibration=10.0, rows=100)
     return replace(
-        PROJECT,
+        project,
         stream=stream,
-        teachers=(replace(PROJECT.teachers[0], network=network, training=training),),
-        students=tuple(replace(student, network=network, training=training, gate=gate) for student in PROJECT.students),
+        teachers=(replace(project.teachers[0], network=network, training=training),),
+        students=tuple(replace(student, network=network, training=training, gate=gate) for student in project.students),
     )
+
+
+def workspace(project: Project, folder: Path) -> Workspace:
+    return Workspace(project, State(folder=folder / "state", log=folder / "state" / "log", files=folder / "files"))
 
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
     folder = tmp_path_factory.mktemp("taobao")
     written.taobao_raw(folder / "files", A_DAY, DAYS)
-    made = Workspace(small(), State(folder=folder / "state", log=folder / "state" / "log", files=folder / "files"))
+    made = workspace(small(taobao_ad.PROJECT), folder)
     ran = run(made, FIRST, LAST)
     assert ran.success, sentences(ran)
     assert not [check for check in failed_checks(ran) if "drift" not in check], failed_checks(ran)
@@ -81,3 +92,32 @@ def test_students_of_both_places_learnt_and_a_second_run_makes_nothing(work: Wor
         evaluations = work.evaluations(student.name)
         assert not evaluations.read(evaluations.stored(work.project.stream)).is_empty()
     assert not made_by(run(work, FIRST, LAST))
+
+
+def write_videos(folder: Path, *, micro: bool) -> None:
+    written.videos(folder, 3_000, micro=micro)
+    values = np.random.default_rng(0).standard_normal((59, 64)).astype(np.float32)
+    vectors = pl.DataFrame({"item_id": range(59), "image": values.tolist()})
+    vectors.write_parquet(folder / ("item_image.parquet" if micro else "item_visual.parquet"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["avazu", "kuai_video", "micro_video"])
+def test_the_others_run_over_their_first_days(name: str, tmp_path: Path) -> None:
+    if name == "avazu":
+        project = avazu.PROJECT
+        written.avazu(tmp_path / "files", 6_000)
+    else:
+        project = (kuai_video if name == "kuai_video" else micro_video)(761_000_000_000.0, 761_100_000_000.0)
+        write_videos(tmp_path / "files", micro=name == "micro_video")
+    work = workspace(small(project), tmp_path)
+    stream = work.project.stream
+    ran = run(work, stream.slice_at(0).key, stream.slice_at(DAYS - 1).key)
+    assert ran.success, sentences(ran)
+    assert not [check for check in failed_checks(ran) if "drift" not in check], failed_checks(ran)
+    inputs = work.table("logged_inputs").read([stream.slice_at(DAYS - 1)])
+    listed = "seen__last" if name == "avazu" else "clicked__last"
+    assert inputs[listed].list.len().max() and inputs.height > 100
+    for student in work.project.students:
+        evaluations = work.evaluations(student.name)
+        assert not evaluations.read(evaluations.stored(stream)).is_empty()
