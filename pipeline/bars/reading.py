@@ -1,26 +1,25 @@
-"""The files of a fixed split as shards on disk, and shards as tensors.
+"""The files of a fixed split as tensors on disk.
 
-Belongs here: reading each file once, in memory that does not grow with it. Not here: training (training.py), what a
-column becomes (pipeline/imports/).
-
-A shard has rows from all over its files, dealt by a hash of their place: some rows are in memory at a time, and yet an
-epoch's batches are mixed, although files are sorted by time or by user.
+Belongs here: reading each file once, in memory that does not grow with it. Not here: shards (shards.py), training
+(training.py), what a column becomes (pipeline/imports/).
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import duckdb
-import numpy as np
 import polars as pl
+import pyarrow.parquet as pq
+import torch
 
+from exfm.encoding import id_encoding
 from exfm.fixed_split import FixedSplit, SideTable
 from exfm.inputs import Vector
 from exfm.log_files import Files
 from pipeline.bars.progress import telling
+from pipeline.bars.shards import Shard, Shards
 from pipeline.imports.converting import Conversion, Target, conversion_of, names_of
 from pipeline.imports.finding import SourceFile, find_files
 from pipeline.imports.importing import KEPT, REASON, connected, explained, select_rows
@@ -28,14 +27,12 @@ from pipeline.imports.reading import Relation, literal, naming, quoted, rejected
 from pipeline.imports.side_tables import read_side_table
 from pipeline.streams.contract import LABEL, NO_LABEL
 from pipeline.tables import DataError
+from pipeline.transforms.hashes import hashes_of
 from pipeline.transforms.inputs import slice_tensors, stored_type
 
-if TYPE_CHECKING:
-    from models.batch import SliceTensors
-
-SHARD_ROWS = 2**18
+BATCH = 2**17  # rows that are made tensors of at once
 HELD_BACK = 0.1  # of the training rows, the last ones, where a set has no validation rows
-ROW, SHARD, GROUP = "impression_id", "exfm shard", "exfm group"
+ROW = "impression_id"
 Tell = Callable[[str], None]
 
 
@@ -61,14 +58,6 @@ class FileAccount:
     @property
     def used(self) -> int:
         return self.rows - self.left_out - self.quarantined
-
-
-@dataclass(frozen=True)
-class Shards:
-    """Rows on disk: files of about ``SHARD_ROWS`` rows each."""
-
-    paths: tuple[Path, ...]
-    rows: int
 
 
 @dataclass
@@ -104,22 +93,12 @@ class SplitReader:
     def read_train(self) -> tuple[Shards, Shards]:
         """The rows to train with, and those that say when to stop: the set's own, or the last tenth of the former."""
         if self.split.valid is not None:
-            return self._deal("train", self._stage("train"))[0], self._deal("valid", self._stage("valid"))[0]
-        return self._deal("train", self._stage("train"), HELD_BACK)
+            return self._read("train")[0], self._read("valid")[0]
+        return self._read("train", HELD_BACK)
 
     def read_test(self) -> Shards:
         """The rows to judge with: called when all else is decided."""
-        return self._deal("test", self._stage("test"))[0]
-
-    def tensors(self, shard: Path) -> tuple["SliceTensors", pl.Series | None]:
-        """A shard's N rows in the order of their files, and the group of each."""
-        split, encoder = self.split, self.split.encoder
-        frame = pl.read_parquet(shard, glob=False, hive_partitioning=False).sort(ROW)
-        for table, rows in self._side_tables():
-            frame = frame.join(rows, on=table.key, how="left", maintain_order="left")
-        labels = frame.select(ROW, split.label)
-        tensors = slice_tensors(frame, labels, split.inputs, (split.label,), encoder)
-        return tensors, None if split.group is None else frame[GROUP]
+        return self._read("test")[0]
 
     def _sources(self, part: str, files: Files) -> list[SourceFile]:
         where = f"FixedSplit({self.split.name}).{part}"
@@ -140,7 +119,7 @@ class SplitReader:
         relation = relation_of(connection, source, names_of(source.files))
         return relation, conversion_of(connection, relation, source, Target(schema, None, tuple(schema)))
 
-    def _stage(self, part: str) -> list[tuple[Path, int]]:
+    def stage(self, part: str) -> list[tuple[Path, int]]:
         """Convert each file of a part; staged files with the rows that each had."""
         staged = []
         for number, source in enumerate(self._sources(part, self.split.parts[part])):
@@ -180,58 +159,46 @@ class SplitReader:
         self.accounts.append(FileAccount(part, source.name, rows + cut, left_out, dict(reasons)))
         return int(rows)
 
-    def _deal(self, part: str, staged: list[tuple[Path, int]], held_back: float = 0.0) -> tuple[Shards, Shards]:
-        """Deal the sound rows of staged files to shards; those of the last places apart."""
+    def _read(self, part: str, held_back: float = 0.0) -> tuple[Shards, Shards]:
+        """Deal the sound rows of a part to shards; those of the last places apart."""
+        staged = self.stage(part)
         total = sum(rows for _, rows in staged)
         border = total - int(total * held_back)
-        first = self._shards(part, staged, 0, border)
-        second = self._shards(f"{part}-held-back", staged, border, total) if held_back else Shards((), 0)
+        first, second = Shards(self.aside / part, border), Shards(self.aside / f"{part}-held-back", total - border)
+        for frame in self._frames(staged):
+            self.tell(f"making tensors of {part}: {frame[ROW].max() or 0:,} of {total:,} rows")
+            for shards, rows in ((first, pl.col(ROW) < border), (second, pl.col(ROW) >= border)):
+                shards.add(self._tensors(frame.filter(rows)))
         for path, _ in staged:
             path.unlink()
         if not first.rows or (held_back and not second.rows):
             raise DataError(
-                f"FixedSplit({self.split.name}).{part}: {total:,} rows leave none to use: see what was quarantined"
+                f"FixedSplit({self.split.name}).{part}: {total:,} rows leave none to use: see what was quarantined: "
+                f"{'; '.join(f'{each.name}: {dict(each.reasons)}' for each in self.accounts if each.part == part)}"
             )
         return first, second
 
-    def _shards(self, part: str, staged: list[tuple[Path, int]], start: int, end: int) -> Shards:
-        folder = self.aside / part
-        words = f"dealing {end - start:,} rows of {part} to shards"
-        names = [quoted(name) for name in self._schema()]
-        group = "" if self.split.group is None else f", {quoted(self.split.group)}::VARCHAR AS {quoted(GROUP)}"
-        before, parts = 0, []
-        for path, rows in staged:
-            place = f"(file_row_number + {before})"
-            parts.append(
-                f"SELECT {place} AS {quoted(ROW)}, {', '.join(names)}{group} "
-                f"FROM read_parquet({literal(str(path))}, file_row_number=true) WHERE {quoted(KEPT)} AND "
-                f"{quoted(REASON)} IS NULL AND {place} >= {start} AND {place} < {end}"
-            )
-            before += rows
-        count = max(-(-(end - start) // SHARD_ROWS), 1)
-        query = (
-            f"SELECT *, (hash({quoted(ROW)}) % {count})::INTEGER AS {quoted(SHARD)} FROM ({' UNION ALL '.join(parts)})"
-        )
-        with connected(self.aside) as connection:
-            connection.execute("SET preserve_insertion_order = false")
-            with telling(connection, words, self.tell):
-                connection.execute(
-                    f"COPY ({query}) TO {literal(str(folder))} (FORMAT parquet, COMPRESSION lz4, "
-                    f"PARTITION_BY ({quoted(SHARD)}))"
-                )
-        paths = [self._joined(shard) for shard in sorted(folder.glob("*/"))]
-        return Shards(tuple(paths), sum(pl.scan_parquet(path).select(pl.len()).collect().item() for path in paths))
+    def _frames(self, staged: list[tuple[Path, int]]) -> Iterator[pl.DataFrame]:
+        """The sound rows, some at a time, each with its place in the part."""
+        place = 0
+        for path, _ in staged:
+            with pq.ParquetFile(path) as file:
+                for batch in file.iter_batches(BATCH):
+                    frame = pl.DataFrame(batch).with_row_index(ROW, place).cast({ROW: pl.Int64})
+                    place += frame.height
+                    yield frame.filter(pl.col(KEPT), pl.col(REASON).is_null())
 
-    def _joined(self, shard: Path) -> Path:
-        """The one file of a shard's folder; DuckDB may have cut it."""
-        files = sorted(shard.glob("*.parquet"))
-        if len(files) == 1:
-            return files[0]
-        whole = shard / "whole.parquet"
-        pl.concat(pl.read_parquet(path, glob=False, hive_partitioning=False) for path in files).write_parquet(whole)
-        for path in files:
-            path.unlink()
-        return whole
+    def _tensors(self, frame: pl.DataFrame) -> Shard:
+        split, encoder = self.split, self.split.encoder
+        for table, rows in self._side_tables():
+            frame = frame.join(rows, on=table.key, how="left", maintain_order="left")
+        labels = frame.select(ROW, split.label)
+        tensors = slice_tensors(frame, labels, split.inputs, (split.label,), encoder)
+        groups = None
+        if split.group is not None:
+            known = encoder[split.group] if split.group in encoder else id_encoding(split.group, str)
+            groups = torch.from_numpy(hashes_of(frame[split.group], known))
+        return Shard(tensors, torch.from_numpy(frame[ROW].to_numpy(writable=True)), groups)
 
     def _has_table(self, table: SideTable) -> None:
         try:
@@ -266,9 +233,3 @@ class SplitReader:
                         "its width"
                     )
         return frame
-
-
-def group_codes(groups: list[pl.Series]) -> np.ndarray:
-    """The groups of rows as whole numbers, (N,); -1 where none is known."""
-    ranks = pl.concat(groups).rank("dense").cast(pl.Int64)
-    return (ranks - 1).fill_null(-1).to_numpy()

@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import polars as pl
 import torch
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from exfm.errors import choose_from
 from exfm.fixed_split import FixedSplit
@@ -22,7 +22,8 @@ from models.metrics import auc, log_loss
 from models.network_spec import BagSpec, NetworkSpec
 from models.ranking import gauc
 from models.state import load_states, serving_state
-from pipeline.bars.reading import FileAccount, Shards, SplitReader, Tell, group_codes
+from pipeline.bars.reading import FileAccount, SplitReader, Tell
+from pipeline.bars.shards import Shards, group_codes
 
 FAMILIES: dict[str, type[Network]] = {kind.__name__: kind for kind in (DCNv2, DeepFM, DLRM, Wukong)}
 
@@ -179,10 +180,10 @@ class _Run:
     def _epoch(self, train: Shards, epoch: int) -> None:
         """All shards once, in an order of the epoch's own."""
         seed = self.learner.training.seed
-        order = list(enumerate(train.paths))
+        order = train.used
         random.Random(f"{seed}/{epoch}").shuffle(order)
-        for number, (shard, path) in enumerate(order):
-            tensors, _ = self.reader.tensors(path)
+        for number, shard in enumerate(order):
+            tensors = train.read(shard).tensors
             report = self.learner.fit(tensors.to(self.device), f"{epoch}/{shard}")
             self.tell(
                 f"epoch {epoch}: shard {number + 1} of {len(order)}, loss {report.loss or float('nan'):.4f}, "
@@ -192,12 +193,12 @@ class _Run:
     def scores(self, shards: Shards, what: str) -> Scores:
         """Logits of all rows, by the weights that the learner has now."""
         logits, labels = [], []
-        groups: list[pl.Series] = []
-        for number, path in enumerate(shards.paths):
-            self.tell(f"scoring {what}: shard {number + 1} of {len(shards.paths)}")
-            tensors, group = self.reader.tensors(path)
-            logits.append(self.learner.predict(tensors.to(self.device))[:, 0].cpu().numpy())
-            labels.append(tensors.labels[:, 0].numpy())
-            groups += [] if group is None else [group]
+        groups: list[Tensor] = []
+        for shard in shards.used:
+            self.tell(f"scoring {what}: shard {shard + 1} of {shards.count}")
+            read = shards.read(shard)
+            logits.append(self.learner.predict(read.tensors.to(self.device))[:, 0].cpu().numpy())
+            labels.append(read.tensors.labels[:, 0].numpy())
+            groups += [] if read.groups is None else [read.groups]
         codes = group_codes(groups) if groups else None
         return Scores(np.concatenate(logits), np.concatenate(labels), codes)

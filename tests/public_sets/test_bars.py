@@ -18,6 +18,7 @@ from exfm.load import load_fixed_split
 from exfm.networks import DCNv2
 from exfm_assets.command import main
 from pipeline.bars import reading
+from pipeline.bars import shards as shards_module
 from pipeline.bars.reading import SplitReader
 from pipeline.bars.training import Trained, train
 from pipeline.tables import DataError
@@ -109,7 +110,7 @@ def test_the_held_back_rows_are_the_last_tenth_and_none_is_trained_on(tmp_path: 
     reader = SplitReader(small("taobao_ad_x1"), tmp_path / "data", tmp_path / "aside")
     learnt, judged = reader.read_train()
     places = [
-        sorted(place for path in shards.paths for place in pl.read_parquet(path, hive_partitioning=False)[reading.ROW])
+        sorted(place for shard in shards.used for place in shards.read(shard).places.tolist())
         for shards in (learnt, judged)
     ]
     assert places == [list(range(900)), list(range(900, 1_000))]
@@ -127,7 +128,8 @@ def test_the_kept_weights_are_those_of_the_best_epoch(tmp_path: Path) -> None:
 def test_many_shards_hold_the_same_rows_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written.taobao_x1(tmp_path / "data")
     whole = train(small("taobao_ad_x1"), tmp_path / "data", tmp_path / "work")
-    monkeypatch.setattr(reading, "SHARD_ROWS", 300)
+    monkeypatch.setattr(shards_module, "SHARD_ROWS", 300)
+    monkeypatch.setattr(reading, "BATCH", 700)
     cut = train(small("taobao_ad_x1"), tmp_path / "data", tmp_path / "work")
     assert cut.train_rows == whole.train_rows and cut.test.rows == whole.test.rows
     assert cut.scores.labels.sum() == whole.scores.labels.sum()
@@ -161,8 +163,8 @@ def staged(split: FixedSplit, data: Path) -> pl.DataFrame:
     """The training rows as they are read, in their order."""
     aside = data / "aside"
     aside.mkdir()
-    shards, _ = SplitReader(replace(split, valid=split.test), data, aside).read_train()
-    return pl.concat(pl.read_parquet(path, hive_partitioning=False) for path in shards.paths).sort(reading.ROW)
+    ((path, _),) = SplitReader(split, data, aside).stage("train")
+    return pl.read_parquet(path)
 
 
 def test_rows_that_are_none_are_counted_with_the_reason(tmp_path: Path) -> None:
