@@ -16,11 +16,12 @@ from exfm.distillation import (
 )
 from exfm.errors import DeclarationError
 from exfm.feature_views import FeatureView
+from exfm.fixed_split import FixedSplit, Published, SideTable
 from exfm.freshness import Freshness
 from exfm.history_views import HistoryView
 from exfm.inputs import Bag, Bucket, Cross, Number, Vector
 from exfm.learning import Gate, Student, Succession, Teacher, Training
-from exfm.load import load_project, load_state
+from exfm.load import load_fixed_split, load_project, load_state
 from exfm.log_columns import Column, Request, Task
 from exfm.log_files import EventTime, Files, From, Log
 from exfm.mlflow import MLflow
@@ -50,6 +51,7 @@ __all__ = [
     "EventTime",
     "FeatureView",
     "Files",
+    "FixedSplit",
     "Freshness",
     "From",
     "Gate",
@@ -62,10 +64,12 @@ __all__ = [
     "Number",
     "PredictionView",
     "Project",
+    "Published",
     "PythonView",
     "Recalibration",
     "Request",
     "Retention",
+    "SideTable",
     "Simulation",
     "SourceView",
     "SqlView",
@@ -81,6 +85,7 @@ __all__ = [
     "Upkeep",
     "Vector",
     "Wukong",
+    "load_fixed_split",
     "load_project",
     "load_state",
 ]

@@ -16,11 +16,13 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
 
-from exfm.errors import DeclarationError
+from exfm.errors import DeclarationError, choose_from
+from exfm.fixed_split import FixedSplit
 from exfm.project import Project
 from exfm.state import State, state_root
 
 DEFAULT, GROUP, ATTRIBUTE = "simulated", "exfm.projects", "PROJECT"
+FIXED = "exfm.fixed_splits"  # the group of those without a time
 PATH = "EXFM_PROJECT_PATH"  # the folder in which the command was given; its children work in another
 
 
@@ -50,6 +52,8 @@ def load_project(name: str | None = None) -> Project:
         declared = _attribute(chosen, lambda: importlib.import_module(module), attribute)
     else:
         known = {point.name: point for point in entry_points(group=GROUP)}
+        if chosen not in known and chosen in {point.name for point in entry_points(group=FIXED)}:
+            raise DeclarationError(_no_stream(chosen))
         if chosen not in known:
             raise DeclarationError(
                 f"EXFM_PROJECT: {chosen!r} is not a project: use one of {sorted(known)}, "
@@ -57,8 +61,47 @@ def load_project(name: str | None = None) -> Project:
             )
         point = known[chosen]
         declared = _attribute(chosen, lambda: importlib.import_module(point.module), point.attr)
+    if isinstance(declared, FixedSplit):
+        raise DeclarationError(_no_stream(chosen))
     if not isinstance(declared, Project):
         raise DeclarationError(f"EXFM_PROJECT: {chosen!r} is a {type(declared).__name__}, not a Project: name one")
+    return declared
+
+
+def _no_stream(chosen: str) -> str:
+    return (
+        f"EXFM_PROJECT: {chosen!r} is a fixed split, whose rows have no time, so it is no stream: `exfm bars {chosen}` "
+        "trains it"
+    )
+
+
+def fixed_splits() -> list[str]:
+    """Names of the fixed splits that come with exfm, or with any installed package."""
+    return sorted({point.name for point in entry_points(group=FIXED)})
+
+
+def load_fixed_split(name: str) -> FixedSplit:
+    """Import the declaration of a fixed split.
+
+    Args:
+        name: that of an entry point in the group ``exfm.fixed_splits``, ``module:NAME``, or ``path/to/file.py:NAME``.
+
+    Raises:
+        DeclarationError: if there is none of that name, or if what it declares does not fit.
+    """
+    file, attribute = _as_file(name)
+    if file is not None:
+        declared = _attribute(name, lambda: _module_of(Path(file)), attribute, "bars")
+    elif ":" in name:
+        module, _, attribute = name.partition(":")
+        _look_in(os.environ.get(PATH, "").strip() or ".")
+        declared = _attribute(name, lambda: importlib.import_module(module), attribute, "bars")
+    else:
+        choose_from("bars", name, fixed_splits(), what="fixed split")
+        point = next(point for point in entry_points(group=FIXED) if point.name == name)
+        declared = _attribute(name, lambda: importlib.import_module(point.module), point.attr, "bars")
+    if not isinstance(declared, FixedSplit):
+        raise DeclarationError(f"bars: {name!r} is a {type(declared).__name__}, not a FixedSplit: name one")
     return declared
 
 
@@ -111,18 +154,18 @@ def _module_of(file: Path) -> ModuleType:
     return module
 
 
-def _attribute(chosen: str, module: Callable[[], ModuleType], attribute: str) -> object:
+def _attribute(chosen: str, module: Callable[[], ModuleType], attribute: str, where: str = "EXFM_PROJECT") -> object:
     try:
         loaded = module()
     except DeclarationError:
         raise
     except (Exception, SystemExit) as error:
-        raise DeclarationError(f"EXFM_PROJECT: {chosen!r} can't be loaded: {_reason(error)}") from error
+        raise DeclarationError(f"{where}: {chosen!r} can't be loaded: {_reason(error)}") from error
     if not hasattr(loaded, attribute):
         named = [name for name, value in vars(loaded).items() if isinstance(value, Project)]
         instead = f"it has {', '.join(named)}: name it as {chosen.partition(':')[0]}:{named[0]}" if named else ""
         remedy = instead or f"write {attribute} = Project(...) in it"
-        raise DeclarationError(f"EXFM_PROJECT: {chosen!r} defines no {attribute}: {remedy}")
+        raise DeclarationError(f"{where}: {chosen!r} defines no {attribute}: {remedy}")
     return getattr(loaded, attribute)
 
 

@@ -23,6 +23,7 @@ HELP = """exfm: one large teacher, its predictions kept in Feast, many small stu
     exfm releases list|show|compare|promote|rollback|unpin           what serves, what served, and going back
     exfm withdraw [MODEL CHECKPOINT --why ...]                       take back what a model learnt of a slice
     exfm predictions [--teacher NAME] [--slice KEY] [--rows N]       a teacher's predictions, read through Feast
+    exfm bars NAME [--data FOLDER] [--model NAME] [--seed N]         a network on a public set, beside published figures
     exfm feast [arguments of feast]                                  Feast's command in this project's feature repo
     exfm home                                                        where Dagster's home is (DAGSTER_HOME)
     exfm version
@@ -112,6 +113,12 @@ def _withdraw(arguments: list[str]) -> int:
     return main(arguments)
 
 
+def _bars(arguments: list[str]) -> int:
+    from exfm_assets.bars import main
+
+    return main(arguments)
+
+
 def _feast(arguments: list[str]) -> int:
     from exfm.state import ROOT
 
@@ -141,6 +148,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "releases": _releases,
     "withdraw": _withdraw,
     "predictions": _predictions,
+    "bars": _bars,
     "feast": _feast,
     "home": _home,
     "version": _version,
