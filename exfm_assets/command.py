@@ -15,6 +15,7 @@ HELP = """exfm: one large teacher, its predictions kept in Feast, many small stu
 
     exfm run [--range A...B] [--student NAME | --select SELECTION] [--quiet]
                                                                      the main job: everything over a range of slices
+    exfm draft FILE_OR_FOLDER [...] [--to FILE.py] [--name NAME]     a first declaration for a log of any files
     exfm ui [arguments of dagster dev]                               Dagster's UI and daemon, automation on
     exfm status                                                      what serves, how old, how good, what is next
     exfm alerts [--send]                                             what needs a person now; a test of the webhook
@@ -59,6 +60,12 @@ def _run(arguments: list[str]) -> int:
     from exfm_assets.ready_process import collect_seldom
 
     collect_seldom()
+    return main(arguments)
+
+
+def _draft(arguments: list[str]) -> int:
+    from exfm_assets.draft import main
+
     return main(arguments)
 
 
@@ -119,6 +126,7 @@ def _version(arguments: list[str]) -> int:
 
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "run": _run,
+    "draft": _draft,
     "ui": _ui,
     "status": _status,
     "alerts": _alerts,
