@@ -40,7 +40,7 @@ def words_apart(names: list[str], others: Iterable[str] = ()) -> list[Apart]:
     if len(names) < 2 or len({len(tokens) for tokens in cut}) > 1:
         return []
     beside = list(others)
-    found = []
+    found: list[tuple[int, int, Apart]] = []
     for tokens in zip(*cut, strict=True):
         values = tuple(dict.fromkeys(tokens))
         if not 1 < len(values) <= MOST or any(not value[0].isalpha() or len(value) > 24 for value in values):

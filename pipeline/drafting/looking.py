@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import duckdb
 
@@ -141,8 +142,10 @@ def profiles_of(connection: duckdb.DuckDBPyConnection, sample: Sample, nulls: tu
         rows = f"(SELECT *, {numbers_of} FROM (SELECT {texts} FROM {sample.table}))"
         row = connection.sql(f"SELECT {queries} FROM {rows}").fetchall()[0]
         for name, told in zip(part, row, strict=True):
-            numbers = {each: float(told[each] or 0.0) for each in ("low", "high", "median", "most", "spaces")}
-            counts = {each: int(told[each] or 0) for each in _COUNTS}
+            numbers: dict[str, Any] = {
+                each: float(told[each] or 0.0) for each in ("low", "high", "median", "most", "spaces")
+            }
+            counts: dict[str, Any] = {each: int(told[each] or 0) for each in _COUNTS}
             cut = {each: int(told[f"cut{place}"] or 0) for place, each in enumerate(CUTS)}
             profiles[name] = Profile(
                 name, sample.origins[name], sample.kinds[name], list(sample.origins).index(name), sample.rows,

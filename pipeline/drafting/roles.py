@@ -105,10 +105,12 @@ def surface_of(looked: Looked, besides: set[str]) -> Profile | None:
     return looked.named(
         SURFACES,
         lambda each: (
-            each.name not in besides and 1 < each.distinct <= MOST_SURFACES and each.longest <= 40 and not each.is_binary
+            each.name not in besides
+            and 1 < each.distinct <= MOST_SURFACES
+            and each.longest <= 40
             and not (each.is_number and each.dotted)
         ),
-    )  # fmt: skip
+    )
 
 
 def position_of(looked: Looked) -> Profile | None:
@@ -179,9 +181,7 @@ def _label(each: Profile) -> Label | None:
         return Label(each, f"{each.name!r} is a rating of {each.low:g} to {each.high:g}: high ones count", above=middle)
     if {*each.words} & VALUES or each.joined.startswith(PLAYED):
         ceiling = _round_up(each.most)
-        why = (
-            f"{each.name!r} is a value known afterwards: 99 % are at most {each.most:g}, so the ceiling is {ceiling:g}"
-        )
+        why = f"{each.name!r} is a value known afterwards: 99 % are at most {each.most:g}, the ceiling is {ceiling:g}"
         return Label(each, why, ceiling=ceiling)
     return None
 

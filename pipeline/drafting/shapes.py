@@ -13,11 +13,13 @@ from pathlib import Path
 import duckdb
 
 from exfm.log_files import Encoding, Files
+from pipeline.drafting.naming import joined
+from pipeline.drafting.words import IMPRESSIONS
 from pipeline.imports.finding import SourceFile, find_files
 from pipeline.imports.reading import header_of, naming, relation_of
 from pipeline.tables import DataError
 
-ALIKE = 0.5  # share of names that two files of one shape have in common
+ALIKE, ALIKE_APART = 0.65, 0.8  # share of names that files of one shape have in common, in one folder and in several
 OPENED = 20  # files of one form of name whose names of columns are read
 SEPARATORS = ("\t", ";", "|", "\x01")
 HEAD = 65_536  # bytes from which encoding and separator are known
@@ -209,8 +211,12 @@ def _are_alike(one: Shape, other: Shape) -> bool:
         other.files, paths=("a",)
     ):
         return False
-    left, right = {name.lower() for name in one.names}, {name.lower() for name in other.names}
-    return len(left & right) >= ALIKE * len(left | right) and len(left & right) > 2
+    left, right = {joined(name) for name in one.names}, {joined(name) for name in other.names}
+    if (left & {*IMPRESSIONS}) != (right & {*IMPRESSIONS}):
+        return False
+    beside = _form(one.sources[0].name).rpartition("/")[0] == _form(other.sources[0].name).rpartition("/")[0]
+    share = len(left & right) / len(left | right)
+    return share >= (ALIKE if beside else ALIKE_APART) and len(left & right) > 2
 
 
 def _paths(sources: tuple[SourceFile, ...], folder: Path) -> tuple[str, ...]:
@@ -228,11 +234,11 @@ def _paths(sources: tuple[SourceFile, ...], folder: Path) -> tuple[str, ...]:
 
 
 def _ways(names: list[str]) -> Iterator[tuple[str, ...]]:
-    if len(names) == 1 and "=" not in names[0]:
-        yield (names[0],)
     tops = list(dict.fromkeys(name.partition("/")[0] for name in names if "/" in name))
     if len(tops) == 1 and all("/" in name for name in names) and "=" not in tops[0]:
         yield (tops[0],)
+    if len(names) == 1 and "=" not in names[0]:
+        yield (names[0],)
     ending = re.sub(r"^[^.]*", "", names[0].rpartition("/")[2])
     starts = _starts(names)
     if starts and len(starts) <= 8 and all(name.endswith(ending) for name in names):

@@ -38,7 +38,7 @@ from pipeline.drafting.sides_drafted import side_views
 from pipeline.drafting.slices import GUESSED, MINUTE, Cut, Delays, Measured, cut_of, delays_of, measure
 from pipeline.drafting.syntax import Argument, Call, Node, Plain, call, listing
 from pipeline.drafting.tables import Tables
-from pipeline.imports.reading import quoted
+from pipeline.imports.reading import literal, quoted
 
 MOST_NULL = 0.2  # of users or items, above which rows without one are left out by Files.where
 
@@ -138,9 +138,11 @@ class Drafting:
             why = f"{each.name!r} is called so and has {each.distinct} values"
             name = self._names[each.name]
             if each.known < each.rows:
-                sql = f"coalesce({expression_of(each)}::VARCHAR, 'unknown')"
+                text = f"({expression_of(each)})::VARCHAR"
                 if each.kind == "VARCHAR":
-                    sql = f"coalesce(nullif({expression_of(each)}, ''), 'unknown')"
+                    nulls = ", ".join(map(literal, looked.nulls))
+                    text = f"CASE WHEN {expression_of(each)} NOT IN ({nulls}) THEN {expression_of(each)} END"
+                sql = f"coalesce({text}, 'unknown')"
                 self.surface = made(name, sql, f"{why}; rows without one are 'unknown'")
             else:
                 self.surface = named(name, each, dtype_of(each), why)

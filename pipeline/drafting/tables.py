@@ -80,15 +80,15 @@ def tables_of(connection: duckdb.DuckDBPyConnection, every: list[Looked]) -> Tab
     with_item = [each for each in timed if item_of(each) is not None]
     if not with_item:
         raise DataError(
-            f"no item: {_listed(timed, lambda each: each.title)} name none of what was shown (a column such as "
-            f"item_id, ad_id or video_id): it has {_columns(timed[0])}; name its column so, or declare the log by hand, "
-            "Stream.item"
+            f"no item: {_listed(timed, lambda each: each.title)} name nothing that was shown (a column such as "
+            f"item_id, ad_id or video_id): {timed[0].title} has {_columns(timed[0])}; name its column so, or declare the "
+            "log by hand, Stream.item"
         )
     with_user = [each for each in with_item if user_of(each) is not None]
     if not with_user:
         raise DataError(
-            f"no user: {with_item[0].title} names nobody who saw it (a column such as user_id, visitor or device_id): "
-            f"it has {_columns(with_item[0])}; name its column so, or declare the log by hand, Stream.user"
+            f"no user: {with_item[0].title} names nobody who saw it (a column such as user_id, visitor or "
+            f"device_id): it has {_columns(with_item[0])}; name its column so, or declare the log by hand, Stream.user"
         )
     shown = _impressions(with_user, timed)
     user, item = user_of(shown), item_of(shown)

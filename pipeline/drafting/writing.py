@@ -35,7 +35,7 @@ def text_of_draft(draft: Draft) -> str:
         (HERE / "draft.py.jinja").read_text(encoding="utf-8"), trim_blocks=True, lstrip_blocks=True,
         undefined=jinja2.StrictUndefined, keep_trailing_newline=True,
     )  # fmt: skip
-    return template.render(
+    text: str = template.render(
         title=_docstring(f"A draft of {draft.name}, written by `exfm draft`: the log in {draft.folder}."),
         seen=draft.seen,
         names=[name for name in VOCABULARY if re.search(rf"\b{name}\(", said)],
@@ -43,6 +43,7 @@ def text_of_draft(draft: Draft) -> str:
         left_out=_left_out(draft),
         **body,
     )
+    return text
 
 
 def _docstring(text: str) -> str:
