@@ -6,7 +6,7 @@ Belongs here: what the text is made of. Not here: guessing (assembling.py), the 
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.drafting.syntax import Argument, Call, Node
+from pipeline.drafting.syntax import Argument, Call
 
 
 @dataclass(frozen=True)
@@ -40,4 +40,3 @@ class Draft:
     students: list[Argument]
     left_out: dict[str, str] = field(default_factory=dict)
     guesses: list[Guess] = field(default_factory=list)
-    constants: dict[str, Node] = field(default_factory=dict)

@@ -169,7 +169,7 @@ def _of_date_and_hour(
             clock = hour.value if hour.origin.of is None else quoted(hour.origin.of)
             date = day.time.sql or quoted(str(day.time.of))
             if day.time.format is not None:
-                date = f"strptime(({date})::VARCHAR, {literal(day.time.format)})::DATE::VARCHAR"
+                date = f"try_strptime(({date})::VARCHAR, {literal(day.time.format)})::DATE::VARCHAR"
             elif profiles[day.used[0]].kind != "VARCHAR":
                 date = f"({date})::DATE::VARCHAR"
             if hour.is_whole and hour.low >= 0 and hour.high <= 23:

@@ -21,7 +21,7 @@ def snake(name: str, place: int = 0) -> str:
 
     Accents are dropped; ``userId`` and ``user id`` become ``user_id``; ``$.device.os`` becomes ``device_os``.
     """
-    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
+    plain = unicodedata.normalize("NFKD", name.replace("ß", "ss")).encode("ascii", "ignore").decode()
     plain = re.sub(r"([A-Z]+)([A-Z][a-z])", r"\1_\2", plain)
     plain = re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", plain)
     made = re.sub(r"[^a-z0-9]+", "_", plain.lower())[:LONGEST].strip("_")

@@ -3,6 +3,7 @@
 Belongs here: laying out. Not here: what is said (assembling.py).
 """
 
+import re
 import textwrap
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -106,9 +107,16 @@ def laid_out(node: Node, indent: int = 0, before: int = 0, after: int = 0) -> st
 
 def _broken(value: str, indent: int) -> str:
     """A text that no line can hold, in parts."""
-    inside, size = " " * (indent + 4), WIDTH - indent - 20
-    parts = [value[start : start + size] for start in range(0, len(value), size)]
-    return "\n".join(["(", *(inside + text_of(part) for part in parts), " " * indent + ")"])
+    inside, size = " " * (indent + 4), WIDTH - indent - 24
+    parts = [""]
+    for word in re.split(r"(?<= )", value):
+        while len(word) > size:
+            parts.append(word[:size])
+            word = word[size:]
+        if len(parts[-1]) + len(word) > size:
+            parts.append("")
+        parts[-1] += word
+    return "\n".join(["(", *(inside + text_of(part) for part in parts if part), " " * indent + ")"])
 
 
 def comment(text: str, indent: int = 0) -> list[str]:

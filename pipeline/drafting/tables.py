@@ -81,8 +81,8 @@ def tables_of(connection: duckdb.DuckDBPyConnection, every: list[Looked]) -> Tab
     if not with_item:
         raise DataError(
             f"no item: {_listed(timed, lambda each: each.title)} name nothing that was shown (a column such as "
-            f"item_id, ad_id or video_id): {timed[0].title} has {_columns(timed[0])}; name its column so, or declare the "
-            "log by hand, Stream.item"
+            f"item_id, ad_id or video_id): {timed[0].title} has {_columns(timed[0])}; name its column so, or "
+            "declare the log by hand, Stream.item"
         )
     with_user = [each for each in with_item if user_of(each) is not None]
     if not with_user:

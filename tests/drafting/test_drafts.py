@@ -69,9 +69,7 @@ def test_packed_tsv_in_parts(made: dict[str, Drafted]) -> None:
     (files,) = draft.project.log.impressions
     assert files.column("tags").split == "^" and files.paths == ("part-*.tsv.gz",) and files.id is None
     assert "zone='Europe/Berlin'" in draft.why("time")
-    assert [student.surface for student in draft.project.students] == ["app", "web"] or {
-        student.surface for student in draft.project.students
-    } == {"app", "web"}
+    assert {student.surface for student in draft.project.students} == {"app", "web"}
 
 
 def test_objects_lists_and_requests_of_json(made: dict[str, Drafted]) -> None:
@@ -142,12 +140,7 @@ def test_odd_names(made: dict[str, Drafted]) -> None:
     assert stream.surface.name == "page" and set(stream.surfaces) == {"home", "search", "unknown"}
     names = {column.name for column in stream.context}
     assert {"it_s_so", "column_6", "logged_reason", "logged_task"} <= names
-    assert (
-        "große" not in names
-        and "groe" in kinds(stream.numbers)
-        or "große" in kinds(stream.numbers)
-        or kinds(stream.numbers)
-    )
+    assert kinds(stream.numbers) == {"grosse": "Number"}
 
 
 def test_hours_as_digits(made: dict[str, Drafted]) -> None:
