@@ -129,9 +129,9 @@ def _add(
     connection.execute(f"DROP TABLE IF EXISTS {SCANNED}")
     relation, found = _opened(connection, piece)
     origins.update(found)
-    columns = ", ".join(f"{origin.sql or quoted(str(origin.of))} AS {quoted(name)}" for name, origin in found.items())
-    told = f", {literal(source.name)} AS {quoted(FILENAME)}" if FILENAME not in found else ""
-    rows = f"SELECT {columns}{told}, ({relation.bad}) IS NOT NULL AS {quoted('exfm bad')} FROM {relation.sql}"
+    values = [f"{origin.sql or quoted(str(origin.of))} AS {quoted(name)}" for name, origin in found.items()]
+    values += [f"{literal(source.name)} AS {quoted(FILENAME)}", f"({relation.bad}) IS NOT NULL AS {quoted('exfm bad')}"]
+    rows = f"SELECT {', '.join(values)} FROM {relation.sql}"
     connection.execute(f"CREATE OR REPLACE TEMP TABLE piece AS {rows}")
     lost = len(rejected_lines(connection))
     many, bad = connection.sql(f"SELECT count(*), count(*) FILTER ({quoted('exfm bad')}) FROM piece").fetchall()[0]

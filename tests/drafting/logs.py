@@ -5,10 +5,12 @@ Belongs here: writing them. Not here: what a draft of them must be.
 
 import csv
 import gzip
+import io
 import json
 import random
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -16,7 +18,7 @@ START = datetime(2026, 1, 31, tzinfo=UTC)
 ROWS = 600
 
 
-def events(rows: int = ROWS, days: float = 8, seed: int = 0) -> list[dict[str, object]]:
+def events(rows: int = ROWS, days: float = 8, seed: int = 0) -> list[dict[str, Any]]:
     """Impressions in the order of time: user, item, moment, price, click, device."""
     drawn = random.Random(seed)
     moments = sorted(drawn.random() * days for _ in range(rows))
@@ -33,13 +35,14 @@ def events(rows: int = ROWS, days: float = 8, seed: int = 0) -> list[dict[str, o
     ]
 
 
-def write_csv(path: Path, rows: list[dict[str, object]], separator: str = ",") -> None:
+def write_csv(path: Path, rows: list[dict[str, Any]], separator: str = ",") -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    opened = gzip.open(path, "wt", newline="") if path.suffix == ".gz" else path.open("w", newline="", encoding="utf-8")
-    with opened as file:
-        writer = csv.DictWriter(file, list(rows[0]), delimiter=separator)
-        writer.writeheader()
-        writer.writerows(rows)
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, list(rows[0]), delimiter=separator)
+    writer.writeheader()
+    writer.writerows(rows)
+    binary = text.getvalue().encode()
+    path.write_bytes(gzip.compress(binary) if path.suffix == ".gz" else binary)
 
 
 def camel(folder: Path) -> None:
@@ -47,9 +50,9 @@ def camel(folder: Path) -> None:
     write_csv(folder / "log.csv", [
         {
             "impressionId": f"a{number:05}", "userId": each["user"], "itemId": each["item"],
-            "eventTime": int(each["moment"].timestamp() * 1000),  # type: ignore[attr-defined]
+            "eventTime": int(each["moment"].timestamp() * 1000),
             "deviceType": each["device"], "price": each["price"], "isClick": each["click"],
-            "dwellSeconds": round(each["click"] * 7.5, 1), "clickTime": "" if not each["click"] else "2026-02-01 10:00:00",  # type: ignore[operator]
+            "dwellSeconds": round(each["click"] * 7.5, 1), "clickTime": "" if not each["click"] else "2026-02-01 10:00:00",
             "constant": "same", "nothing": "",
         }
         for number, each in enumerate(events())
@@ -63,7 +66,7 @@ def tabs(folder: Path) -> None:
         write_csv(folder / f"part-{part}.tsv.gz", [
             {
                 "visitor": f"v{each['user']}", "sku": f"s{each['item']}", "ts": f"{each['moment']:%Y-%m-%d %H:%M:%S}",
-                "channel": ("web", "app")[each["item"] % 2], "tags": f"{each['item']}^{each['user']}^7",  # type: ignore[operator]
+                "channel": ("web", "app")[each["item"] % 2], "tags": f"{each['item']}^{each['user']}^7",
                 "buy": each["click"], **({"bid": each["price"]} if part else {}),
             }
             for each in rows[part::3]
@@ -75,9 +78,9 @@ def nested(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     lines = [
         json.dumps({
-            "event_time": each["moment"].isoformat(), "uid": f"u-{each['user']}", "video_id": each["item"],  # type: ignore[attr-defined]
-            "device": {"os": each["device"], "screen": {"width": 300 + each["user"] % 9}},  # type: ignore[operator]
-            "topics": ["a", each["device"]], "embedding": [each["price"] / 3 + 0.1, 0.25, -1.5],  # type: ignore[operator]
+            "event_time": each["moment"].isoformat(), "uid": f"u-{each['user']}", "video_id": each["item"],
+            "device": {"os": each["device"], "screen": {"width": 300 + each["user"] % 9}},
+            "topics": ["a", each["device"]], "embedding": [each["price"] / 3 + 0.1, 0.25, -1.5],
             "like": bool(each["click"]), "request_id": f"r{number // 4}",
         })
         for number, each in enumerate(events(days=4))
@@ -89,9 +92,9 @@ def folders(folder: Path) -> None:
     """Parquet in folders of days and hours, which alone say the time; ids of whole numbers; two more labels."""
     frame = pl.DataFrame([
         {
-            "dt": f"{each['moment']:%Y-%m-%d}", "hour": each["moment"].hour, "user_id": each["user"],  # type: ignore[attr-defined]
-            "ad_id": each["item"], "slot": ("top", "side")[each["item"] % 2], "bid": each["price"], "clk": each["click"],  # type: ignore[operator]
-            "purchase": int(each["click"] and each["item"] % 3 == 0), "watch_seconds": each["click"] * each["price"],  # type: ignore[operator]
+            "dt": f"{each['moment']:%Y-%m-%d}", "hour": each["moment"].hour, "user_id": each["user"],
+            "ad_id": each["item"], "slot": ("top", "side")[each["item"] % 2], "bid": each["price"], "clk": each["click"],
+            "purchase": int(each["click"] and each["item"] % 3 == 0), "watch_seconds": each["click"] * each["price"],
         }
         for each in events(1_500, days=3)
     ])  # fmt: skip
@@ -106,14 +109,14 @@ def clicks_apart(folder: Path) -> None:
     rows = events()
     shown = [
         {
-            "impression_id": f"i{number}", "timestamp": int(each["moment"].timestamp()), "user_id": each["user"],  # type: ignore[attr-defined]
+            "impression_id": f"i{number}", "timestamp": int(each["moment"].timestamp()), "user_id": each["user"],
             "item_id": each["item"], "position": 1 + number % 5, "country": ("de", "fr")[number % 2],
         }
         for number, each in enumerate(rows)
     ]  # fmt: skip
     write_csv(folder / "impressions" / "2026.csv", shown)
     clicked = [
-        {"impression_id": row["impression_id"], "click_time": row["timestamp"] + 20 + number % 300}  # type: ignore[operator]
+        {"impression_id": row["impression_id"], "click_time": row["timestamp"] + 20 + number % 300}
         for number, (row, each) in enumerate(zip(shown, rows, strict=True)) if each["click"]
     ]  # fmt: skip
     write_csv(folder / "clicks" / "2026.csv", clicked)
@@ -131,9 +134,9 @@ def campaigns(folder: Path) -> None:
         for kind, items in (("men", 4), ("women", 6)):
             write_csv(folder / f"{policy}_{kind}.csv.gz", [
                 {
-                    "": number, "timestamp": f"{each['moment'].isoformat(sep=' ')}", "item_id": each["item"] % items,  # type: ignore[attr-defined, operator]
+                    "": number, "timestamp": f"{each['moment'].isoformat(sep=' ')}", "item_id": each["item"] % items,
                     "position": 1 + number % 3, "click": each["click"], "propensity_score": 0.1 + number / 10_000,
-                    "user_feature_0": f"{each['user'] % 3:032x}", "user_feature_1": f"{each['user'] % 5 + 9:032x}",  # type: ignore[operator]
+                    "user_feature_0": f"{each['user'] % 3:032x}", "user_feature_1": f"{each['user'] % 5 + 9:032x}",
                     **{f"user-item_affinity_{item}": float(number % 7 == item) for item in range(items)},
                 }
                 for number, each in enumerate(events(300, seed=items + len(policy)))
@@ -149,7 +152,7 @@ def odd_names(folder: Path) -> None:
     """Names with blanks, accents, quotes and capital letters; semicolons; a date beside an hour; nulls of all kinds."""
     write_csv(folder / "My Log.csv", [
         {
-            "Date": f"{each['moment']:%d/%m/%Y}", "Hour": each["moment"].hour, "User ID": f"{each['user']:08}",  # type: ignore[attr-defined]
+            "Date": f"{each['moment']:%d/%m/%Y}", "Hour": each["moment"].hour, "User ID": f"{each['user']:08}",
             "Product": f"p{each['item']}", "Größe": 1.5 * (number % 7) if number % 9 else "NA", "it's \"so\"": each["device"],
             "日本": f"x{number % 3}", "Clicked": each["click"], "reason": f"why{number % 4}", "task": number % 3,
             "Page": ("home", "search", "NULL")[number % 3],

@@ -1,4 +1,4 @@
-"""A draft from raw files to released checkpoints, as it was written; and the Open Bandit Dataset where it is at hand."""
+"""A draft from raw files to models, as it was written; and the Open Bandit Dataset where it is at hand."""
 
 import shlex
 import subprocess
