@@ -154,14 +154,15 @@ def _json(connection: duckdb.DuckDBPyConnection, source: SourceFile, wanted: lis
     )
     line = quoted(LINE)
     lines = f"(SELECT * FROM {lines} WHERE trim(coalesce({line}, '')) <> '')"
+    # AND would ask for the type of what is no JSON, which DuckDB refuses with the whole file.
+    ok = f"json_type(CASE WHEN json_valid({line}) THEN {line} END) = 'OBJECT'"
     known = connection.sql(
-        f"SELECT DISTINCT unnest(json_keys({line})) FROM (SELECT {line} FROM {lines} LIMIT {LOOKED_AT}) "
-        f"WHERE json_valid({line}) AND json_type({line}) = 'OBJECT'"
+        f"SELECT DISTINCT unnest(json_keys(CASE WHEN {ok} THEN {line} END)) "
+        f"FROM (SELECT {line} FROM {lines} LIMIT {LOOKED_AT})"
     ).fetchall()
     names = dict.fromkeys([*sorted(name for (name,) in known), *wanted])
     connection.sql(f"DROP TABLE IF EXISTS {REJECTED}")
     connection.sql(f"DROP TABLE IF EXISTS {SCANNED}")
-    ok = f"json_valid({line}) AND json_type({line}) = 'OBJECT'"
     values = "".join(
         f", CASE WHEN {ok} THEN json_extract_string({line}, {literal(_json_path(name))}) END AS {quoted(name)}"
         for name in names
