@@ -45,7 +45,9 @@ def words_apart(names: list[str], others: Iterable[str] = ()) -> list[Apart]:
         values = tuple(dict.fromkeys(tokens))
         if not 1 < len(values) <= MOST or any(not value[0].isalpha() or len(value) > 24 for value in values):
             continue
-        if {value.lower() for value in values} <= SPLITS or any(re.fullmatch(r"[0-9a-f]{8,}", v) for v in values):
+        if {value.lower() for value in values} <= SPLITS or any(
+            re.fullmatch(r"[0-9a-f]*\d[0-9a-f]*", value) for value in values
+        ):
             continue
         matched = [name for name in beside if len(_places(name, values)) == 1]
         pattern = _pattern([*names, *matched], values)

@@ -92,7 +92,7 @@ def outcome_files(files: OutcomeFiles) -> tuple[Call, str]:
     if files.task is None:
         sql = literal(files.tasks[0])
         origin = Argument(call("From", name="task", sql=sql))
-        return files_node(files.looked, files.looked.moments[0], [origin], files.id.name), sql
+        return files_node(files.looked, files.looked.outcome_moment, [origin], files.id.name), sql
     task, where = expression_of(files.task), None
     if files.left_out:
         where = f"{task} NOT IN ({', '.join(map(literal, files.left_out))})"
@@ -108,7 +108,7 @@ def outcome_files(files: OutcomeFiles) -> tuple[Call, str]:
         )
         sql = f"CASE {task} {cases} END"
         columns = [Argument(call("From", name="task", sql=sql))]
-    return files_node(files.looked, files.looked.moments[0], columns, files.id.name, where), sql
+    return files_node(files.looked, files.looked.outcome_moment, columns, files.id.name, where), sql
 
 
 def log_node(impressions: Call, outcomes: list[Argument], interactions: list[Argument], note: str) -> Call:

@@ -13,7 +13,7 @@ from pipeline.drafting.looking import Profile, nulls_of, profiles_of
 from pipeline.drafting.moments import Moment, moments_of
 from pipeline.drafting.sampling import Sample, take_sample
 from pipeline.drafting.shapes import Shape
-from pipeline.drafting.words import AROUND
+from pipeline.drafting.words import AFTERWARDS, AROUND
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,16 @@ class Looked:
     def moment(self) -> Moment | None:
         """The time of its rows, if one is likely."""
         return next((each for each in self.moments if each.rank > 0), None)
+
+    @property
+    def outcome_moment(self) -> Moment | None:
+        """The time of outcomes: finer than a day if there is one, and called after what happened."""
+
+        def order(each: Moment) -> tuple[bool, bool, float]:
+            after = any({*self.profiles[name].words} & AFTERWARDS for name in each.used)
+            return each.finest >= 86_400, not after, -each.rank
+
+        return min(self.moments, key=order, default=None)
 
     def named(self, names: Sequence[str], fits: Callable[[Profile], bool] = lambda each: True) -> Profile | None:
         """The column with the first of some names that fits; else one with such a name among other words."""

@@ -23,6 +23,7 @@ from pipeline.drafting.tables import Tables
 from pipeline.drafting.tasks import Told, main_of, tasks_of, taught
 from pipeline.tables import DataError
 
+MANY = 60  # slices
 RESERVED = ("dagster", "dagster_home", "simulated", "news")  # folders of the state, projects that come with exfm
 
 
@@ -84,7 +85,9 @@ class Drafting:
         outcomes: list[tuple[Call, Measured, str]] = []
         for number, files in enumerate(self.tables.outcomes, 1):
             node, task = outcome_files(files)
-            found = measure(self.connection, files.looked, files.looked.moments[0], files.id.name, task, number, {})
+            time = files.looked.outcome_moment
+            assert time is not None  # or it would be no table of outcomes
+            found = measure(self.connection, files.looked, time, files.id.name, task, number, {})
             every = delays_of(self.connection, shown, found)
             delays |= {name: each for name, each in every.items() if name in files.tasks}
             outcomes.append((node, found, files.why))
@@ -93,7 +96,10 @@ class Drafting:
 
     def _cut(self, measured: Measured) -> Cut:
         cut = cut_of(measured.first, measured.newest)
-        self._say("slices", f"{cut.count:,}", cut.why + ("" if measured.whole else ", as far as was looked"))
+        more = "" if measured.whole else ", as far as was looked"
+        if cut.count > MANY:
+            more += "; begin with fewer: exfm run --range FIRST...LAST"
+        self._say("slices", f"{cut.count:,}", cut.why + more)
         if measured.stray:
             self._say(
                 "stray", f"{measured.stray:,} rows", "their times lie far from all others: the stream leaves them out"

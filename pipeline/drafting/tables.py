@@ -18,6 +18,7 @@ from pipeline.tables import DataError
 SHOWN = ("impression", "impressions", "imp", "show", "shown", "view", "views", "expose", "exposure", "display", "pv")
 MOST_TASKS = 20
 OVERLAP = 0.1
+EVENTS_OF_A_KEY = 5  # rows of one key, above which they are no profile of it
 
 
 @dataclass(frozen=True)
@@ -121,11 +122,22 @@ def _same(other: Looked, column: Profile) -> Profile | None:
     return next((each for each in other.profiles.values() if each.joined == column.joined and not each.is_empty), None)
 
 
+def _nearly_same(other: Looked, column: Profile) -> Profile | None:
+    """The same, or one that is called so but for ``id`` at its end."""
+    core = column.joined.removesuffix("id")
+    alike = (
+        each
+        for each in other.profiles.values()
+        if core and each.joined.removesuffix("id") == core and not each.is_empty
+    )
+    return _same(other, column) or next(alike, None)
+
+
 def _place(connection: duckdb.DuckDBPyConnection, tables: Tables, each: Looked) -> None:
     shown = tables.impressions
     refers = _same(each, tables.id) if tables.id is not None else None
-    user = _same(each, shown.profiles[tables.user.names[0]]) if len(tables.user.names) == 1 else None
-    item = _same(each, shown.profiles[tables.item.names[0]])
+    user = _nearly_same(each, shown.profiles[tables.user.names[0]]) if len(tables.user.names) == 1 else None
+    item = _nearly_same(each, shown.profiles[tables.item.names[0]])
     if refers is not None and each.moments:
         tables.outcomes.append(_outcomes(each, refers))
     elif refers is not None:
@@ -167,19 +179,15 @@ def _place_beside(connection: duckdb.DuckDBPyConnection, tables: Tables, each: L
     ]  # fmt: skip
     for name in [*keys, *others]:
         column = shown.profiles[name]
-        found = _same(each, column)
+        found = _nearly_same(each, column)
         if found is None and name in keys:
             bare = each.profiles.get("id") or each.profiles.get("ID")
             about = ITEMS if name in item.names else USERS
             named = snake(each.title).removesuffix("_csv").rstrip("s")
             found = bare if bare is not None and (named in about or f"{named}id" in about) else None
         if found is not None and not found.is_list:
-            repeated = 1 - found.distinct / max(found.known, 1)
-            if each.sample.estimated > shown.sample.estimated and each.moment is None:
-                tables.unused[each.title] = f"it has {found.name!r}, but no time and more rows than the log"
-                return
-            if repeated > 0.9 and each.moment is None and len(each.shape.sources) == 1:
-                tables.unused[each.title] = f"it has {found.name!r}, but many rows for each of them and no time"
+            if why := _is_no_side(shown, each, found):
+                tables.unused[each.title] = why
                 return
             if not _overlaps(connection, shown, column, each, found):
                 continue
@@ -187,6 +195,19 @@ def _place_beside(connection: duckdb.DuckDBPyConnection, tables: Tables, each: L
             tables.sides.append(SideFiles(each, found, name, why))
             return
     tables.unused[each.title] = f"none of its columns is a key of the log: it has {_columns(each)}"
+
+
+def _is_no_side(shown: Looked, each: Looked, key: Profile) -> str | None:
+    """Why files with a key of the log are no side table."""
+    often = key.known / max(key.distinct, 1)
+    if each.sample.estimated > shown.sample.estimated and each.moment is None:
+        return f"it has {key.name!r}, but no time and more rows than the log"
+    if often > EVENTS_OF_A_KEY and len(each.shape.sources) == 1:
+        return (
+            f"it has {often:.0f} rows for each {key.name!r}: events, not what is known of it; count them in a table of "
+            "your own, and declare that as a SourceView"
+        )
+    return None
 
 
 def _overlaps(
