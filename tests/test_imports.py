@@ -28,7 +28,7 @@ ROOMS: dict[str, set[str]] = {
 FLOORS = (
     "column_digests", "sidecar", "tables", "workspace",
     "transforms", "streams", "slices", "registry", "releases", "evaluation", "training", "verify",
-    "gate", "drift", "upkeep", "studies", "report", "mirror",
+    "gate", "drift", "upkeep", "studies", "report", "mirror", "drafting",
 )  # fmt: skip
 
 

@@ -38,6 +38,7 @@ WHOLE = 12 * 2**20  # bytes of a file that is looked at as a whole
 WHOLE_PACKED = 3 * 2**20
 PIECE = 4 * 2**20  # bytes of each of three pieces of a larger one
 UNPACKED = 64 * 2**20  # bytes of a packed file that are looked through
+ENDS = 10  # rows at both ends of a piece that are always looked at
 NESTED = 3  # levels of objects in a JSON line
 
 
@@ -135,9 +136,11 @@ def _add(
     connection.execute(f"CREATE OR REPLACE TEMP TABLE piece AS {rows}")
     lost = len(rejected_lines(connection))
     many, bad = connection.sql(f"SELECT count(*), count(*) FILTER ({quoted('exfm bad')}) FROM piece").fetchall()[0]
+    # The ends, too: the first and the newest row are often there.
+    drawn = f"SELECT rowid FROM piece USING SAMPLE reservoir({max(most, 1)} ROWS) REPEATABLE (1)"
     picked = (
-        f"SELECT * EXCLUDE ({quoted('exfm bad')}) FROM (SELECT * FROM piece WHERE NOT {quoted('exfm bad')}) "
-        f"USING SAMPLE reservoir({max(most, 1)} ROWS) REPEATABLE (1)"
+        f"SELECT * EXCLUDE ({quoted('exfm bad')}) FROM piece WHERE NOT {quoted('exfm bad')} AND "
+        f"(rowid IN ({drawn}) OR rowid < {ENDS} OR rowid >= {many - ENDS})"
     )
     exists = connection.sql(f"SELECT count(*) FROM duckdb_tables() WHERE table_name = '{table}'").fetchall()[0][0]
     if exists:

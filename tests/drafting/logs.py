@@ -52,7 +52,7 @@ def camel(folder: Path) -> None:
             "impressionId": f"a{number:05}", "userId": each["user"], "itemId": each["item"],
             "eventTime": int(each["moment"].timestamp() * 1000),
             "deviceType": each["device"], "price": each["price"], "isClick": each["click"],
-            "dwellSeconds": round(each["click"] * 7.5, 1), "clickTime": "" if not each["click"] else "2026-02-01 10:00:00",
+            "dwellSeconds": round(each["click"] * 7.5, 1), "clickTime": "2026-02-01 10:00:00" if each["click"] else "",
             "constant": "same", "nothing": "",
         }
         for number, each in enumerate(events())
@@ -93,7 +93,8 @@ def folders(folder: Path) -> None:
     frame = pl.DataFrame([
         {
             "dt": f"{each['moment']:%Y-%m-%d}", "hour": each["moment"].hour, "user_id": each["user"],
-            "ad_id": each["item"], "slot": ("top", "side")[each["item"] % 2], "bid": each["price"], "clk": each["click"],
+            "ad_id": each["item"], "slot": ("top", "side")[each["item"] % 2], "bid": each["price"],
+            "clk": each["click"],
             "purchase": int(each["click"] and each["item"] % 3 == 0), "watch_seconds": each["click"] * each["price"],
         }
         for each in events(1_500, days=3)
@@ -143,7 +144,7 @@ def campaigns(folder: Path) -> None:
             ])  # fmt: skip
     for kind, items in (("men", 4), ("women", 6)):
         write_csv(folder / f"item_context_{kind}.csv", [
-            {"": item, "item_id": item, "item_feature_0": 0.3 * item - len(kind), "item_feature_1": f"{kind}-{item % 2}"}
+            {"": item, "item_id": item, "item_feature_0": 0.3 * item - len(kind), "item_feature_1": f"{kind}{item % 2}"}
             for item in range(items)
         ])  # fmt: skip
 
@@ -153,7 +154,8 @@ def odd_names(folder: Path) -> None:
     write_csv(folder / "My Log.csv", [
         {
             "Date": f"{each['moment']:%d/%m/%Y}", "Hour": each["moment"].hour, "User ID": f"{each['user']:08}",
-            "Product": f"p{each['item']}", "Größe": 1.5 * (number % 7) if number % 9 else "NA", "it's \"so\"": each["device"],
+            "Product": f"p{each['item']}", "Größe": 1.5 * (number % 7) if number % 9 else "NA",
+            "it's \"so\"": each["device"],
             "日本": f"x{number % 3}", "Clicked": each["click"], "reason": f"why{number % 4}", "task": number % 3,
             "Page": ("home", "search", "NULL")[number % 3],
         }
@@ -166,7 +168,8 @@ def compact_times(folder: Path) -> None:
     write_csv(folder / "train.csv", [
         {
             "id": f"{number:016x}", "click": each["click"], "hour": f"{each['moment']:%y%m%d%H}",
-            "banner_pos": number % 2, "site_id": f"{number % 3:08x}", "device_id": f"{each['user']:08x}", "C14": each["item"],
+            "banner_pos": number % 2, "site_id": f"{number % 3:08x}", "device_id": f"{each['user']:08x}",
+            "C14": each["item"],
             "app_id": f"{each['item']:08x}", "title": f"a rather long text about item {each['item']} and more",
         }
         for number, each in enumerate(events(days=10))
