@@ -30,7 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
         if chosen.name is not None:
             identifier("--name", chosen.name)
         written = _write(console, chosen.paths, chosen.to, chosen.name)
-        load_project(str(written))
+        _check(written)
     except (DataError, DeclarationError) as error:
         console.print(f"[red]{escape(str(error))}[/red]")
         return 2
@@ -68,6 +68,18 @@ def _write(console: Console, paths: list[Path], to: Path | None, name: str | Non
     console.print(escape(f"  {environment} exfm run --plan"))
     console.print(escape(f"  {environment} exfm run"))
     return target
+
+
+def _check(written: Path) -> None:
+    """Load a draft.
+
+    Raises:
+        DeclarationError: if it can't be, with what to mend in it.
+    """
+    try:
+        load_project(str(written))
+    except DeclarationError as error:
+        raise DeclarationError(f"{written} is written, but a part does not fit yet, mend it there: {error}") from error
 
 
 def _check_free(target: Path) -> None:

@@ -11,10 +11,11 @@ import duckdb
 
 from pipeline.drafting.drafted import Draft, Guess
 from pipeline.drafting.looked import Looked, look
-from pipeline.drafting.shapes import base_of, find_shapes
+from pipeline.drafting.shapes import base_of, find_shapes, may_be_about
 from pipeline.drafting.stream_drafted import Drafting
 from pipeline.drafting.tables import tables_of
 from pipeline.imports.importing import connected
+from pipeline.tables import DataError
 
 
 def draft_of(given: list[Path], name: str | None = None) -> Draft:
@@ -36,7 +37,9 @@ def draft_of(given: list[Path], name: str | None = None) -> Draft:
         draft.guesses.append(Guess("not used", title, why))
     if unread:
         shown = ", ".join(unread[:3]) + (f" and {len(unread) - 3} more" if len(unread) > 3 else "")
-        draft.guesses.append(Guess("not read", shown, "the ending says of no kind of file: Files.kind can"))
+        draft.guesses.append(
+            Guess("not read", shown, "no table, as far as ending and first lines say; Files.kind says it otherwise")
+        )
     files = sum(len(each.shape.sources) for each in looked)
     rows = sum(each.sample.rows for each in looked)
     whole = (
@@ -52,4 +55,12 @@ def _look(
     connection: duckdb.DuckDBPyConnection, given: list[Path], folder: Path, aside: Path
 ) -> tuple[list[Looked], list[str]]:
     shapes, unread = find_shapes(connection, given, folder)
-    return [look(connection, shape, number, aside / "pieces") for number, shape in enumerate(shapes)], unread
+    looked = []
+    for number, shape in enumerate(shapes):
+        try:
+            looked.append(look(connection, shape, number, aside / "pieces"))
+        except DataError:
+            if len(shapes) == 1 or not may_be_about(shape.sources[0].name):
+                raise
+            unread += [source.name for source in shape.sources]
+    return looked, unread

@@ -16,6 +16,8 @@ from pipeline.drafting.syntax import Argument, Call, Node, call, listing
 from pipeline.drafting.tables import OutcomeFiles
 from pipeline.imports.reading import literal, quoted
 
+LEFT_OUT = "rows that are no part of the table, for the others say nothing: they are counted"
+
 
 def bare(name: str) -> str:
     """A name as SQL has it, without quotes where it needs none."""
@@ -44,7 +46,7 @@ def files_node(
         time=None if time is None else Argument(time_node(time.time), "time", time.why),
         columns=listing(columns) if columns else None,
         id=id_,
-        where=where,
+        where=None if where is None else Argument(where, "where", LEFT_OUT),
         kind=files.kind,
         separator=files.separator,
         nulls=listing(list(looked.nulls)) if looked.nulls != ("",) else None,

@@ -45,7 +45,7 @@ def students(surfaces: tuple[int | str, ...], task: str, taken: set[str]) -> lis
     """A student for each surface, those of the most rows first."""
     made = []
     for surface in surfaces[:MOST_STUDENTS]:
-        called = snake(surface) if isinstance(surface, str) else f"surface_{surface}"
+        called = snake(f"{surface}" if str(surface)[:1].isalpha() else f"surface_{surface}")
         name, number = f"{called}_{task}", 2
         while name in taken:
             name, number = f"{called}_{number}_{task}", number + 1

@@ -80,6 +80,15 @@ def _moment_of(
         if counted.share < NEARLY_ALL:
             continue
         said = f"{each.name!r} is {why} (as {shown})"
+        if (twin := _swapped(time.format)) is not None:
+            other = _counted(connection, sample, each, nulls, replace(time, format=twin))
+            if other.share >= NEARLY_ALL and other.span < counted.span:
+                time, counted = replace(time, format=twin), other
+                said = f"{each.name!r} is a time in the form {twin} (as {shown})"
+            if other.share >= NEARLY_ALL:
+                said += (
+                    f"; day and month could be swapped: {time.format} is taken, for the times then lie closer together"
+                )
         finest = max(finest, counted.finest)
         if finest >= 3600:
             rank -= 20 if finest >= 86_400 else 5
@@ -90,9 +99,18 @@ def _moment_of(
     return None
 
 
+def _swapped(form: str | None) -> str | None:
+    """A form with day and month the other way round, if they stand side by side as numbers."""
+    for one, other in (("%d/%m", "%m/%d"), ("%m/%d", "%d/%m"), ("%d-%m", "%m-%d"), ("%m-%d", "%d-%m")):
+        if form is not None and form.startswith(one):
+            return other + form.removeprefix(one)
+    return None
+
+
 @dataclass(frozen=True)
 class _Counted:
     share: float
+    span: float
     finest: int
     zoned: bool
     expression: str
@@ -106,16 +124,17 @@ def _counted(
     value = quoted(each.name) if timed or each.kind != "VARCHAR" else known_text(each.name, each.kind, nulls)
     made = moment(value, each.kind, time)
     text = f"trim(({value})::VARCHAR)"
-    share, seconds, minutes, hours, zoned = connection.sql(
+    share, span, seconds, minutes, hours, zoned = connection.sql(
         f"SELECT count(*) FILTER (m BETWEEN {literal(str(EARLIEST))} AND {literal(str(LATEST))}) / {each.known}, "
-        "count(*) FILTER (epoch(m) % 60 <> 0), count(*) FILTER (epoch(m) % 3600 <> 0), "
+        "coalesce(max(epoch(m)) - min(epoch(m)), 0), count(*) FILTER (epoch(m) % 60 <> 0), "
+        "count(*) FILTER (epoch(m) % 3600 <> 0), "
         "count(*) FILTER (epoch(m) % 86400 <> 0), "
         f"bool_and(regexp_matches(t, '([zZ]|[+-][0-9]{{2}}(:?[0-9]{{2}})?)$') AND length(t) > 10) "
         f"FROM (SELECT {made} AS m, {text} AS t FROM {sample.table})"
     ).fetchall()[0]
     finest = 1 if seconds else 60 if minutes else 3600 if hours else 86_400
     zoned = bool(zoned) or each.kind == "TIMESTAMP WITH TIME ZONE"
-    return _Counted(float(share), finest, zoned, made)
+    return _Counted(float(share), float(span), finest, zoned, made)
 
 
 def _forms(each: Profile) -> list[tuple[EventTime, str, int]]:

@@ -91,10 +91,22 @@ def find_shapes(
     groups: dict[tuple[str, str], list[SourceFile]] = {}
     for source in sources:
         groups.setdefault((_form(source.name), source.kind), []).append(source)
-    of_forms = [_shape_of(connection, _opened(group[0]), group) for group in groups.values()]
+    of_forms = []
+    for group in groups.values():
+        try:
+            of_forms.append(_shape_of(connection, _opened(group[0]), group))
+        except DataError:
+            if not may_be_about(group[0].name) or len(groups) == 1:
+                raise
+            unread += [source.name for source in group]
     merged = _merged(of_forms)
     named = [replace(each, files=replace(each.files, paths=_paths(each.sources, folder))) for each in merged]
     return [*shapes, *named], unread
+
+
+def may_be_about(name: str) -> bool:
+    """May a file be about the log, not a part of it: a README.txt, a metadata.json?"""
+    return name.endswith((".txt", ".json"))
 
 
 def _found(
@@ -177,8 +189,9 @@ def _names(connection: duckdb.DuckDBPyConnection, source: SourceFile) -> list[st
     with naming(source):
         if source.kind == "csv":
             names = header_of(source)
-            numbers = sum(re.fullmatch(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?", name) is not None for name in names)
-            if numbers > len(names) / 2 or numbers > 2:
+            numbers = [name for name in names if re.fullmatch(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?", name)]
+            count_up = numbers == [str(number) for number in range(len(numbers))]
+            if not count_up and (len(numbers) > len(names) / 2 or len(numbers) > 2):
                 raise DataError(
                     f"{source.name}: its first line holds values, not names ({', '.join(names[:4])}, ...): write a "
                     "first line of names, or declare the log by hand with Files.header"

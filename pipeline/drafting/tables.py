@@ -145,10 +145,21 @@ def _place(connection: duckdb.DuckDBPyConnection, tables: Tables, each: Looked) 
             f"it names impressions ({refers.name!r}) but no time: say when an outcome came in a column of its own, or "
             "join it to the impressions as a label"
         )
+    elif each.moment is not None and user is not None and item is not None and _is_like(tables, each):
+        tables.unused[each.title] = (
+            "it has labels as the log has, but its columns or its kind of file are others: draft it alone, and add its "
+            "Files to Log.impressions by hand"
+        )
     elif each.moment is not None and user is not None and item is not None:
         tables.interactions.append((each, user, item))
     else:
         _place_beside(connection, tables, each)
+
+
+def _is_like(tables: Tables, each: Looked) -> bool:
+    """Does it have the labels of the impressions?"""
+    labels = {label.profile.joined for label in tables.labels}
+    return bool(labels & {label.profile.joined for label in labels_of(each)[0]})
 
 
 def _outcomes(each: Looked, refers: Profile) -> OutcomeFiles:

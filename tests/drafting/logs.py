@@ -176,6 +176,22 @@ def compact_times(folder: Path) -> None:
     ])  # fmt: skip
 
 
+def months_first(folder: Path) -> None:
+    """Month before day, both small; a text and an object about the log beside it; names that are numbers."""
+    start = datetime(2026, 4, 2, tzinfo=UTC)
+    write_csv(folder / "log.csv", [
+        {
+            "user_id": each["user"], "item_id": each["item"],
+            "time": f"{start + (each['moment'] - START):%m/%d/%Y %I:%M:%S %p}", "click": each["click"],
+            **{str(number): each["price"] / (1 + number) for number in range(3)},
+        }
+        for each in events(days=7)
+    ])  # fmt: skip
+    (folder / "README.txt").write_text("A log, a small one, a made one\nof clicks\n")
+    (folder / "meta.json").write_text('{\n  "rows": 600,\n  "of": [\n    1\n  ]\n}\n')
+
+
 SHAPES = {
-    each.__name__: each for each in (camel, tabs, nested, folders, clicks_apart, campaigns, odd_names, compact_times)
+    each.__name__: each
+    for each in (camel, tabs, nested, folders, clicks_apart, campaigns, odd_names, compact_times, months_first)
 }

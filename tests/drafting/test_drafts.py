@@ -150,3 +150,13 @@ def test_hours_as_digits(made: dict[str, Drafted]) -> None:
     assert files.time is not None and files.time.format == "%y%m%d%H" and files.id == "id"
     assert (stream.user.name, stream.item.name, stream.surface.name) == ("device_id", "app_id", "site_id")
     assert "free text" in draft.draft.left_out["title"]
+
+
+def test_day_and_month_could_be_swapped(made: dict[str, Drafted]) -> None:
+    draft, stream = made["months_first"], made["months_first"].project.stream
+    assert draft.project.log is not None
+    (files,) = draft.project.log.impressions
+    assert files.time is not None and files.time.format == "%m/%d/%Y %I:%M:%S %p"
+    assert "README.txt" in draft.why("not read") and "meta.json" in draft.why("not read")
+    assert stream.first_slice == datetime(2026, 4, 2, tzinfo=UTC)
+    assert kinds(stream.numbers) == {f"column_{number}": "Number" for number in range(3)}
