@@ -15,6 +15,7 @@ HELP = """exfm: one large teacher, its predictions kept in Feast, many small stu
 
     exfm run [--range A...B] [--student NAME | --select SELECTION] [--quiet]
                                                                      the main job: everything over a range of slices
+    exfm draft FILE_OR_FOLDER [...] [--to FILE.py] [--name NAME]     a first declaration for a log of any files
     exfm import [--check] [--forget FILE]                            the files that Project.log names, read in
     exfm quarantine [TABLE] [--to FILE | --mend FILE]                rows of the log that were refused, and mended
     exfm ui [arguments of dagster dev]                               Dagster's UI and daemon, automation on
@@ -62,6 +63,12 @@ def _run(arguments: list[str]) -> int:
     from exfm_assets.ready_process import collect_seldom
 
     collect_seldom()
+    return main(arguments)
+
+
+def _draft(arguments: list[str]) -> int:
+    from exfm_assets.draft import main
+
     return main(arguments)
 
 
@@ -140,6 +147,7 @@ def _version(arguments: list[str]) -> int:
 
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "run": _run,
+    "draft": _draft,
     "import": _import,
     "quarantine": _quarantine,
     "ui": _ui,

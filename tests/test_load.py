@@ -107,7 +107,7 @@ def test_the_command_says_what_it_can_do(capsys: pytest.CaptureFixture[str]) -> 
     output = capsys.readouterr().out
     assert all(f"exfm {name}" in output for name in COMMANDS)
     assert main(["rum"]) == 2
-    assert "'rum' is no command: use one of run, import" in capsys.readouterr().err
+    assert "'rum' is no command: use one of run, draft" in capsys.readouterr().err
     assert main(["home"]) == 0 and main(["version"]) == 0
 
 

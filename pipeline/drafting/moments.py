@@ -1,0 +1,212 @@
+"""When rows happened: which column says it, in which unit or form.
+
+Belongs here: the guess of a time. Not here: the stream that is cut by it (slices.py).
+"""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+import duckdb
+
+from exfm.log_files import TIME_UNITS, EventTime
+from pipeline.drafting.looking import Profile, known_text
+from pipeline.drafting.sampling import Sample
+from pipeline.drafting.words import AFTERWARDS, HOURS, NOT_OF_ROWS, TIME_WORDS, TIMES
+from pipeline.imports.reading import literal, quoted
+from pipeline.imports.values import moment
+
+NEARLY_ALL = 0.99
+# Of whole numbers, the letters of strptime by how many digits they have.
+DIGITS = {8: ("%Y%m%d", "%y%m%d%H"), 10: ("%Y%m%d%H", "%y%m%d%H%M"), 12: ("%Y%m%d%H%M", "%y%m%d%H%M%S"),
+          14: ("%Y%m%d%H%M%S",), 6: ("%y%m%d",)}  # fmt: skip
+FORMS = (
+    "%Y/%m/%d %H:%M:%S", "%Y/%m/%d %H:%M", "%d/%b/%Y:%H:%M:%S %z", "%d/%m/%Y %H:%M:%S", "%m/%d/%Y %H:%M:%S",
+    "%d/%m/%Y %H:%M", "%m/%d/%Y %H:%M", "%m/%d/%Y %I:%M:%S %p", "%d-%m-%Y %H:%M:%S", "%m-%d-%Y %H:%M:%S",
+    "%d.%m.%Y %H:%M:%S", "%d.%m.%Y %H:%M", "%a %b %d %H:%M:%S %Y", "%a, %d %b %Y %H:%M:%S %z",
+    "%Y-%m-%d %H:%M:%S,%f", "%Y-%m-%d-%H-%M-%S", "%Y-%m-%d_%H:%M:%S", "%Y-%m-%d-%H", "%Y-%m-%d %H", "%Y%m%d %H:%M:%S",
+    "%d/%m/%Y", "%m/%d/%Y", "%d.%m.%Y",
+)  # fmt: skip
+EARLIEST, LATEST = datetime(1995, 1, 1), datetime(2060, 1, 1)
+PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A column (or two) of time.
+
+    Args:
+        used: names in the files that it is made of.
+        expression: of the moment, over the sample.
+        finest: seconds of its finest unit.
+        rank: how sure it is; the highest wins.
+    """
+
+    time: EventTime
+    used: tuple[str, ...]
+    why: str
+    expression: str
+    finest: int
+    rank: float
+
+
+def moments_of(
+    connection: duckdb.DuckDBPyConnection, sample: Sample, profiles: dict[str, Profile], nulls: tuple[str, ...]
+) -> list[Moment]:
+    """Every column that may say when rows happened, the likeliest first."""
+    found = [
+        made
+        for each in profiles.values()
+        if each.known >= NEARLY_ALL * each.rows and (made := _moment_of(connection, sample, each, nulls)) is not None
+    ]
+    found += _of_date_and_hour(connection, sample, profiles, nulls, found)
+    return sorted(found, key=lambda each: -each.rank)
+
+
+def _rank(each: Profile) -> float:
+    if each.joined in TIMES:
+        return 100 - TIMES.index(each.joined)
+    said = 30.0 if {*each.words} & TIME_WORDS or each.joined.endswith(("time", "timestamp", "date")) else 0.0
+    return said - (60 if {*each.words} & (AFTERWARDS | NOT_OF_ROWS) else 0)
+
+
+def _moment_of(
+    connection: duckdb.DuckDBPyConnection, sample: Sample, each: Profile, nulls: tuple[str, ...]
+) -> Moment | None:
+    rank, shown = _rank(each), each.examples[0] if each.examples else ""
+    if rank == 0 and each.is_number:
+        return None
+    for time, why, finest in _forms(each):
+        counted = _counted(connection, sample, each, nulls, time)
+        if counted.share < NEARLY_ALL:
+            continue
+        said = f"{each.name!r} is {why} (as {shown})"
+        if (twin := _swapped(time.format)) is not None:
+            other = _counted(connection, sample, each, nulls, replace(time, format=twin))
+            if other.share >= NEARLY_ALL and other.span < counted.span:
+                time, counted = replace(time, format=twin), other
+                said = f"{each.name!r} is a time in the form {twin} (as {shown})"
+            if other.share >= NEARLY_ALL:
+                said += (
+                    f"; day and month could be swapped: {time.format} is taken, for the times then lie closer together"
+                )
+        finest = max(finest, counted.finest)
+        if finest >= 3600:
+            rank -= 20 if finest >= 86_400 else 5
+        zone = "" if time.unit != "iso" or counted.zoned or "%z" in (time.format or "") else (
+            "; it names no zone, so it is taken as UTC: if it is another, write zone='Europe/Berlin'"
+        )  # fmt: skip
+        return Moment(time, (each.name,), said + zone, counted.expression, finest, rank)
+    return None
+
+
+def _swapped(form: str | None) -> str | None:
+    """A form with day and month the other way round, if they stand side by side as numbers."""
+    for one, other in (("%d/%m", "%m/%d"), ("%m/%d", "%d/%m"), ("%d-%m", "%m-%d"), ("%m-%d", "%d-%m")):
+        if form is not None and form.startswith(one):
+            return other + form.removeprefix(one)
+    return None
+
+
+@dataclass(frozen=True)
+class _Counted:
+    share: float
+    span: float
+    finest: int
+    zoned: bool
+    expression: str
+
+
+def _counted(
+    connection: duckdb.DuckDBPyConnection, sample: Sample, each: Profile, nulls: tuple[str, ...], time: EventTime
+) -> _Counted:
+    """How many values are moments that a log can have, how fine they are, and whether they name a zone."""
+    timed = each.kind.startswith("TIMESTAMP") or each.kind == "DATE"
+    value = quoted(each.name) if timed or each.kind != "VARCHAR" else known_text(each.name, each.kind, nulls)
+    made = moment(value, each.kind, time)
+    text = f"trim(({value})::VARCHAR)"
+    share, span, seconds, minutes, hours, zoned = connection.sql(
+        f"SELECT count(*) FILTER (m BETWEEN {literal(str(EARLIEST))} AND {literal(str(LATEST))}) / {each.known}, "
+        "coalesce(max(epoch(m)) - min(epoch(m)), 0), count(*) FILTER (epoch(m) % 60 <> 0), "
+        "count(*) FILTER (epoch(m) % 3600 <> 0), "
+        "count(*) FILTER (epoch(m) % 86400 <> 0), "
+        f"bool_and(regexp_matches(t, '([zZ]|[+-][0-9]{{2}}(:?[0-9]{{2}})?)$') AND length(t) > 10) "
+        f"FROM (SELECT {made} AS m, {text} AS t FROM {sample.table})"
+    ).fetchall()[0]
+    finest = 1 if seconds else 60 if minutes else 3600 if hours else 86_400
+    zoned = bool(zoned) or each.kind == "TIMESTAMP WITH TIME ZONE"
+    return _Counted(float(share), float(span), finest, zoned, made)
+
+
+def _forms(each: Profile) -> list[tuple[EventTime, str, int]]:
+    """Forms that a column's values may have: with how a sentence calls each, and its finest unit."""
+    time = EventTime(of=each.origin.of) if each.origin.of is not None else EventTime(sql=each.origin.sql)
+    if each.kind.startswith("TIMESTAMP") or each.kind == "DATE":
+        return [(time, f"a column of {'moments' if each.kind != 'DATE' else 'days'}", 1)]
+    if each.is_list or each.distinct < 2 and each.rows > 1:
+        return []
+    if each.is_whole and not each.dotted:
+        lengths = {len(example.strip()) for example in each.examples}
+        formats = DIGITS.get(lengths.pop(), ()) if len(lengths) == 1 else ()
+        listed = [(replace(time, format=form), f"a number in the form {form}", 1) for form in formats]
+        return _of_numbers(each, time, listed)
+    if each.is_number:
+        return _of_numbers(each, time, [])
+    if each.moment >= NEARLY_ALL * each.known:
+        return [(time, "a time as ISO 8601 writes it", 1)]
+    return [(replace(time, format=form), f"a time in the form {form}", 1) for form in FORMS]
+
+
+def _of_numbers(
+    each: Profile, time: EventTime, formats: list[tuple[EventTime, str, int]]
+) -> list[tuple[EventTime, str, int]]:
+    """Since 1970, by how large it is; what reads as a date first where the moment would lie ahead."""
+    listed: list[tuple[EventTime, str, int]] = []
+    for unit in TIME_UNITS:
+        low, high = (moment_.timestamp() * PER_SECOND[unit] for moment_ in (EARLIEST, LATEST))
+        if low <= each.low and each.high <= high:
+            words = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}[unit]
+            listed.append((replace(time, unit=unit), f"{words} since 1970, UTC, by its size", 1))  # type: ignore[arg-type]
+    ahead = each.low > datetime(2030, 1, 1).timestamp()
+    return [*formats, *listed] if ahead or not listed else [*listed, *formats]
+
+
+def _of_date_and_hour(
+    connection: duckdb.DuckDBPyConnection,
+    sample: Sample,
+    profiles: dict[str, Profile],
+    nulls: tuple[str, ...],
+    moments: list[Moment],
+) -> list[Moment]:
+    """A column of days beside one of hours or times of the day."""
+    days = [each for each in moments if each.finest >= 86_400 and each.rank > 0]
+    hours = [each for each in profiles.values() if each.joined in HOURS and each.known >= NEARLY_ALL * each.rows]
+    made = []
+    for day in days:
+        for hour in hours:
+            if hour.name in day.used:
+                continue
+            clock = hour.value if hour.origin.of is None else quoted(hour.origin.of)
+            date = day.time.sql or quoted(str(day.time.of))
+            if day.time.format is not None:
+                date = f"try_strptime(({date})::VARCHAR, {literal(day.time.format)})::DATE::VARCHAR"
+            elif profiles[day.used[0]].kind != "VARCHAR":
+                date = f"({date})::DATE::VARCHAR"
+            if hour.is_whole and hour.low >= 0 and hour.high <= 23:
+                clock, finest = f"lpad(({clock})::VARCHAR, 2, '0') || ':00:00'", 3600
+            elif hour.examples and all(":" in example for example in hour.examples):
+                clock, finest = f"({clock})::VARCHAR", 1
+            elif hour.is_whole and hour.low >= 0 and hour.high <= 2359:
+                digits = f"lpad(({clock})::VARCHAR, 4, '0')"
+                clock, finest = f"{digits}[1:2] || ':' || {digits}[3:4] || ':00'", 60
+            else:
+                continue
+            time = EventTime(sql=f"{date} || ' ' || {clock}")
+            expression = moment(f"({time.sql})", "VARCHAR", time)
+            parsed = connection.sql(f"SELECT count({expression}) FROM {sample.table}").fetchall()[0][0]
+            if parsed >= NEARLY_ALL * sample.rows:
+                why = (
+                    f"{day.used[0]!r} says the day and {hour.name!r} the hour; they name no zone, so it is taken as "
+                    "UTC: if it is another, write zone='Europe/Berlin'"
+                )
+                made.append(Moment(time, (*day.used, hour.name), why, expression, finest, day.rank + 30))
+    return made

@@ -1,0 +1,209 @@
+"""The stream's ends, its slices and windows: from the times of all rows, where that is cheap.
+
+Belongs here: when. Not here: which column says it (moments.py).
+"""
+
+import math
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import duckdb
+
+from exfm.log_files import EventTime
+from pipeline.drafting.looked import Looked
+from pipeline.drafting.looking import known_text
+from pipeline.drafting.moments import Moment
+from pipeline.imports.converting import names_of
+from pipeline.imports.reading import naming, quoted, relation_of
+from pipeline.imports.values import moment
+
+MEASURED = {"csv": 128 * 2**20, "json": 128 * 2**20, "parquet": 512 * 2**20}  # bytes that are read as a whole
+PACKED = 5  # times as much, unpacked
+MEASURED_FILES = 2_000
+DAY, HOUR, MINUTE = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1)
+LENGTHS = (
+    *(hours * HOUR for hours in (12, 8, 6, 4, 3, 2, 1)), *(minutes * MINUTE for minutes in (30, 20, 15, 10, 5, 2, 1))
+)  # fmt: skip
+FEWEST, MOST = 7, 40
+FAR = 0.5  # of the span of nearly all rows, beyond which a time is a mistake
+GUESSED = 30 * MINUTE
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A table of a log: its rows, and when the first and the last happened.
+
+    Args:
+        table: of DuckDB, with ``id`` and ``moment`` and ``task``.
+        whole: whether all rows were read.
+        stray: rows that lie far from all others.
+    """
+
+    table: str
+    rows: int
+    first: datetime
+    newest: datetime
+    whole: bool
+    stray: int
+
+
+def measure(
+    connection: duckdb.DuckDBPyConnection,
+    looked: Looked,
+    time: Moment,
+    id_: str | None,
+    task: str | None,
+    number: int,
+    keys: dict[str, str],
+) -> Measured:
+    """Read times and keys of all rows, or of those looked at where that is much.
+
+    Args:
+        id_: name of the column that identifies an impression; ``task``: an expression.
+        keys: further columns -> expressions over the files' columns.
+
+    Raises:
+        DataError: if a file is damaged.
+    """
+    table, whole = f"measured_{number}", _is_cheap(looked)
+    told = {"id": "NULL" if id_ is None else f"({quoted(id_)})::VARCHAR", "task": task or "NULL", **keys}
+    select = ", ".join(f"({value})::VARCHAR AS {quoted(name)}" for name, value in told.items())
+    connection.execute(
+        f"CREATE OR REPLACE TEMP TABLE {table} (moment TIMESTAMPTZ, "
+        + ", ".join(f"{quoted(name)} VARCHAR" for name in told)
+        + ")"
+    )
+    if not whole:
+        connection.execute(f"INSERT INTO {table} SELECT {time.expression}, {select} FROM {looked.sample.table}")
+    for source in looked.shape.sources if whole else ():
+        with naming(source):
+            wanted = [name for name in (*looked.profiles, *names_of(source.files)) if name.startswith("$")]
+            relation = relation_of(connection, source, wanted)
+            made = _moment(connection, looked, time.time, relation.sql)
+            connection.execute(
+                f"INSERT INTO {table} SELECT {made}, {select} FROM {relation.sql} WHERE ({relation.bad}) IS NULL"
+            )
+    rows, low, high = connection.sql(
+        f"SELECT count(*), epoch(quantile_disc(moment, 0.001)), epoch(quantile_disc(moment, 0.999)) FROM {table}"
+    ).fetchall()[0]
+    reach = max((high - low) * FAR, 86_400)
+    first, newest, inside = connection.sql(
+        f"SELECT epoch_us(min(moment)), epoch_us(max(moment)), count(*) FROM {table} "
+        f"WHERE epoch(moment) BETWEEN {low - reach} AND {high + reach}"
+    ).fetchall()[0]
+    begun, ended = (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=at) for at in (first, newest))
+    return Measured(table, rows if whole else looked.sample.estimated, begun, ended, whole, rows - inside)
+
+
+def _is_cheap(looked: Looked) -> bool:
+    sources = looked.shape.sources
+    size = sum(
+        source.path.stat().st_size * (PACKED if source.name.endswith((".gz", ".zst")) else 1) for source in sources
+    )
+    return len(sources) <= MEASURED_FILES and size <= MEASURED[sources[0].kind]
+
+
+def _moment(connection: duckdb.DuckDBPyConnection, looked: Looked, time: EventTime, relation: str) -> str:
+    origin = quoted(time.of) if time.of is not None else f"({time.sql})"
+    kind = str(connection.sql(f"DESCRIBE SELECT {origin} AS value FROM {relation}").fetchall()[0][1])
+    if time.of is not None and kind == "VARCHAR":
+        origin = known_text(time.of, kind, looked.nulls)
+    return moment(origin, kind, time)
+
+
+@dataclass(frozen=True)
+class Cut:
+    """How a stream is cut.
+
+    Args:
+        count: how many slices.
+    """
+
+    first: datetime
+    length: timedelta
+    until: datetime
+    why: str
+
+    @property
+    def count(self) -> int:
+        return (self.until - self.first) // self.length
+
+
+def cut_of(first: datetime, newest: datetime) -> Cut:
+    """Days; of less than a week, hours or minutes so that 7 to 40 slices result."""
+    after = newest + timedelta(microseconds=1)
+    for length in (DAY, *LENGTHS):
+        start, end = _floor(first, length), _ceil(after, length)
+        count = (end - start) // length
+        if count >= FEWEST or length == LENGTHS[-1]:
+            break
+    days = (after - first) / DAY
+    why = (
+        f"rows are from {first:%Y-%m-%d %H:%M} to {newest:%Y-%m-%d %H:%M} UTC, {days:.1f} days: {count:,} slices of "
+        f"{told(length)}"
+    )
+    return Cut(start, length, end, why)
+
+
+def _floor(at: datetime, length: timedelta) -> datetime:
+    midnight = at.replace(hour=0, minute=0, second=0, microsecond=0)
+    return midnight + (at - midnight) // length * length
+
+
+def _ceil(at: datetime, length: timedelta) -> datetime:
+    floor = _floor(at, length)
+    return floor if floor == at else floor + length
+
+
+def told(length: timedelta) -> str:
+    """``4 hours``."""
+    for unit, word in ((DAY, "day"), (HOUR, "hour"), (MINUTE, "minute")):
+        if length % unit == timedelta(0):
+            count = length // unit
+            return (
+                f"{count} {word}{'s' if count > 1 else ''}" if count > 1 else f"a{'n' if word == 'hour' else ''} {word}"
+            )
+    return str(length)
+
+
+@dataclass(frozen=True)
+class Delays:
+    """How long after their impressions outcomes of a task come.
+
+    Args:
+        met: outcomes whose impression was found, of ``rows``.
+        positives: different impressions.
+    """
+
+    window: timedelta
+    why: str
+    met: int
+    rows: int
+
+
+def delays_of(connection: duckdb.DuckDBPyConnection, shown: Measured, outcomes: Measured) -> dict[str, Delays]:
+    """The window of each task: within which 99 % of its outcomes come, rounded up."""
+    rows = connection.sql(
+        "SELECT o.task, count(i.moment), count(*), quantile_cont(epoch(o.moment) - epoch(i.moment), 0.99) "
+        f"FILTER (o.moment >= i.moment) FROM {outcomes.table} o LEFT JOIN {shown.table} i USING (id) "
+        "WHERE o.task IS NOT NULL GROUP BY 1 ORDER BY 1"
+    ).fetchall()
+    found = {}
+    for task, met, count, seconds in rows:
+        if not met or seconds is None:
+            found[task] = Delays(GUESSED, "30 minutes is a guess: no outcome met its impression", met, count)
+            continue
+        window = rounded_up(seconds)
+        why = f"99 % of {met:,} outcomes come within {timedelta(seconds=round(seconds))}: {told(window)}, rounded up"
+        found[task] = Delays(window, why, met, count)
+    return found
+
+
+def rounded_up(seconds: float) -> timedelta:
+    """A length that people use: 5, 10, 30 minutes, 1, 2, 6, 12 hours, days."""
+    for length in (
+        MINUTE, 5 * MINUTE, 10 * MINUTE, 30 * MINUTE, HOUR, 2 * HOUR, 6 * HOUR, 12 * HOUR, DAY
+    ):  # fmt: skip
+        if seconds <= length.total_seconds():
+            return length
+    return math.ceil(seconds / DAY.total_seconds()) * DAY

@@ -1,0 +1,206 @@
+"""A project drafted of tables: each guess in the order in which it depends on others.
+
+Belongs here: from tables to the nodes of a ``Project``. Not here: each guess (parts.py, inputs.py, tasks.py,
+slices.py), how a stream is written out (stream_node.py).
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import duckdb
+
+from pipeline.drafting.drafted import Draft, Guess
+from pipeline.drafting.inputs import Inputs, inputs_of
+from pipeline.drafting.log_drafted import files_node, log_node, outcome_files
+from pipeline.drafting.models_drafted import MOST_STUDENTS, activity, students
+from pipeline.drafting.naming import TAKEN, identifiers, snake
+from pipeline.drafting.parts import Parts, parts_of, without_nulls
+from pipeline.drafting.sides_drafted import side_views
+from pipeline.drafting.slices import Cut, Delays, Measured, cut_of, delays_of, measure
+from pipeline.drafting.stream_node import StreamParts
+from pipeline.drafting.syntax import Argument, Call, Node, Plain, call
+from pipeline.drafting.tables import Tables
+from pipeline.drafting.tasks import Told, main_of, tasks_of, taught
+from pipeline.tables import DataError
+
+MANY = 60  # slices
+RESERVED = ("dagster", "dagster_home", "simulated", "news")  # folders of the state, projects that come with exfm
+
+
+@dataclass
+class Drafting:
+    """Makes a draft of tables.
+
+    Args:
+        guesses: what is printed, in order.
+    """
+
+    connection: duckdb.DuckDBPyConnection
+    tables: Tables
+    folder: Path
+    name: str | None
+    guesses: list[Guess] = field(default_factory=list)
+
+    def draft(self) -> Draft:
+        """The whole of it.
+
+        Raises:
+            DataError: if a file is damaged, or no row says where it was shown.
+        """
+        tables, looked = self.tables, self.tables.impressions
+        parts = parts_of(self.connection, tables, identifiers(looked.profiles), self._say)
+        inputs = inputs_of(self.connection, looked, dict(parts.names), parts.besides)
+        measured, outcomes, delays = self._measured(parts)
+        cut, surfaces = self._cut(measured), self._surfaces(parts, measured)
+        tasks = tasks_of(tables, parts.names, delays)
+        for said in tables.useless:
+            self._say("no label", said, "what never varies teaches nothing")
+        stream = StreamParts(
+            self.connection, parts, inputs, tasks, cut, surfaces, measured, tuple(found for _, found, _ in outcomes),
+            self._say,
+        )  # fmt: skip
+        log = self._log(parts, inputs, [Argument(node, note=why) for node, _, why in outcomes])
+        views, side_inputs = self._views(parts, inputs, cut, tuple(tasks))
+        seen = [*self._read(parts, inputs, stream.calendar), *side_inputs, Argument("item_activity")]
+        all_seen = self._seen_by_teacher(parts, surfaces)
+        return Draft(
+            self._project_name(), self.folder, "", log, stream.node(), views, seen, all_seen,
+            self._taught(tasks, cut), self._students(parts, surfaces, main_of(tasks)), inputs.left_out, self.guesses,
+        )  # fmt: skip
+
+    def _say(self, what: str, guess: str, why: str) -> None:
+        self.guesses.append(Guess(what, guess, why))
+
+    def _project_name(self) -> str:
+        made = snake(self.name or self.folder.name)
+        return f"{made}_log" if made in RESERVED else made
+
+    def _measured(self, parts: Parts) -> tuple[Measured, list[tuple[Call, Measured, str]], dict[str, Delays]]:
+        """Times and keys of the impressions, of outcomes, and how long these take."""
+        named = {"user": parts.user, "item": parts.item, "surface": parts.surface}
+        keys = {role: each.expression for role, each in named.items()}
+        id_ = None if parts.id is None else parts.id.name
+        shown = measure(self.connection, self.tables.impressions, parts.time, id_, None, 0, keys)
+        delays: dict[str, Delays] = {}
+        outcomes: list[tuple[Call, Measured, str]] = []
+        for number, files in enumerate(self.tables.outcomes, 1):
+            node, task = outcome_files(files)
+            time = files.looked.outcome_moment
+            assert time is not None  # or it would be no table of outcomes
+            found = measure(self.connection, files.looked, time, files.id.name, task, number, {})
+            every = delays_of(self.connection, shown, found)
+            delays |= {name: each for name, each in every.items() if name in files.tasks}
+            outcomes.append((node, found, files.why))
+            self._say("outcomes", files.looked.title, files.why)
+        return shown, outcomes, delays
+
+    def _cut(self, measured: Measured) -> Cut:
+        cut = cut_of(measured.first, measured.newest)
+        more = "" if measured.whole else ", as far as was looked"
+        if cut.count > MANY:
+            more += "; begin with fewer: exfm run --range FIRST...LAST"
+        self._say("slices", f"{cut.count:,}", cut.why + more)
+        if measured.stray:
+            self._say(
+                "stray", f"{measured.stray:,} rows", "their times lie far from all others: the stream leaves them out"
+            )
+        return cut
+
+    def _surfaces(self, parts: Parts, measured: Measured) -> tuple[int | str, ...]:
+        """Its values, those of the most rows first."""
+        rows = self.connection.sql(
+            f"SELECT surface FROM {measured.table} WHERE surface <> '' GROUP BY 1 ORDER BY count(*) DESC, 1"
+        ).fetchall()
+        values = [int(float(value)) if parts.surface.dtype is int else str(value) for (value,) in rows]
+        if not values:
+            raise DataError(f"{self.tables.impressions.title}: no row has a value of {parts.surface.name!r}")
+        return tuple(dict.fromkeys(values))
+
+    def _taught(self, tasks: dict[str, Told], cut: Cut) -> tuple[str, ...]:
+        main = main_of(tasks)
+        known = taught(tasks, main, cut.length)
+        for task in tasks.keys() - {*known}:
+            why = (
+                f"its window is longer than a slice and that of {main!r}: its teacher would come too late for students"
+            )
+            self._say("no teacher", task, f"{why} of {main!r}; give it one of its own")
+        return known
+
+    def _students(self, parts: Parts, surfaces: tuple[int | str, ...], main: str) -> list[Argument]:
+        if rest := surfaces[MOST_STUDENTS:]:
+            why = f"only the {MOST_STUDENTS} largest surfaces get one: add them as you need"
+            self._say("no student", ", ".join(map(str, rest)), why)
+        return students(surfaces, main, {*parts.names.values(), *TAKEN})
+
+    @staticmethod
+    def _read(parts: Parts, inputs: Inputs, calendar: tuple[str, ...]) -> list[Argument]:
+        """What a student reads of the log."""
+        position = [parts.names[parts.position.name]] if parts.position is not None else []
+        names: list[Node] = [parts.user.name, parts.item.name, *position, *inputs.read, *calendar]
+        return [Argument(each) for each in names]
+
+    @staticmethod
+    def _seen_by_teacher(parts: Parts, surfaces: tuple[int | str, ...]) -> list[Argument]:
+        where = [Argument(parts.surface.name)] if len(surfaces) > 1 else []
+        return [Argument(Plain("*SEEN_BY_STUDENTS")), *where, Argument("user_activity")]
+
+    def _views(
+        self, parts: Parts, inputs: Inputs, cut: Cut, tasks: tuple[str, ...]
+    ) -> tuple[list[Argument], list[Argument]]:
+        """Views of activity and side tables; and how models name the latter."""
+        counted = ("interactions", "impressions") if self._has_interactions(parts) else ("impressions",)
+        views = [
+            activity("user_activity", parts.user.name, cut, tasks, counted, "for the teacher alone: not served"),
+            activity("item_activity", parts.item.name, cut, tasks, counted, "online, so that students read it"),
+        ]
+        user, item = self.tables.user.names[0], self.tables.item.names[0]
+        names = {**parts.names, user: parts.user.name, item: parts.item.name}
+        declared = {_name_of(each) for each in inputs.columns}
+        keys = {name for name, identifier in parts.names.items() if identifier in declared} | {user, item}
+        taken = {*parts.names.values(), parts.user.name, parts.surface.name}
+        sides = side_views(self.connection, self.tables, names, taken, parts.local, keys)
+        for side in sides:
+            self._say(side.what, side.title, side.why)
+        found = [(side.name, side.view) for side in sides if side.view is not None]
+        return [*views, *(view for _, view in found)], [Argument(name) for name, _ in found]
+
+    def _has_interactions(self, parts: Parts) -> bool:
+        """Only of users and items that are columns of the files."""
+        return bool(self.tables.interactions) and parts.local is None and len(self.tables.user.names) == 1
+
+    def _log(self, parts: Parts, inputs: Inputs, outcomes: list[Argument]) -> Call:
+        looked = self.tables.impressions
+        roles = [each.origin for each in (parts.user, parts.item, parts.surface) if each.origin is not None]
+        labels = [label.profile for label in self.tables.labels]
+        others = [
+            Argument(call("From", name=parts.names[each.name], of=each.origin.of, sql=each.origin.sql))
+            for each in (parts.position, parts.propensity, parts.weight, parts.request, *labels)
+            if each is not None and each.origin.of != parts.names[each.name]
+        ]
+        where = without_nulls(self.tables, self._say)
+        id_ = None if parts.id is None else str(parts.id.origin.of)
+        shown = files_node(looked, parts.time, [*roles, *others, *inputs.froms], id_, where)
+        note = f"about {looked.sample.estimated:,} rows"
+        if id_ is None:
+            note += "; no column has another value in each row, so an impression's id is made of its file and its place"
+        return log_node(shown, outcomes, self._interactions(parts), note)
+
+    def _interactions(self, parts: Parts) -> list[Argument]:
+        listed = []
+        for each, user, item in self.tables.interactions:
+            if not self._has_interactions(parts):
+                self._say("not used", each.title, "its users or items are not those of the log, for these are made")
+                continue
+            origins = [
+                Argument(call("From", name=column.name, of=found.origin.of, sql=found.origin.sql))
+                for column, found in ((parts.user, user), (parts.item, item))
+                if found.origin.of != column.name
+            ]
+            self._say("interactions", each.title, "rows with a time, a user and an item, but no label")
+            listed.append(Argument(files_node(each, each.moment, origins), note="what users did besides, for features"))
+        return listed
+
+
+def _name_of(argument: Argument) -> str:
+    assert isinstance(argument.value, Call)
+    return str(argument.value.arguments[0].value)

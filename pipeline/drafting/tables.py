@@ -1,0 +1,268 @@
+"""Which files are which table: impressions, outcomes, interactions, side tables.
+
+Belongs here: the guess for each shape, and refusals where there is no log. Not here: roles of columns (roles.py).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import duckdb
+
+from pipeline.drafting.looked import Looked
+from pipeline.drafting.looking import Profile
+from pipeline.drafting.naming import snake
+from pipeline.drafting.roles import Chosen, Label, impression_of, item_of, labels_of, user_of
+from pipeline.drafting.words import EVENTS, ITEMS, SURFACES, USERS
+from pipeline.tables import DataError
+
+SHOWN = ("impression", "impressions", "imp", "show", "shown", "view", "views", "expose", "exposure", "display", "pv")
+MOST_TASKS = 20
+OVERLAP = 0.1
+EVENTS_OF_A_KEY = 5  # rows of one key, above which they are no profile of it
+
+
+@dataclass(frozen=True)
+class OutcomeFiles:
+    """Files of outcomes.
+
+    Args:
+        id: the column that says which impression it was.
+        task: the column that says which task; ``None``: all are of the one that ``tasks`` names.
+        left_out: values of it that are no outcomes.
+    """
+
+    looked: Looked
+    id: Profile
+    task: Profile | None
+    tasks: tuple[str, ...]
+    left_out: tuple[str, ...]
+    why: str
+
+
+@dataclass(frozen=True)
+class SideFiles:
+    """A side table, keyed by a column of the log."""
+
+    looked: Looked
+    key: Profile
+    of: str
+    why: str
+
+
+@dataclass
+class Tables:
+    """What each shape is.
+
+    Args:
+        unused: title -> why a shape is no part of the log.
+    """
+
+    impressions: Looked
+    user: Chosen
+    item: Chosen
+    id: Profile | None
+    labels: list[Label]
+    outcomes: list[OutcomeFiles] = field(default_factory=list)
+    interactions: list[tuple[Looked, Profile, Profile]] = field(default_factory=list)
+    sides: list[SideFiles] = field(default_factory=list)
+    unused: dict[str, str] = field(default_factory=dict)
+    useless: list[str] = field(default_factory=list)
+
+
+def tables_of(connection: duckdb.DuckDBPyConnection, every: list[Looked]) -> Tables:
+    """Tell which files are which.
+
+    Raises:
+        DataError: if none can be impressions with labels.
+    """
+    timed = [each for each in every if each.moment is not None]
+    if not timed:
+        raise DataError(_no_time(every))
+    with_item = [each for each in timed if item_of(each) is not None]
+    if not with_item:
+        raise DataError(
+            f"no item: {_listed(timed, lambda each: each.title)} name nothing that was shown (a column such as "
+            f"item_id, ad_id or video_id): {timed[0].title} has {_columns(timed[0])}; name its column so, or "
+            "declare the log by hand, Stream.item"
+        )
+    with_user = [each for each in with_item if user_of(each) is not None]
+    if not with_user:
+        raise DataError(
+            f"no user: {with_item[0].title} names nobody who saw it (a column such as user_id, visitor or "
+            f"device_id): it has {_columns(with_item[0])}; name its column so, or declare the log by hand, Stream.user"
+        )
+    shown = _impressions(with_user, timed)
+    user, item = user_of(shown), item_of(shown)
+    assert user is not None and item is not None
+    labels, useless = labels_of(shown)
+    tables = Tables(shown, user, item, impression_of(shown), labels, useless=useless)
+    for each in every:
+        if each is not shown:
+            _place(connection, tables, each)
+    if not tables.labels and not tables.outcomes:
+        raise DataError(_no_label(tables))
+    return tables
+
+
+def _impressions(candidates: list[Looked], timed: list[Looked]) -> Looked:
+    """The largest files with labels; else those that outcomes refer to; else the largest."""
+
+    def rank(each: Looked) -> tuple[bool, bool, bool, int]:
+        id_ = impression_of(each)
+        others = [other for other in timed if other is not each and id_ is not None]
+        referred = any(_same(other, id_) is not None for other in others if id_ is not None)
+        named = any(word in snake(each.title) for word in ("impression", "expos", "show"))
+        return bool(labels_of(each)[0]), referred, named, each.sample.estimated
+
+    return max(candidates, key=rank)
+
+
+def _same(other: Looked, column: Profile) -> Profile | None:
+    """The column of other files with the same name, however it is written."""
+    return next((each for each in other.profiles.values() if each.joined == column.joined and not each.is_empty), None)
+
+
+def _nearly_same(other: Looked, column: Profile) -> Profile | None:
+    """The same, or one that is called so but for ``id`` at its end."""
+    core = column.joined.removesuffix("id")
+    alike = (
+        each
+        for each in other.profiles.values()
+        if core and each.joined.removesuffix("id") == core and not each.is_empty
+    )
+    return _same(other, column) or next(alike, None)
+
+
+def _place(connection: duckdb.DuckDBPyConnection, tables: Tables, each: Looked) -> None:
+    shown = tables.impressions
+    refers = _same(each, tables.id) if tables.id is not None else None
+    user = _nearly_same(each, shown.profiles[tables.user.names[0]]) if len(tables.user.names) == 1 else None
+    item = _nearly_same(each, shown.profiles[tables.item.names[0]])
+    if refers is not None and each.moments:
+        tables.outcomes.append(_outcomes(each, refers))
+    elif refers is not None:
+        tables.unused[each.title] = (
+            f"it names impressions ({refers.name!r}) but no time: say when an outcome came in a column of its own, or "
+            "join it to the impressions as a label"
+        )
+    elif each.moment is not None and user is not None and item is not None and _is_like(tables, each):
+        tables.unused[each.title] = (
+            "it has labels as the log has, but its columns or its kind of file are others: draft it alone, and add its "
+            "Files to Log.impressions by hand"
+        )
+    elif each.moment is not None and user is not None and item is not None:
+        tables.interactions.append((each, user, item))
+    else:
+        _place_beside(connection, tables, each)
+
+
+def _is_like(tables: Tables, each: Looked) -> bool:
+    """Does it have the labels of the impressions?"""
+    labels = {label.profile.joined for label in tables.labels}
+    return bool(labels & {label.profile.joined for label in labels_of(each)[0]})
+
+
+def _outcomes(each: Looked, refers: Profile) -> OutcomeFiles:
+    named = each.named(EVENTS, lambda column: column.distinct <= MOST_TASKS and not column.is_number)
+    why = f"each row names an impression ({refers.name!r}) and when it happened"
+    if named is None:
+        task = _task_of(each.title)
+        return OutcomeFiles(each, refers, None, (task,), (), f"{why}; the task is called as the files are")
+    left_out = tuple(value for value in named.examples if value.lower() in SHOWN)
+    values = tuple(snake(value) for value in named.examples if value not in left_out)
+    return OutcomeFiles(each, refers, named, values, left_out, f"{why}; {named.name!r} says which task")
+
+
+def _task_of(title: str) -> str:
+    """``clicks/**/*.csv.gz`` -> ``click``."""
+    words = [part for part in snake(title.partition(",")[0].partition(".")[0]).split("_") if not part.isdigit()]
+    word = "_".join(words) or "outcome"
+    return word[:-1] if word.endswith("s") and not word.endswith("ss") and len(word) > 3 else word
+
+
+def _place_beside(connection: duckdb.DuckDBPyConnection, tables: Tables, each: Looked) -> None:
+    """A side table, if one of its columns is a key of the log."""
+    shown, user, item = tables.impressions, tables.user, tables.item
+    keys = [*item.names, *(user.names if len(user.names) == 1 else ())]
+    others = [
+        name for name, column in shown.profiles.items()
+        if column.joined.endswith("id") and name not in keys and column.joined not in SURFACES
+    ]  # fmt: skip
+    for name in [*keys, *others]:
+        column = shown.profiles[name]
+        found = _nearly_same(each, column)
+        if found is None and name in keys:
+            bare = each.profiles.get("id") or each.profiles.get("ID")
+            about = ITEMS if name in item.names else USERS
+            named = snake(each.title).removesuffix("_csv").rstrip("s")
+            found = bare if bare is not None and (named in about or f"{named}id" in about) else None
+        if found is not None and not found.is_list:
+            if why := _is_no_side(shown, each, found):
+                tables.unused[each.title] = why
+                return
+            if not _overlaps(connection, shown, column, each, found):
+                continue
+            why = f"a row for each {found.name!r}, which the log has as {name!r}"
+            tables.sides.append(SideFiles(each, found, name, why))
+            return
+    tables.unused[each.title] = f"none of its columns is a key of the log: it has {_columns(each)}"
+
+
+def _is_no_side(shown: Looked, each: Looked, key: Profile) -> str | None:
+    """Why files with a key of the log are no side table."""
+    often = key.known / max(key.distinct, 1)
+    if each.sample.estimated > shown.sample.estimated and each.moment is None:
+        return f"it has {key.name!r}, but no time and more rows than the log"
+    if often > EVENTS_OF_A_KEY and len(each.shape.sources) == 1:
+        return (
+            f"it has {often:.0f} rows for each {key.name!r}: events, not what is known of it; count them in a table of "
+            "your own, and declare that as a SourceView"
+        )
+    return None
+
+
+def _overlaps(
+    connection: duckdb.DuckDBPyConnection, shown: Looked, column: Profile, side: Looked, key: Profile
+) -> bool:
+    """Do ids of the log stand in a side table? Only where all of it was looked at."""
+    if side.sample.estimated > side.sample.rows:
+        return True
+    met, all_ = connection.sql(
+        f"SELECT count(*) FILTER (id IN (SELECT ({key.value})::VARCHAR FROM {side.sample.table})), count(*) FROM "
+        f"(SELECT DISTINCT ({column.value})::VARCHAR AS id FROM {shown.sample.table} WHERE {column.value} IS NOT NULL)"
+    ).fetchall()[0]
+    return int(met) >= OVERLAP * int(all_)
+
+
+def _no_time(every: list[Looked]) -> str:
+    largest = max(every, key=lambda each: each.sample.estimated)
+    return (
+        f"no stream: no column of {_listed(every, lambda each: each.title)} says when a row happened (a time, or a "
+        f"number since 1970): {largest.title} has {_columns(largest)}; exfm learns in the order of time, so write one"
+    )
+
+
+def _no_label(tables: Tables) -> str:
+    shown = tables.impressions
+    event = shown.named(EVENTS, lambda each: each.distinct <= MOST_TASKS and not each.is_number)
+    if event is not None and any(value.lower() in SHOWN for value in event.examples):
+        return (
+            f"no label: {shown.title} has a row for each event ({event.name!r} is {', '.join(event.examples[:4])}), "
+            "and none says which impression it belongs to: write the impressions with an id, and the outcomes with the "
+            "same id and their time in files of their own"
+        )
+    useless = f"; {'; '.join(tables.useless)}: rows without the outcome are needed, too" if tables.useless else ""
+    return (
+        f"no label and no outcome: no column of {shown.title} says what came of a row (0 or 1, called click, like, "
+        f"purchase, is_...), and no other file names its impressions{useless}; it has {_columns(shown)}: name the "
+        "label so, or add files of outcomes with the impression's id and a time"
+    )
+
+
+def _columns(each: Looked) -> str:
+    names = list(each.profiles)
+    return ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
+
+
+def _listed(every: list[Looked], name: Callable[[Looked], str]) -> str:
+    return ", ".join(name(each) for each in every[:4])

@@ -1,0 +1,52 @@
+"""The tasks of a draft: labels among the columns, and outcomes of their own.
+
+Belongs here: which tasks there are, the window of each, which of them a teacher can teach. Not here: how labels are
+found (roles.py), how long outcomes take (slices.py).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+
+from pipeline.drafting.naming import TAKEN
+from pipeline.drafting.roles import Label
+from pipeline.drafting.slices import GUESSED, Delays
+from pipeline.drafting.tables import Tables
+
+CLICKS = ("click", "clicks", "clicked", "clk", "is_click", "is_clicked")
+
+
+@dataclass(frozen=True)
+class Told:
+    """A task: its window, why, and the label where it is a column of the impressions."""
+
+    window: timedelta
+    why: str
+    label: Label | None = None
+
+
+def tasks_of(tables: Tables, names: Mapping[str, str], delays: Mapping[str, Delays]) -> dict[str, Told]:
+    """Tasks by name."""
+    tasks: dict[str, Told] = {}
+    for label in tables.labels:
+        column = names[label.profile.name]
+        name = f"{column}_task" if column in TAKEN else column
+        why = f"{label.why}; its window is a guess, for the log does not say when it came"
+        tasks[name] = Told(GUESSED, why, label)
+    for files in tables.outcomes:
+        for task in files.tasks:
+            if task not in tasks:
+                found = delays.get(task)
+                tasks[task] = Told(found.window, found.why) if found else Told(GUESSED, "no outcome of it was seen")
+    return tasks
+
+
+def main_of(tasks: Mapping[str, Told]) -> str:
+    """The task that students learn: a click, else the first one."""
+    return next((task for task in tasks if task in CLICKS), next(iter(tasks)))
+
+
+def taught(tasks: Mapping[str, Told], main: str, slice_length: timedelta) -> tuple[str, ...]:
+    """Tasks of the teacher: those whose labels are known soon enough for students of the main one."""
+    reach = tasks[main].window + slice_length
+    return tuple(task for task, told in tasks.items() if told.window <= reach)
