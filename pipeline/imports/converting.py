@@ -37,16 +37,28 @@ from pipeline.tables import DataError
 
 @dataclass(frozen=True)
 class Converted:
-    """A column of the log.
+    """A column of the log, in three expressions, each over the one before, so that none is computed twice.
 
     Args:
-        value: an expression; ``NULL`` also where the value is refused.
-        bad: an expression of why it is, ``NULL`` where it is not.
+        given: what the file says, ``NULL`` where that means nothing.
+        made: that, in the type that the log wants, under ``GIVEN`` and the column's name.
+        bad: why a given value can't be that, ``NULL`` where it can; under ``MADE`` and the name.
     """
 
     name: str
-    value: str
+    given: str
+    made: str
     bad: str = "NULL::VARCHAR"
+
+
+def given(name: str) -> str:
+    """A column as the file says it."""
+    return quoted(f"exfm given {name}")
+
+
+def made(name: str) -> str:
+    """A column as the log wants it."""
+    return quoted(f"exfm made {name}")
 
 
 @dataclass(frozen=True)
@@ -192,66 +204,65 @@ class _Column:
             parts = [self._known(quoted(name), self.relation.columns[name]) for name in names]
             every = " AND ".join(f"{part} IS NOT NULL" for part in parts)
             joined = " || '|' || ".join(f"({part})::VARCHAR" for part in parts)
-            return Converted("impression_id", f"CASE WHEN {every} THEN {hashed(joined)} END")
-        kind = self.relation.columns[names[0]]
-        value = self._known(quoted(names[0]), kind)
-        whole = whole_number(value, kind)
-        return Converted("impression_id", f"coalesce({whole}, {hashed(f'({value})::VARCHAR')})")
+            return Converted("impression_id", f"CASE WHEN {every} THEN {joined} END", hashed(given("impression_id")))
+        kind, value = self.relation.columns[names[0]], given("impression_id")
+        made = f"coalesce({whole_number(value, kind)}, {hashed(f'({value})::VARCHAR')})"
+        return Converted("impression_id", self._known(quoted(names[0]), kind), made)
 
     def of_type(self, name: str, origin: tuple[str, ...] | str | None, dtype: pl.DataType, column: From) -> Converted:
         """A column in the type that the contract wants."""
         if origin is None:
-            return Converted(name, f"NULL::{sql_type(dtype)}")
+            return Converted(name, "NULL", f"NULL::{sql_type(dtype)}")
         if isinstance(dtype, pl.List):
             return self._list(name, origin, dtype, column)
         if isinstance(origin, tuple):
             parts = [self._known(quoted(part), self.relation.columns[part]) for part in origin]
             origin = "(" + " || '-' || ".join(f"({part})::VARCHAR" for part in parts) + ")"
-        kind = self._type(origin, name)
-        value = self._known(f"({origin})", kind)
-        made = scalar(value, kind, dtype)
-        return Converted(name, made, why(name, value, kind, made, dtype))
+        kind, value = self._type(origin, name), given(name)
+        bad = why(name, value, kind, made(name), dtype)
+        return Converted(name, self._known(f"({origin})", kind), scalar(value, kind, dtype), bad)
 
     def _list(self, name: str, origin: tuple[str, ...] | str, dtype: pl.List, column: From) -> Converted:
         inner = dtype.inner
         assert isinstance(inner, pl.DataType)
+        value = given(name)
         if isinstance(origin, tuple):
             parts = [self._known(quoted(part), self.relation.columns[part]) for part in origin]
-            values = f"[{', '.join(f'({part})::VARCHAR' for part in parts)}]"
-            kind, known = "VARCHAR", values
+            known, values, kind = f"[{', '.join(f'({part})::VARCHAR' for part in parts)}]", value, "VARCHAR"
         else:
             kind = self._type(origin, name)
-            known = self._known(f"({origin})", kind)
-            if kind.endswith("]"):
-                values, kind = known, kind[: kind.rindex("[")]
-            elif kind == "VARCHAR":
-                cut = f"string_split({known}, {literal(column.split)})" if column.split else f"[{known}]"
-                parsed = f"from_json({known}, '[\"VARCHAR\"]')"
-                values = (
-                    f"CASE WHEN starts_with(ltrim({known}), '[') AND json_valid({known}) THEN {parsed} "
-                    f"WHEN {known} IS NOT NULL THEN {cut} END"
-                )
-            else:
-                values = f"CASE WHEN {known} IS NOT NULL THEN [{known}] END"
-        made = f"list_transform({values}, lambda each: {scalar('each', kind, inner)})"
-        lost = f"{count(made)} < {count(values)}"
-        shown = f"left(({known})::VARCHAR, {SHOWN})"
+            known, values = self._known(f"({origin})", kind), _as_list(value, kind, column.split)
+            kind = kind[: kind.rindex("[")] if kind.endswith("]") else kind
+        lost = f"{count(made(name))} < {count(values)}"
+        shown = f"left(({value})::VARCHAR, {SHOWN})"
         bad = f"CASE WHEN {lost} THEN {literal(f'{name} is no list of {words(inner)}: ')} || {shown} END"
-        return Converted(name, made, bad)
+        return Converted(name, known, f"list_transform({values}, lambda each: {scalar('each', kind, inner)})", bad)
 
     def time(self, name: str, time: EventTime) -> Converted:
         """A moment, UTC."""
         if time.of is not None and time.of not in self.relation.columns:
             raise DataError(self.absent(name, From(name=name, of=time.of)))
         origin = quoted(time.of) if time.of is not None else f"({time.sql})"
-        kind = self._type(origin, name)
-        value = self._known(origin, kind)
-        made = moment(value, kind, time)
-        ranged = f"CASE WHEN {made} >= '{EARLIEST}'::TIMESTAMPTZ AND {made} < '{LATEST}'::TIMESTAMPTZ THEN {made} END"
+        kind, value, at = self._type(origin, name), given(name), made(name)
         shown = f"left(({value})::VARCHAR, {SHOWN})"
+        ranged = f"{at} >= '{EARLIEST}'::TIMESTAMPTZ AND {at} < '{LATEST}'::TIMESTAMPTZ"
         bad = (
-            f"CASE WHEN {value} IS NULL THEN {literal(f'null {name}')} "
-            f"WHEN {made} IS NULL THEN {literal(f'{name} is no time: ')} || {shown} "
-            f"WHEN ({ranged}) IS NULL THEN {literal(f'{name} is not between 1970 and 2200: ')} || {shown} END"
+            f"CASE WHEN {ranged} THEN NULL WHEN {value} IS NULL THEN {literal(f'null {name}')} "
+            f"WHEN {at} IS NULL THEN {literal(f'{name} is no time: ')} || {shown} "
+            f"ELSE {literal(f'{name} is not between 1970 and 2200: ')} || {shown} END"
         )
-        return Converted(name, ranged, bad)
+        return Converted(name, self._known(origin, kind), moment(value, kind, time), bad)
+
+
+def _as_list(value: str, kind: str, split: str | None) -> str:
+    """A value as a list: one already, a text in the form of one, a text that is cut, or one alone."""
+    if kind.endswith("]"):
+        return value
+    if kind != "VARCHAR":
+        return f"CASE WHEN {value} IS NOT NULL THEN [{value}] END"
+    cut = f"string_split({value}, {literal(split)})" if split else f"[{value}]"
+    parsed = f"from_json({value}, '[\"VARCHAR\"]')"
+    return (
+        f"CASE WHEN starts_with(ltrim({value}), '[') AND json_valid({value}) THEN {parsed} "
+        f"WHEN {value} IS NOT NULL THEN {cut} END"
+    )

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from exfm.stream import Stream
 from exfm.writing import StateError, refusal, unwritable
 from pipeline.imports.connection import connected, explained, watched
-from pipeline.imports.converting import Conversion, Target, conversion_of, names_of
+from pipeline.imports.converting import Conversion, Target, conversion_of, given, made, names_of
 from pipeline.imports.entries import Entry, entry_path, key_of, made_of, write_entry
 from pipeline.imports.finding import SourceFile
 from pipeline.imports.reading import Relation, literal, naming, quoted, rejected_lines, relation_of
@@ -183,8 +183,8 @@ class _Reading:
         """Every row in one pass, with its UTC day, or what became of it instead."""
         columns = [quoted(column.name) for column in conversion.columns]
         if conversion.made_id:
-            made = hashed(f"{literal(self.named)} || '|' || {quoted(ROW)}")
-            columns = [f"{made} AS impression_id", *columns]
+            named = hashed(f"{literal(self.named)} || '|' || {quoted(ROW)}")
+            columns = [f"{named} AS impression_id", *columns]
         refused = f"{quoted(REASON)} IS NOT NULL"
         assert target.clock is not None
         day = (
@@ -238,14 +238,17 @@ def select_rows(relation: Relation, conversion: Conversion, source: SourceFile, 
     Args:
         more: columns of the file to carry along as they are.
     """
-    bads = ", ".join([relation.bad, *(column.bad for column in conversion.columns)])
     where = source.files.where
     kept = "true" if where is None else f"coalesce(({where})::BOOLEAN, false)"
-    values = "".join(f", {column.value} AS {quoted(column.name)}" for column in conversion.columns)
+    givens = "".join(f", {column.given} AS {given(column.name)}" for column in conversion.columns)
+    mades = "".join(f", {column.made} AS {made(column.name)}" for column in conversion.columns)
+    bads = ", ".join([relation.bad, *(column.bad for column in conversion.columns)])
+    values = "".join(f", {made(column.name)} AS {quoted(column.name)}" for column in conversion.columns)
     carried = "".join(f", {quoted(name)}" for name in more)
     rows = (
         f"SELECT {kept} AS {quoted(KEPT)}, coalesce({bads}) AS {quoted(REASON)}{values}{carried}, "
-        f"({relation.raw})::VARCHAR AS {quoted(RAW)} FROM {relation.sql}"
+        f"({relation.raw})::VARCHAR AS {quoted(RAW)} "
+        f"FROM (SELECT *{mades} FROM (SELECT *{givens} FROM {relation.sql}))"
     )
     sound = f"{quoted(KEPT)} AND {quoted(REASON)} IS NULL"
     names = [quoted(column.name) for column in conversion.columns]

@@ -108,7 +108,8 @@ def moment(value: str, kind: str, time: EventTime) -> str:
         if "%z" in time.format or "%Z" in time.format:
             return f"try_strptime({text}, {literal(time.format)})::TIMESTAMPTZ"
         return f"timezone({zone}, try_strptime({text}, {literal(time.format)})::TIMESTAMP)"
-    has_zone = f"regexp_matches({text}, '([zZ]|[+-][0-9]{{2}}(:?[0-9]{{2}})?)$') AND length({text}) > 10"
+    after = f"substr({text}, 11)"  # the day, which has hyphens of its own
+    has_zone = f"right({after}, 1) IN ('Z', 'z') OR contains({after}, '+') OR contains({after}, '-')"
     return (
         f"CASE WHEN {has_zone} THEN try_cast({text} AS TIMESTAMPTZ) "
         f"ELSE timezone({zone}, try_cast({text} AS TIMESTAMP)) END"
