@@ -167,7 +167,8 @@ class SplitReader:
         border = total - int(total * held_back)
         first, second = Shards(self.aside / part, border), Shards(self.aside / f"{part}-held-back", total - border)
         for frame in self._frames(staged):
-            self.tell(f"making tensors of {part}: {frame.select(pl.col(ROW).max()).item() or 0:,} of {total:,} rows")
+            done = int(frame[ROW][-1]) if frame.height else 0
+            self.tell(f"making tensors of {part}: row {done:,} of {total:,}")
             for shards, rows in ((first, pl.col(ROW) < border), (second, pl.col(ROW) >= border)):
                 shards.add(self._tensors(frame.filter(rows)))
         for path, _ in staged:

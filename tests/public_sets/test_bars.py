@@ -184,6 +184,15 @@ def test_rows_that_are_none_are_counted_with_the_reason(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+def test_no_row_to_use_is_said_with_the_reasons(tmp_path: Path) -> None:
+    written.taobao_x1(tmp_path / "data", train=20, test=20)
+    path = tmp_path / "data" / "train.csv"
+    header, *rows = path.read_text().splitlines()
+    path.write_text("\n".join([header, *(f"7{row[1:]}" for row in rows)]) + "\n")
+    with pytest.raises(DataError, match=r"train: 20 rows leave none to use: .*the label is neither 0 nor 1': 20"):
+        train(small("taobao_ad_x1"), tmp_path / "data", tmp_path / "work")
+
+
 def test_the_command_prints_one_table(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
