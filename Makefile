@@ -11,7 +11,7 @@ RANGE ?=
 STUDENT ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-slow test-long ui docs bench bench-drift bench-inputs bench-bad-teacher bench-checkpoints bench-loading bench-upkeep bench-retrieval bench-retrieval-large bench-quality bench-training bench-gpu feast-tests clean
+.PHONY: help run test test-slow test-long ui docs bench bench-drift bench-inputs bench-ingest bench-bad-teacher bench-checkpoints bench-loading bench-upkeep bench-retrieval bench-retrieval-large bench-quality bench-training bench-gpu feast-tests clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -81,6 +81,9 @@ bench-drift: $(READY) ## false alarms on a stationary stream, and drift with and
 
 bench-inputs: $(READY) ## what each kind of input gives where it carries signal, and where it does not
 	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.inputs
+
+bench-ingest: $(READY) ## reading a log in, beside the query by hand in DuckDB: rows a second, memory
+	@$(BIN)/python -m benchmarks.ingest
 
 bench-bad-teacher: $(READY) ## which measure sees a bad teacher, and what it costs until it is taken back
 	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.bad_teacher

@@ -8,7 +8,7 @@ import errno
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -174,29 +174,34 @@ class _Reading:
             )
         parts = self._parts()
         left_out = sum(rows for _, rows in parts.pop(LEFT_OUT, []))
-        refused, reasons = self._refused([path for path, _ in parts.pop(REFUSED, [])])
+        refused, reasons = None, dict[str, int]()
+        if parts.pop(REFUSED, []) or rejected_lines(self.connection):
+            refused, reasons = self._refused(relation, conversion)
         kept = sum(rows for paths in parts.values() for _, rows in paths)
         rows = kept + left_out + sum(reasons.values())
         return Counted(rows, left_out, reasons, conversion.lacking, parts, refused)
 
     def _by_day(self, relation: Relation, conversion: Conversion, target: Target) -> str:
         """Every row in one pass, with its UTC day, or what became of it instead."""
-        columns = [quoted(column.name) for column in conversion.columns]
+        columns, rows = [quoted(column.name) for column in conversion.columns], self._rows(relation, conversion)
         if conversion.made_id:
             named = hashed(f"{literal(self.named)} || '|' || {quoted(ROW)}")
-            columns = [f"{named} AS impression_id", *columns]
-        refused = f"{quoted(REASON)} IS NOT NULL"
+            columns, rows = [f"{named} AS impression_id", *columns], self._rows(relation, conversion, counted=True)
         assert target.clock is not None
         day = (
-            f"CASE WHEN NOT {quoted(KEPT)} THEN '{LEFT_OUT}' WHEN {refused} THEN '{REFUSED}' "
+            f"CASE WHEN NOT {quoted(KEPT)} THEN '{LEFT_OUT}' WHEN {quoted(REASON)} IS NOT NULL THEN '{REFUSED}' "
             f"ELSE strftime({quoted(target.clock)}::DATE, '%Y-%m-%d') END"
         )
-        # Names that begin with an underscore are bookkeeping to readers of the log; of rows of a day they are null.
+        return f"SELECT {', '.join(columns)}, {day} AS day FROM {rows}"
+
+    def _rows(self, relation: Relation, conversion: Conversion, *, counted: bool = False) -> str:
+        """All rows; ``counted``: with their places. Counting makes one thread read a text, so it is done on demand."""
+        if not counted:
+            return f"({select_rows(relation, conversion, self.source)})"
+        if relation.row is not None:
+            return f"({select_rows(relation, conversion, self.source, {ROW: relation.row})})"
         return (
-            f"SELECT {', '.join(columns)}, {quoted(REASON)} AS _reason, {quoted(RAW)} AS _raw, "
-            f"CASE WHEN {refused} THEN {quoted(ROW)} END AS _row, {day} AS day "
-            f"FROM (SELECT *, row_number() OVER () AS {quoted(ROW)} "
-            f"FROM ({select_rows(relation, conversion, self.source)}))"
+            f"(SELECT *, row_number() OVER () AS {quoted(ROW)} FROM ({select_rows(relation, conversion, self.source)}))"
         )
 
     def _parts(self) -> dict[str, list[tuple[Path, int]]]:
@@ -207,21 +212,17 @@ class _Reading:
             found.setdefault(day, []).append((path, pq.read_metadata(path).num_rows))
         return found
 
-    def _refused(self, paths: list[Path]) -> tuple[Path | None, dict[str, int]]:
+    def _refused(self, relation: Relation, conversion: Conversion) -> tuple[Path, dict[str, int]]:
         """The rows that were refused, with the reason, where they stood and what they were; and how many for what."""
         lines = rejected_lines(self.connection)
-        if not paths and not lines:
-            return None, {}
-        self.connection.execute("CREATE TEMP TABLE refused (reason VARCHAR, row BIGINT, line BIGINT, raw VARCHAR)")
-        if paths:
-            listed = ", ".join(literal(str(path)) for path in paths)
-            self.connection.execute(
-                f"INSERT INTO refused SELECT _reason, _row, NULL, _raw "
-                f"FROM read_parquet([{listed}], hive_partitioning=false)"
-            )
+        rows = self._rows(relation, conversion, counted=True)
+        self.connection.execute(
+            f"CREATE TEMP TABLE refused AS SELECT {quoted(REASON)} AS reason, {quoted(ROW)}::BIGINT AS row, "
+            f"NULL::BIGINT AS line, {quoted(RAW)} AS raw FROM {rows} WHERE {quoted(REASON)} IS NOT NULL"
+        )
         if lines:
-            rows = [(f"no row of a CSV: {why}", line, text) for line, why, text in lines]
-            self.connection.executemany("INSERT INTO refused (reason, line, raw) VALUES (?, ?, ?)", rows)
+            values = [(f"no row of a CSV: {why}", line, text) for line, why, text in lines]
+            self.connection.executemany("INSERT INTO refused (reason, line, raw) VALUES (?, ?, ?)", values)
         path = self.aside / "refused.parquet"
         query = f"SELECT reason, {literal(self.source.name)} AS file, row, line, raw FROM refused ORDER BY row, line"
         self.connection.execute(f"COPY ({query}) TO {literal(str(path))} (FORMAT parquet, COMPRESSION zstd)")
@@ -232,11 +233,13 @@ class _Reading:
         return path, {str(kind): int(many) for kind, many in counted}
 
 
-def select_rows(relation: Relation, conversion: Conversion, source: SourceFile, more: tuple[str, ...] = ()) -> str:
+def select_rows(
+    relation: Relation, conversion: Conversion, source: SourceFile, more: Mapping[str, str] | None = None
+) -> str:
     """A query of all rows of a file: converted, or with why they can't be and what they were.
 
     Args:
-        more: columns of the file to carry along as they are.
+        more: expressions over the file's columns to carry along, by their names.
     """
     where = source.files.where
     kept = "true" if where is None else f"coalesce(({where})::BOOLEAN, false)"
@@ -244,7 +247,8 @@ def select_rows(relation: Relation, conversion: Conversion, source: SourceFile, 
     mades = "".join(f", {column.made} AS {made(column.name)}" for column in conversion.columns)
     bads = ", ".join([relation.bad, *(column.bad for column in conversion.columns)])
     values = "".join(f", {made(column.name)} AS {quoted(column.name)}" for column in conversion.columns)
-    carried = "".join(f", {quoted(name)}" for name in more)
+    also = "".join(f", {quoted(name)}" for name in more or {})
+    carried = "".join(f", {expression} AS {quoted(name)}" for name, expression in (more or {}).items())
     rows = (
         f"SELECT {kept} AS {quoted(KEPT)}, coalesce({bads}) AS {quoted(REASON)}{values}{carried}, "
         f"({relation.raw})::VARCHAR AS {quoted(RAW)} "
@@ -256,7 +260,7 @@ def select_rows(relation: Relation, conversion: Conversion, source: SourceFile, 
     refused = f"{quoted(KEPT)} AND {quoted(REASON)} IS NOT NULL"
     return (
         f"SELECT {quoted(KEPT)}, CASE WHEN {quoted(KEPT)} THEN {quoted(REASON)} END AS {quoted(REASON)}, "
-        f"{chosen}{carried}, CASE WHEN {refused} THEN {quoted(RAW)} END AS {quoted(RAW)} FROM ({rows})"
+        f"{chosen}{also}, CASE WHEN {refused} THEN {quoted(RAW)} END AS {quoted(RAW)} FROM ({rows})"
     )
 
 

@@ -156,7 +156,7 @@ def _convert(
         relation = relation_of(connection, as_json, [*names, *names_of(source.files)])
         relation = _typed(relation, connection, source)
         conversion = conversion_of(connection, relation, as_json, target)
-        query = select_rows(relation, conversion, as_json, more=(PLACE,))
+        query = select_rows(relation, conversion, as_json, {PLACE: quoted(PLACE)})
         connection.execute(f"CREATE TEMP TABLE mended AS {query}")
         made = [quoted(column.name) for column in conversion.columns]
         if conversion.made_id:

@@ -12,7 +12,7 @@ import io
 import json
 from collections.abc import Iterable, Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +37,14 @@ class Relation:
         columns: name -> type, as DuckDB calls it; those of folders among them. None: the file is empty.
         bad: an expression that tells rows that are none, ``NULL`` for the others.
         raw: an expression of a row as it was read, as JSON.
+        row: an expression of its place in the file, from 1 on; ``None`` where only counting tells.
     """
 
     sql: str
     columns: Mapping[str, str]
     bad: str
     raw: str
+    row: str | None = None
 
 
 def quoted(name: str) -> str:
@@ -73,7 +75,7 @@ def relation_of(connection: duckdb.DuckDBPyConnection, source: SourceFile, wante
     levels = {name: value for name, value in told.items() if name.lower() not in map(str.lower, relation.columns)}
     added = "".join(f", {literal(value)}::VARCHAR AS {quoted(name)}" for name, value in levels.items())
     columns = {**relation.columns, **dict.fromkeys(levels, "VARCHAR")}
-    return Relation(f"(SELECT *{added} FROM {relation.sql})", columns, relation.bad, relation.raw)
+    return replace(relation, sql=f"(SELECT *{added} FROM {relation.sql})", columns=columns)
 
 
 class naming:
@@ -179,11 +181,11 @@ def _json_path(name: str) -> str:
 
 
 def _parquet(connection: duckdb.DuckDBPyConnection, source: SourceFile, wanted: list[str]) -> Relation:
-    sql = f"read_parquet({literal(str(source.path))}, hive_partitioning=false)"
-    described = connection.sql(f"DESCRIBE SELECT * FROM {sql}").fetchall()
+    sql = f"read_parquet({literal(str(source.path))}, hive_partitioning=false, file_row_number=true)"
+    described = connection.sql(f"DESCRIBE SELECT * EXCLUDE (file_row_number) FROM {sql}").fetchall()
     columns = {str(row[0]): str(row[1]) for row in described}
     row = ", ".join(f"{literal(name)}, {quoted(name)}" for name in columns)
-    return Relation(sql, columns, "NULL::VARCHAR", f"json_object({row})")
+    return Relation(sql, columns, "NULL::VARCHAR", f"json_object({row})", "file_row_number + 1")
 
 
 def rejected_lines(connection: duckdb.DuckDBPyConnection) -> list[tuple[int, str, str]]:

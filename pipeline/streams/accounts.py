@@ -13,7 +13,7 @@ import polars as pl
 
 from exfm.stream import Stream
 from pipeline.streams.contract import TIME, schema_of
-from pipeline.streams.layout import HIDDEN, LogFiles
+from pipeline.streams.layout import LogFiles
 from pipeline.streams.reader import LogRead, columns_of_file, rows_of_file, times_of_file
 from pipeline.tables import DataError
 from pipeline.transforms.quarantine import ORPHAN, WITHDRAWN, count_reasons
@@ -127,7 +127,7 @@ class Account:
             held = columns_of_file(self.files, newest) if newest is not None else []
         except DataError:
             return ""  # a file that is not whole is said by the slice that reads it
-        unread = [name for name in held if name not in known and name[0] not in HIDDEN]
+        unread = [name for name in held if name not in known]
         more = f" and {len(unread) - MOST_NAMED} more" if unread[MOST_NAMED:] else ""
         named = ", ".join(unread[:MOST_NAMED]) + more
         return f"not read, for Stream declares no such column: {named}" if unread else ""

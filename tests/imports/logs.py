@@ -83,8 +83,7 @@ def rows(work: Workspace, table: str = "impressions") -> pl.DataFrame:
     for path, frame in zip(paths, frames, strict=True):
         days = frame[TABLES[table]].dt.strftime("%Y-%m-%d").unique().to_list()
         assert [f"day={day}" for day in days] == [path.parent.name]
-    kept = [frame.select(name for name in frame.columns if name[0] != "_") for frame in frames]
-    return pl.concat(kept).sort(TABLES[table], maintain_order=True)
+    return pl.concat(frames).sort(TABLES[table], maintain_order=True)
 
 
 def read_in(work: Workspace) -> Account:
