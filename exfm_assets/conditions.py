@@ -15,7 +15,7 @@ from dagster._core.asset_graph_view.entity_subset import EntitySubset
 
 from exfm.learning import Student
 from exfm_assets.corrections import cost_of
-from pipeline.registry.plain_manifests import has_weights, read_manifest
+from pipeline.registry.plain_manifests import dropped_before
 from pipeline.releases.release import current_release
 from pipeline.releases.touched import first_touched, pending_since
 from pipeline.upkeep.ages import clock
@@ -243,14 +243,7 @@ class Unbroken(_Operand):
         """Slices before the first chosen one whose weights retention dropped: they are trained again to continue it."""
         kind, name, part = key.path
         model = f"{'control' if part == 'control' else kind}/{name}"
-        stream, before = self._work.project.stream, set()
-        at = min(chosen, default=0) - 1
-        while at >= 0 and read_manifest(self._work, model, stream.slice_at(at)) is not None:
-            if has_weights(self._work, model, stream.slice_at(at)):
-                break
-            before.add(at)
-            at -= 1
-        return before
+        return set(dropped_before(self._work, model, min(chosen, default=0)))
 
 
 def unbroken(wanted: set[int], is_made: Callable[[int], bool], count: int) -> set[int]:

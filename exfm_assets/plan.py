@@ -4,7 +4,7 @@ Belongs here: carrying what is missing and out of date on to all that hangs on i
 Not here: finding it (pipeline/upkeep/), running it (main_job.py), printing it (plan_words.py).
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 import dagster as dg
@@ -19,6 +19,7 @@ from exfm_assets.assets.students import DRIFT_REPORT
 from exfm_assets.assets.studies import GROUP as STUDIES
 from exfm_assets.assets.teachers import PREDICTIONS
 from exfm_assets.plan_words import OVERHEAD_SECONDS
+from pipeline.registry.plain_manifests import dropped_before
 from pipeline.slices.teaching import teaching
 from pipeline.upkeep.durations import seconds_a_slice
 from pipeline.upkeep.stored_state import WHOLE, StoredState
@@ -36,11 +37,14 @@ class Step:
     Args:
         slices: index of each slice -> why; ``WHOLE`` alone for an asset without slices.
         seconds: about how long, ``None`` if it was never made before.
+        restored: indices of slices before the first one whose weights retention dropped: they are trained once more, to
+            be continued; nothing else is made of them.
     """
 
     key: dg.AssetKey
     slices: Mapping[int, str]
     seconds: float | None
+    restored: tuple[int, ...] = ()
 
     @property
     def has_slices(self) -> bool:
@@ -54,12 +58,14 @@ class Plan:
     Args:
         standing: assets of which nothing is made.
         warm_starts: a sentence for each model that goes on with more inputs than it has learnt from.
+        before: slices before those that were asked for, from the first one that is restored on.
     """
 
     slices: tuple[Slice, ...]
     steps: tuple[Step, ...]
     standing: tuple[dg.AssetKey, ...]
     warm_starts: tuple[str, ...] = ()
+    before: tuple[Slice, ...] = ()
 
     @property
     def is_empty(self) -> bool:
@@ -68,16 +74,17 @@ class Plan:
     @property
     def range(self) -> tuple[Slice, Slice]:
         """The first and the last slice of which anything is made; the last one of all if that is nothing."""
-        indices = [index for step in self.steps if step.has_slices for index in step.slices]
-        by_index = {slice_.index: slice_ for slice_ in self.slices}
         last = self.slices[-1]
+        touched = [step for step in self.steps if step.has_slices]
+        indices = [index for step in touched for index in (*step.slices, *step.restored)]
+        by_index = {slice_.index: slice_ for slice_ in (*self.before, *self.slices)}
         return (by_index[min(indices)], by_index[max(indices)]) if indices else (last, last)
 
     @property
     def range_slices(self) -> tuple[Slice, ...]:
         """The slices that a run of it walks over."""
         first, last = self.range
-        return tuple(slice_ for slice_ in self.slices if first.index <= slice_.index <= last.index)
+        return tuple(slice_ for slice_ in (*self.before, *self.slices) if first.index <= slice_.index <= last.index)
 
     @property
     def expected(self) -> float | None:
@@ -117,10 +124,22 @@ class Planner:
         steps: dict[dg.AssetKey, Step] = {}
         for key in self.graph.toposorted_asset_keys:
             if key in keys and (made := self._made(key, listed, steps)):
-                steps[key] = Step(key, made, self._seconds(key, made))
+                restored = self._restored(key, made)
+                steps[key] = Step(key, made, self._seconds(key, (*made, *restored)), restored)
         standing = tuple(key for key in self.graph.toposorted_asset_keys if key in keys and key not in steps)
         said = tuple(line for asset, line in warm_starts(self.work).items() if dg.AssetKey(asset.split("/")) in keys)
-        return Plan(listed, tuple(steps.values()), standing, said)
+        oldest = min((at for step in steps.values() for at in step.restored), default=listed[0].index)
+        before = tuple(self.work.project.stream.slice_at(at) for at in range(oldest, listed[0].index))
+        return Plan(listed, tuple(steps.values()), standing, said, before)
+
+    def _restored(self, key: dg.AssetKey, made: Mapping[int, str]) -> tuple[int, ...]:
+        """Slices of a chain of checkpoints that must be trained once more, for what is made to continue them."""
+        kind, name, part = (*key.path, "", "")[:3]
+        if part not in ("checkpoint", "control") or WHOLE in made:
+            return ()
+        models = [f"{'control' if part == 'control' else kind}/{name}"]
+        models += [f"control/{name}"] if kind == "student" and part == "checkpoint" else []  # it is judged against it
+        return tuple(sorted({at for model in models for at in dropped_before(self.work, model, min(made))}))
 
     def _made(self, key: dg.AssetKey, slices: tuple[Slice, ...], steps: Mapping[dg.AssetKey, Step]) -> dict[int, str]:
         name = key.to_user_string()
@@ -205,7 +224,7 @@ class Planner:
             return "Dagster has no record of it"
         return None
 
-    def _seconds(self, key: dg.AssetKey, made: Mapping[int, str]) -> float | None:
+    def _seconds(self, key: dg.AssetKey, made: Collection[int]) -> float | None:
         seconds = seconds_a_slice(self.work, key.to_user_string())
         return None if seconds is None else seconds * len(made)
 

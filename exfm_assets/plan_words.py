@@ -29,6 +29,10 @@ def plan_lines(plan: "Plan") -> Iterator[str]:
         for why, slices in _by_reason(step).items():
             where = f" {_ranges(plan, slices)}" if step.has_slices else ""
             yield f"  {step.key.to_user_string()}{where}: {why}"
+        if step.restored:
+            where = _ranges(plan, list(step.restored))
+            why = "once more, for retention dropped the weights that are continued"
+            yield f"  {step.key.to_user_string()} {where}: {why}"
     yield from (f"  {line}" for line in plan.warm_starts)
     yield f"about {in_words(plan.seconds + OVERHEAD_SECONDS)}{_unknown(plan)}"
 
@@ -64,7 +68,7 @@ def _by_reason(step: "Step") -> dict[str, list[int]]:
 
 
 def _ranges(plan: "Plan", indices: list[int]) -> str:
-    keys = {slice_.index: slice_.key for slice_ in plan.slices}
+    keys = {slice_.index: slice_.key for slice_ in (*plan.before, *plan.slices)}
     runs: list[list[int]] = []
     for index in sorted(set(indices) - {WHOLE}):
         if runs and runs[-1][-1] == index - 1:

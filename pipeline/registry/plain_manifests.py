@@ -31,6 +31,21 @@ def has_weights(work: Workspace, model: str, slice_: Slice) -> bool:
     return bool(parts) and all((folder.parent / "parts" / f"{part['weights']}.safetensors").is_file() for part in parts)
 
 
+def dropped_before(work: Workspace, model: str, index: int) -> tuple[int, ...]:
+    """Slices right before one whose checkpoints have no weights (any more): to continue them, they are trained again.
+
+    Args:
+        index: of the first slice that is to be trained.
+    """
+    stream, found, at = work.project.stream, list[int](), index - 1
+    while at >= 0 and read_manifest(work, model, stream.slice_at(at)) is not None:
+        if has_weights(work, model, stream.slice_at(at)):
+            break
+        found.insert(0, at)
+        at -= 1
+    return tuple(found)
+
+
 def read_manifest(work: Workspace, model: str, slice_: Slice) -> dict[str, Any] | None:
     """A checkpoint's manifest as plain JSON; ``None`` if it is missing or damaged."""
     path = work.state.checkpoints(model) / slice_.folder / "manifest.json"

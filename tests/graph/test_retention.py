@@ -7,6 +7,9 @@ import pytest
 
 from exfm.distillation import AuxiliaryHead
 from exfm.project import Project, Retention, Upkeep
+from exfm_assets.definitions import build_defs
+from exfm_assets.plan import Planner
+from exfm_assets.plan_words import plan_lines
 from models.weights import weights_file
 from tests.graph.runs import FIRST, LAST, left_by, run, sentences
 from tests.tiny import tiny_project, tiny_workspace
@@ -60,6 +63,27 @@ def test_labels_corrected_in_an_old_slice_are_learned_though_its_weights_are_gon
     now = learned(left_by(work))
     differ = {name.split("slice=")[1][:10] for name in before if now.get(name) != before[name]}
     assert differ == {"2026-01-03", "2026-01-04", "2026-01-05"}
+
+
+@pytest.mark.slow
+def test_a_plan_reaches_back_to_the_weights_that_it_continues(tmp_path: Path) -> None:
+    """A correction of the second slice, whose predecessor's weights are dropped: the planned range can be run."""
+    work = tiny_workspace(tmp_path, short())
+    assert run(work).success
+    second, stream = work.project.stream.slice_at(1), work.project.stream
+    frame = work.table("labels").read([second])
+    work.table("labels").write(second, frame.with_columns(click=1 - frame["click"]))
+    graph = build_defs(work).resolve_asset_graph()
+    keys = [key for key in graph.toposorted_asset_keys if key.path[0] in ("teacher", "student")]
+    late = [stream.slice_at(index) for index in range(1, 5)]
+    plan = Planner(work, graph).plan(late, keys)
+    assert {step.key.to_user_string(): step.restored for step in plan.steps}["student/feed_click/checkpoint"] == (0,)
+    assert any("once more, for retention dropped the weights" in line for line in plan_lines(plan))
+    first, last = plan.range
+    assert (first.key, last.key) == (FIRST, LAST)
+    done = run(work, first.key, last.key, select='key:"teacher/*" or key:"student/*"')
+    assert done.success, sentences(done)
+    assert Planner(work, graph).plan(late, keys).is_empty
 
 
 @pytest.mark.slow
