@@ -223,7 +223,9 @@ def _print_summary(console: Console, project: Project, state: State, *, failed: 
 
 
 def _short(path: Path) -> str:
-    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
+    """A path as seen from where the command was given."""
+    here = Path(os.environ.get(PATH, "").strip() or ROOT)
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
 
 
 if __name__ == "__main__":

@@ -128,13 +128,17 @@ def mended(work: Workspace, path: Path) -> Iterator[str]:
         yield f"{result.read:,} rows are in the log now; `exfm run` makes their slices again"
         if result.unknown:
             yield f"{result.unknown:,} rows are not in quarantine (any more), so nothing was done with them"
+        if result.unchanged:
+            yield f"{result.unchanged:,} rows are as they were, and left alone"
         yield from (f"  still refused: {row.file} {row.place}: {row.reason}" for row in result.still)
     for table, values in by_table.items():
-        files = mend_broken(work, table, values)
-        yield (
-            f"{table}: {sum(files.values()):,} rows are in the log now ({', '.join(files)}); `exfm run` makes their "
-            "slices again. As they were, they stay in quarantine, for the log has them"
-        )
+        files, left = mend_broken(work, table, values)
+        if left:
+            yield f"{table}: {left:,} rows are as they were, or were mended before, and left alone"
+        if files:
+            count, named = sum(files.values()), ", ".join(files)
+            yield f"{table}: {count:,} rows are in the log now ({named}); `exfm run` makes their slices again"
+            yield "  as they were, they stay in quarantine, for the log's own files have them"
 
 
 def _lines(path: Path) -> list[str]:

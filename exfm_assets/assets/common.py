@@ -13,7 +13,7 @@ import dagster as dg
 import polars as pl
 
 from exfm.described import described, words_of
-from exfm.stream import Slice
+from exfm.stream import Slice, Stream
 from exfm_assets import metadata_keys as keys
 from pipeline.sidecar import SECONDS, Sidecar
 from pipeline.slices.provenance import DECLARED, Made
@@ -103,6 +103,13 @@ class SliceWriter:
         self._report(slice_, frame.height, self.table.digest(slice_), notes)
         self.context.log.info(f"{self.asset_key.to_user_string()} {slice_.key}: {frame.height:,} rows")
         self._since = time.perf_counter()
+
+    def of_slices(self, stream: Stream) -> str:
+        """Which slices the run was of, where more are stored."""
+        keys = sorted(self._digests)
+        if not keys or len(keys) == len(self.table.stored(stream)):
+            return ""
+        return f"; of slices {keys[0]}...{keys[-1]}" if len(keys) > 1 else f"; of slice {keys[0]}"
 
     def _report(self, slice_: Slice, rows: int, digest: str, notes: Mapping[str, object]) -> None:
         self._digests[slice_.key] = digest

@@ -46,7 +46,8 @@ def _imported_log(project: Project) -> dg.AssetsDefinition:
                 context.log.info(f"imported_log: {progress.source.name} ({of}), {progress.share:.0%} of the bytes")
 
         account = import_log(work, tell)
-        say = context.log.warning if account.needs_attention else context.log.info
+        # Of what was read in before this run, it was said then.
+        say = context.log.warning if account.needs_attention and account.read_in else context.log.info
         for sentence in account.sentences():
             say(sentence)
         return dg.MaterializeResult(metadata=_metadata(account), data_version=_version(work))

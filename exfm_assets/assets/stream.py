@@ -159,7 +159,9 @@ class LogWriter:
         """
         account, table = self.account, self.writer.table
         sentence, needs_attention = account.sentence()
-        (self.writer.context.log.warning if needs_attention else self.writer.context.log.info)(sentence)
+        sentence += self.writer.of_slices(account.stream)
+        if self.is_read or account.read:
+            (self.writer.context.log.warning if needs_attention else self.writer.context.log.info)(sentence)
         check_share(account)
         stored = table.stored(account.stream)
         judged = self.is_read and account.files.table != "interactions"

@@ -78,12 +78,13 @@ class Mended:
 
     Args:
         read: how many are in the log now; ``still``: those that still can't be read, with the new reason; ``unknown``:
-            how many were mended before, or are no rows of the quarantine.
+            how many were mended before, or are no rows of the quarantine; ``unchanged``: how many are as they were.
     """
 
-    read: int
-    still: tuple[Refused, ...]
-    unknown: int
+    read: int = 0
+    still: tuple[Refused, ...] = ()
+    unknown: int = 0
+    unchanged: int = 0
 
 
 def mend(work: Workspace, rows: Sequence[Refused]) -> Mended:
@@ -96,13 +97,16 @@ def mend(work: Workspace, rows: Sequence[Refused]) -> Mended:
     by_file: dict[tuple[str, str], list[Refused]] = {}
     for row in rows:
         by_file.setdefault((row.table, row.file), []).append(row)
-    read, unknown, still = 0, 0, list[Refused]()
+    results: list[Mended] = []
     with alone(work.state.log / "_reading.lock", "mending rows"):
         for (table, file), mended in by_file.items():
-            result = _mend_file(work, table, file, mended)
-            read, unknown = read + result.read, unknown + result.unknown
-            still += result.still
-    return Mended(read, tuple(still), unknown)
+            results.append(_mend_file(work, table, file, mended))
+    return Mended(
+        sum(each.read for each in results),
+        tuple(row for each in results for row in each.still),
+        sum(each.unknown for each in results),
+        sum(each.unchanged for each in results),
+    )
 
 
 def _mend_file(work: Workspace, table: str, file: str, rows: list[Refused]) -> Mended:
@@ -112,9 +116,14 @@ def _mend_file(work: Workspace, table: str, file: str, rows: list[Refused]) -> M
     source = _source(work, table, entry)
     kept_aside = quarantine_path(work.state.log, table, file)
     known = {each.place: each for each in refused_rows(work, table) if each.file == file}
-    mended = {row.place: row for row in rows if row.place in known}
+    in_quarantine = {row.place: row for row in rows if row.place in known}
+    mended = {place: row for place, row in in_quarantine.items() if row.values != known[place].values}
+    unknown, unchanged = len(rows) - len(in_quarantine), len(in_quarantine) - len(mended)
+    cut = {place: _cut(row, source) for place, row in mended.items()}
+    uncut = tuple(replace(mended[place], reason=why) for place, why in cut.items() if isinstance(why, str))
+    mended = {place: mended[place] for place, values in cut.items() if not isinstance(values, str)}
     if not mended:
-        return Mended(0, (), len(rows))
+        return Mended(0, uncut, unknown, unchanged)
     with tempfile.TemporaryDirectory() as aside:
         sound, reasons = _convert(work, source, entry, list(mended.values()), Path(aside))
     written = _write(work, entry, sound)
@@ -128,7 +137,7 @@ def _mend_file(work: Workspace, table: str, file: str, rows: list[Refused]) -> M
     reasons_left = Counter(reason.partition(":")[0] for reason in left["reason"])
     write_entry(work.state.log, replace(entry, reasons=dict(reasons_left), written={**entry.written, **written}))
     still = tuple(replace(row, reason=reasons[place]) for place, row in mended.items() if place in reasons)
-    return Mended(sound.height, still, len(rows) - len(mended))
+    return Mended(sound.height, (*uncut, *still), unknown, unchanged)
 
 
 def _source(work: Workspace, table: str, entry: Entry) -> SourceFile:
@@ -148,7 +157,7 @@ def _convert(
     """The rows that can be read now, with their place, and why the others can't: place -> reason."""
     target = Target.of_log(work.project.stream, source.table)
     path = aside / "mended.jsonl"
-    lines = [{**_values(row, source), PLACE: row.place} for row in rows]
+    lines = [{**values, PLACE: row.place} for row in rows if isinstance(values := _cut(row, source), dict)]
     path.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8")
     names = dict.fromkeys(name for line in lines for name in line)
     with connected(aside) as connection, explained(source):
@@ -173,8 +182,8 @@ def _convert(
     return sound, {str(place): str(reason) for place, reason in wrong}
 
 
-def _values(row: Refused, source: SourceFile) -> dict[str, Any]:
-    """A row's values by name; of a line's text, cut as its file is."""
+def _cut(row: Refused, source: SourceFile) -> dict[str, Any] | str:
+    """A row's values by name, of a line's text cut as its file is; or why that can't be cut."""
     if not isinstance(row.values, str):
         return {name: value for name, value in row.values.items() if value is not None}
     if source.kind == "json":
@@ -182,14 +191,11 @@ def _values(row: Refused, source: SourceFile) -> dict[str, Any]:
             parsed = json.loads(row.values)
         except ValueError:
             parsed = None
-        return parsed if isinstance(parsed, dict) else {}
+        return parsed if isinstance(parsed, dict) else "no JSON object"
     names = list(source.files.header) or header_of(source)
     values = next(csv.reader([row.values], delimiter=source.separator), [])
     if len(values) != len(names):
-        raise DataError(
-            f"{source.table}: {row.place} of {row.file} still has {len(values)} columns, not {len(names)}: write "
-            f"{source.separator.join(names)}"
-        )
+        return f"it has {len(values)} columns, not {len(names)}: write {source.separator.join(names)}"
     return dict(zip(names, values, strict=True))
 
 

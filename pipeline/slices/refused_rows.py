@@ -48,30 +48,46 @@ def broken_rows(work: Workspace, table: str) -> Iterator[Broken]:
             yield Broken(table, slice_.key, row.pop("reason"), row)
 
 
-def mend_broken(work: Workspace, table: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
-    """Write mended rows into the log, each into its day's folder: file of the log -> rows. Safe to do again.
+def mend_broken(work: Workspace, table: str, rows: Sequence[Mapping[str, Any]]) -> tuple[dict[str, int], int]:
+    """Write mended rows into the log, each into its day's folder. Safe to do again.
 
     Args:
         rows: by the log's names; moments as ISO texts.
+
+    Returns:
+        file of the log -> rows; and how many were left alone, for they are as they were, or were mended before.
 
     Raises:
         DataError: for the first row that still breaks the contract, or has a column or type that the log has not.
         StateError: if the log can't be written.
     """
     stream = work.project.stream
-    frame = _frame(stream, table, rows)
-    clock = TIME[table]
+    clock, given = TIME[table], _frame(stream, table, rows)
+    known = [_comparable(stream, table, list(row.values.items())) for row in broken_rows(work, table)]
+    known += [
+        _comparable(stream, table, list(row.items()))
+        for path in sorted((work.state.log / table).glob("day=*/mended-*.parquet"))
+        for row in pl.read_parquet(path, hive_partitioning=False).iter_rows(named=True)
+    ]
+    as_before = [_comparable(stream, table, list(row.items())) in known for row in given.iter_rows(named=True)]
+    frame = given.filter(~pl.Series(as_before, dtype=pl.Boolean))
     judged = frame.with_columns(pl.col(clock).dt.date().alias("_day"))
     _, broken = part(judged, sound_rules(stream, table))
     if broken.height:
         raise DataError(f"{table}: {broken.height:,} mended rows still break the contract: {broken['reason'][0]}")
     name = f"mended-{hashlib.sha256(repr(frame.rows()).encode()).hexdigest()[:12]}.parquet"
-    written = {}
+    written: dict[str, int] = {}
     for (day,), of_day in judged.group_by("_day", maintain_order=True):
         path = f"{table}/day={day}/{name}"
         write_parquet(of_day.drop("_day"), work.state.log / path)
         written[path] = of_day.height
-    return written
+    return written, sum(as_before)
+
+
+def _comparable(stream: Stream, table: str, values: list[tuple[str, Any]]) -> list[Any]:
+    """A row's values in the log's order; NaN is like itself."""
+    row = dict(values)
+    return [str(row.get(name)) for name in schema_of(stream, table)]
 
 
 def _frame(stream: Stream, table: str, rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:

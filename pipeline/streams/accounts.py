@@ -13,6 +13,7 @@ import polars as pl
 
 from exfm.stream import Stream
 from pipeline.streams.contract import TIME, schema_of
+from pipeline.streams.footers import may_hold
 from pipeline.streams.layout import LogFiles
 from pipeline.streams.reader import LogRead, columns_of_file, rows_of_file, times_of_file
 from pipeline.tables import DataError
@@ -99,7 +100,7 @@ class Account:
         outside = self.outside()
         unread = self._unread()
         needs_attention = bool(self.reasons or outside or unread or not self.kept)
-        parts = (message, self._alone(), outside, unread, self._unread_columns())
+        parts = (message, self._alone(), self._after_until(), outside, unread, self._unread_columns())
         return "; ".join(part for part in parts if part), needs_attention
 
     def _why(self) -> str:
@@ -155,6 +156,18 @@ class Account:
             f"{amount} of the log lie outside the stream (first_slice {_day(self.stream.first_slice)}{ends}): "
             "move Stream.first_slice or until to take them in"
         )
+
+    def _after_until(self) -> str:
+        """Outcomes of a closed stream that are in no slice, because they came after the last one."""
+        until, tail = self.stream.until, self._until()
+        if until is None or tail is None or tail <= until:
+            return ""
+        count = 0
+        for day, path in self.files.between(until, tail):
+            if may_hold(path, day, self.files.table, until, tail):
+                at = times_of_file(self.files, path)
+                count += int(((at >= until) & (at < tail)).sum())
+        return f"{count:,} after until are read for labels alone" if count else ""
 
     def _until(self) -> datetime | None:
         """When the last row ends that the stream can use: labels read outcomes after the last slice."""

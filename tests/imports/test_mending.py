@@ -60,6 +60,25 @@ def test_mending_twice_does_it_once(tmp_path: Path) -> None:
     assert not read_in(work).read_in
 
 
+def test_what_was_not_mended_is_left_alone_and_all_that_is_done_is_said(tmp_path: Path) -> None:
+    work, out = workspace(tmp_path), tmp_path / "rows.jsonl"
+    lines = ("x,b,d,2026-01-02,1,0", "y,c,d,2026-01-02,1,0", "9,e,d")
+    (work.state.data / "log.csv").write_text(csv(SOUND, *lines))
+    read_in(work)
+    command.written(work, "impressions", "", out)
+    assert list(command.mended(work, out))[:2] == [
+        "0 rows are in the log now; `exfm run` makes their slices again", "3 rows are as they were, and left alone"
+    ]  # fmt: skip
+    rows_out = [json.loads(line) for line in out.read_text().splitlines()]
+    rows_out[0]["values"]["user"] = "5"
+    rows_out[2]["values"] = "9,e,d,2026-01-01"
+    out.write_text("".join(json.dumps(row) + "\n" for row in rows_out))
+    said = list(command.mended(work, out))
+    assert said[0].startswith("1 rows are in the log now") and said[1].startswith("1 rows are as they were")
+    assert said[2].startswith("  still refused: log.csv line 5: it has 4 columns, not 6: write user,item,")
+    assert rows(work).height == 2 and len(quarantine(work)) == 2
+
+
 @pytest.mark.parametrize("kind", ["jsonl", "parquet"])
 def test_rows_of_other_kinds_of_files_are_mended_too(tmp_path: Path, kind: str) -> None:
     files = replace(PLAIN, columns=tuple(c if c.name != "surface" else c for c in PLAIN.columns))
@@ -88,14 +107,15 @@ def test_rows_that_break_the_contract_are_mended_into_the_log(tmp_path: Path) ->
     assert broken.reason == "unknown surface: nowhere"
     plain = json.loads(json.dumps(broken.plain(), default=command._plain))["values"]
     with pytest.raises(DataError, match="1 mended rows still break the contract: unknown surface: nowhere"):
-        mend_broken(work, "impressions", [plain])
+        mend_broken(work, "impressions", [plain | {"price": 7.0}])
     with pytest.raises(DataError, match="'where' is no column of the log"):
         mend_broken(work, "impressions", [plain | {"where": 1}])
     out = tmp_path / "rows.jsonl"
     command.written(work, "impressions", "surface", out)
     _mended(out, {"surface": "all"})
-    for _ in range(2):
-        list(command.mended(work, out))
+    said = [list(command.mended(work, out)) for _ in range(2)]
+    assert said[0][0].startswith("impressions: 1 rows are in the log now")
+    assert said[1] == ["impressions: 1 rows are as they were, or were mended before, and left alone"]
     assert run(work, "2026-01-01", "2026-01-03", select).success
     assert work.table("impressions").rows(work.project.stream.slice_at(0)) == 6
     assert work.quarantine("impressions").rows(work.project.stream.slice_at(0)) == 1
