@@ -93,7 +93,7 @@ def written(work: Workspace, table: str, reason: str, path: Path) -> str:
     count = 0
     with atomic_write(path.expanduser().resolve()) as file:
         for row in _rows(work, table, reason):
-            file.write((_line(row) + "\n").encode())
+            file.write((_line(row) + "\n").encode("utf-8", "backslashreplace"))  # half a character as JSON has it
             count += 1
     return f'{count:,} rows are in {path}: mend what is under "values", then exfm quarantine --mend {path}'
 
@@ -143,6 +143,6 @@ def mended(work: Workspace, path: Path) -> Iterator[str]:
 
 def _lines(path: Path) -> list[str]:
     try:
-        return [line for line in path.expanduser().read_text(encoding="utf-8").splitlines() if line.strip()]
+        return [line for line in path.expanduser().read_text(encoding="utf-8").split("\n") if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise DeclarationError(f"--mend: {path} can't be read ({error})") from error

@@ -94,7 +94,7 @@ def _surface(tables: Tables, column: Profile | None, names: Mapping[str, str], s
     """Where it was shown: a column, what tells files apart, or one surface for all; and what tells files apart."""
     looked = tables.impressions
     sides = [source.name for side in tables.sides for source in side.looked.shape.sources]
-    names_of_files = [source.name for source in looked.shape.sources if not source.of_version]
+    names_of_files = [source.name for source in looked.shape.sources if not source.version_of]
     places = words_apart(names_of_files, sides)
     if column is not None:
         surface = _surface_column(looked, column, names)

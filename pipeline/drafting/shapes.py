@@ -125,7 +125,7 @@ def _found(
             tables[name] = files, list(find_files(name, files, folder, unread))
         name = whole.relative_to(folder).as_posix()
         for source in find_files(str(path), Files(paths=(name,)), folder, unread):
-            if not source.of_version and not any(source.path.is_relative_to(delta) for delta in deltas):
+            if not source.version_of and not any(source.path.is_relative_to(delta) for delta in deltas):
                 others[source.name] = source
     return list(tables.values()), [others[name] for name in sorted(others)]
 

@@ -6,7 +6,7 @@ files themselves (importing.py).
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -33,7 +33,7 @@ class Entry:
         lacking: columns of the log that it does not have.
         named: the name by which ids were made, where it was moved since.
         copy_of: the file whose bytes it has, for which it was not read.
-        of_version: whether it is a part of a table with versions.
+        version_of: the table with versions that it is a part of.
     """
 
     table: str
@@ -50,7 +50,7 @@ class Entry:
     seconds: float = 0.0
     named: str | None = None
     copy_of: str | None = None
-    of_version: bool = False
+    version_of: str | None = None
 
     @property
     def kept(self) -> int:
@@ -104,10 +104,20 @@ class Due:
     why: str
 
 
-def standing(log: Path, entry: Entry | None, source: SourceFile, stream: Stream) -> str | None:
-    """Why a file must be read in; ``None`` if it stands. Its bytes are read only where its size or time is another."""
+def standing(
+    log: Path, entry: Entry | None, source: SourceFile, stream: Stream, others: Mapping[str, Entry]
+) -> str | None:
+    """Why a file must be read in; ``None`` if it stands. Its bytes are read only where its size or time is another.
+
+    Args:
+        others: what is known of its table's files, by name.
+    """
     if entry is None:
         return "new"
+    if entry.copy_of is not None and (
+        (first := others.get(entry.copy_of)) is None or (first.sha256, first.made_of) != (entry.sha256, entry.made_of)
+    ):
+        return "new"  # what it was a copy of is something else by now
     if entry.made_of != made_of(source, stream):
         return "declared otherwise"
     stat = source.path.stat()
@@ -120,12 +130,18 @@ def standing(log: Path, entry: Entry | None, source: SourceFile, stream: Stream)
     return None
 
 
-def due_files(log: Path, sources: Iterable[SourceFile], stream: Stream) -> Iterator[Due]:
-    """The files that are to be read in, in their order."""
+def due_files(log: Path, sources: Iterable[SourceFile], stream: Stream) -> list[Due]:
+    """The files that are to be read in, new ones first: one may be an old one under another name."""
     entries: dict[str, dict[str, Entry]] = {}
+    found: list[Due] = []
     for source in sources:
         if source.table not in entries:
             entries[source.table] = read_entries(log, source.table)
-        why = standing(log, entries[source.table].get(source.name), source, stream)
+        known = entries[source.table]
+        try:
+            why = standing(log, known.get(source.name), source, stream, known)
+        except OSError:  # said when it is read
+            why = "changed"
         if why is not None:
-            yield Due(source, why)
+            found.append(Due(source, why))
+    return sorted(found, key=lambda each: each.why != "new")

@@ -35,7 +35,7 @@ class SourceFile:
         files: its declaration.
         name: its path below ``EXFM_DATA``.
         levels: what its folders say: ``dt=2026-01-31`` -> ``{"dt": "2026-01-31"}``.
-        of_version: whether it is a part of a table with versions, which replaces its files.
+        version_of: the table with versions that it is a part of, which replaces its files.
         at: where its rows are read from instead of its own path.
     """
 
@@ -45,7 +45,7 @@ class SourceFile:
     name: str
     kind: str
     levels: dict[str, str | None] = field(default_factory=dict, compare=False)
-    of_version: bool = False
+    version_of: str | None = None
     at: Path | None = None
 
     @property
@@ -55,7 +55,7 @@ class SourceFile:
     @property
     def separator(self) -> str:
         """Between the columns of a CSV."""
-        plain = self.name.removesuffix(".gz").removesuffix(".zst")
+        plain = self.name.lower().removesuffix(".gz").removesuffix(".zst")
         return self.files.separator or ("\t" if plain.endswith(".tsv") else ",")
 
 
@@ -105,9 +105,9 @@ def find_files(
     Raises:
         DataError: if a path names nothing.
     """
-    names: dict[str, bool] = {}
+    names: dict[str, str | None] = {}
     for path in files.paths:
-        matches = dict(_matching(path, folder))
+        matches = dict(_matching(path, folder, unread))
         if not matches:
             raise DataError(
                 f"{where}: Files.paths {path!r} names no file below {folder}: write it there, or mend the path"
@@ -118,40 +118,61 @@ def find_files(
         if kind is None:
             unread.append(name)
             continue
-        yield SourceFile(table or where, files, folder, name, kind, levels_of(name), of_version=names[name])
+        yield SourceFile(table or where, files, folder, name, kind, levels_of(name), version_of=names[name])
 
 
-def _matching(pattern: str, folder: Path) -> Iterator[tuple[str, bool]]:
-    """Names of the files that a path means, and whether each is a part of a version."""
+def _matching(pattern: str, folder: Path, unread: list[str]) -> Iterator[tuple[str, str | None]]:
+    """Names of the files that a path means, each with the table with versions that it is a part of."""
     literal = folder / pattern
     paths = [literal] if literal.exists() else sorted(folder.glob(pattern))
     for path in paths:
-        if _hidden(path.relative_to(folder)):
+        name = path.relative_to(folder).as_posix()
+        if any(part[0] in HIDDEN for part in PurePosixPath(name).parts):
             continue
-        if (path / "_delta_log").is_dir():
-            yield from ((name, True) for name in _of_delta(path, folder))
-        elif path.is_dir():
-            yield from ((name, False) for name in _below(path, folder))
+        if path.is_dir():
+            yield from _below(path, folder, unread)
         elif path.is_file():
-            yield path.relative_to(folder).as_posix(), False
+            yield _spelt(name), None
+        else:
+            unread.append(_spelt(name))
 
 
-def _hidden(path: PurePosixPath | Path) -> bool:
-    return any(part[0] in HIDDEN for part in path.parts if part)
+def _below(top: Path, folder: Path, unread: list[str]) -> Iterator[tuple[str, str | None]]:
+    """The files below a folder; of a table with versions, those of the newest."""
 
-
-def _below(top: Path, folder: Path) -> Iterator[str]:
     def refuse(error: OSError) -> None:
         raise DataError(f"Log: {error.filename} can't be listed ({error.strerror}): make it readable")
 
     for inside, folders, names in os.walk(top, onerror=refuse, followlinks=True):
+        here = Path(inside)
+        if (here / "_delta_log").is_dir():
+            folders[:] = []
+            table = here.relative_to(folder).as_posix()
+            yield from ((name, table) for name in _of_delta(here, table))
+            continue
         folders[:] = sorted(name for name in folders if name[0] not in HIDDEN)
-        yield from (
-            (Path(inside) / name).relative_to(folder).as_posix() for name in sorted(names) if name[0] not in HIDDEN
-        )
+        for path in (here / name for name in sorted(names) if name[0] not in HIDDEN):
+            name = _spelt(path.relative_to(folder).as_posix())
+            if path.is_file():
+                yield name, None
+            else:
+                unread.append(name)  # a pipe, or a link to nothing
 
 
-def _of_delta(path: Path, folder: Path) -> list[str]:
+def _spelt(name: str) -> str:
+    """A name, if it can be written down.
+
+    Raises:
+        DataError: if it is no UTF-8.
+    """
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(f"Log: the file {name!r} has a name that is no UTF-8: give it another") from error
+    return name
+
+
+def _of_delta(path: Path, table: str) -> list[str]:
     """The files of a Delta table's newest version."""
     try:
         from deltalake import DeltaTable
@@ -163,8 +184,16 @@ def _of_delta(path: Path, folder: Path) -> list[str]:
     try:
         uris: list[Any] = DeltaTable(path).file_uris()
     except (DeltaError, OSError) as error:
-        raise DataError(f"Log: {path} can't be read as a Delta table: {error}") from error
-    return sorted(Path(unquote(uri.removeprefix("file://"))).relative_to(folder).as_posix() for uri in uris)
+        told = str(error).splitlines()[0]
+        raise DataError(f"Log: {path} can't be read as a Delta table: {told}") from error
+    roots = (path.resolve().as_posix(), path.as_posix())
+    return sorted(f"{table}/{_inside(uri.removeprefix('file://'), roots)}" for uri in uris)
+
+
+def _inside(path: str, roots: tuple[str, ...]) -> str:
+    """A path relative to the first of some folders that it lies in."""
+    root = next((root for root in roots if path.startswith(root + "/")), "")
+    return path[len(root) + 1 :] if root else path
 
 
 def kind_of(name: str) -> str | None:

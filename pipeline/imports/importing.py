@@ -4,7 +4,6 @@ Belongs here: one pass over a file, in memory that does not grow with it, put in
 files (run.py), what a column becomes (converting.py).
 """
 
-import errno
 import os
 import shutil
 import time
@@ -17,12 +16,21 @@ import duckdb
 import pyarrow.parquet as pq
 
 from exfm.stream import Stream
-from exfm.writing import StateError, refusal, unwritable
+from exfm.writing import StateError, unwritable
 from pipeline.imports.connection import connected, explained, watched
 from pipeline.imports.converting import Conversion, Target, conversion_of, given, made, names_of
 from pipeline.imports.entries import Entry, entry_path, key_of, made_of, write_entry
 from pipeline.imports.finding import SourceFile
-from pipeline.imports.reading import Relation, literal, naming, quoted, rejected_lines, relation_of
+from pipeline.imports.reading import (
+    Relation,
+    check_whole,
+    literal,
+    naming,
+    quoted,
+    refusal_of,
+    rejected_lines,
+    relation_of,
+)
 from pipeline.imports.values import hashed
 from pipeline.sidecar import sha256_of
 from pipeline.tables import DataError
@@ -30,7 +38,7 @@ from pipeline.tables import DataError
 QUARANTINE = "_quarantine"
 ROW_GROUP = 122_880
 LEFT_OUT, REFUSED = "left-out", "refused"  # where the day of a row stands that is not in the log
-REASON, KEPT, RAW, ROW = "exfm reason", "exfm kept", "exfm raw", "exfm row"
+DAY, REASON, KEPT, RAW, ROW = "exfm day", "exfm reason", "exfm kept", "exfm raw", "exfm row"
 
 
 @dataclass(frozen=True)
@@ -59,26 +67,29 @@ class Import:
             DataError: if the file is damaged, or lacks what a row needs.
             StateError: if the log's folder can't be written.
         """
-        started, stat = time.perf_counter(), source.path.stat()
-        sha256 = sha256 or sha256_of(source.path)
+        started = time.perf_counter()
+        with naming(source):
+            stat, sha256 = source.path.stat(), sha256 or sha256_of(source.path)
+        check_whole(source)
         aside = self.log / "_reading" / f"{key_of(source.table, source.name)}-{os.getpid()}"
         try:
             with _folder(aside), connected(aside) as connection:
-                read = _Reading(connection, source, self.stream, aside, named or source.name, self.tell)
-                counted = read.read()
+                counted = _Reading(connection, source, self.stream, aside, named or source.name, self.tell).read()
+                with naming(source):
+                    after = source.path.stat()
+                if (after.st_size, after.st_mtime_ns) != (stat.st_size, stat.st_mtime_ns):
+                    raise DataError(f"{source.name} changed while it was read: it is read again when it is whole")
                 written = self._put_in_place(source, counted.parts, counted.refused, before)
         except (OSError, duckdb.Error) as error:
-            if isinstance(error, duckdb.Error) and refusal(error) is None and "No space left" not in str(error):
-                raise
-            told = error if isinstance(error, OSError) else OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            told = error if isinstance(error, OSError) else refusal_of(error)
+            if told is None:
+                first = str(error).splitlines()[0]
+                raise DataError(f"{source.name} can't be read as {source.table}: {first}: mend Files") from error
             raise StateError(unwritable(self.log, told)) from error
-        after = source.path.stat()
-        if (after.st_size, after.st_mtime_ns) != (stat.st_size, stat.st_mtime_ns):
-            raise DataError(f"{source.name} changed while it was read: it is read again when it is whole")
         entry = Entry(
             source.table, source.name, made_of(source, self.stream), stat.st_size, stat.st_mtime_ns, sha256,
             counted.rows, counted.left_out, counted.reasons, written, counted.lacking,
-            round(time.perf_counter() - started, 3), named, None, source.of_version,
+            round(time.perf_counter() - started, 3), named, None, source.version_of,
         )  # fmt: skip
         write_entry(self.log, entry)
         return entry
@@ -162,15 +173,15 @@ class _Reading:
         Raises:
             DataError: as ``Import.read``.
         """
-        relation = relation_of(self.connection, self.source, names_of(self.source.files))
+        target = Target.of_log(self.stream, self.source.table)
+        relation = relation_of(self.connection, self.source, [*names_of(self.source.files), *target.schema])
         if not relation.columns:
             return Counted()  # an empty file
-        target = Target.of_log(self.stream, self.source.table)
         conversion = conversion_of(self.connection, relation, self.source, target)
         with naming(self.source), explained(self.source), watched(self.connection, self.tell):
             self.connection.execute(
                 f"COPY ({self._by_day(relation, conversion, target)}) TO {literal(str(self.aside / 'days'))} "
-                f"(FORMAT parquet, COMPRESSION zstd, PARTITION_BY (day), ROW_GROUP_SIZE {ROW_GROUP})"
+                f"(FORMAT parquet, COMPRESSION zstd, PARTITION_BY ({quoted(DAY)}), ROW_GROUP_SIZE {ROW_GROUP})"
             )
         parts = self._parts()
         left_out = sum(rows for _, rows in parts.pop(LEFT_OUT, []))
@@ -192,7 +203,7 @@ class _Reading:
             f"CASE WHEN NOT {quoted(KEPT)} THEN '{LEFT_OUT}' WHEN {quoted(REASON)} IS NOT NULL THEN '{REFUSED}' "
             f"ELSE strftime({quoted(target.clock)}::DATE, '%Y-%m-%d') END"
         )
-        return f"SELECT {', '.join(columns)}, {day} AS day FROM {rows}"
+        return f"SELECT {', '.join(columns)}, {day} AS {quoted(DAY)} FROM {rows}"
 
     def _rows(self, relation: Relation, conversion: Conversion, *, counted: bool = False) -> str:
         """All rows; ``counted``: with their places. Counting makes one thread read a text, so it is done on demand."""
@@ -207,8 +218,8 @@ class _Reading:
     def _parts(self) -> dict[str, list[tuple[Path, int]]]:
         """Day, or what became of rows instead -> files, each with its rows."""
         found: dict[str, list[tuple[Path, int]]] = {}
-        for path in sorted((self.aside / "days").glob("day=*/*.parquet")):
-            day = path.parent.name.removeprefix("day=")
+        for path in sorted((self.aside / "days").glob("*/*.parquet")):
+            day = path.parent.name.rpartition("=")[2]
             found.setdefault(day, []).append((path, pq.read_metadata(path).num_rows))
         return found
 

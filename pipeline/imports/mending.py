@@ -130,12 +130,12 @@ def _mend_file(work: Workspace, table: str, file: str, rows: list[Refused]) -> M
     left = pl.read_parquet(kept_aside).filter(
         ~pl.coalesce(pl.format("row {}", "row"), pl.format("line {}", "line")).is_in(sound[PLACE].to_list())
     )
+    reasons_left = Counter(reason.partition(":")[0] for reason in left["reason"])
+    write_entry(work.state.log, replace(entry, reasons=dict(reasons_left), written={**entry.written, **written}))
     if left.is_empty():
         kept_aside.unlink()
     else:
         write_parquet(left, kept_aside)
-    reasons_left = Counter(reason.partition(":")[0] for reason in left["reason"])
-    write_entry(work.state.log, replace(entry, reasons=dict(reasons_left), written={**entry.written, **written}))
     still = tuple(replace(row, reason=reasons[place]) for place, row in mended.items() if place in reasons)
     return Mended(sound.height, (*uncut, *still), unknown, unchanged)
 
@@ -220,8 +220,9 @@ def _write(work: Workspace, entry: Entry, sound: pl.DataFrame) -> dict[str, int]
         return written
     base = next(iter(entry.written), "")
     key = Path(base).name.partition("-")[0] if base else quarantine_path(work.state.log, entry.table, entry.name).stem
-    number = sum("-mended" in name for name in entry.written)
-    clock = TIME[entry.table]
+    number, clock = sum("-mended" in name for name in entry.written), TIME[entry.table]
+    while any((work.state.log / entry.table).glob(f"day=*/{key}-mended{number}.parquet")):
+        number += 1
     for (day,), rows in _by_day(sound, clock):
         name = f"{entry.table}/day={day}/{key}-mended{number}.parquet"
         write_parquet(rows.drop(PLACE, "exfm day"), work.state.log / name)

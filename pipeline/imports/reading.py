@@ -7,9 +7,12 @@ Texts stay texts: what a column is, the declaration says, not a guess from its f
 """
 
 import csv
+import errno
 import gzip
 import io
 import json
+import os
+import zlib
 from collections.abc import Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -17,11 +20,14 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import pyarrow as pa
 
+from exfm.writing import StateError, unwritable
 from pipeline.imports.finding import SourceFile
 from pipeline.tables import DataError
 
 LONGEST_LINE = 16 * 2**20  # bytes
+CHUNK = 2**20
 LOOKED_AT = 1_000  # lines of a JSON file from which its names are known
 LINE = "exfm line"  # the whole line of a JSON file, or of a CSV where that can't be cut
 FILENAME = "filename"  # a column of every file: its path below EXFM_DATA
@@ -57,6 +63,11 @@ def literal(value: str | None) -> str:
     return "NULL" if value is None else "'" + value.replace("'", "''") + "'"
 
 
+def place_of(path: Path) -> str:
+    """A file as DuckDB takes it, to whom ``*``, ``?`` and ``[`` in its name mean no pattern."""
+    return literal("".join(f"[{letter}]" if letter in "*?[" else letter for letter in str(path)))
+
+
 def relation_of(connection: duckdb.DuckDBPyConnection, source: SourceFile, wanted: Iterable[str]) -> Relation:
     """Open a file.
 
@@ -78,6 +89,17 @@ def relation_of(connection: duckdb.DuckDBPyConnection, source: SourceFile, wante
     return replace(relation, sql=f"(SELECT *{added} FROM {relation.sql})", columns=columns)
 
 
+_DAMAGE = (
+    duckdb.IOException, duckdb.InvalidInputException, EOFError, gzip.BadGzipFile, zlib.error, csv.Error, UnicodeError,
+)  # fmt: skip
+
+
+def refusal_of(error: duckdb.Error) -> OSError | None:
+    """That there is no room to write aside, in an error of DuckDB's."""
+    full = "No space left" in str(error) or "File too large" in str(error)
+    return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) if full else None
+
+
 class naming:
     """Damage as a sentence that names the file."""
 
@@ -89,10 +111,12 @@ class naming:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         remedy = "write it again, or begin its name with '_' to leave it out"
-        if isinstance(error, OSError):
+        if isinstance(error, duckdb.Error) and (refused := refusal_of(error)) is not None:
+            raise StateError(unwritable(self._source.folder, refused)) from error
+        if isinstance(error, OSError) and not isinstance(error, _DAMAGE):
             why = error.strerror or str(error)
             raise DataError(f"{self._source.name} can't be read ({why}): make it readable") from error
-        if isinstance(error, duckdb.IOException | duckdb.InvalidInputException | EOFError | gzip.BadGzipFile):
+        if isinstance(error, _DAMAGE) or (isinstance(error, OSError) and error.errno is None):
             told = str(error).splitlines()[0].replace(str(self._source.folder) + "/", "")
             raise DataError(
                 f"{self._source.name} is not a whole {self._source.kind} file ({told}): {remedy}"
@@ -100,19 +124,26 @@ class naming:
 
 
 def _csv(connection: duckdb.DuckDBPyConnection, source: SourceFile, wanted: list[str]) -> Relation:
-    names = list(source.files.header) or header_of(source)
+    skipped, names = 0, list(source.files.header)
+    if not names:
+        skipped, names = _header(source)
     if not names:
         return Relation("(SELECT NULL::VARCHAR AS nothing WHERE false)", {}, "NULL::VARCHAR", "NULL::VARCHAR")
     types = "{" + ", ".join(f"{literal(name)}: 'VARCHAR'" for name in names) + "}"
-    sql = (
-        f"read_csv({literal(str(source.path))}, auto_detect=false, columns={types}, "
-        f"header={str(not source.files.header).lower()}, delim={literal(source.separator)}, quote='\"', escape='\"', "
-        f"encoding={literal(source.files.encoding)}, nullstr='', max_line_size={LONGEST_LINE}, "
-        f"store_rejects=true, rejects_table={literal(REJECTED)}, rejects_scan={literal(SCANNED)}, "
-        f"compression={literal(_compression(source.path.name))})"
-    )
+    sql = _read_csv(source, types, source.separator, '"', header=not source.files.header, skip=skipped)
     row = ", ".join(f"{literal(name)}, {quoted(name)}" for name in names)
     return Relation(sql, dict.fromkeys(names, "VARCHAR"), "NULL::VARCHAR", f"json_object({row})")
+
+
+def _read_csv(source: SourceFile, types: str, separator: str, quote: str, *, header: bool, skip: int = 0) -> str:
+    """A call that reads lines as they are: nothing is detected, what can't be cut is set aside."""
+    return (
+        f"read_csv({place_of(source.path)}, auto_detect=false, hive_partitioning=false, columns={types}, "
+        f"header={str(header).lower()}, skip={skip}, delim={literal(separator)}, quote={literal(quote)}, "
+        f"escape={literal(quote)}, encoding={literal(source.files.encoding)}, nullstr='', "
+        f"max_line_size={LONGEST_LINE}, store_rejects=true, rejects_table={literal(REJECTED)}, "
+        f"rejects_scan={literal(SCANNED)}, compression={literal(_compression(source.path.name))})"
+    )
 
 
 def header_of(source: SourceFile) -> list[str]:
@@ -121,8 +152,15 @@ def header_of(source: SourceFile) -> list[str]:
     Raises:
         DataError: if two columns have one name: DuckDB does not tell capital letters apart.
     """
+    return _header(source)[1]
+
+
+def _header(source: SourceFile) -> tuple[int, list[str]]:
+    """How many blank lines a CSV begins with, and the names after them."""
+    csv.field_size_limit(LONGEST_LINE)
     with closing(_text(source)) as text:
-        first = next(csv.reader(text, delimiter=source.separator), [])
+        rows = csv.reader(text, delimiter=source.separator)
+        skipped, first = next(((number, row) for number, row in enumerate(rows) if any(map(str.strip, row))), (0, []))
     names = [name.strip() or f"column_{place}" for place, name in enumerate(first)]
     seen: dict[str, str] = {}
     for name in names:
@@ -131,32 +169,44 @@ def header_of(source: SourceFile) -> list[str]:
                 f"{source.name}: two columns are called {name!r} (capital letters don't count): give "
                 "Files.header other names, and leave the first line out by where"
             )
-    return names
+    return skipped, names
 
 
 def _text(source: SourceFile) -> io.TextIOWrapper:
     encoding = {"utf-8": "utf-8-sig", "utf-16": "utf-16", "latin-1": "latin-1"}[source.files.encoding]
     binary: Any = source.path.open("rb")
-    if source.name.endswith(".gz"):
-        binary = gzip.GzipFile(fileobj=binary)
-    elif source.name.endswith(".zst"):
-        import pyarrow as pa
-
-        binary = io.BufferedReader(pa.CompressedInputStream(binary, "zstd"))
+    if (compression := _compression(source.path.name)) != "none":
+        binary = _plain(binary, compression)
     return io.TextIOWrapper(binary, encoding=encoding, errors="replace", newline="")
 
 
+def _plain(binary: Any, compression: str) -> Any:
+    """What a compressed file holds."""
+    if compression == "gzip":
+        return gzip.GzipFile(fileobj=binary)
+    return io.BufferedReader(pa.CompressedInputStream(binary, "zstd"))
+
+
+def check_whole(source: SourceFile) -> None:
+    """Read a compressed file once through: DuckDB neither compares its checksum nor sees where a ``.zst`` is cut.
+
+    Raises:
+        DataError: if it is damaged.
+    """
+    compression = _compression(source.path.name)
+    if compression == "none" or source.kind == "parquet":
+        return
+    with naming(source), source.path.open("rb") as binary, closing(_plain(binary, compression)) as plain:
+        while plain.read(CHUNK):
+            pass
+
+
 def _compression(name: str) -> str:
-    return {".gz": "gzip", ".zst": "zstd"}.get(Path(name).suffix, "none")
+    return {".gz": "gzip", ".zst": "zstd"}.get(Path(name).suffix.lower(), "none")
 
 
 def _json(connection: duckdb.DuckDBPyConnection, source: SourceFile, wanted: list[str]) -> Relation:
-    lines = (
-        f"read_csv({literal(str(source.path))}, auto_detect=false, columns={{{literal(LINE)}: 'VARCHAR'}}, "
-        f"header=false, delim='\x01', quote='', escape='', max_line_size={LONGEST_LINE}, "
-        f"store_rejects=true, rejects_table={literal(REJECTED)}, rejects_scan={literal(SCANNED)}, "
-        f"compression={literal(_compression(source.path.name))})"
-    )
+    lines = _read_csv(source, f"{{{literal(LINE)}: 'VARCHAR'}}", "\x01", "", header=False)
     line = quoted(LINE)
     lines = f"(SELECT * FROM {lines} WHERE trim(coalesce({line}, '')) <> '')"
     # A CASE, for the parts of an AND are asked in any order.
@@ -165,7 +215,21 @@ def _json(connection: duckdb.DuckDBPyConnection, source: SourceFile, wanted: lis
         f"SELECT DISTINCT unnest(json_keys(CASE WHEN {ok} THEN {line} END)) "
         f"FROM (SELECT {line} FROM {lines} LIMIT {LOOKED_AT})"
     ).fetchall()
-    names = dict.fromkeys([*sorted(name for (name,) in known), *wanted])
+    early = {str(name) for (name,) in known if name}
+    outside = {FILENAME, *source.levels}  # what a folder says, or the file's own path
+    late = [name for name in dict.fromkeys(wanted) if name not in early and name not in outside]
+    if late:  # is one of them in a later line?
+        asked = ", ".join(
+            f"bool_or(CASE WHEN {ok} THEN json_exists({line}, {literal(_json_path(name))}) END)" for name in late
+        )
+        there = connection.sql(f"SELECT {asked} FROM {lines}").fetchall()[0]
+        late = [name for name, found in zip(late, there, strict=True) if found]
+    names: dict[str, None] = {}
+    lowered: set[str] = set()  # DuckDB does not tell capital letters apart: what is declared goes before what is not
+    for name in [*(name for name in dict.fromkeys(wanted) if name in early), *late, *sorted(early)]:
+        if name.lower() not in lowered:
+            lowered.add(name.lower())
+            names[name] = None
     connection.sql(f"DROP TABLE IF EXISTS {REJECTED}")
     connection.sql(f"DROP TABLE IF EXISTS {SCANNED}")
     values = "".join(
@@ -177,11 +241,11 @@ def _json(connection: duckdb.DuckDBPyConnection, source: SourceFile, wanted: lis
 
 
 def _json_path(name: str) -> str:
-    return name if name.startswith("$") else "$." + json.dumps(name, ensure_ascii=False)
+    return name if name.startswith(("$.", "$[")) else "$." + json.dumps(name, ensure_ascii=False)
 
 
 def _parquet(connection: duckdb.DuckDBPyConnection, source: SourceFile, wanted: list[str]) -> Relation:
-    sql = f"read_parquet({literal(str(source.path))}, hive_partitioning=false, file_row_number=true)"
+    sql = f"read_parquet({place_of(source.path)}, hive_partitioning=false, file_row_number=true)"
     described = connection.sql(f"DESCRIBE SELECT * EXCLUDE (file_row_number) FROM {sql}").fetchall()
     columns = {str(row[0]): str(row[1]) for row in described}
     row = ", ".join(f"{literal(name)}, {quoted(name)}" for name in columns)
@@ -196,4 +260,10 @@ def rejected_lines(connection: duckdb.DuckDBPyConnection) -> list[tuple[int, str
         ).fetchall()
     except duckdb.CatalogException:
         return []
-    return [(int(line), str(why).lower().replace("_", " "), str(text)) for line, why, text in found]
+    return [(int(line), _spans(str(why).lower().replace("_", " "), str(text)), str(text)) for line, why, text in found]
+
+
+def _spans(why: str, text: str) -> str:
+    """A quote that is not closed takes the lines after it along."""
+    lines = text.strip().count("\n") + 1
+    return why if lines == 1 else f"{why}, over {lines:,} lines"

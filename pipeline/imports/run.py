@@ -14,7 +14,7 @@ from exfm.writing import alone
 from pipeline.imports.entries import Due, Entry, due_files, read_entries
 from pipeline.imports.finding import TABLES, Found, SourceFile, find_sources
 from pipeline.imports.importing import Import
-from pipeline.sidecar import sha256_of
+from pipeline.imports.moving import read_one, sweep
 from pipeline.tables import DataError
 from pipeline.workspace import Workspace
 
@@ -139,7 +139,7 @@ def sources_of(work: Workspace) -> Found:
 
 def due(work: Workspace) -> list[Due]:
     """The files that are to be read in."""
-    return list(due_files(work.state.log, sources_of(work).files, work.project.stream))
+    return due_files(work.state.log, sources_of(work).files, work.project.stream)
 
 
 def import_log(work: Workspace, tell: Callable[[Progress], None] = lambda progress: None) -> Account:
@@ -159,7 +159,7 @@ def import_log(work: Workspace, tell: Callable[[Progress], None] = lambda progre
         for table in TABLES:
             (log / table).mkdir(parents=True, exist_ok=True)
         for table in tables_to_import(work):
-            _forget_versions(work, table, found.files)
+            sweep(work, table, {source.name for source in found.files if source.table == table})
         account = _import(work, found, tell)
     if account.refused:
         raise DataError("; ".join(account.refused))
@@ -174,8 +174,11 @@ def import_log(work: Workspace, tell: Callable[[Progress], None] = lambda progre
 
 
 def _import(work: Workspace, found: Found, tell: Callable[[Progress], None]) -> Account:
-    waiting = list(due_files(work.state.log, found.files, work.project.stream))
-    sizes = [each.source.path.stat().st_size for each in waiting]
+    waiting = due_files(work.state.log, found.files, work.project.stream)
+    sizes = [_size(each.source) for each in waiting]
+    known = {table: read_entries(work.state.log, table) for table in tables_to_import(work)}
+    changed = {(each.source.table, each.source.name) for each in waiting if each.why != "new"}
+    there = {(source.table, source.name) for source in found.files} - changed
     read_in: list[Entry] = []
     refused: list[str] = []
     for number, each in enumerate(waiting):
@@ -185,40 +188,20 @@ def _import(work: Workspace, found: Found, tell: Callable[[Progress], None]) -> 
             tell(Progress(source, number, len(waiting), done + int(share * sizes[number]), sum(sizes)))
 
         of_file(0.0)
+        reader = Import(work.state.log, work.project.stream, of_file)
         try:
-            entry = _import_one(work, each, {(source.table, source.name) for source in found.files}, of_file)
+            read_in.append(read_one(reader, each.source, known[each.source.table], there))
         except DataError as error:
             refused.append(str(error))
-            continue
-        read_in.append(entry)
     tables = tuple(_account(work, table, found) for table in tables_to_import(work))
     return Account(tables, tuple(read_in), tuple(refused), found.unread)
 
 
-def _import_one(work: Workspace, due: Due, there: set[tuple[str, str]], tell: Callable[[float], None]) -> Entry:
-    """Read a file in. A copy of another one is only noted; one that was moved keeps the ids that were made for it."""
-    log, source = work.state.log, due.source
-    entries, reader = read_entries(log, source.table), Import(log, work.project.stream, tell)
-    before = entries.get(source.name)
-    named, sha256 = before.named if before is not None else None, None
-    if (before is None or before.copy_of is not None) and not source.of_version:
-        sha256 = sha256_of(source.path)
-        others = [entry for entry in entries.values() if entry.name != source.name and entry.copy_of is None]
-        for same in (entry for entry in others if entry.sha256 == sha256 and entry.rows):
-            if (same.table, same.name) in there:
-                return reader.note_copy(source, sha256, same.name)
-            _log.info("%s was moved to %s", same.name, source.name)
-            named = same.named or same.name
-            reader.forget(same)
-    return reader.read(source, before, named, sha256)
-
-
-def _forget_versions(work: Workspace, table: str, sources: Iterable[SourceFile]) -> None:
-    """Of tables with versions, take out files that the newest one no longer has."""
-    log, there = work.state.log, {source.name for source in sources if source.table == table}
-    for entry in read_entries(log, table).values():
-        if entry.of_version and entry.name not in there:
-            Import(log, work.project.stream).forget(entry)
+def _size(source: SourceFile) -> int:
+    try:
+        return source.path.stat().st_size
+    except OSError:  # said when it is read
+        return 0
 
 
 def _account(work: Workspace, table: str, found: Found) -> TableAccount:

@@ -58,7 +58,7 @@ def read_side_table(where: str, files: Files, folder: Path, target: Target) -> l
 
 def _read(source: SourceFile, target: Target) -> TableRead:
     with tempfile.TemporaryDirectory() as aside, connected(Path(aside)) as connection:
-        relation = relation_of(connection, source, names_of(source.files))
+        relation = relation_of(connection, source, [*names_of(source.files), *target.schema])
         if not relation.columns:
             return TableRead(source, pl.DataFrame(schema=dict(target.schema)), {})
         rows = select_rows(relation, conversion_of(connection, relation, source, target), source)

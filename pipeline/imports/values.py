@@ -5,6 +5,8 @@ Belongs here: one value at a time. Not here: which column of a file it is (conve
 Nothing is guessed and nothing is rounded.
 """
 
+import re
+
 import polars as pl
 
 from exfm.log_files import EventTime
@@ -57,7 +59,7 @@ def scalar(value: str, kind: str, dtype: pl.DataType) -> str:
             f"WHEN {number} IS NOT NULL THEN {NO_LABEL} END::TINYINT"
         )
     if dtype.is_float():
-        return f"({_number(value, kind)})::{sql_type(dtype)}"
+        return f"try_cast({_number(value, kind)} AS {sql_type(dtype)})"
     return whole_number(value, kind)
 
 
@@ -82,7 +84,9 @@ def whole_number(value: str, kind: str) -> str:
         return _signed(f"({value})::HUGEINT")
     if kind == "BOOLEAN":
         return f"({value})::BIGINT"
-    if kind in ("DOUBLE", "FLOAT") or kind.startswith("DECIMAL"):
+    if kind.startswith("DECIMAL"):
+        return f"CASE WHEN {value} = trunc({value}) THEN {_signed(f'({value})::HUGEINT')} END"
+    if kind in ("DOUBLE", "FLOAT"):
         number = f"({value})::DOUBLE"
         exact = f"{number} = trunc({number}) AND abs({number}) <= {WHOLE_IN_FLOAT}"
         return f"CASE WHEN {exact} THEN ({number})::BIGINT END"
@@ -102,25 +106,31 @@ def moment(value: str, kind: str, time: EventTime) -> str:
     zone = literal(time.zone)
     if kind == "TIMESTAMP WITH TIME ZONE":
         return f"({value})"
+    if kind == "TIMESTAMPTZ_NS":
+        return f"make_timestamptz(epoch_ns({value}) // 1000)"
     if kind.startswith("TIMESTAMP") or kind == "DATE":
         return f"timezone({zone}, ({value})::TIMESTAMP)"
     if time.unit != "iso":
         return _since_1970(value, kind, time.unit)
     text = f"trim(({value})::VARCHAR)"
     if time.format is not None:
-        if "%z" in time.format or "%Z" in time.format:
+        if re.search(r"(?<!%)(%%)*%[zZ]", time.format):
             return f"try_strptime({text}, {literal(time.format)})::TIMESTAMPTZ"
         return f"timezone({zone}, try_strptime({text}, {literal(time.format)})::TIMESTAMP)"
-    after = f"substr({text}, 11)"  # the day, which has hyphens of its own
-    has_zone = f"right({after}, 1) IN ('Z', 'z') OR contains({after}, '+') OR contains({after}, '-')"
+    day = "[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}"
+    clock = "([T ][0-9]{1,2}:[0-9]{2}(:[0-9]{2}(\\.[0-9]*)?)?)?"
+    naive = f"regexp_full_match({text}, '{day}{clock}')"  # a cast drops what stands after a time: PM, a zone's name
+    zoned = f"regexp_full_match({text}, '{day}{clock} ?([zZ]|UTC|[+-](0[0-9]|1[0-5])(:?[0-5][0-9])?)')"
     return (
-        f"CASE WHEN {has_zone} THEN try_cast({text} AS TIMESTAMPTZ) "
-        f"ELSE timezone({zone}, try_cast({text} AS TIMESTAMP)) END"
+        f"CASE WHEN {naive} THEN timezone({zone}, try_cast({text} AS TIMESTAMP)) "
+        f"WHEN {zoned} THEN try_cast({text} AS TIMESTAMPTZ) END"
     )
 
 
 def _since_1970(value: str, kind: str, unit: str) -> str:
-    if kind in ("DOUBLE", "FLOAT") or kind.startswith("DECIMAL"):
+    if kind.startswith("DECIMAL"):
+        number = value if unit == "ns" else f"try_cast({value} AS DECIMAL(30, 9))"
+    elif kind in ("DOUBLE", "FLOAT"):
         number = f"({value})::DOUBLE"
     elif kind == "VARCHAR":
         number = f"try_cast(trim({value}) AS DECIMAL(30, 9))"
