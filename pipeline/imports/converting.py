@@ -8,6 +8,7 @@ Nothing is guessed and nothing is rounded: a value that is not just what the con
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 
@@ -159,6 +160,7 @@ class _Column:
     def origin(self, column: From) -> tuple[str, ...] | str | None:
         """Where a column comes from: names of the file's columns, or an expression; ``None`` if the file has it not."""
         if column.sql is not None:
+            self._check_rows(column.sql, column.name)
             return column.sql
         assert column.of is not None
         if isinstance(column.of, str):
@@ -186,6 +188,16 @@ class _Column:
             raise DataError(
                 f"{self.source.table}.{field}: {expression} is no expression over {self.source.name}: {told}{texts}"
             ) from error
+
+    def _check_rows(self, expression: str, field: str) -> None:
+        """Refuse an expression that makes several rows of one, or none."""
+        first = f"(SELECT * FROM {self.relation.sql} LIMIT 1)"
+        counted = f"(SELECT count(*) FROM (SELECT {expression} AS value FROM {first}))"
+        with suppress(duckdb.Error):  # what is no expression at all is said where its type is asked for
+            if self.connection.sql(f"SELECT {counted} <> (SELECT count(*) FROM {first})").fetchall()[0][0]:
+                raise DataError(
+                    f"{self.source.table}.{field}: {expression} gives not one value for each row: write one that does"
+                )
 
     def _known(self, expression: str, kind: str) -> str:
         """An expression whose texts that mean nothing are null."""

@@ -6,7 +6,7 @@ files themselves (importing.py).
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -130,7 +130,7 @@ def standing(
     return None
 
 
-def due_files(log: Path, sources: Iterable[SourceFile], stream: Stream) -> list[Due]:
+def due_files(log: Path, sources: Sequence[SourceFile], stream: Stream) -> list[Due]:
     """The files that are to be read in, new ones first: one may be an old one under another name."""
     entries: dict[str, dict[str, Entry]] = {}
     found: list[Due] = []
@@ -144,4 +144,9 @@ def due_files(log: Path, sources: Iterable[SourceFile], stream: Stream) -> list[
             why = "changed"
         if why is not None:
             found.append(Due(source, why))
+    changed = {(each.source.table, each.source.name) for each in found}
+    for source in sources:  # a copy of what is something else from now on
+        known_as = entries[source.table].get(source.name)
+        if known_as is not None and (source.table, known_as.copy_of) in changed:
+            found += [Due(source, "new")] if (source.table, source.name) not in changed else []
     return sorted(found, key=lambda each: each.why != "new")

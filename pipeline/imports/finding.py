@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from exfm.log_files import Files, Log
 from pipeline.streams.layout import HIDDEN
@@ -186,14 +186,18 @@ def _of_delta(path: Path, table: str) -> list[str]:
     except (DeltaError, OSError) as error:
         told = str(error).splitlines()[0]
         raise DataError(f"Log: {path} can't be read as a Delta table: {told}") from error
-    roots = (path.resolve().as_posix(), path.as_posix())
-    return sorted(f"{table}/{_inside(uri.removeprefix('file://'), roots)}" for uri in uris)
+    return sorted(f"{table}/{_inside(uri.removeprefix('file://'), path)}" for uri in uris)
 
 
-def _inside(path: str, roots: tuple[str, ...]) -> str:
-    """A path relative to the first of some folders that it lies in."""
-    root = next((root for root in roots if path.startswith(root + "/")), "")
-    return path[len(root) + 1 :] if root else path
+def _inside(uri: str, table: Path) -> str:
+    """A file's path in its table. Paths come with letters as ``%20``, more or fewer of them than on the disk."""
+    for root in (table.as_posix(), table.resolve().as_posix()):
+        for whole in (uri, unquote(uri)):
+            for start in (root, quote(root)):
+                if whole.startswith(start + "/"):
+                    rest = whole[len(start) + 1 :]
+                    return next((each for each in (rest, unquote(rest)) if (table / each).is_file()), rest)
+    return uri
 
 
 def kind_of(name: str) -> str | None:

@@ -79,7 +79,7 @@ class Import:
                     after = source.path.stat()
                 if (after.st_size, after.st_mtime_ns) != (stat.st_size, stat.st_mtime_ns):
                     raise DataError(f"{source.name} changed while it was read: it is read again when it is whole")
-                written = self._put_in_place(source, counted.parts, counted.refused, before)
+                written = self._put_in_place(source, named or source.name, counted, before)
         except (OSError, duckdb.Error) as error:
             told = error if isinstance(error, OSError) else refusal_of(error)
             if told is None:
@@ -109,12 +109,10 @@ class Import:
         quarantine_path(self.log, entry.table, entry.name).unlink(missing_ok=True)
         entry_path(self.log, entry.table, entry.name).unlink(missing_ok=True)
 
-    def _put_in_place(
-        self, source: SourceFile, parts: dict[str, list[tuple[Path, int]]], refused: Path | None, before: Entry | None
-    ) -> dict[str, int]:
+    def _put_in_place(self, source: SourceFile, named: str, counted: "Counted", before: Entry | None) -> dict[str, int]:
         """Move a file's parts into the log, each in one step, and take away those that are no longer its."""
-        key, written = key_of(source.table, source.name), {}
-        for day, paths in sorted(parts.items()):
+        key, refused, written = key_of(source.table, named), counted.refused, dict[str, int]()
+        for day, paths in sorted(counted.parts.items()):
             for number, (path, rows) in enumerate(paths):
                 name = f"{source.table}/day={day}/{key}-{number}.parquet"
                 (self.log / name).parent.mkdir(parents=True, exist_ok=True)

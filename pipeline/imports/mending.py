@@ -158,7 +158,7 @@ def _convert(
     target = Target.of_log(work.project.stream, source.table)
     path = aside / "mended.jsonl"
     lines = [{**values, PLACE: row.place} for row in rows if isinstance(values := _cut(row, source), dict)]
-    path.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8")
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     names = dict.fromkeys(name for line in lines for name in line)
     with connected(aside) as connection, explained(source):
         as_json = replace(source, kind="json", at=path)

@@ -113,7 +113,7 @@ class naming:
         remedy = "write it again, or begin its name with '_' to leave it out"
         if isinstance(error, duckdb.Error) and (refused := refusal_of(error)) is not None:
             raise StateError(unwritable(self._source.folder, refused)) from error
-        if isinstance(error, OSError) and not isinstance(error, _DAMAGE):
+        if isinstance(error, OSError) and not isinstance(error, _DAMAGE) and error.errno is not None:
             why = error.strerror or str(error)
             raise DataError(f"{self._source.name} can't be read ({why}): make it readable") from error
         if isinstance(error, _DAMAGE) or (isinstance(error, OSError) and error.errno is None):
