@@ -107,7 +107,8 @@ class Files(Declaration):
         kind: ``csv``, ``json`` (one object a line), ``parquet`` or ``delta``; ``None``: by the files' endings.
         separator: between the columns of a CSV; ``None``: a comma, of ``.tsv`` a tab.
         header: the names of a CSV's columns, where its first line has none.
-        nulls: texts that mean that a value is not known.
+        nulls: texts that mean that a value is not known; an empty one always does.
+        decimal: what stands before the fraction of a number that is a text.
         encoding: of texts.
     """
 
@@ -120,6 +121,7 @@ class Files(Declaration):
     separator: str | None = None
     header: tuple[str, ...] = ()
     nulls: tuple[str, ...] = ("",)
+    decimal: Literal[".", ","] = "."
     encoding: Encoding = "utf-8"
 
     def __post_init__(self) -> None:

@@ -23,6 +23,7 @@ from pipeline.imports.values import (
     EARLIEST,
     LATEST,
     SHOWN,
+    as_list,
     count,
     hashed,
     moment,
@@ -34,6 +35,9 @@ from pipeline.imports.values import (
 )
 from pipeline.streams.contract import TIME, keys_of, schema_of
 from pipeline.tables import DataError
+
+MOST_TYPES = 20_000
+_TYPES: dict[tuple[tuple[tuple[str, str], ...], str], str] = {}  # columns of a file, expression -> type
 
 
 @dataclass(frozen=True)
@@ -178,7 +182,28 @@ class _Column:
         found = [(int(match[1]), name) for name in self.relation.columns if (match := form.fullmatch(name))]
         return [name for _, name in sorted(found)]
 
+    @property
+    def _shape(self) -> tuple[tuple[str, str], ...]:
+        return tuple(self.relation.columns.items())
+
+    def _asks(self, what: str) -> bool:
+        """Is something asked of this shape of files for the first time?"""
+        key = (self._shape, what)
+        if key in _TYPES:
+            return False
+        _TYPES[key] = ""
+        return True
+
     def _type(self, expression: str, field: str) -> str:
+        """The type of an expression; of files of one shape it is asked once."""
+        key = (self._shape, expression)
+        if key not in _TYPES:
+            if len(_TYPES) > MOST_TYPES:
+                _TYPES.clear()
+            _TYPES[key] = self._described(expression, field)
+        return _TYPES[key]
+
+    def _described(self, expression: str, field: str) -> str:
         try:
             described = self.connection.sql(f"DESCRIBE SELECT {expression} AS value FROM {self.relation.sql}")
             return str(described.fetchall()[0][1])
@@ -191,6 +216,8 @@ class _Column:
 
     def _check_rows(self, expression: str, field: str) -> None:
         """Refuse an expression that makes several rows of one, or none."""
+        if not self._asks(f"rows of {expression}"):
+            return
         first = f"(SELECT * FROM {self.relation.sql} LIMIT 1)"
         counted = f"(SELECT count(*) FROM (SELECT {expression} AS value FROM {first}))"
         with suppress(duckdb.Error):  # what is no expression at all is said where its type is asked for
@@ -231,8 +258,11 @@ class _Column:
             parts = [self._known(quoted(part), self.relation.columns[part]) for part in origin]
             origin = "(" + " || '-' || ".join(f"({part})::VARCHAR" for part in parts) + ")"
         kind, value = self._type(origin, name), given(name)
+        known = self._known(f"({origin})", kind)
+        if self.source.files.decimal == "," and kind == "VARCHAR" and dtype.is_numeric():
+            known = f"replace({known}, ',', '.')"
         bad = why(name, value, kind, made(name), dtype)
-        return Converted(name, self._known(f"({origin})", kind), scalar(value, kind, dtype), bad)
+        return Converted(name, known, scalar(value, kind, dtype), bad)
 
     def _list(self, name: str, origin: tuple[str, ...] | str, dtype: pl.List, column: From) -> Converted:
         inner = dtype.inner
@@ -243,7 +273,7 @@ class _Column:
             known, values, kind = f"[{', '.join(f'({part})::VARCHAR' for part in parts)}]", value, "VARCHAR"
         else:
             kind = self._type(origin, name)
-            known, values = self._known(f"({origin})", kind), _as_list(value, kind, column.split)
+            known, values = self._known(f"({origin})", kind), as_list(value, kind, column.split)
             kind = kind[: kind.rindex("[")] if kind.endswith("]") else kind
         lost = f"{count(made(name))} < {count(values)}"
         shown = f"left(({value})::VARCHAR, {SHOWN})"
@@ -264,17 +294,3 @@ class _Column:
             f"ELSE {literal(f'{name} is not between 1970 and 2200: ')} || {shown} END"
         )
         return Converted(name, self._known(origin, kind), moment(value, kind, time), bad)
-
-
-def _as_list(value: str, kind: str, split: str | None) -> str:
-    """A value as a list: one already, a text in the form of one, a text that is cut, or one alone."""
-    if kind.endswith("]"):
-        return value
-    if kind != "VARCHAR":
-        return f"CASE WHEN {value} IS NOT NULL THEN [{value}] END"
-    cut = f"string_split({value}, {literal(split)})" if split else f"[{value}]"
-    parsed = f"from_json({value}, '[\"VARCHAR\"]')"
-    return (
-        f"CASE WHEN starts_with(ltrim({value}), '[') AND json_valid({value}) THEN {parsed} "
-        f"WHEN {value} IS NOT NULL THEN {cut} END"
-    )

@@ -22,6 +22,8 @@ from pipeline.imports.converting import Conversion, Target, conversion_of, given
 from pipeline.imports.entries import Entry, entry_path, key_of, made_of, write_entry
 from pipeline.imports.finding import SourceFile
 from pipeline.imports.reading import (
+    REJECTED,
+    SCANNED,
     Relation,
     check_whole,
     literal,
@@ -48,11 +50,13 @@ class Import:
     Args:
         log: the canonical log's folder.
         tell: is called with (share of the file that is read, in [0, 1]) now and then.
+        connection: of DuckDB, for many files; ``None``: each has its own.
     """
 
     log: Path
     stream: Stream
     tell: Callable[[float], None] = lambda share: None
+    connection: duckdb.DuckDBPyConnection | None = None
 
     def read(
         self, source: SourceFile, before: Entry | None = None, named: str | None = None, sha256: str | None = None
@@ -73,7 +77,7 @@ class Import:
         check_whole(source)
         aside = self.log / "_reading" / f"{key_of(source.table, source.name)}-{os.getpid()}"
         try:
-            with _folder(aside), connected(aside) as connection:
+            with _folder(aside), self._connection(aside) as connection:
                 counted = _Reading(connection, source, self.stream, aside, named or source.name, self.tell).read()
                 with naming(source):
                     after = source.path.stat()
@@ -93,6 +97,16 @@ class Import:
         )  # fmt: skip
         write_entry(self.log, entry)
         return entry
+
+    @contextmanager
+    def _connection(self, aside: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+        if self.connection is None:
+            with connected(aside) as connection:
+                yield connection
+            return
+        for table in (REJECTED, SCANNED, "refused"):
+            self.connection.execute(f"DROP TABLE IF EXISTS {table}")
+        yield self.connection
 
     def note_copy(self, source: SourceFile, sha256: str, of: str) -> Entry:
         """Note a file whose rows are in the log already, of another file with the same bytes."""

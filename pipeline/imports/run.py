@@ -10,7 +10,10 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
+import duckdb
+
 from exfm.writing import alone
+from pipeline.imports.connection import connected
 from pipeline.imports.entries import Due, Entry, due_files, read_entries
 from pipeline.imports.finding import TABLES, Found, SourceFile, find_sources
 from pipeline.imports.importing import Import
@@ -160,7 +163,9 @@ def import_log(work: Workspace, tell: Callable[[Progress], None] = lambda progre
             (log / table).mkdir(parents=True, exist_ok=True)
         for table in tables_to_import(work):
             sweep(work, table, {source.name for source in found.files if source.table == table})
-        account = _import(work, found, tell)
+        with connected(log / "_reading") as connection:
+            account = _import(work, found, tell, connection)
+        shutil.rmtree(log / "_reading", ignore_errors=True)
     if account.refused:
         raise DataError("; ".join(account.refused))
     for counted in account.tables:
@@ -173,7 +178,9 @@ def import_log(work: Workspace, tell: Callable[[Progress], None] = lambda progre
     return account
 
 
-def _import(work: Workspace, found: Found, tell: Callable[[Progress], None]) -> Account:
+def _import(
+    work: Workspace, found: Found, tell: Callable[[Progress], None], connection: duckdb.DuckDBPyConnection
+) -> Account:
     waiting = due_files(work.state.log, found.files, work.project.stream)
     sizes = [_size(each.source) for each in waiting]
     known = {table: read_entries(work.state.log, table) for table in tables_to_import(work)}
@@ -188,7 +195,7 @@ def _import(work: Workspace, found: Found, tell: Callable[[Progress], None]) -> 
             tell(Progress(source, number, len(waiting), done + int(share * sizes[number]), sum(sizes)))
 
         of_file(0.0)
-        reader = Import(work.state.log, work.project.stream, of_file)
+        reader = Import(work.state.log, work.project.stream, of_file, connection)
         try:
             read_in.append(read_one(reader, each.source, known[each.source.table], there))
         except DataError as error:

@@ -5,18 +5,21 @@ Belongs here: reading it as a frame. Not here: what its rows mean (imports/sourc
 
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import polars as pl
 
 from exfm.log_files import Files
 from pipeline.imports.connection import connected, explained
-from pipeline.imports.converting import Target, conversion_of, names_of
+from pipeline.imports.converting import Conversion, Target, conversion_of, names_of
 from pipeline.imports.finding import SourceFile, find_files
 from pipeline.imports.importing import KEPT, REASON, select_rows
 from pipeline.imports.reading import naming, quoted, rejected_lines, relation_of
 from pipeline.tables import DataError
+
+DOUBT = "exfm doubt"
+NULLED = "null: "  # how the reason begins of a row that is kept, without a value that can't be read
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,7 @@ class TableRead:
     """The rows of one file of a side table.
 
     Args:
-        refused: why -> how many rows can't be read.
+        refused: why -> how many rows can't be read, or lack a value that can't be read.
     """
 
     source: SourceFile
@@ -61,15 +64,34 @@ def _read(source: SourceFile, target: Target) -> TableRead:
         relation = relation_of(connection, source, [*names_of(source.files), *target.schema])
         if not relation.columns:
             return TableRead(source, pl.DataFrame(schema=dict(target.schema)), {})
-        rows = select_rows(relation, conversion_of(connection, relation, source, target), source)
+        conversion, doubts = _without_doubts(conversion_of(connection, relation, source, target), target)
+        rows = select_rows(relation, conversion, source, {DOUBT: doubts})
         with naming(source), explained(source):
             connection.execute(f"CREATE TEMP TABLE converted AS {rows}")
         refused = connection.sql(
             f"SELECT split_part({quoted(REASON)}, ':', 1), count(*) FROM converted WHERE {quoted(REASON)} IS NOT NULL "
             "GROUP BY 1 ORDER BY 2 DESC, 1"
         ).fetchall()
+        doubted = connection.sql(
+            f"SELECT split_part({quoted(DOUBT)}, ':', 1), any_value({quoted(DOUBT)}), count(*) FROM converted "
+            f"WHERE {quoted(KEPT)} AND {quoted(REASON)} IS NULL AND {quoted(DOUBT)} IS NOT NULL GROUP BY 1 ORDER BY 1"
+        ).fetchall()
         names = ", ".join(quoted(name) for name in target.schema)
         frame = connection.sql(f"SELECT {names} FROM converted WHERE {quoted(KEPT)} AND {quoted(REASON)} IS NULL").pl()
         cut = len(rejected_lines(connection))
-    reasons = {str(why): int(count) for why, count in refused} | ({"no row of a CSV": cut} if cut else {})
+    null = {f"{NULLED}{told} in {source.name}": int(count) for _, told, count in doubted}
+    reasons = null | {str(why): int(count) for why, count in refused} | ({"no row of a CSV": cut} if cut else {})
     return TableRead(source, frame, reasons)
+
+
+def _without_doubts(conversion: Conversion, target: Target) -> tuple[Conversion, str]:
+    """A conversion that refuses a row for its keys and time alone, and an expression of what else can't be read.
+
+    A price that is no number is no reason to lose a row's category.
+    """
+    needed = {*target.keys, target.clock}
+    columns = tuple(
+        column if column.name in needed else replace(column, bad="NULL::VARCHAR") for column in conversion.columns
+    )
+    doubts = [column.bad for column in conversion.columns if column.name not in needed]
+    return replace(conversion, columns=columns), f"coalesce(NULL::VARCHAR{''.join(f', {each}' for each in doubts)})"

@@ -18,7 +18,7 @@ from exfm.inputs import Vector
 from exfm.source_views import SourceView
 from exfm.stream import Stream
 from pipeline.imports.converting import Target
-from pipeline.imports.side_tables import read_side_table, side_files
+from pipeline.imports.side_tables import NULLED, read_side_table, side_files
 from pipeline.streams.contract import UTC, cast_to
 from pipeline.tables import UNREADABLE, DataError
 from pipeline.transforms.aligned import first_misaligned
@@ -73,9 +73,13 @@ class SourceRead:
             f"without {' or '.join(view.entities)}": self.without_key,
             f"without {view.timestamp or 'a time'}": self.without_time,
             "repeated, of which the last one counts": self.repeated,
-        } | {f"for {why}": count for why, count in self.refused.items()}
+        } | {f"for {why}": count for why, count in self.refused.items() if not why.startswith(NULLED)}
+        nulled = {why.removeprefix(NULLED): count for why, count in self.refused.items() if why.startswith(NULLED)}
         listed = ", ".join(f"{count:,} {why}" for why, count in said.items() if count)
-        return f"SourceView({view.name}): rows left out: {listed}" if listed else ""
+        null = ", ".join(f"{count:,} for {why}" for why, count in nulled.items())
+        parts = [f"rows left out: {listed}" if listed else "", f"values that are null: {null}" if null else ""]
+        told = "; ".join(part for part in parts if part)
+        return f"SourceView({view.name}): {told}" if told else ""
 
 
 def source_rows(view: SourceView, stream: Stream, log: Path, start: datetime, end: datetime) -> SourceRead:

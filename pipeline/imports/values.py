@@ -154,3 +154,17 @@ def why(name: str, value: str, kind: str, made: str, dtype: pl.DataType) -> str:
     lost = _number(value, kind) if dtype == LABEL else made
     shown = f"left(({value})::VARCHAR, {SHOWN})"
     return f"CASE WHEN ({value}) IS NOT NULL AND ({lost}) IS NULL THEN {literal(f'{name} is {what}: ')} || {shown} END"
+
+
+def as_list(value: str, kind: str, split: str | None) -> str:
+    """A value as a list: one already, a text in the form of one, a text that is cut, or one alone."""
+    if kind.endswith("]"):
+        return value
+    if kind != "VARCHAR":
+        return f"CASE WHEN {value} IS NOT NULL THEN [{value}] END"
+    cut = f"string_split({value}, {literal(split)})" if split else f"[{value}]"
+    parsed = f"from_json({value}, '[\"VARCHAR\"]')"
+    return (
+        f"CASE WHEN starts_with(ltrim({value}), '[') AND json_valid({value}) THEN {parsed} "
+        f"WHEN {value} IS NOT NULL THEN {cut} END"
+    )

@@ -9,6 +9,8 @@ import pytest
 
 from exfm.errors import DeclarationError
 from exfm.inputs import Number
+from exfm.log_columns import Column
+from exfm.log_files import Files, From
 from exfm.source_views import SourceView
 from pipeline.imports.sources import source_digest, source_rows
 from pipeline.tables import DataError
@@ -100,3 +102,21 @@ def test_what_is_wrong_with_their_repository_is_said(tmp_path: Path) -> None:
     before = {path: path.read_bytes() for path in (tmp_path / "their_repo").iterdir() if path.is_file()}
     assert rows_of(THEIRS, tmp_path).height > 100
     assert {path: path.read_bytes() for path in before} == before  # nothing of theirs is written
+
+
+def test_files_of_any_kind_and_a_value_that_cant_be_read_costs_no_row(tmp_path: Path) -> None:
+    """Of a CSV with decimal commas: a price that is no number is null, a row without its key is left out."""
+    (tmp_path / "items.csv").write_text("Artikel;Preis;Gruppe\ni1;1,50;a\ni2;billig;b\n;2,0;c\n", encoding="utf-8")
+    columns = (From(name="item_id", of="Artikel"), From(name="price", of="Preis"), From(name="category", of="Gruppe"))
+    files = Files(paths=("*.csv",), separator=";", decimal=",", columns=columns)
+    view = SourceView(
+        name="items", entities=("item_id",), files=files,
+        inputs=(Number(name="price"), Column(name="category", rows=9, dtype=str)),
+    )  # fmt: skip
+    stream = replace(tiny_project().stream, item=Column(name="item_id", rows=9, dtype=str))
+    read = source_rows(view, stream, tmp_path, FIRST, FIRST + DAY)
+    assert read.frame.select("item_id", "price", "category").rows() == [("i1", 1.5, "a"), ("i2", None, "b")]
+    assert read.sentence(view) == (
+        "SourceView(items): rows left out: 1 without item_id; "
+        "values that are null: 1 for price is no number: billig in items.csv"
+    )
