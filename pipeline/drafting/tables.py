@@ -238,7 +238,8 @@ def _no_time(every: list[Looked]) -> str:
     largest = max(every, key=lambda each: each.sample.estimated)
     return (
         f"no stream: no column of {_listed(every, lambda each: each.title)} says when a row happened (a time, or a "
-        f"number since 1970): {largest.title} has {_columns(largest)}; exfm learns in the order of time, so write one"
+        f"number since 1970): {largest.title} has {_columns(largest)}; exfm learns in the order of time, so write one; if a "
+        f"column is one, {option('time', [name for each in every for moment in each.moments for name in moment.used])}"
     )
 
 
@@ -257,6 +258,13 @@ def _no_label(tables: Tables) -> str:
         f"purchase, is_...), and no other file names its impressions{useless}; it has {_columns(shown)}: name the "
         "label so, or add files of outcomes with the impression's id and a time"
     )
+
+
+def option(role: str, candidates: list[str]) -> str:
+    """The end of a refusal: the option that sets a role, and the columns that may have it by their values."""
+    listed = list(dict.fromkeys(candidates))
+    by_value = f"by their values {', '.join(listed[:8])}" if listed else "by its values none"
+    return f"set it by --{role} COLUMN: {by_value} may be it"
 
 
 def _columns(each: Looked) -> str:
