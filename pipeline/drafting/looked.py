@@ -11,6 +11,7 @@ import duckdb
 
 from pipeline.drafting.given import NOTHING, Given
 from pipeline.drafting.looking import Profile, nulls_of, profiles_of
+from pipeline.drafting.mended import with_points, with_yes_no
 from pipeline.drafting.moments import Moment, moments_of
 from pipeline.drafting.sampling import Sample, take_sample
 from pipeline.drafting.shapes import Shape
@@ -77,6 +78,8 @@ def look(
     """
     sample = take_sample(connection, shape, f"sample_{number}", aside)
     nulls = nulls_of(connection, sample)
-    profiles = profiles_of(connection, sample, nulls)
+    if sample.origins and shape.sources[0].kind == "csv" and shape.sources[0].separator != ",":
+        sample = with_points(connection, sample, nulls)
+    profiles = with_yes_no(connection, sample, profiles_of(connection, sample, nulls), nulls)
     moments = tuple(moments_of(connection, sample, profiles, nulls, given.time))
     return Looked(shape, sample, nulls, profiles, moments, given)

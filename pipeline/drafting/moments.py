@@ -9,7 +9,7 @@ from datetime import datetime
 import duckdb
 
 from exfm.log_files import TIME_UNITS, EventTime
-from pipeline.drafting.looking import Profile, known_text
+from pipeline.drafting.looking import NEARLY_ALL, Profile, known_text
 from pipeline.drafting.sampling import Sample
 from pipeline.drafting.words import (
     AFTERWARDS,
@@ -27,7 +27,6 @@ from pipeline.imports.reading import literal, quoted
 from pipeline.imports.values import moment
 from pipeline.tables import DataError
 
-NEARLY_ALL = 0.95
 BY_VALUE, BY_NUMBER = 12.0, 8.0  # ranks of times that no name tells, below all that a name does
 GIVEN = 1_000.0
 # Of whole numbers, the letters of strptime by how many digits they have.
@@ -199,7 +198,8 @@ def _counted(
     inside = f"m BETWEEN {literal(str(low))} AND {literal(str(high))}"
     good, span, seconds, minutes, hours, zoned, bad, example = connection.sql(
         f"SELECT count(*) FILTER ({inside}), "
-        f"coalesce(max(epoch(m)) FILTER ({inside}) - min(epoch(m)) FILTER ({inside}), 0), count(*) FILTER (epoch(m) % 60 <> 0), "
+        f"coalesce(max(epoch(m)) FILTER ({inside}) - min(epoch(m)) FILTER ({inside}), 0), "
+        "count(*) FILTER (epoch(m) % 60 <> 0), "
         "count(*) FILTER (epoch(m) % 3600 <> 0), "
         "count(*) FILTER (epoch(m) % 86400 <> 0), "
         f"bool_and(regexp_matches(t, '([zZ]|[+-][0-9]{{2}}(:?[0-9]{{2}})?)$') AND length(t) > 10) FILTER ({inside}), "

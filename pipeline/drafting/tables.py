@@ -12,6 +12,7 @@ from pipeline.drafting.looked import Looked
 from pipeline.drafting.looking import Profile
 from pipeline.drafting.naming import snake
 from pipeline.drafting.roles import Chosen, Label, impression_of, item_of, labels_of, user_of
+from pipeline.drafting.roles_by_value import ids_by_value, labels_by_value, who_and_what
 from pipeline.drafting.words import EVENTS, ITEMS, SURFACES, USERS
 from pipeline.tables import DataError
 
@@ -75,32 +76,46 @@ def tables_of(connection: duckdb.DuckDBPyConnection, every: list[Looked]) -> Tab
     Raises:
         DataError: if none can be impressions with labels.
     """
-    timed = [each for each in every if each.moment is not None]
+    given = {*every[0].given.named.values()} if every else set()
+    timed = [each for each in every if each.moment is not None and given <= {*each.profiles}]
+    if given and not timed:
+        raise DataError(_not_together(every, given))
     if not timed:
         raise DataError(_no_time(every))
-    with_item = [each for each in timed if item_of(each) is not None]
+    roles = {each.title: (user_of(each), item_of(each)) for each in timed}
+    if not any(user is not None and item is not None for user, item in roles.values()):
+        roles = {each.title: who_and_what(each, every) for each in timed}
+    with_item = [each for each in timed if roles[each.title][1] is not None]
     if not with_item:
         raise DataError(
             f"no item: {_listed(timed, lambda each: each.title)} name nothing that was shown (a column such as "
             f"item_id, ad_id or video_id): {timed[0].title} has {_columns(timed[0])}; name its column so, or "
-            "declare the log by hand, Stream.item"
+            "declare the log by hand, Stream.item; "
+            f"{option('item', [each.name for each in ids_by_value(timed[0])])}"
         )
-    with_user = [each for each in with_item if user_of(each) is not None]
+    with_user = [each for each in with_item if roles[each.title][0] is not None]
     if not with_user:
         raise DataError(
             f"no user: {with_item[0].title} names nobody who saw it (a column such as user_id, visitor or "
-            f"device_id): it has {_columns(with_item[0])}; name its column so, or declare the log by hand, Stream.user"
+            f"device_id): it has {_columns(with_item[0])}; name its column so, or declare the log by hand, "
+            f"Stream.user; {option('user', [each.name for each in ids_by_value(with_item[0])])}"
         )
     shown = _impressions(with_user, timed)
-    user, item = user_of(shown), item_of(shown)
+    user, item = roles[shown.title]
     assert user is not None and item is not None
     labels, useless = labels_of(shown)
+    keys = {*user.names, *item.names, *(shown.moment.used if shown.moment else ())}
+    by_value = labels_by_value(shown, keys)
+    if not labels and len(texts := [label for label in by_value if label.profile.origin.sql is not None]) == 1:
+        labels = texts
     tables = Tables(shown, user, item, impression_of(shown), labels, useless=useless)
     for each in every:
         if each is not shown:
             _place(connection, tables, each)
+    if not tables.labels and not tables.outcomes and len(by_value) == 1:
+        tables.labels = by_value
     if not tables.labels and not tables.outcomes:
-        raise DataError(_no_label(tables))
+        raise DataError(f"{_no_label(tables)}; {option('label', [label.profile.name for label in by_value])}")
     return tables
 
 
@@ -234,12 +249,23 @@ def _overlaps(
     return int(met) >= OVERLAP * int(all_)
 
 
+def _not_together(every: list[Looked], given: set[str]) -> str:
+    """Why no files are the impressions, with the columns that a person named."""
+    having = [each for each in every if given <= {*each.profiles}]
+    held = "; ".join(f"{each.title} has {_columns(each)}" for each in every[:3])
+    options = ", ".join(f"--{role} {name}" for role, name in every[0].given.named.items())
+    if having:
+        return f"{options}: of the files that have this, none has a time: {_no_time(having)}"
+    return f"no files have all the columns of {options}, which are of the impressions: {held}: name others"
+
+
 def _no_time(every: list[Looked]) -> str:
     largest = max(every, key=lambda each: each.sample.estimated)
+    candidates = [name for each in every for moment in each.moments for name in moment.used]
     return (
         f"no stream: no column of {_listed(every, lambda each: each.title)} says when a row happened (a time, or a "
-        f"number since 1970): {largest.title} has {_columns(largest)}; exfm learns in the order of time, so write one; if a "
-        f"column is one, {option('time', [name for each in every for moment in each.moments for name in moment.used])}"
+        f"number since 1970): {largest.title} has {_columns(largest)}; exfm learns in the order of time, so write "
+        f"one; if a column is one, {option('time', candidates)}"
     )
 
 
