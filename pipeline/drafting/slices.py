@@ -188,7 +188,8 @@ def delays_of(connection: duckdb.DuckDBPyConnection, shown: Measured, outcomes: 
     rows = connection.sql(
         "SELECT o.task, count(i.moment), count(*), quantile_cont(epoch(o.moment) - epoch(i.moment), 0.99) "
         "FILTER (o.moment >= i.moment), count(*) FILTER (o.moment < i.moment), "
-        f"coalesce(quantile_cont(epoch(o.moment) - epoch(i.moment), 0.05), 0) FROM {outcomes.table} o LEFT JOIN {shown.table} i USING (id) "
+        "coalesce(quantile_cont(epoch(o.moment) - epoch(i.moment), 0.05), 0) "
+        f"FROM {outcomes.table} o LEFT JOIN {shown.table} i USING (id) "
         "WHERE o.task IS NOT NULL GROUP BY 1 ORDER BY 1"
     ).fetchall()
     found = {}
