@@ -4,10 +4,11 @@ Belongs here: the guess for each shape, and refusals where there is no log. Not 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import duckdb
 
+from pipeline.drafting.ids_by_value import Match, match_of
 from pipeline.drafting.looked import Looked
 from pipeline.drafting.looking import Profile
 from pipeline.drafting.naming import snake
@@ -56,6 +57,7 @@ class Tables:
 
     Args:
         unused: title -> why a shape is no part of the log.
+        matched: title -> by which values, where no name tells it, files name impressions.
     """
 
     impressions: Looked
@@ -68,6 +70,7 @@ class Tables:
     sides: list[SideFiles] = field(default_factory=list)
     unused: dict[str, str] = field(default_factory=dict)
     useless: list[str] = field(default_factory=list)
+    matched: dict[str, Match] = field(default_factory=dict)
 
 
 def tables_of(connection: duckdb.DuckDBPyConnection, every: list[Looked]) -> Tables:
@@ -109,6 +112,13 @@ def tables_of(connection: duckdb.DuckDBPyConnection, every: list[Looked]) -> Tab
     if not labels and len(texts := [label for label in by_value if label.profile.origin.sql is not None]) == 1:
         labels = texts
     tables = Tables(shown, user, item, impression_of(shown), labels, useless=useless)
+    others = [each for each in every if each is not shown]
+    if tables.id is None or not any(_same(each, tables.id) for each in others):
+        timed_others = [each for each in others if each.moments]
+        found = [(each.title, match_of(connection, shown, each, tables.id)) for each in timed_others]
+        tables.matched = {title: match for title, match in found if match is not None}
+        if tables.id is None and tables.matched:
+            tables.id = next(iter(tables.matched.values())).id
     for each in every:
         if each is not shown:
             _place(connection, tables, each)
@@ -151,6 +161,11 @@ def _nearly_same(other: Looked, column: Profile) -> Profile | None:
 def _place(connection: duckdb.DuckDBPyConnection, tables: Tables, each: Looked) -> None:
     shown = tables.impressions
     refers = _same(each, tables.id) if tables.id is not None else None
+    match = tables.matched.get(each.title)
+    if match is not None and tables.id is not None and match.id.name == tables.id.name:
+        outcomes = _outcomes(each, match.refers)
+        tables.outcomes.append(replace(outcomes, why=f"{outcomes.why}; {match.why}"))
+        return
     user = _nearly_same(each, shown.profiles[tables.user.names[0]]) if len(tables.user.names) == 1 else None
     item = _nearly_same(each, shown.profiles[tables.item.names[0]])
     if refers is not None and each.moments:

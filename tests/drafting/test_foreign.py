@@ -110,3 +110,21 @@ def test_the_command_takes_roles(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "--user: no file has a column 'Wer'" in capsys.readouterr().out
     assert main([str(tmp_path / "log"), "--to", str(tmp_path / "b.py"), "--user", "Preis"]) == 2
     assert "--user" in capsys.readouterr().out
+
+
+def test_outcomes_by_the_values_of_their_ids(tmp_path: Path) -> None:
+    german(tmp_path / "log")
+    rows = [{"Anzeigenkennung": f"anz-{number:08x}", **row} for number, row in enumerate(german_rows(2_000))]
+    shown = [{name: row[name] for name in row if name != "Geklickt"} for row in rows]
+    write_csv(tmp_path / "log" / "Ausspielungen.csv", shown, ";")
+    bought = [
+        {"Anzeige": row["Anzeigenkennung"], "Wann": row["Zeitpunkt"], "Wert": 1.5 * number}
+        for number, row in enumerate(rows)
+        if row["Geklickt"] == "ja"
+    ]
+    bought[3]["Anzeige"], bought[4]["Wann"] = "anz-fffffffff", "gestern"
+    write_csv(tmp_path / "log" / "Kaeufe.csv", bought)
+    made = drafted(tmp_path / "log", tmp_path / "draft")
+    assert "values of 'Anzeige' are values of 'Anzeigenkennung' of the impressions" in made.why("outcomes")
+    assert [task.name for task in made.project.stream.tasks] == ["kaeufe"]
+    assert made.project.log is not None and made.project.log.impressions[0].id == "Anzeigenkennung"
