@@ -3,13 +3,14 @@
 Belongs here: telling that, and which zone would explain it. Not here: how long outcomes take (slices.py).
 """
 
+import math
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from pipeline.drafting.moments import Moment
 from pipeline.drafting.slices import Delays
 
-MOST = 0.5  # of outcomes that come too early, above which clocks differ
+MOST, SOME = 0.5, 0.05  # of outcomes that come too early: clocks differ; they do if the first are whole hours early
 ZONES = (
     "Europe/London", "Europe/Berlin", "Europe/Helsinki", "Europe/Moscow", "Asia/Dubai", "Asia/Karachi", "Asia/Dhaka",
     "Asia/Bangkok", "Asia/Shanghai", "Asia/Tokyo", "Australia/Sydney", "Pacific/Auckland", "America/New_York",
@@ -17,17 +18,20 @@ ZONES = (
     "Atlantic/Azores", "Atlantic/South_Georgia", "Pacific/Honolulu",
 )  # fmt: skip
 ROUNDED = 0.05  # of an hour, by which clocks that are set apart may differ besides
+SOON = 0.2  # of an hour, within which the first outcomes come
 
 
 def clocks(delays: Delays, shown: Moment, outcomes: Moment, at: datetime) -> str | None:
-    """What to do about two clocks, where most outcomes come before their impressions by an hour or more.
+    """What to do about two clocks, where most outcomes come before their impressions, or some by whole hours.
 
     Args:
         shown: time of the impressions. ``outcomes``: of the outcomes. ``at``: when zones are compared.
     """
-    if delays.early <= MOST * delays.met or delays.earliest >= -3600 * (1 - ROUNDED):
+    early = -delays.earliest / 3600
+    hours = math.ceil(early - ROUNDED)
+    whole = hours - early <= SOON
+    if hours < 1 or delays.early <= (SOME if whole else MOST) * delays.met:
         return None
-    hours = max(1, -int((delays.earliest / 3600 + ROUNDED) // 1))
     told = f"{hours} hour{'s' if hours > 1 else ''}"
     means = []
     for time, ahead, called in ((shown, hours, "impressions"), (outcomes, -hours, "outcomes")):

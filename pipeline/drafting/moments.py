@@ -29,6 +29,7 @@ from pipeline.tables import DataError
 
 BY_VALUE, BY_NUMBER = 12.0, 8.0  # ranks of times that no name tells, below all that a name does
 GIVEN = 1_000.0
+BY_OPTION = ": --time sets another"
 # Of whole numbers, the letters of strptime by how many digits they have.
 DIGITS = {8: ("%Y%m%d", "%y%m%d%H"), 10: ("%Y%m%d%H", "%y%m%d%H%M"), 12: ("%Y%m%d%H%M", "%y%m%d%H%M%S"),
           14: ("%Y%m%d%H%M%S",), 6: ("%y%m%d",)}  # fmt: skip
@@ -122,7 +123,7 @@ def _moment_of(
         said = f"{each.name!r} is {why} (as {shown})"
         if by_value:
             rank = BY_NUMBER if numbers else BY_VALUE
-            said += ", a guess by its values, for its name does not tell: --time sets another"
+            said += f", a guess by its values, for its name does not tell{BY_OPTION}"
         elif rank == GIVEN:
             said += ", set by --time"
         if (twin := _swapped(time.format)) is not None:

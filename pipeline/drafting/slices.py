@@ -87,12 +87,13 @@ def measure(
         f"SELECT count(*), epoch(quantile_disc(moment, 0.001)), epoch(quantile_disc(moment, 0.999)) FROM {table}"
     ).fetchall()[0]
     reach = max((high - low) * FAR, 86_400)
-    first, newest, inside = connection.sql(
-        f"SELECT epoch_us(min(moment)), epoch_us(max(moment)), count(*) FROM {table} "
+    first, newest, inside, timed = connection.sql(
+        f"SELECT epoch_us(min(moment)), epoch_us(max(moment)), count(*), (SELECT count(moment) FROM {table}) "
+        f"FROM {table} "
         f"WHERE epoch(moment) BETWEEN {low - reach} AND {high + reach}"
     ).fetchall()[0]
     begun, ended = (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=at) for at in (first, newest))
-    return Measured(table, rows if whole else looked.sample.estimated, begun, ended, whole, rows - inside)
+    return Measured(table, rows if whole else looked.sample.estimated, begun, ended, whole, timed - inside)
 
 
 def _is_cheap(looked: Looked) -> bool:
@@ -172,7 +173,7 @@ class Delays:
 
     Args:
         met: outcomes whose impression was found, of ``rows``.
-        early: of these, how many come before it. ``earliest``: seconds after it, of nearly the first (5 %).
+        early: of these, how many come before it. ``earliest``: seconds after it, of nearly the first (1 %).
     """
 
     window: timedelta
@@ -188,7 +189,7 @@ def delays_of(connection: duckdb.DuckDBPyConnection, shown: Measured, outcomes: 
     rows = connection.sql(
         "SELECT o.task, count(i.moment), count(*), quantile_cont(epoch(o.moment) - epoch(i.moment), 0.99) "
         "FILTER (o.moment >= i.moment), count(*) FILTER (o.moment < i.moment), "
-        "coalesce(quantile_cont(epoch(o.moment) - epoch(i.moment), 0.05), 0) "
+        "coalesce(quantile_cont(epoch(o.moment) - epoch(i.moment), 0.01), 0) "
         f"FROM {outcomes.table} o LEFT JOIN {shown.table} i USING (id) "
         "WHERE o.task IS NOT NULL GROUP BY 1 ORDER BY 1"
     ).fetchall()

@@ -108,7 +108,9 @@ class Drafting:
         self._say("slices", f"{cut.count:,}", cut.why + more)
         if measured.stray:
             self._say(
-                "stray", f"{measured.stray:,} rows", "their times lie far from all others: the stream leaves them out"
+                "stray",
+                f"{measured.stray:,} row{'s' if measured.stray > 1 else ''}",
+                "their times lie far from all others: the stream leaves them out",
             )
         return cut
 

@@ -40,11 +40,18 @@ def test_clocks_that_may_agree(ahead: tuple[int, int], tmp_path: Path) -> None:
     assert drafted(tmp_path / "log", tmp_path / "draft").why("clocks") == ""
 
 
-def test_the_zone_that_is_named_explains_it(tmp_path: Path) -> None:
-    _write(tmp_path / "log", 1, 0)
-    made = drafted(tmp_path / "log", tmp_path / "draft")
-    text = made.text.replace('EventTime(of="time")', 'EventTime(of="time", zone="Europe/Berlin")')
-    assert text != made.text
+def test_late_outcomes_tell_it_by_the_first_of_them(tmp_path: Path) -> None:
+    rows = events(4_000)
+    write_csv(tmp_path / "log" / "impressions" / "a.csv", [
+        {"impression_id": f"i{number}", "time": f"{each['moment'] + timedelta(hours=2):%Y-%m-%d %H:%M:%S}",
+         "user_id": each["user"], "item_id": each["item"]} for number, each in enumerate(rows)
+    ])  # fmt: skip
+    write_csv(tmp_path / "log" / "clicks" / "a.csv", [
+        {"impression_id": f"i{number}", "click_time": int(each["moment"].timestamp()) + number * 37 % 36_000}
+        for number, each in enumerate(rows) if each["click"]
+    ])  # fmt: skip
+    why = drafted(tmp_path / "log", tmp_path / "draft").why("clocks")
+    assert "by up to 2 hours" in why and "zone='Europe/Helsinki'" in why
 
 
 def test_a_rare_surface_gets_no_student(tmp_path: Path) -> None:

@@ -52,10 +52,10 @@ def test_thousands_and_one_word_among_numbers(tmp_path: Path) -> None:
 def test_two_texts_are_a_label(yes: str, no: str, tmp_path: Path) -> None:
     rows = german_rows()
     for row in rows:
-        row["Geklickt"] = yes if row["Geklickt"] == "ja" else no
+        row["Reaktion"] = yes if row.pop("Geklickt") == "ja" else no
     write_csv(tmp_path / "log" / "log.csv", rows, ";")
     made = drafted(tmp_path / "log", tmp_path / "draft")
-    assert [(task.name, task.label) for task in made.project.stream.tasks] == [("geklickt", "geklickt")]
+    assert [(task.name, task.label) for task in made.project.stream.tasks] == [("reaktion", "reaktion")]
     assert "--label COLUMN sets another" in made.why("task")
     if yes not in ("1", "true"):
         case = f"WHEN '{yes.lower()}' THEN '1' WHEN '{no.lower()}' THEN '0' ELSE"
@@ -76,12 +76,13 @@ def test_one_other_text_hides_no_label(tmp_path: Path) -> None:
 def test_two_columns_of_two_values_are_for_a_person_to_choose(tmp_path: Path) -> None:
     rows = german_rows()
     for number, row in enumerate(rows):
+        row["Reaktion"] = row.pop("Geklickt")
         row["Neu"] = ("ja", "nein")[number % 3 == 0]
     write_csv(tmp_path / "log" / "log.csv", rows, ";")
-    with pytest.raises(DataError, match="set it by --label COLUMN: by their values Geklickt, Neu may be it$"):
+    with pytest.raises(DataError, match="set it by --label COLUMN: by their values Reaktion, Neu may be it$"):
         draft_of([tmp_path / "log"])
-    draft = draft_of([tmp_path / "log"], roles=Given(label="Geklickt"))
-    assert [each.guess for each in draft.guesses if each.what == "task"] == ["geklickt"]
+    draft = draft_of([tmp_path / "log"], roles=Given(label="Reaktion"))
+    assert [each.guess for each in draft.guesses if each.what == "task"] == ["reaktion"]
 
 
 def test_refusals_name_option_and_candidates(tmp_path: Path) -> None:
