@@ -1,6 +1,7 @@
 """``exfm draft``: a first declaration for a log that somebody else wrote.
 
     exfm draft FILE_OR_FOLDER [...] [--to FILE.py] [--name NAME]
+               [--time COLUMN] [--user COLUMN] [--item COLUMN] [--label COLUMN]
 
 Belongs here: the command and what it prints. Not here: looking and guessing (pipeline/drafting/).
 """
@@ -15,6 +16,7 @@ from rich.markup import escape
 from exfm.atomic_write import atomic_write
 from exfm.errors import DeclarationError, identifier
 from exfm.load import load_project
+from pipeline.drafting.given import Given
 from pipeline.tables import DataError
 
 
@@ -24,12 +26,19 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("paths", nargs="+", type=Path, metavar="FILE_OR_FOLDER", help="the log, and tables beside it")
     parser.add_argument("--to", type=Path, help="where to write it; default: NAME.py in this folder")
     parser.add_argument("--name", help="of the project; default: as the log's folder is called")
+    for role, what in (
+        ("time", "says when a row happened"), ("user", "says who saw it"), ("item", "says what was shown"),
+        ("label", "says what came of it"),
+    ):  # fmt: skip
+        parser.add_argument(f"--{role}", metavar="COLUMN", help=f"of the impressions, as their files call it: {what}")
     chosen = parser.parse_args(arguments)
     console = Console(highlight=False, soft_wrap=True)
     try:
         if chosen.name is not None:
             identifier("--name", chosen.name)
-        written = _write(console, chosen.paths, chosen.to, chosen.name)
+        written = _write(
+            console, chosen.paths, chosen.to, chosen.name, Given(chosen.time, chosen.user, chosen.item, chosen.label)
+        )
         _check(written)
     except (DataError, DeclarationError) as error:
         console.print(f"[red]{escape(str(error))}[/red]")
@@ -40,7 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _write(console: Console, paths: list[Path], to: Path | None, name: str | None) -> Path:
+def _write(console: Console, paths: list[Path], to: Path | None, name: str | None, roles: Given) -> Path:
     """Write the draft: where it is.
 
     Raises:
@@ -51,7 +60,7 @@ def _write(console: Console, paths: list[Path], to: Path | None, name: str | Non
 
     if to is not None:
         _check_free(to)
-    draft = draft_of(paths, name)
+    draft = draft_of(paths, name, roles)
     target = (to or Path(f"{draft.name}.py")).expanduser().resolve()
     _check_free(target)
     with atomic_write(target) as file:

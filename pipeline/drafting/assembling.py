@@ -10,6 +10,7 @@ from pathlib import Path
 import duckdb
 
 from pipeline.drafting.drafted import Draft, Guess
+from pipeline.drafting.given import NOTHING, Given
 from pipeline.drafting.looked import Looked, look
 from pipeline.drafting.shapes import base_of, find_shapes, may_be_about
 from pipeline.drafting.stream_drafted import Drafting
@@ -18,18 +19,19 @@ from pipeline.imports.connection import connected
 from pipeline.tables import DataError
 
 
-def draft_of(given: list[Path], name: str | None = None) -> Draft:
+def draft_of(given: list[Path], name: str | None = None, roles: Given = NOTHING) -> Draft:
     """Look at files, and draft a declaration of them.
 
     Args:
         name: of the project; ``None``: as their folder is called.
+        roles: columns that a person named.
 
     Raises:
         DataError: if they can't be a log, in one sentence with what to do.
     """
     folder = base_of(given)
     with tempfile.TemporaryDirectory() as aside, connected(Path(aside)) as connection:
-        looked, unread = _look(connection, given, folder, Path(aside))
+        looked, unread = _look(connection, given, folder, Path(aside), roles)
         tables = tables_of(connection, looked)
         drafting = Drafting(connection, tables, folder, name)
         draft = drafting.draft()
@@ -52,15 +54,16 @@ def draft_of(given: list[Path], name: str | None = None) -> Draft:
 
 
 def _look(
-    connection: duckdb.DuckDBPyConnection, given: list[Path], folder: Path, aside: Path
+    connection: duckdb.DuckDBPyConnection, given: list[Path], folder: Path, aside: Path, roles: Given
 ) -> tuple[list[Looked], list[str]]:
     shapes, unread = find_shapes(connection, given, folder)
+    roles.check(shape.names for shape in shapes)
     looked = []
     for number, shape in enumerate(shapes):
         try:
-            looked.append(look(connection, shape, number, aside / "pieces"))
+            looked.append(look(connection, shape, number, aside / "pieces", roles))
         except DataError:
-            if len(shapes) == 1 or not may_be_about(shape.sources[0].name):
+            if len(shapes) == 1 or {*roles.named.values()} & {*shape.names} or not may_be_about(shape.sources[0].name):
                 raise
             unread += [source.name for source in shape.sources]
     return looked, unread

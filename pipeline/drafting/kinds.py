@@ -4,14 +4,13 @@ Belongs here: the guess for one column, and for columns that count up. Not here:
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import duckdb
 
 from pipeline.drafting.looked import Looked
-from pipeline.drafting.looking import Profile
-from pipeline.drafting.moments import NEARLY_ALL
+from pipeline.drafting.looking import NEARLY_ALL, Profile
 from pipeline.drafting.words import ID_WORDS, TIME_WORDS
 from pipeline.imports.reading import literal, quoted
 
@@ -74,6 +73,13 @@ def kind_of(connection: duckdb.DuckDBPyConnection, looked: Looked, each: Profile
         return Kind("out", "a moment: what matters of it is a number, such as the age then; make it by From(sql=...)")
     if each.is_number:
         return _of_numbers(looked, each)
+    if each.number >= NEARLY_ALL * each.known and each.dotted >= each.known / 2:
+        kind = _of_numbers(looked, each)
+        odd = next((example for example in each.examples if not _is_number(example)), None)
+        shown = f" ({odd!r})" if odd is not None else ""
+        many = each.known - each.number
+        why = f"{kind.why}; {many:,} of {each.known:,} {'are' if many > 1 else 'is'} no number{shown}: quarantined"
+        return replace(kind, why=why)
     if (cut := _cut_of(each)) is not None:
         return _bag(connection, looked, each, f"string_split({each.value}, {literal(cut)})", cut)
     if each.spaces >= 3 or each.longest > 120:
@@ -81,6 +87,13 @@ def kind_of(connection: duckdb.DuckDBPyConnection, looked: Looked, each: Profile
     if each.distinct > 0.5 * each.known and each.known > 100:
         return Kind("out", f"nearly every row has another value ({each.distinct:,} of {each.known:,})")
     return _column(looked, each)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
 
 
 def _short(text: str) -> str:
@@ -107,6 +120,8 @@ def _of_numbers(looked: Looked, each: Profile) -> Kind:
     skewed = each.low >= 0 and each.most > SKEWED * (each.median + 1)
     treatment = "log1p" if skewed else "none"
     why = f"{each.low:g} to {each.high:g}" + (", most of them small: log1p" if skewed else "")
+    if each.origin.sql is not None and each.origin.sql.startswith("replace("):
+        why += "; its decimal commas are read as points"
     return Kind("number", why, treatment=treatment)
 
 

@@ -10,7 +10,7 @@ from exfm.log_files import EventTime
 from pipeline.drafting.inputs import origin_of
 from pipeline.drafting.looked import Looked
 from pipeline.drafting.looking import Profile
-from pipeline.drafting.moments import Moment
+from pipeline.drafting.moments import BY_OPTION, Moment
 from pipeline.drafting.naming import snake
 from pipeline.drafting.syntax import Argument, Call, Node, call, listing
 from pipeline.drafting.tables import OutcomeFiles
@@ -43,7 +43,7 @@ def files_node(
     return call(
         "Files",
         paths=listing(paths),
-        time=None if time is None else Argument(time_node(time.time), "time", time.why),
+        time=None if time is None else Argument(time_node(time.time), "time", time.why.replace(BY_OPTION, "")),
         columns=listing(columns) if columns else None,
         id=id_,
         where=None if where is None else Argument(where, "where", LEFT_OUT),

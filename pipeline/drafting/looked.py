@@ -9,7 +9,9 @@ from pathlib import Path
 
 import duckdb
 
+from pipeline.drafting.given import NOTHING, Given
 from pipeline.drafting.looking import Profile, nulls_of, profiles_of
+from pipeline.drafting.mended import with_points, with_yes_no
 from pipeline.drafting.moments import Moment, moments_of
 from pipeline.drafting.sampling import Sample, take_sample
 from pipeline.drafting.shapes import Shape
@@ -22,6 +24,7 @@ class Looked:
 
     Args:
         moments: columns that may say when rows happened, the likeliest first.
+        given: roles that a person set.
     """
 
     shape: Shape
@@ -29,6 +32,7 @@ class Looked:
     nulls: tuple[str, ...]
     profiles: dict[str, Profile]
     moments: tuple[Moment, ...]
+    given: Given = NOTHING
 
     @property
     def title(self) -> str:
@@ -64,7 +68,9 @@ def _core(each: Profile) -> str:
     return "".join(word for word in each.words if word not in AROUND)
 
 
-def look(connection: duckdb.DuckDBPyConnection, shape: Shape, number: int, aside: Path) -> Looked:
+def look(
+    connection: duckdb.DuckDBPyConnection, shape: Shape, number: int, aside: Path, given: Given = NOTHING
+) -> Looked:
     """Look at a shape's files.
 
     Raises:
@@ -72,5 +78,8 @@ def look(connection: duckdb.DuckDBPyConnection, shape: Shape, number: int, aside
     """
     sample = take_sample(connection, shape, f"sample_{number}", aside)
     nulls = nulls_of(connection, sample)
-    profiles = profiles_of(connection, sample, nulls)
-    return Looked(shape, sample, nulls, profiles, tuple(moments_of(connection, sample, profiles, nulls)))
+    if sample.origins and shape.sources[0].kind == "csv" and shape.sources[0].separator != ",":
+        sample = with_points(connection, sample, nulls)
+    profiles = with_yes_no(connection, sample, profiles_of(connection, sample, nulls), nulls)
+    moments = tuple(moments_of(connection, sample, profiles, nulls, given.time))
+    return Looked(shape, sample, nulls, profiles, moments, given)

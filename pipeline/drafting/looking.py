@@ -16,8 +16,10 @@ from pipeline.drafting.sampling import Origin, Sample
 from pipeline.imports.reading import literal, quoted
 
 AT_ONCE = 40  # columns of one query
+NEARLY_ALL = 0.95  # of the values, which are enough to say what a column is
 NULLS = ("NULL", "null", "\\N")  # that mean no value in any column
 NULLS_OF_NUMBERS = ("NA", "N/A", "nan", "NaN", "None", "none", "-", "#N/A", "NAN")  # and in one of numbers
+DECIMAL = r"\s*[+-]?([0-9]+|[0-9]{1,3}(\.[0-9]{3})+),[0-9]+\s*"  # 1,33 and 1.234,56
 CUTS = ("^", "|", ";", ",", " ")
 
 
@@ -35,6 +37,9 @@ class Profile:
         longest, spaces: characters of the longest value, blanks in the mean one.
         cut: for each separator the values that hold it.
         examples: some values, the most frequent first.
+        binary: values that are 0, 1, true or false. ``decimal``: numbers with a comma before their fraction.
+        yes_no: the texts, in small letters, that nearly all are, where they mean yes and no.
+        note: how its values are read, where that is not as they stand.
     """
 
     name: str
@@ -60,6 +65,10 @@ class Profile:
     spaces: float
     cut: dict[str, int] = field(default_factory=dict)
     examples: tuple[str, ...] = ()
+    binary: int = 0
+    decimal: int = 0
+    yes_no: tuple[str, str] | None = None
+    note: str = ""
 
     @cached_property
     def words(self) -> tuple[str, ...]:
@@ -93,10 +102,13 @@ class Profile:
 
     @property
     def is_binary(self) -> bool:
-        """Are all values 0, 1, true or false?"""
-        if self.known and self.flag == self.known:
-            return True
-        return self.is_whole and self.distinct <= 2 and self.low >= 0 and self.high <= 1
+        """Are nearly all values 0, 1, true or false, and no others numbers?"""
+        return self.binary > 0 and self.binary >= NEARLY_ALL * self.known and self.binary == self.number + self.flag
+
+    @property
+    def is_decimal(self) -> bool:
+        """Are nearly all values numbers, of which many have a comma before their fraction?"""
+        return self.decimal > 0 and self.decimal + self.whole >= NEARLY_ALL * self.known
 
     @property
     def is_unique(self) -> bool:
@@ -154,7 +166,8 @@ def profiles_of(connection: duckdb.DuckDBPyConnection, sample: Sample, nulls: tu
     return profiles
 
 
-_COUNTS = ("known", "distinct", "whole", "dotted", "number", "flag", "object", "listed", "moment", "padded", "longest")
+_COUNTS = ("known", "distinct", "whole", "dotted", "number", "flag", "object", "listed", "moment", "padded", "longest",
+           "binary", "decimal")  # fmt: skip
 
 
 def known_text(name: str, kind: str, nulls: tuple[str, ...]) -> str:
@@ -182,6 +195,8 @@ def _query(v: str, number: str) -> str:
         "dotted": f"count(*) FILTER (contains({v}, '.'))",
         "number": f"count(*) FILTER (isfinite({number}))",
         "flag": f"count(*) FILTER (lower({v}) IN ('true', 'false'))",
+        "binary": f"count(*) FILTER ({number} IN (0, 1) OR lower({v}) IN ('true', 'false'))",
+        "decimal": f"count(*) FILTER (regexp_full_match({v}, '{DECIMAL}'))",
         "object": f"count(*) FILTER (starts_with({v}, '{{'))",
         "listed": f"count(*) FILTER (starts_with(ltrim({v}), '[') AND ends_with(rtrim({v}), ']'))",
         "moment": f"count(*) FILTER ({iso})",

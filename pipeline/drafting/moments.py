@@ -9,13 +9,27 @@ from datetime import datetime
 import duckdb
 
 from exfm.log_files import TIME_UNITS, EventTime
-from pipeline.drafting.looking import Profile, known_text
+from pipeline.drafting.looking import NEARLY_ALL, Profile, known_text
 from pipeline.drafting.sampling import Sample
-from pipeline.drafting.words import AFTERWARDS, HOURS, NOT_OF_ROWS, TIME_WORDS, TIMES
+from pipeline.drafting.words import (
+    AFTERWARDS,
+    HOURS,
+    ID_WORDS,
+    IMPRESSIONS,
+    ITEMS,
+    NOT_OF_ROWS,
+    REQUESTS,
+    TIME_WORDS,
+    TIMES,
+    USERS,
+)
 from pipeline.imports.reading import literal, quoted
 from pipeline.imports.values import moment
+from pipeline.tables import DataError
 
-NEARLY_ALL = 0.99
+BY_VALUE, BY_NUMBER = 12.0, 8.0  # ranks of times that no name tells, below all that a name does
+GIVEN = 1_000.0
+BY_OPTION = ": --time sets another"
 # Of whole numbers, the letters of strptime by how many digits they have.
 DIGITS = {8: ("%Y%m%d", "%y%m%d%H"), 10: ("%Y%m%d%H", "%y%m%d%H%M"), 12: ("%Y%m%d%H%M", "%y%m%d%H%M%S"),
           14: ("%Y%m%d%H%M%S",), 6: ("%y%m%d",)}  # fmt: skip
@@ -27,6 +41,7 @@ FORMS = (
     "%d/%m/%Y", "%m/%d/%Y", "%d.%m.%Y",
 )  # fmt: skip
 EARLIEST, LATEST = datetime(1995, 1, 1), datetime(2060, 1, 1)
+PLAUSIBLE = datetime(2005, 1, 1), datetime(2035, 1, 1)  # of numbers that no name calls a time
 PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 
 
@@ -39,6 +54,7 @@ class Moment:
         expression: of the moment, over the sample.
         finest: seconds of its finest unit.
         rank: how sure it is; the highest wins.
+        zoneless: whether its values name no zone.
     """
 
     time: EventTime
@@ -47,22 +63,43 @@ class Moment:
     expression: str
     finest: int
     rank: float
+    zoneless: bool = False
 
 
 def moments_of(
-    connection: duckdb.DuckDBPyConnection, sample: Sample, profiles: dict[str, Profile], nulls: tuple[str, ...]
+    connection: duckdb.DuckDBPyConnection,
+    sample: Sample,
+    profiles: dict[str, Profile],
+    nulls: tuple[str, ...],
+    given: str | None = None,
 ) -> list[Moment]:
-    """Every column that may say when rows happened, the likeliest first."""
+    """Every column that may say when rows happened, the likeliest first.
+
+    Args:
+        given: the one that a person named.
+
+    Raises:
+        DataError: if that one holds no times.
+    """
     found = [
         made
         for each in profiles.values()
-        if each.known >= NEARLY_ALL * each.rows and (made := _moment_of(connection, sample, each, nulls)) is not None
+        if (each.known >= NEARLY_ALL * each.rows or each.name == given)
+        and (made := _moment_of(connection, sample, each, nulls, given)) is not None
     ]
+    if given in profiles and not any(given in each.used for each in found):
+        raise DataError(
+            f"--time: less than {NEARLY_ALL:.0%} of {given!r} are times of a form that is known, such as "
+            f"{', '.join(map(repr, profiles[given].examples[:3])) or 'null'}: name another column, or declare it by "
+            "hand, EventTime(format=...)"
+        )
     found += _of_date_and_hour(connection, sample, profiles, nulls, found)
     return sorted(found, key=lambda each: -each.rank)
 
 
-def _rank(each: Profile) -> float:
+def _rank(each: Profile, given: str | None) -> float:
+    if each.name == given:
+        return GIVEN
     if each.joined in TIMES:
         return 100 - TIMES.index(each.joined)
     said = 30.0 if {*each.words} & TIME_WORDS or each.joined.endswith(("time", "timestamp", "date")) else 0.0
@@ -70,16 +107,25 @@ def _rank(each: Profile) -> float:
 
 
 def _moment_of(
-    connection: duckdb.DuckDBPyConnection, sample: Sample, each: Profile, nulls: tuple[str, ...]
+    connection: duckdb.DuckDBPyConnection, sample: Sample, each: Profile, nulls: tuple[str, ...], given: str | None
 ) -> Moment | None:
-    rank, shown = _rank(each), each.examples[0] if each.examples else ""
-    if rank == 0 and each.is_number:
+    rank, shown = _rank(each, given), each.examples[0] if each.examples else ""
+    by_value = rank == 0
+    numbers = each.number >= NEARLY_ALL * each.known
+    if by_value and numbers and not _may_be_time(each):
         return None
     for time, why, finest in _forms(each):
-        counted = _counted(connection, sample, each, nulls, time)
+        if by_value and time.format is not None and numbers and not time.format.startswith("%Y"):
+            continue
+        counted = _counted(connection, sample, each, nulls, time, PLAUSIBLE if by_value and numbers else None)
         if counted.share < NEARLY_ALL:
             continue
         said = f"{each.name!r} is {why} (as {shown})"
+        if by_value:
+            rank = BY_NUMBER if numbers else BY_VALUE
+            said += f", a guess by its values, for its name does not tell{BY_OPTION}"
+        elif rank == GIVEN:
+            said += ", set by --time"
         if (twin := _swapped(time.format)) is not None:
             other = _counted(connection, sample, each, nulls, replace(time, format=twin))
             if other.share >= NEARLY_ALL and other.span < counted.span:
@@ -90,13 +136,31 @@ def _moment_of(
                     f"; day and month could be swapped: {time.format} is taken, for the times then lie closer together"
                 )
         finest = max(finest, counted.finest)
-        if finest >= 3600:
+        if finest >= 3600 and by_value:
+            rank -= 6 if finest >= 86_400 else 2
+        elif finest >= 3600:
             rank -= 20 if finest >= 86_400 else 5
-        zone = "" if time.unit != "iso" or counted.zoned or "%z" in (time.format or "") else (
+        if counted.bad:
+            said += (
+                f"; {_share_told(counted.share)} are times, {counted.bad:,} of {each.known:,} "
+                f"{'are' if counted.bad > 1 else 'is'} not ({counted.example!r}): such rows are quarantined"
+            )
+        zoneless = not (time.unit != "iso" or counted.zoned or "%z" in (time.format or ""))
+        zone = "" if not zoneless else (
             "; it names no zone, so it is taken as UTC: if it is another, write zone='Europe/Berlin'"
         )  # fmt: skip
-        return Moment(time, (each.name,), said + zone, counted.expression, finest, rank)
+        return Moment(time, (each.name,), said + zone, counted.expression, finest, rank, zoneless)
     return None
+
+
+def _may_be_time(each: Profile) -> bool:
+    """May numbers be times, though their name does not say so? Not if it says that they are ids."""
+    return not ({*each.words} & (ID_WORDS - {"zone"}) or each.joined in (*USERS, *ITEMS, *IMPRESSIONS, *REQUESTS))
+
+
+def _share_told(share: float) -> str:
+    """``99.99 %``, never rounded to all."""
+    return f"{min(share, 0.9999):.2%}".replace("%", " %")
 
 
 def _swapped(form: str | None) -> str | None:
@@ -114,27 +178,38 @@ class _Counted:
     finest: int
     zoned: bool
     expression: str
+    bad: int
+    example: str
 
 
 def _counted(
-    connection: duckdb.DuckDBPyConnection, sample: Sample, each: Profile, nulls: tuple[str, ...], time: EventTime
+    connection: duckdb.DuckDBPyConnection,
+    sample: Sample,
+    each: Profile,
+    nulls: tuple[str, ...],
+    time: EventTime,
+    within: tuple[datetime, datetime] | None = None,
 ) -> _Counted:
     """How many values are moments that a log can have, how fine they are, and whether they name a zone."""
     timed = each.kind.startswith("TIMESTAMP") or each.kind == "DATE"
     value = quoted(each.name) if timed or each.kind != "VARCHAR" else known_text(each.name, each.kind, nulls)
     made = moment(value, each.kind, time)
     text = f"trim(({value})::VARCHAR)"
-    share, span, seconds, minutes, hours, zoned = connection.sql(
-        f"SELECT count(*) FILTER (m BETWEEN {literal(str(EARLIEST))} AND {literal(str(LATEST))}) / {each.known}, "
-        "coalesce(max(epoch(m)) - min(epoch(m)), 0), count(*) FILTER (epoch(m) % 60 <> 0), "
+    low, high = within or (EARLIEST, LATEST)
+    inside = f"m BETWEEN {literal(str(low))} AND {literal(str(high))}"
+    good, span, seconds, minutes, hours, zoned, bad, example = connection.sql(
+        f"SELECT count(*) FILTER ({inside}), "
+        f"coalesce(max(epoch(m)) FILTER ({inside}) - min(epoch(m)) FILTER ({inside}), 0), "
+        "count(*) FILTER (epoch(m) % 60 <> 0), "
         "count(*) FILTER (epoch(m) % 3600 <> 0), "
         "count(*) FILTER (epoch(m) % 86400 <> 0), "
-        f"bool_and(regexp_matches(t, '([zZ]|[+-][0-9]{{2}}(:?[0-9]{{2}})?)$') AND length(t) > 10) "
+        f"bool_and(regexp_matches(t, '([zZ]|[+-][0-9]{{2}}(:?[0-9]{{2}})?)$') AND length(t) > 10) FILTER ({inside}), "
+        "count(*) FILTER (m IS NULL AND t IS NOT NULL), any_value(t) FILTER (m IS NULL AND t IS NOT NULL) "
         f"FROM (SELECT {made} AS m, {text} AS t FROM {sample.table})"
     ).fetchall()[0]
     finest = 1 if seconds else 60 if minutes else 3600 if hours else 86_400
     zoned = bool(zoned) or each.kind == "TIMESTAMP WITH TIME ZONE"
-    return _Counted(float(share), float(span), finest, zoned, made)
+    return _Counted(int(good) / max(each.known, 1), float(span), finest, zoned, made, int(bad), str(example)[:30])
 
 
 def _forms(each: Profile) -> list[tuple[EventTime, str, int]]:
@@ -144,12 +219,12 @@ def _forms(each: Profile) -> list[tuple[EventTime, str, int]]:
         return [(time, f"a column of {'moments' if each.kind != 'DATE' else 'days'}", 1)]
     if each.is_list or each.distinct < 2 and each.rows > 1:
         return []
-    if each.is_whole and not each.dotted:
-        lengths = {len(example.strip()) for example in each.examples}
+    if each.whole >= NEARLY_ALL * each.known and not each.dotted:
+        lengths = {len(example.strip()) for example in each.examples if example.strip().isdigit()}
         formats = DIGITS.get(lengths.pop(), ()) if len(lengths) == 1 else ()
         listed = [(replace(time, format=form), f"a number in the form {form}", 1) for form in formats]
         return _of_numbers(each, time, listed)
-    if each.is_number:
+    if each.number >= NEARLY_ALL * each.known:
         return _of_numbers(each, time, [])
     if each.moment >= NEARLY_ALL * each.known:
         return [(time, "a time as ISO 8601 writes it", 1)]
@@ -163,10 +238,10 @@ def _of_numbers(
     listed: list[tuple[EventTime, str, int]] = []
     for unit in TIME_UNITS:
         low, high = (moment_.timestamp() * PER_SECOND[unit] for moment_ in (EARLIEST, LATEST))
-        if low <= each.low and each.high <= high:
+        if low <= each.median <= high:
             words = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}[unit]
             listed.append((replace(time, unit=unit), f"{words} since 1970, UTC, by its size", 1))  # type: ignore[arg-type]
-    ahead = each.low > datetime(2030, 1, 1).timestamp()
+    ahead = each.median > datetime(2030, 1, 1).timestamp()
     return [*formats, *listed] if ahead or not listed else [*listed, *formats]
 
 

@@ -60,7 +60,11 @@ def parts_of(connection: duckdb.DuckDBPyConnection, tables: Tables, names: Mappi
     say("impressions", looked.title, f"about {rows:,} rows in {count} file{'s' if count > 1 else ''}")
     say("time", " and ".join(time.used), time.why)
     id_ = tables.id if tables.id is not None and tables.id.origin.of is not None else None
-    if id_ is not None:
+    if id_ is not None and not id_.is_unique:
+        twice = id_.rows - id_.distinct
+        why = f"another value in nearly each row looked at: {twice:,} of {id_.rows:,} have none or repeat one"
+        say("impression id", id_.name, why)
+    elif id_ is not None:
         say("impression id", id_.name, "another value in each row looked at")
     else:
         say("impression id", "made", "no column has another value in each row: its file and its place stand for it")

@@ -4,10 +4,11 @@ Belongs here: one shape's roles, each with the reason. Not here: what else model
 which table (tables.py).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pipeline.drafting.looked import Looked
-from pipeline.drafting.looking import Profile, series_of
+from pipeline.drafting.looking import NEARLY_ALL, Profile, series_of
+from pipeline.drafting.sampling import Origin
 from pipeline.drafting.words import (
     AFTERWARDS,
     IMPRESSIONS,
@@ -26,8 +27,11 @@ from pipeline.drafting.words import (
     VIEWED,
     WEIGHTS,
 )
+from pipeline.imports.reading import literal, quoted
+from pipeline.tables import DataError
 
 MOST_SURFACES = 40
+OF_ROWS = ("impressionid", "impid", "imprid", "adimpressionid", "eventid", "rowid", "recordid", "logid")
 
 
 @dataclass(frozen=True)
@@ -44,16 +48,20 @@ class Label:
 
     Args:
         ceiling, above: of values that are not 0 and 1.
+        given: whether a person named it.
     """
 
     profile: Profile
     why: str
     ceiling: float | None = None
     above: float | None = None
+    given: bool = False
 
 
 def user_of(looked: Looked) -> Chosen | None:
     """Who saw it: a column by its name, or several that describe a user, joined."""
+    if looked.given.user is not None:
+        return _given(looked, looked.given.user, "user")
     found = looked.named(USERS, lambda each: each.distinct > 1 or each.rows < 10)
     if found is not None:
         last = " (no column names a person: a visit stands for one)" if found.joined.startswith("session") else ""
@@ -76,6 +84,11 @@ def user_of(looked: Looked) -> Chosen | None:
     )
 
 
+def _given(looked: Looked, name: str, role: str) -> Chosen | None:
+    """The column that a person named, in the files that have it."""
+    return Chosen((name,), f"set by --{role}") if name in looked.profiles else None
+
+
 def pattern_of(names: tuple[str, ...], every: list[str]) -> tuple[str, ...]:
     """Names that count up as a pattern, if it means just them."""
     for start, listed in series_of(every).items():
@@ -86,13 +99,23 @@ def pattern_of(names: tuple[str, ...], every: list[str]) -> tuple[str, ...]:
 
 def item_of(looked: Looked) -> Chosen | None:
     """What was shown."""
+    if looked.given.item is not None:
+        return _given(looked, looked.given.item, "item")
     found = looked.named(ITEMS, lambda each: each.distinct > 1 or each.rows < 10)
     return None if found is None else Chosen((found.name,), f"{found.name!r} is called so: {found.distinct:,} seen")
 
 
 def impression_of(looked: Looked) -> Profile | None:
-    """What identifies a row: a column with such a name and another value in each row."""
-    return looked.named(IMPRESSIONS, lambda each: each.is_unique and each.joined not in ROW_NUMBERS)
+    """What identifies a row: a column with such a name and another value in nearly each row.
+
+    What may also be called a request's must have one in each.
+    """
+
+    def fits(each: Profile) -> bool:
+        nearly = each.distinct >= NEARLY_ALL * each.rows and each.joined in OF_ROWS
+        return (each.is_unique or nearly) and each.joined not in ROW_NUMBERS
+
+    return looked.named(IMPRESSIONS, fits)
 
 
 def request_of(looked: Looked, besides: set[str]) -> Profile | None:
@@ -146,8 +169,11 @@ def labels_of(looked: Looked) -> tuple[list[Label], list[str]]:
     """Outcomes among the columns, the main one first; and what is said of those that can't be learnt from."""
     found: list[Label] = []
     useless: list[str] = []
+    given = looked.given
     for each in looked.profiles.values():
-        label = _label(each)
+        if each.name in (given.time, given.user, given.item):
+            continue
+        label = _label_given(looked, each) if each.name == given.label else _label(each)
         if label is None:
             continue
         if each.distinct < 2 and each.rows > 1:
@@ -157,22 +183,60 @@ def labels_of(looked: Looked) -> tuple[list[Label], list[str]]:
     return sorted(found, key=_importance), useless
 
 
-def _importance(label: Label) -> tuple[bool, int]:
+def _label_given(looked: Looked, each: Profile) -> Label:
+    """A column that a person named, as a label.
+
+    Raises:
+        DataError: if it can't be one.
+    """
+    if each.is_binary or each.yes_no:
+        return replace(label_of_flag(each, "set by --label"), given=True)
+    label = _label(each)
+    if label is not None:
+        return replace(label, why=f"set by --label; {label.why}", given=True)
+    if not each.is_number or each.is_list or each.low < 0:
+        raise DataError(
+            f"--label: {each.name!r} of {looked.title} is no label, such as {', '.join(map(repr, each.examples[:3]))}: "
+            "0 and 1, yes and no, or a number of 0 or more is one: name another column, or make it one by From(sql=...)"
+        )
+    ceiling = _round_up(each.most)
+    return Label(each, f"set by --label: a value, 99 % are at most {each.most:g}", ceiling=ceiling, given=True)
+
+
+def label_of_flag(each: Profile, why: str) -> Label:
+    """A label of two values."""
+    if each.yes_no is None or each.is_binary:
+        return Label(each, why)
+    yes, no = each.yes_no
+    column = each.origin.sql or quoted(str(each.origin.of))
+    sql = f"CASE lower(trim({column})) WHEN {literal(yes)} THEN '1' WHEN {literal(no)} THEN '0' ELSE {column} END"
+    profile = replace(each, origin=Origin(sql=sql))
+    return Label(profile, f"{why}; {yes!r} counts as 1, {no!r} as 0")
+
+
+def _importance(label: Label) -> tuple[bool, bool, int]:
     """Clicks first, then other labels of 0 and 1 in the order of the files, then values."""
     joined = label.profile.joined
-    return label.ceiling is not None or label.above is not None, LABELS.index(joined) if joined in LABELS else 99
+    return (
+        not label.given,
+        label.ceiling is not None or label.above is not None,
+        LABELS.index(joined) if joined in LABELS else 99,
+    )
 
 
 def _label(each: Profile) -> Label | None:
     if each.is_empty or each.is_list or {*each.words} & PAST:
         return None
-    if each.is_binary:
+    if each.is_binary or each.yes_no:
+        values = "0 or 1" if each.yes_no is None else f"{each.yes_no[0]} or {each.yes_no[1]}"
         if each.joined in LABELS or {*each.words} & AFTERWARDS:
-            return Label(each, f"{each.name!r} is 0 or 1 and called an outcome")
+            return label_of_flag(each, f"{each.name!r} is {values} and called an outcome")
         if each.words[-1] in ("view", "play", "read") and {*each.words} & VIEWED:
-            return Label(each, f"{each.name!r} is 0 or 1 and called an outcome")
+            return label_of_flag(each, f"{each.name!r} is {values} and called an outcome")
         if each.words[0] == "is" and len(each.words) > 1 and not {*each.words} & OF_CONTEXT:
-            return Label(each, f"{each.name!r} is 0 or 1, and what it says may be an outcome: drop it if it is not")
+            return label_of_flag(
+                each, f"{each.name!r} is {values}, and what it says may be an outcome: drop it if it is not"
+            )
         return None
     if not each.is_number or each.low < 0:
         return None

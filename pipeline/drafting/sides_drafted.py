@@ -103,6 +103,9 @@ def _since(side: SideFiles) -> Moment | None:
     for moment in side.looked.moments:
         if all("".join(words(name)) in KNOWN_SINCE for name in moment.used):
             return moment
+    key = side.key
+    if key.distinct < key.known and len(side.looked.moments) == 1:
+        return side.looked.moments[0]  # several rows of one key: what tells them apart is from when they hold
     return None
 
 

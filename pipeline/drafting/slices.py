@@ -87,12 +87,13 @@ def measure(
         f"SELECT count(*), epoch(quantile_disc(moment, 0.001)), epoch(quantile_disc(moment, 0.999)) FROM {table}"
     ).fetchall()[0]
     reach = max((high - low) * FAR, 86_400)
-    first, newest, inside = connection.sql(
-        f"SELECT epoch_us(min(moment)), epoch_us(max(moment)), count(*) FROM {table} "
+    first, newest, inside, timed = connection.sql(
+        f"SELECT epoch_us(min(moment)), epoch_us(max(moment)), count(*), (SELECT count(moment) FROM {table}) "
+        f"FROM {table} "
         f"WHERE epoch(moment) BETWEEN {low - reach} AND {high + reach}"
     ).fetchall()[0]
     begun, ended = (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=at) for at in (first, newest))
-    return Measured(table, rows if whole else looked.sample.estimated, begun, ended, whole, rows - inside)
+    return Measured(table, rows if whole else looked.sample.estimated, begun, ended, whole, timed - inside)
 
 
 def _is_cheap(looked: Looked) -> bool:
@@ -172,31 +173,41 @@ class Delays:
 
     Args:
         met: outcomes whose impression was found, of ``rows``.
-        positives: different impressions.
+        early: of these, how many come before it. ``earliest``: seconds after it, of nearly the first (1 %).
     """
 
     window: timedelta
     why: str
     met: int
     rows: int
+    early: int = 0
+    earliest: float = 0.0
 
 
 def delays_of(connection: duckdb.DuckDBPyConnection, shown: Measured, outcomes: Measured) -> dict[str, Delays]:
     """The window of each task: within which 99 % of its outcomes come, rounded up."""
     rows = connection.sql(
         "SELECT o.task, count(i.moment), count(*), quantile_cont(epoch(o.moment) - epoch(i.moment), 0.99) "
-        f"FILTER (o.moment >= i.moment) FROM {outcomes.table} o LEFT JOIN {shown.table} i USING (id) "
+        "FILTER (o.moment >= i.moment), count(*) FILTER (o.moment < i.moment), "
+        "coalesce(quantile_cont(epoch(o.moment) - epoch(i.moment), 0.01), 0) "
+        f"FROM {outcomes.table} o LEFT JOIN {shown.table} i USING (id) "
         "WHERE o.task IS NOT NULL GROUP BY 1 ORDER BY 1"
     ).fetchall()
     found = {}
-    for task, met, count, seconds in rows:
+    for task, met, count, seconds, early, earliest in rows:
         if not met or seconds is None:
-            found[task] = Delays(GUESSED, "30 minutes is a guess: no outcome met its impression", met, count)
+            found[task] = Delays(GUESSED, _unknown(met), met, count, early, earliest)
             continue
         window = rounded_up(seconds)
         why = f"99 % of {met:,} outcomes come within {timedelta(seconds=round(seconds))}: {told(window)}, rounded up"
-        found[task] = Delays(window, why, met, count)
+        found[task] = Delays(window, why, met, count, early, earliest)
     return found
+
+
+def _unknown(met: int) -> str:
+    if met:
+        return "30 minutes is a guess: all outcomes that were looked at come before their impressions"
+    return "30 minutes is a guess: no outcome met its impression"
 
 
 def rounded_up(seconds: float) -> timedelta:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import duckdb
 
+from pipeline.drafting.clocks import clocks
 from pipeline.drafting.drafted import Draft, Guess
 from pipeline.drafting.inputs import Inputs, inputs_of
 from pipeline.drafting.log_drafted import files_node, log_node, outcome_files
@@ -24,6 +25,7 @@ from pipeline.drafting.tasks import Told, main_of, tasks_of, taught
 from pipeline.tables import DataError
 
 MANY = 60  # slices
+FEWEST_OF_STUDENT = 0.001  # of all rows, below which a surface gets no student
 RESERVED = ("dagster", "dagster_home", "simulated", "news")  # folders of the state, projects that come with exfm
 
 
@@ -51,7 +53,8 @@ class Drafting:
         parts = parts_of(self.connection, tables, identifiers(looked.profiles), self._say)
         inputs = inputs_of(self.connection, looked, dict(parts.names), parts.besides)
         measured, outcomes, delays = self._measured(parts)
-        cut, surfaces = self._cut(measured), self._surfaces(parts, measured)
+        cut, counted = self._cut(measured), self._surfaces(parts, measured)
+        surfaces = tuple(counted)
         tasks = tasks_of(tables, parts.names, delays)
         for said in tables.useless:
             self._say("no label", said, "what never varies teaches nothing")
@@ -65,7 +68,7 @@ class Drafting:
         all_seen = self._seen_by_teacher(parts, surfaces)
         return Draft(
             self._project_name(), self.folder, "", log, stream.node(), views, seen, all_seen,
-            self._taught(tasks, cut), self._students(parts, surfaces, main_of(tasks)), inputs.left_out, self.guesses,
+            self._taught(tasks, cut), self._students(parts, counted, main_of(tasks)), inputs.left_out, self.guesses,
         )  # fmt: skip
 
     def _say(self, what: str, guess: str, why: str) -> None:
@@ -89,6 +92,9 @@ class Drafting:
             assert time is not None  # or it would be no table of outcomes
             found = measure(self.connection, files.looked, time, files.id.name, task, number, {})
             every = delays_of(self.connection, shown, found)
+            for name, each in every.items():
+                if (why := clocks(each, parts.time, time, found.newest)) is not None:
+                    self._say("clocks", name, why)
             delays |= {name: each for name, each in every.items() if name in files.tasks}
             outcomes.append((node, found, files.why))
             self._say("outcomes", files.looked.title, files.why)
@@ -102,19 +108,24 @@ class Drafting:
         self._say("slices", f"{cut.count:,}", cut.why + more)
         if measured.stray:
             self._say(
-                "stray", f"{measured.stray:,} rows", "their times lie far from all others: the stream leaves them out"
+                "stray",
+                f"{measured.stray:,} row{'s' if measured.stray > 1 else ''}",
+                "their times lie far from all others: the stream leaves them out",
             )
         return cut
 
-    def _surfaces(self, parts: Parts, measured: Measured) -> tuple[int | str, ...]:
-        """Its values, those of the most rows first."""
+    def _surfaces(self, parts: Parts, measured: Measured) -> dict[int | str, int]:
+        """Its values, those of the most rows first -> rows."""
         rows = self.connection.sql(
-            f"SELECT surface FROM {measured.table} WHERE surface <> '' GROUP BY 1 ORDER BY count(*) DESC, 1"
+            f"SELECT surface, count(*) FROM {measured.table} WHERE surface <> '' GROUP BY 1 ORDER BY count(*) DESC, 1"
         ).fetchall()
-        values = [int(float(value)) if parts.surface.dtype is int else str(value) for (value,) in rows]
+        values: dict[int | str, int] = {}
+        for value, count in rows:
+            surface = int(float(value)) if parts.surface.dtype is int else str(value)
+            values[surface] = values.get(surface, 0) + int(count)
         if not values:
             raise DataError(f"{self.tables.impressions.title}: no row has a value of {parts.surface.name!r}")
-        return tuple(dict.fromkeys(values))
+        return values
 
     def _taught(self, tasks: dict[str, Told], cut: Cut) -> tuple[str, ...]:
         main = main_of(tasks)
@@ -126,7 +137,13 @@ class Drafting:
             self._say("no teacher", task, f"{why} of {main!r}; give it one of its own")
         return known
 
-    def _students(self, parts: Parts, surfaces: tuple[int | str, ...], main: str) -> list[Argument]:
+    def _students(self, parts: Parts, counted: dict[int | str, int], main: str) -> list[Argument]:
+        total = sum(counted.values())
+        surfaces = tuple(each for each, rows in counted.items() if rows >= FEWEST_OF_STUDENT * total)
+        for each, rows in counted.items():
+            if each not in surfaces:
+                why = f"{rows:,} row{'s' if rows > 1 else ''} of {total:,}: if it is a mistake, take it out of surfaces"
+                self._say("no student", str(each), why)
         if rest := surfaces[MOST_STUDENTS:]:
             why = f"only the {MOST_STUDENTS} largest surfaces get one: add them as you need"
             self._say("no student", ", ".join(map(str, rest)), why)

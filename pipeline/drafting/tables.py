@@ -4,14 +4,16 @@ Belongs here: the guess for each shape, and refusals where there is no log. Not 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import duckdb
 
+from pipeline.drafting.ids_by_value import Match, match_of
 from pipeline.drafting.looked import Looked
 from pipeline.drafting.looking import Profile
 from pipeline.drafting.naming import snake
 from pipeline.drafting.roles import Chosen, Label, impression_of, item_of, labels_of, user_of
+from pipeline.drafting.roles_by_value import ids_by_value, labels_by_value, who_and_what
 from pipeline.drafting.words import EVENTS, ITEMS, SURFACES, USERS
 from pipeline.tables import DataError
 
@@ -55,6 +57,7 @@ class Tables:
 
     Args:
         unused: title -> why a shape is no part of the log.
+        matched: title -> by which values, where no name tells it, files name impressions.
     """
 
     impressions: Looked
@@ -67,6 +70,7 @@ class Tables:
     sides: list[SideFiles] = field(default_factory=list)
     unused: dict[str, str] = field(default_factory=dict)
     useless: list[str] = field(default_factory=list)
+    matched: dict[str, Match] = field(default_factory=dict)
 
 
 def tables_of(connection: duckdb.DuckDBPyConnection, every: list[Looked]) -> Tables:
@@ -75,32 +79,53 @@ def tables_of(connection: duckdb.DuckDBPyConnection, every: list[Looked]) -> Tab
     Raises:
         DataError: if none can be impressions with labels.
     """
-    timed = [each for each in every if each.moment is not None]
+    given = {*every[0].given.named.values()} if every else set()
+    timed = [each for each in every if each.moment is not None and given <= {*each.profiles}]
+    if given and not timed:
+        raise DataError(_not_together(every, given))
     if not timed:
         raise DataError(_no_time(every))
-    with_item = [each for each in timed if item_of(each) is not None]
+    roles = {each.title: (user_of(each), item_of(each)) for each in timed}
+    if not any(user is not None and item is not None for user, item in roles.values()):
+        roles = {each.title: who_and_what(each, every) for each in timed}
+    with_item = [each for each in timed if roles[each.title][1] is not None]
     if not with_item:
         raise DataError(
             f"no item: {_listed(timed, lambda each: each.title)} name nothing that was shown (a column such as "
             f"item_id, ad_id or video_id): {timed[0].title} has {_columns(timed[0])}; name its column so, or "
-            "declare the log by hand, Stream.item"
+            "declare the log by hand, Stream.item; "
+            f"{option('item', [each.name for each in ids_by_value(timed[0])])}"
         )
-    with_user = [each for each in with_item if user_of(each) is not None]
+    with_user = [each for each in with_item if roles[each.title][0] is not None]
     if not with_user:
         raise DataError(
             f"no user: {with_item[0].title} names nobody who saw it (a column such as user_id, visitor or "
-            f"device_id): it has {_columns(with_item[0])}; name its column so, or declare the log by hand, Stream.user"
+            f"device_id): it has {_columns(with_item[0])}; name its column so, or declare the log by hand, "
+            f"Stream.user; {option('user', [each.name for each in ids_by_value(with_item[0])])}"
         )
     shown = _impressions(with_user, timed)
-    user, item = user_of(shown), item_of(shown)
+    user, item = roles[shown.title]
     assert user is not None and item is not None
     labels, useless = labels_of(shown)
+    keys = {*user.names, *item.names, *(shown.moment.used if shown.moment else ())}
+    by_value = labels_by_value(shown, keys)
+    if not labels and len(texts := [label for label in by_value if label.profile.origin.sql is not None]) == 1:
+        labels = texts
     tables = Tables(shown, user, item, impression_of(shown), labels, useless=useless)
+    others = [each for each in every if each is not shown]
+    if tables.id is None or not any(_same(each, tables.id) for each in others):
+        timed_others = [each for each in others if each.moments]
+        found = [(each.title, match_of(connection, shown, each, tables.id)) for each in timed_others]
+        tables.matched = {title: match for title, match in found if match is not None}
+        if tables.id is None and tables.matched:
+            tables.id = next(iter(tables.matched.values())).id
     for each in every:
         if each is not shown:
             _place(connection, tables, each)
+    if not tables.labels and not tables.outcomes and len(by_value) == 1:
+        tables.labels = by_value
     if not tables.labels and not tables.outcomes:
-        raise DataError(_no_label(tables))
+        raise DataError(f"{_no_label(tables)}; {option('label', [label.profile.name for label in by_value])}")
     return tables
 
 
@@ -136,6 +161,11 @@ def _nearly_same(other: Looked, column: Profile) -> Profile | None:
 def _place(connection: duckdb.DuckDBPyConnection, tables: Tables, each: Looked) -> None:
     shown = tables.impressions
     refers = _same(each, tables.id) if tables.id is not None else None
+    match = tables.matched.get(each.title)
+    if match is not None and tables.id is not None and match.id.name == tables.id.name:
+        outcomes = _outcomes(each, match.refers)
+        tables.outcomes.append(replace(outcomes, why=f"{outcomes.why}; {match.why}"))
+        return
     user = _nearly_same(each, shown.profiles[tables.user.names[0]]) if len(tables.user.names) == 1 else None
     item = _nearly_same(each, shown.profiles[tables.item.names[0]])
     if refers is not None and each.moments:
@@ -234,11 +264,23 @@ def _overlaps(
     return int(met) >= OVERLAP * int(all_)
 
 
+def _not_together(every: list[Looked], given: set[str]) -> str:
+    """Why no files are the impressions, with the columns that a person named."""
+    having = [each for each in every if given <= {*each.profiles}]
+    held = "; ".join(f"{each.title} has {_columns(each)}" for each in every[:3])
+    options = ", ".join(f"--{role} {name}" for role, name in every[0].given.named.items())
+    if having:
+        return f"{options}: of the files that have this, none has a time: {_no_time(having)}"
+    return f"no files have all the columns of {options}, which are of the impressions: {held}: name others"
+
+
 def _no_time(every: list[Looked]) -> str:
     largest = max(every, key=lambda each: each.sample.estimated)
+    candidates = [name for each in every for moment in each.moments for name in moment.used]
     return (
         f"no stream: no column of {_listed(every, lambda each: each.title)} says when a row happened (a time, or a "
-        f"number since 1970): {largest.title} has {_columns(largest)}; exfm learns in the order of time, so write one"
+        f"number since 1970): {largest.title} has {_columns(largest)}; exfm learns in the order of time, so write "
+        f"one; if a column is one, {option('time', candidates)}"
     )
 
 
@@ -257,6 +299,13 @@ def _no_label(tables: Tables) -> str:
         f"purchase, is_...), and no other file names its impressions{useless}; it has {_columns(shown)}: name the "
         "label so, or add files of outcomes with the impression's id and a time"
     )
+
+
+def option(role: str, candidates: list[str]) -> str:
+    """The end of a refusal: the option that sets a role, and the columns that may have it by their values."""
+    listed = list(dict.fromkeys(candidates))
+    by_value = f"by their values {', '.join(listed[:8])}" if listed else "by its values none"
+    return f"set it by --{role} COLUMN: {by_value} may be it"
 
 
 def _columns(each: Looked) -> str:

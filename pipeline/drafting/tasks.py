@@ -42,8 +42,9 @@ def tasks_of(tables: Tables, names: Mapping[str, str], delays: Mapping[str, Dela
 
 
 def main_of(tasks: Mapping[str, Told]) -> str:
-    """The task that students learn: a click, else the first one."""
-    return next((task for task in tasks if task in CLICKS), next(iter(tasks)))
+    """The task that students learn: the one that a person named, else a click, else the first one."""
+    given = next((task for task, told in tasks.items() if told.label is not None and told.label.given), None)
+    return given or next((task for task in tasks if task in CLICKS), next(iter(tasks)))
 
 
 def taught(tasks: Mapping[str, Told], main: str, slice_length: timedelta) -> tuple[str, ...]:

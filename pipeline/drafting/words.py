@@ -69,7 +69,7 @@ AROUND = frozenset(
 SURFACES = (
     "surface", "surfaceid", "placement", "placementid", "adslot", "adslotid", "slot", "slotid", "slottype", "channel",
     "channelid", "scenario", "scenarioid", "scene", "sceneid", "tab", "tabid", "pagetype", "page", "pageid", "pid",
-    "section", "siteid", "site", "bannerpos", "source", "appsection",
+    "section", "platzierung", "kanal", "siteid", "site", "bannerpos", "source", "appsection",
 )  # fmt: skip
 REQUESTS = (
     "requestid", "reqid", "request", "displayid", "searchid", "srchid", "queryid", "auctionid", "pageviewid", "pvid",
@@ -98,6 +98,7 @@ AFTERWARDS = frozenset({
     "response", "reward", "skip", "skipped", "open", "opened", "subscribed", "attributed", "attribution", "download",
     "downloaded", "watch", "watched", "dwell", "stay", "revenue", "gmv", "spend", "spent", "rating", "outcome", "cpo",
     "collect", "bounce", "bounced",
+    "geklickt", "klick", "klicks", "gekauft", "kauf", "bestellt", "gemerkt", "angesehen",
 })  # fmt: skip
 LABELS = ("click", "clicks", "clicked", "clk", "isclick", "isclicked", "label", "target", "y")  # of the main task
 VALUES = frozenset({"watch", "watched", "dwell", "stay", "revenue", "gmv", "spend", "spent", "rating", "reward"})

@@ -1,0 +1,43 @@
+"""What a person says of the columns of a log: options of ``exfm draft`` that go before every guess.
+
+Belongs here: which role a column was given. Not here: what is guessed where none was (roles.py, moments.py).
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from pipeline.tables import DataError
+
+
+@dataclass(frozen=True)
+class Given:
+    """Columns by the names that the files have."""
+
+    time: str | None = None
+    user: str | None = None
+    item: str | None = None
+    label: str | None = None
+
+    @property
+    def named(self) -> dict[str, str]:
+        """Option -> column, of those that were given."""
+        every = {"time": self.time, "user": self.user, "item": self.item, "label": self.label}
+        return {option: name for option, name in every.items() if name is not None}
+
+    def check(self, columns: Iterable[Iterable[str]]) -> None:
+        """Is each one a column of some files?
+
+        Raises:
+            DataError: if not.
+        """
+        listed = list(dict.fromkeys(name for names in columns for name in names))
+        for option, name in self.named.items():
+            if name not in listed:
+                raise DataError(f"--{option}: no file has a column {name!r}: there are {', '.join(listed[:20])}")
+        roles = list(self.named.values())
+        twice = next((name for name in roles if roles.count(name) > 1), None)
+        if twice is not None:
+            raise DataError(f"{twice!r} is given two roles: name another column for one of them")
+
+
+NOTHING = Given()
