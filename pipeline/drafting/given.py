@@ -41,3 +41,10 @@ class Given:
 
 
 NOTHING = Given()
+
+
+def option(role: str, candidates: list[str]) -> str:
+    """The end of a refusal: the option that sets a role, and the columns that may have it by their values."""
+    listed = list(dict.fromkeys(candidates))
+    by_value = f"by their values {', '.join(listed[:8])}" if listed else "by its values none"
+    return f"set it by --{role} COLUMN: {by_value} may be it"

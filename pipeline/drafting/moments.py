@@ -9,6 +9,7 @@ from datetime import datetime
 import duckdb
 
 from exfm.log_files import TIME_UNITS, EventTime
+from pipeline.drafting.given import option
 from pipeline.drafting.looking import NEARLY_ALL, Profile, known_text
 from pipeline.drafting.sampling import Sample
 from pipeline.drafting.words import (
@@ -90,8 +91,8 @@ def moments_of(
     if given in profiles and not any(given in each.used for each in found):
         raise DataError(
             f"--time: less than {NEARLY_ALL:.0%} of {given!r} are times of a form that is known, such as "
-            f"{', '.join(map(repr, profiles[given].examples[:3])) or 'null'}: name another column, or declare it by "
-            "hand, EventTime(format=...)"
+            f"{', '.join(map(repr, profiles[given].examples[:3])) or 'null'}: declare it by hand, "
+            f"EventTime(format=...), or {option('time', [name for each in found for name in each.used])}"
         )
     found += _of_date_and_hour(connection, sample, profiles, nulls, found)
     return sorted(found, key=lambda each: -each.rank)

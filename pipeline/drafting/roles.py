@@ -6,6 +6,7 @@ which table (tables.py).
 
 from dataclasses import dataclass, replace
 
+from pipeline.drafting.given import option
 from pipeline.drafting.looked import Looked
 from pipeline.drafting.looking import NEARLY_ALL, Profile, series_of
 from pipeline.drafting.sampling import Origin
@@ -195,9 +196,11 @@ def _label_given(looked: Looked, each: Profile) -> Label:
     if label is not None:
         return replace(label, why=f"set by --label; {label.why}", given=True)
     if not each.is_number or each.is_list or each.low < 0:
+        flags = [other.name for other in looked.profiles.values() if other.is_binary or other.yes_no]
         raise DataError(
             f"--label: {each.name!r} of {looked.title} is no label, such as {', '.join(map(repr, each.examples[:3]))}: "
-            "0 and 1, yes and no, or a number of 0 or more is one: name another column, or make it one by From(sql=...)"
+            "0 and 1, yes and no, or a number of 0 or more is one: make it one by From(sql=...), or "
+            f"{option('label', flags)}"
         )
     ceiling = _round_up(each.most)
     return Label(each, f"set by --label: a value, 99 % are at most {each.most:g}", ceiling=ceiling, given=True)

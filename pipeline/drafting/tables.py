@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import duckdb
 
+from pipeline.drafting.given import option
 from pipeline.drafting.ids_by_value import Match, match_of
 from pipeline.drafting.looked import Looked
 from pipeline.drafting.looking import Profile
@@ -299,13 +300,6 @@ def _no_label(tables: Tables) -> str:
         f"purchase, is_...), and no other file names its impressions{useless}; it has {_columns(shown)}: name the "
         "label so, or add files of outcomes with the impression's id and a time"
     )
-
-
-def option(role: str, candidates: list[str]) -> str:
-    """The end of a refusal: the option that sets a role, and the columns that may have it by their values."""
-    listed = list(dict.fromkeys(candidates))
-    by_value = f"by their values {', '.join(listed[:8])}" if listed else "by its values none"
-    return f"set it by --{role} COLUMN: {by_value} may be it"
 
 
 def _columns(each: Looked) -> str:

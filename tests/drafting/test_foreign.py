@@ -106,7 +106,9 @@ def test_the_command_takes_roles(tmp_path: Path, capsys: pytest.CaptureFixture[s
         assert f"set by {option}" in said
     assert "user: ArtikelNr (set by --user)" in said
     assert main([str(tmp_path / "log"), "--to", str(tmp_path / "b.py"), "--label", "Endgerät"]) == 2
-    assert "--label: 'Endgerät' of Ausspielungen.csv is no label" in capsys.readouterr().out
+    said = " ".join(capsys.readouterr().out.split())
+    assert "--label: 'Endgerät' of Ausspielungen.csv is no label" in said
+    assert said.endswith("set it by --label COLUMN: by their values Geklickt may be it")
     assert main([str(tmp_path / "log"), "--to", str(tmp_path / "b.py"), "--user", "Wer"]) == 2
     assert "--user: no file has a column 'Wer'" in capsys.readouterr().out
     assert main([str(tmp_path / "log"), "--to", str(tmp_path / "b.py"), "--user", "Preis"]) == 2
