@@ -25,7 +25,7 @@ ACCOUNT = " rows read, "  # in the sentence that says what became of a table of 
 _STARTED, _SUCCEEDED = dg.DagsterEventType.STEP_START, dg.DagsterEventType.STEP_SUCCESS
 _FAILED, _CHECKED = dg.DagsterEventType.STEP_FAILURE, dg.DagsterEventType.ASSET_CHECK_EVALUATION
 _OWN_ERRORS = (
-    "DataError", "DeclarationError", "StateError", "CheckpointError", "DamagedError", "LearningError",
+    "DataError", "UnsettledError", "DeclarationError", "StateError", "CheckpointError", "DamagedError", "LearningError",
     "RetrievalError", "MirrorError", "Failure",
 )  # fmt: skip
 _MADE = dg.DagsterEventType.ASSET_MATERIALIZATION

@@ -36,6 +36,10 @@ class DataError(ValueError):
     """Data that can't be used: one sentence that names the table, the file or slice, and the remedy."""
 
 
+class UnsettledError(DataError):
+    """Two tables that are not of the same rows: one of them is being made again, or has to be."""
+
+
 @contextmanager
 def naming_damage(*looks: Callable[[], object]) -> Iterator[None]:
     """For a reader that is not ours: where it fails, look whether it is for a damaged file of ours, and say which.

@@ -24,6 +24,7 @@ from pipeline.releases.verdict import NOT_JUDGED, Verdict
 from pipeline.report.gates import comparisons_table, gates_table
 from pipeline.report.plots import drift_plots
 from pipeline.sidecar import write_stored
+from pipeline.tables import UnsettledError
 from pipeline.workspace import Workspace
 
 GATES = dg.AssetKey("release_gates")
@@ -54,7 +55,12 @@ def _release(project: Project, student: Student) -> dg.AssetsDefinition:
         before = current_release(work, student)
         # The gate is evaluated here, not in a check: a check blocks only inside its own run, and a release that was
         # recorded and then failed its check would look like a new one.
-        verdict, released = release_candidate(work, student, work.device)
+        try:
+            verdict, released = release_candidate(work, student, work.device)
+        except UnsettledError as error:
+            # Another run makes a slice again: what serves stays, and its evaluation will ask for the release again.
+            context.log.warning(f"{key.to_user_string()}: not judged now: {error}")
+            return
         log = context.log.info if verdict.passed else context.log.warning
         log(f"{key.to_user_string()}: {verdict.outcome}: {verdict.reason}")
         if released is not None and released.hold:

@@ -18,7 +18,7 @@ from exfm.learning import Student
 from exfm.project import Project
 from exfm.stream import Slice
 from models.batch import SliceTensors
-from pipeline.tables import DataError
+from pipeline.tables import DataError, UnsettledError
 from pipeline.transforms.inputs import slice_tensors
 from pipeline.workspace import Workspace
 
@@ -49,7 +49,7 @@ class SliceInputs:
         read = self.teacher_features or (lambda slice_: self.work.table("logged_teacher_features").read([slice_]))
         features = read(self.slice)
         if not features["impression_id"].equals(logged["impression_id"]):
-            raise DataError(
+            raise UnsettledError(
                 f"logged_teacher_features: slice {self.slice.key} has other impressions than logged_inputs: "
                 "materialise logged_teacher_features for it again"
             )
