@@ -107,7 +107,8 @@ def read_in_by_hand(files: Path, state: Path) -> Numbers:
     """The same by a query in DuckDB, and in polars."""
     (path,) = files.iterdir()
     state.mkdir(parents=True)
-    types = "{'request': 'VARCHAR', 'userId': 'BIGINT', 'item': 'VARCHAR', 'device': 'VARCHAR', 'ts': 'VARCHAR', 'price': 'DOUBLE', 'click': 'TINYINT'}"  # noqa: E501
+    types = {"request": "VARCHAR", "userId": "BIGINT", "item": "VARCHAR", "device": "VARCHAR", "ts": "VARCHAR"}
+    types |= {"price": "DOUBLE", "click": "TINYINT"}
     source = f"read_csv('{path}', header=true, columns={types})"
     source = f"read_parquet('{path}')" if path.suffix == ".parquet" else source
     started = time.perf_counter()

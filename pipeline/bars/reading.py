@@ -18,13 +18,12 @@ from exfm.encoding import id_encoding
 from exfm.fixed_split import FixedSplit, SideTable
 from exfm.inputs import Vector
 from exfm.log_files import Files
-from pipeline.bars.progress import telling
 from pipeline.bars.shards import Shard, Shards
-from pipeline.imports.connection import connected, explained
+from pipeline.imports.connection import connected, explained, watched
 from pipeline.imports.converting import Conversion, Target, conversion_of, names_of
 from pipeline.imports.finding import SourceFile, find_files
 from pipeline.imports.importing import KEPT, REASON, select_rows
-from pipeline.imports.reading import Relation, literal, naming, quoted, rejected_lines, relation_of
+from pipeline.imports.reading import Relation, check_whole, literal, naming, quoted, rejected_lines, relation_of
 from pipeline.imports.side_tables import read_side_table
 from pipeline.streams.contract import LABEL, NO_LABEL
 from pipeline.tables import DataError
@@ -126,6 +125,7 @@ class SplitReader:
         for number, source in enumerate(self._sources(part, self.split.parts[part])):
             words = f"reading {source.name} ({source.path.stat().st_size / 2**20:,.0f} MiB)"
             path = self.aside / f"{part}-{number}.parquet"
+            check_whole(source)
             with connected(self.aside) as connection:
                 relation, conversion = self._opened(connection, source)
                 label = quoted(self.split.label)
@@ -135,7 +135,12 @@ class SplitReader:
                     f"'the label is neither 0 nor 1' END AS {quoted(REASON)}) "
                     f"FROM ({select_rows(relation, conversion, source)})"
                 )
-                with naming(source), explained(source), telling(connection, words, self.tell):
+                self.tell(words)
+
+                def of_file(share: float, words: str = words) -> None:
+                    self.tell(f"{words}: {share:.0%}")
+
+                with naming(source), explained(source), watched(connection, of_file):
                     connection.execute(f"COPY ({query}) TO {literal(str(path))} (FORMAT parquet, COMPRESSION lz4)")
                 rows = self._note(connection, part, source, path)
             staged.append((path, rows))

@@ -116,9 +116,13 @@ class Import:
         write_entry(self.log, entry)
         return entry
 
-    def forget(self, entry: Entry) -> None:
-        """Take what was read of a file out of the log."""
-        for name in entry.written:
+    def forget(self, entry: Entry, heir: Entry | None = None) -> None:
+        """Take what was read of a file out of the log.
+
+        Args:
+            heir: the file that has its ids now, and with them the names of its parts: those are spared.
+        """
+        for name in entry.written.keys() - (heir.written.keys() if heir is not None else set()):
             (self.log / name).unlink(missing_ok=True)
         quarantine_path(self.log, entry.table, entry.name).unlink(missing_ok=True)
         entry_path(self.log, entry.table, entry.name).unlink(missing_ok=True)

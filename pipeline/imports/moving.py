@@ -50,7 +50,7 @@ def read_one(reader: Import, source: SourceFile, known: dict[str, Entry], there:
             named = f"{source.name}@{sha256[:12]}"  # rows of the file that had this name before keep their ids
     entry = reader.read(source, before, named, sha256)
     if moved is not None:
-        reader.forget(moved)
+        reader.forget(moved, entry)
         known.pop(moved.name, None)
     return _kept(known, entry)
 

@@ -15,7 +15,7 @@ from pipeline.imports.connection import connected, explained
 from pipeline.imports.converting import Conversion, Target, conversion_of, names_of
 from pipeline.imports.finding import SourceFile, find_files
 from pipeline.imports.importing import KEPT, REASON, select_rows
-from pipeline.imports.reading import naming, quoted, rejected_lines, relation_of
+from pipeline.imports.reading import check_whole, naming, quoted, rejected_lines, relation_of
 from pipeline.tables import DataError
 
 DOUBT = "exfm doubt"
@@ -60,6 +60,7 @@ def read_side_table(where: str, files: Files, folder: Path, target: Target) -> l
 
 
 def _read(source: SourceFile, target: Target) -> TableRead:
+    check_whole(source)
     with tempfile.TemporaryDirectory() as aside, connected(Path(aside)) as connection:
         relation = relation_of(connection, source, [*names_of(source.files), *target.schema])
         if not relation.columns:

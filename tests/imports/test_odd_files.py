@@ -103,6 +103,17 @@ def test_a_log_that_is_rotated_keeps_its_rows_and_ids(tmp_path: Path, old: str) 
     assert not due(work)
 
 
+def test_a_file_that_is_moved_and_means_something_else_is_read_anew_with_its_ids(tmp_path: Path) -> None:
+    work = workspace(tmp_path, replace(PLAIN, columns=(*PLAIN.columns, From(name="device", of="filename"))))
+    path = work.state.data / "log-a.csv"
+    path.write_text(csv(ROW))
+    read_in(work)
+    before = rows(work)["impression_id"].to_list()
+    path.rename(work.state.data / "log-b.csv")
+    read_in(work)
+    assert rows(work).select("impression_id", "device").rows() == [(before[0], "log-b.csv")] and not due(work)
+
+
 def test_json_knows_its_folder_and_its_name(tmp_path: Path) -> None:
     columns = (*PLAIN.columns, From(name="device", of="filename"))
     work = workspace(tmp_path, replace(PLAIN, time=EventTime(of="dt"), columns=columns))
