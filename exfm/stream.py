@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 from exfm.declaration import Declaration, declaration
 from exfm.errors import (
     DeclarationError,
+    at_least,
     choose_from,
     not_empty,
     not_negative,
@@ -23,6 +24,7 @@ from exfm.names import columns_and_tasks
 from exfm.stream_checks import check_inputs, check_slices
 from exfm.time_zones import DAY, begin, day_lengths
 
+PART_ROWS = 1 << 20  # about 300 MB of a log with 30 columns
 CALENDAR = ("hour_of_day", "day_of_week")
 
 
@@ -67,6 +69,8 @@ class Stream(Declaration):
         request: a column of the impressions that says what was shown together.
         crosses, buckets: ids that are made of other columns when a model reads them.
         tasks: what is predicted.
+        part_rows: a slice of more rows is read, worked on and written in parts of so many, of which few are in memory
+            at once; models learn from it part by part, each in an order of its own. Fewer need less memory.
         quarantine_limit: share of a table's rows, in (0, 1], of which a run may quarantine more only by stopping.
     """
 
@@ -91,6 +95,7 @@ class Stream(Declaration):
     weight: str | None = None
     request: Request | None = None
     time_zone: str = "UTC"
+    part_rows: int = PART_ROWS
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -112,6 +117,7 @@ class Stream(Declaration):
         check_inputs(self)
         columns_and_tasks((each.name for each in (*self.id_columns, *self.inputs)), self.task_names)
         not_negative("Stream.lateness", self.lateness)
+        at_least("Stream.part_rows", self.part_rows, 1)
         if not 0 < self.quarantine_limit <= 1:
             raise DeclarationError(
                 f"Stream.quarantine_limit: {self.quarantine_limit!r} is not a share of rows: use one in (0, 1]"

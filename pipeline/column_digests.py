@@ -15,6 +15,26 @@ def column_digests(frame: pl.DataFrame) -> dict[str, str]:
     return {series.name: _digest(series) for series in frame}
 
 
+class ColumnDigests:
+    """Digests of the columns of rows that come in parts: of one part those of ``column_digests``."""
+
+    def __init__(self) -> None:
+        self._parts: list[dict[str, str]] = []
+
+    def add(self, part: pl.DataFrame) -> None:
+        self._parts.append(column_digests(part))
+
+    def of_columns(self) -> dict[str, str]:
+        """Twelve hex digits of each column."""
+        if len(self._parts) < 2:
+            return self._parts[0] if self._parts else {}
+        return {name: _of_parts([part[name] for part in self._parts]) for name in self._parts[0]}
+
+
+def _of_parts(digests: list[str]) -> str:
+    return hashlib.sha256(" ".join(digests).encode()).hexdigest()[:12]
+
+
 def _digest(values: pl.Series) -> str:
     sha = hashlib.sha256(f"{values.dtype} {len(values)}".encode())
     for part in _bytes(values):

@@ -10,7 +10,7 @@ two. It gets one when it is made again. The old one goes before its file is repl
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -20,7 +20,9 @@ import numpy as np
 import polars as pl
 
 from exfm.atomic_write import atomic_write
-from pipeline.column_digests import column_digests
+from exfm.stream import PART_ROWS
+from pipeline.column_digests import ColumnDigests, column_digests
+from pipeline.parts import cut, sink
 
 FORMAT = 1
 SECONDS = "seconds"  # among the notes: how long the slice took to make
@@ -70,31 +72,54 @@ class Sidecar:
         return (hashlib.sha256(json.dumps(mine).encode()).hexdigest()[:12], self.digest, *earlier)
 
 
+@dataclass(frozen=True)
+class Written:
+    """What was written: how many rows, and their schema."""
+
+    rows: int
+    schema: pl.Schema
+
+
 def sidecar_of(path: Path) -> Path:
     """Where a file's sidecar lies; its name ends in nothing that a reader globs."""
     return path.with_suffix(".json")
 
 
 def write_stored(
-    frame: pl.DataFrame,
+    rows: pl.DataFrame | Iterable[pl.DataFrame],
     path: Path,
     made_of: Mapping[str, str] | None = None,
     log: Mapping[str, Mapping[str, LogFile]] | None = None,
-    notes: Mapping[str, Any] | None = None,
+    notes: Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None = None,
     by_column: bool = False,
-) -> None:
-    """Write a frame so that ``path`` holds either what it held before or all of the frame, then its sidecar.
+    part_rows: int = PART_ROWS,
+) -> Written:
+    """Write rows so that ``path`` holds either what it held before or all of them, then its sidecar.
 
-    Of equal frames the files are equal, however they were made: who reads one knows it by its digest.
+    Of equal rows the files are equal, however they were made: who reads one knows it by its digest.
 
     Args:
+        rows: whole, or in parts, at least one; no more of them are in memory than ``part_rows`` and a part.
+        notes: if they are only known once the rows are written, what tells them then.
         by_column: whether its readers ask for digests of columns.
     """
-    columns, replaced = ({}, {}) if not by_column else (column_digests(frame), replaced_by(path))
+    replaced, digests = replaced_by(path) if by_column else {}, ColumnDigests()
+    count, schema = 0, pl.Schema()
+
+    def written() -> Iterator[pl.DataFrame]:
+        nonlocal count, schema
+        for part in cut([rows] if isinstance(rows, pl.DataFrame) else rows, part_rows):
+            count, schema = count + part.height, part.schema
+            if by_column:
+                digests.add(part)
+            yield _compact(part)
+
     with atomic_write(path) as file:
-        _compact(frame).write_parquet(file, compression="zstd", statistics=True)
+        sink(written(), file)
         sidecar_of(path).unlink(missing_ok=True)
-    write_sidecar(path, frame.height, made_of, log, notes, columns, replaced)
+    told = notes() if callable(notes) else notes
+    write_sidecar(path, count, made_of, log, told, digests.of_columns(), replaced)
+    return Written(count, schema)
 
 
 def _compact(frame: pl.DataFrame) -> pl.DataFrame:

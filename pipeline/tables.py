@@ -15,11 +15,12 @@ from typing import Any
 import polars as pl
 
 from exfm.atomic_write import atomic_write
-from exfm.stream import Slice, Stream
+from exfm.stream import PART_ROWS, Slice, Stream
 from exfm.writing import StateError
 from pipeline.sidecar import (
     LogFile,
     Sidecar,
+    Written,
     as_written,
     known_as,
     read_sidecar,
@@ -78,12 +79,14 @@ class SliceTable:
         name: how messages call it, and the asset that makes it.
         asset: the asset that makes it, where that is called otherwise.
         by_column: whether its readers want some columns, and so digests of each.
+        part_rows: how many rows are read and written at once.
     """
 
     folder: Path
     name: str
     asset: str | None = None
     by_column: bool = False
+    part_rows: int = PART_ROWS
 
     def path(self, slice_: Slice) -> Path:
         return self.folder / slice_.folder / PART
@@ -121,14 +124,14 @@ class SliceTable:
     def write(
         self,
         slice_: Slice,
-        frame: pl.DataFrame,
+        rows: pl.DataFrame | Iterable[pl.DataFrame],
         made_of: Mapping[str, str] | None = None,
         log: Mapping[str, Mapping[str, LogFile]] | None = None,
-        notes: Mapping[str, Any] | None = None,
-    ) -> None:
-        """Write a slice, and beside it what it was made of and what is reported of it (sidecar.py)."""
+        notes: Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None = None,
+    ) -> Written:
+        """Write a slice, whole or in parts; beside it what it was made of and what is reported of it (sidecar.py)."""
         try:
-            write_stored(frame, self.path(slice_), made_of, log, notes, self.by_column)
+            return write_stored(rows, self.path(slice_), made_of, log, notes, self.by_column, self.part_rows)
         except StateError as error:
             raise DataError(str(error)) from error
 
@@ -191,10 +194,22 @@ class SliceTable:
                 raise DataError(f"{self.name}.{column}: {where}: materialise {self._maker} for it again")
         return pl.concat([self._collect(slice_, columns) for slice_ in listed])
 
-    def _collect(self, slice_: Slice, columns: Sequence[str] | None) -> pl.DataFrame:
+    def parts(self, slice_: Slice, columns: Sequence[str] | None = None) -> Iterator[pl.DataFrame]:
+        """A slice's rows in parts of ``part_rows``, at least one, each read when it is asked for.
+
+        Raises:
+            DataError: as ``read``.
+        """
+        for start in range(0, max(self.rows(slice_), 1), self.part_rows):
+            yield self._collect(slice_, columns, start, self.part_rows)
+
+    def _collect(
+        self, slice_: Slice, columns: Sequence[str] | None, start: int = 0, rows: int | None = None
+    ) -> pl.DataFrame:
         frame = pl.scan_parquet(self.path(slice_), hive_partitioning=False, glob=False)
         try:
-            return (frame if columns is None else frame.select(columns)).collect()
+            chosen = frame if columns is None else frame.select(columns)
+            return chosen.slice(start, rows).collect()
         except UNREADABLE as error:
             raise self._damaged(slice_) from error
 

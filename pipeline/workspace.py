@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exfm.load import load_state
@@ -44,17 +45,20 @@ class Workspace:
         return self.fixed_state or load_state(self.project)
 
     def table(self, name: str) -> SliceTable:
-        return SliceTable(self.state.table(name), name, by_column=name in READ_BY_COLUMN)
+        return self._sliced(self.state.table(name), name, by_column=name in READ_BY_COLUMN)
 
     def quarantine(self, name: str) -> SliceTable:
         teachers = {teacher.view: f"teacher/{teacher.name}/predictions" for teacher in self.project.teachers}
-        return SliceTable(self.state.quarantine(name), f"quarantine/{name}", teachers.get(name, name))
+        return self._sliced(self.state.quarantine(name), f"quarantine/{name}", teachers.get(name, name))
 
     def features(self, view: str) -> SliceTable:
-        return SliceTable(self.state.features(view), f"features/{view}")
+        return self._sliced(self.state.features(view), f"features/{view}")
 
     def evaluations(self, student: str) -> SliceTable:
-        return SliceTable(self.state.evaluations(student), f"student/{student}/evaluation")
+        return self._sliced(self.state.evaluations(student), f"student/{student}/evaluation")
+
+    def _sliced(self, folder: Path, name: str, asset: str | None = None, *, by_column: bool = False) -> SliceTable:
+        return SliceTable(folder, name, asset, by_column, self.project.stream.part_rows)
 
     @cached_property
     def device(self) -> str:

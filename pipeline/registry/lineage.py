@@ -18,7 +18,7 @@ from exfm.encoding import DERIVED
 from exfm.freshness import Freshness
 from exfm.learning import Gate, Student, Teacher
 from exfm.project import Project
-from exfm.stream import Slice
+from exfm.stream import PART_ROWS, Slice
 from pipeline.registry.growth import has_grown
 from pipeline.slices.predictions import scored_by
 from pipeline.slices.teaching import teaching
@@ -114,6 +114,7 @@ def declared_of(project: Project, model: Teacher | Student, *, control: bool = F
     form = {name: canonical_form(part) for name, part in parts.items()}
     form |= {} if stream.weight is None else {"weight": stream.weight}
     form |= {} if stream.time_zone == "UTC" else {"time_zone": stream.time_zone}
+    form |= {} if stream.part_rows == PART_ROWS else {"part_rows": stream.part_rows}  # the order of learning
     # Only where there are any: what was declared before they could be has no such part.
     return {**form, "inputs": canonical_form(inputs)} if inputs else form
 
