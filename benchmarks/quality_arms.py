@@ -141,10 +141,10 @@ def with_teacher_features(replay: Replay, predictions: Mapping[str, Predictions]
     for view in project.prediction_views:
         _write_view(replay, other, view, project.teacher(view.teacher), predictions[view.teacher])
     apply(project, other.state)
-    columns = project.teacher_feature_columns.features
+    columns, shown = project.teacher_feature_columns.features, work.table("impressions")
     features = {
         slice_: pl.DataFrame(
-            read_inputs(other.store, rows_of(work.table("impressions").sound_path(slice_)), LOGGED_TEACHER_FEATURES)
+            next(read_inputs(other.store, rows_of(shown.sound_path(slice_)), LOGGED_TEACHER_FEATURES))
         ).select("impression_id", *columns)
         for slice_ in replay.slices
     }

@@ -26,6 +26,7 @@ from exfm.project import Project
 from exfm.state import State
 from exfm.writing import StateError, alone
 from feast_asof.errors import RetrievalError
+from feast_asof.job import AsofRetrievalJob
 from feature_repo.embedded import LOCK, REGISTRY, EmbeddedOnlineStoreConfig
 from feature_repo.mending import remove
 from feature_repo.opening import forget, opened
@@ -153,20 +154,24 @@ def _remedy(reason: str) -> str:
     return "run again; if it stays, delete that folder and materialise feature_registry and online_store again"
 
 
-def read_inputs(store: FeatureStore, entities: pa.Table | str, service: str) -> pa.Table:
+def read_inputs(
+    store: FeatureStore, entities: pa.Table | str, service: str, rows: int | None = None
+) -> Iterator[pa.Table]:
     """Features as they were known at each impression (the inputs clock).
 
     Args:
         entities: an Arrow table or a DuckDB SELECT with the key columns and ``event_timestamp``.
         service: for example ``logged_inputs``.
+        rows: at most so many a table, of which neither all entities nor all answers are in memory then; ``None``: one.
 
     Returns:
-        the columns of the entities, in their rows' order, then one ``<view>__<feature>`` column each.
+        tables of the columns of the entities, in their rows' order, then one ``<view>__<feature>`` column each.
 
     Raises:
         RetrievalError: if the service is not applied, or rows, files and views do not fit.
     """
-    return _read(store, entities, service)
+    job = _job(store, entities, service)
+    return iter([job.to_arrow()]) if rows is None else job.to_arrow_batches(rows)
 
 
 def read_supervision(
@@ -186,7 +191,7 @@ def read_supervision(
     Raises:
         RetrievalError: as in read_inputs.
     """
-    table = _read(store, _asking_as_of(entities, as_of), services)
+    table = _job(store, _asking_as_of(entities, as_of), services).to_arrow()
     names = [_CLOCK if name == _IMPRESSION_CLOCK else name for name in table.column_names if name != _CLOCK]
     return table.drop_columns(_CLOCK).rename_columns(names)
 
@@ -208,14 +213,14 @@ def _asking_as_of(entities: pa.Table | str, as_of: datetime) -> pa.Table | str:
     return entities.set_column(index, _IMPRESSION_CLOCK, own).append_column(_CLOCK, clock)
 
 
-def _read(store: FeatureStore, entities: pa.Table | str, services: str | Sequence[str]) -> pa.Table:
-    job = store.get_historical_features(
+def _job(store: FeatureStore, entities: pa.Table | str, services: str | Sequence[str]) -> AsofRetrievalJob:
+    job: AsofRetrievalJob = store.get_historical_features(
         entity_df=entities,
         features=_service(store, services) if isinstance(services, str) else _union(store, services),
         full_feature_names=True,
         filter_by_created_timestamp=True,
     )
-    return job.to_arrow()
+    return job
 
 
 def _union(store: FeatureStore, names: Sequence[str]) -> list[str]:

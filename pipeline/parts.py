@@ -3,11 +3,18 @@
 Belongs here: cutting rows into parts. Not here: which rows they are, and what is done with them.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from datetime import timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import IO
 
 import polars as pl
 from polars.io.plugins import register_io_source
+
+SAY_AFTER = 5.0  # seconds
 
 
 def cut(frames: Iterable[pl.DataFrame], rows: int) -> Iterator[pl.DataFrame]:
@@ -29,6 +36,97 @@ def cut(frames: Iterable[pl.DataFrame], rows: int) -> Iterator[pl.DataFrame]:
             waiting, count, given = [whole.slice(rows)], count - rows, True
     if count or not given:
         yield pl.concat(waiting)
+
+
+class _Making(Exception):
+    """What went wrong while parts were made, on its way through those who write them."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+@contextmanager
+def apart(parts: Iterable[pl.DataFrame]) -> Iterator[Iterator[pl.DataFrame]]:
+    """The same parts; an error of making them comes out as it is, and is not taken for one of writing them."""
+
+    def made() -> Iterator[pl.DataFrame]:
+        try:
+            yield from parts
+        except Exception as error:
+            raise _Making(error) from error
+
+    try:
+        yield made()
+    except _Making as making:
+        raise making.error from None
+
+
+def with_progress(
+    parts: Iterable[pl.DataFrame], name: str, of: int | None, say: Callable[[str], object]
+) -> Iterator[pl.DataFrame]:
+    """The same parts; after each that took long, how far they are, how fast, and how long the others will take.
+
+    Args:
+        of: rows of all parts, if that is known.
+    """
+    began = said = time.perf_counter()
+    rows = 0
+    for part in parts:
+        yield part
+        rows, now = rows + part.height, time.perf_counter()
+        if now - said < SAY_AFTER:
+            continue
+        said, rate = now, rows / (now - began)
+        far, left = "", ""
+        if of is not None and of > rows and rate:
+            far, left = f" of {of:,}", f", {timedelta(seconds=round((of - rows) / rate))} left"
+        say(f"{name}: {rows:,}{far} rows, {rate:,.0f} rows/s{left}")
+
+
+class Spool:
+    """Frames that are needed again later: in memory as long as they are few rows, then in files of a folder that goes.
+
+    Use it as a context.
+
+    Args:
+        rows: that are in memory, at most, beside the last frame.
+        beside: the folder in whose file system the files lie.
+    """
+
+    def __init__(self, rows: int, beside: Path) -> None:
+        self._rows, self._beside = rows, beside
+        self._held: list[pl.DataFrame] = []
+        self._count = 0
+        self._files: list[Path] = []
+
+    def __enter__(self) -> "Spool":
+        self._left = ExitStack()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._left.close()
+
+    def add(self, frame: pl.DataFrame) -> None:
+        self._held.append(frame)
+        self._count += frame.height
+        if self._count > self._rows:
+            self._spill()
+
+    def _spill(self) -> None:
+        if not self._files:
+            self._beside.mkdir(parents=True, exist_ok=True)
+            folder = TemporaryDirectory(prefix=".spool-", dir=self._beside, ignore_cleanup_errors=True)
+            self._folder = Path(self._left.enter_context(folder))
+        self._files.append(self._folder / f"{len(self._files):06}.parquet")
+        pl.concat(self._held, how="diagonal").write_parquet(self._files[-1], compression="lz4")
+        self._held, self._count = [self._held[0].clear()], 0
+
+    def frames(self) -> Iterator[pl.DataFrame]:
+        """All of them, in the order in which they came."""
+        for path in self._files:
+            yield pl.read_parquet(path, hive_partitioning=False, glob=False)
+        yield from self._held
 
 
 def sink(parts: Iterable[pl.DataFrame], file: IO[bytes]) -> None:

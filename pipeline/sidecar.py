@@ -22,7 +22,7 @@ import polars as pl
 from exfm.atomic_write import atomic_write
 from exfm.stream import PART_ROWS
 from pipeline.column_digests import ColumnDigests, column_digests
-from pipeline.parts import cut, sink
+from pipeline.parts import apart, cut, sink
 
 FORMAT = 1
 SECONDS = "seconds"  # among the notes: how long the slice took to make
@@ -114,8 +114,8 @@ def write_stored(
                 digests.add(part)
             yield _compact(part)
 
-    with atomic_write(path) as file:
-        sink(written(), file)
+    with apart(written()) as parts, atomic_write(path) as file:
+        sink(parts, file)
         sidecar_of(path).unlink(missing_ok=True)
     told = notes() if callable(notes) else notes
     write_sidecar(path, count, made_of, log, told, digests.of_columns(), replaced)

@@ -65,7 +65,7 @@ def test_a_write_that_fails_keeps_the_file_and_its_sidecar(table: SliceTable, mo
     def full(self: object, *arguments: object, **named: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(pl.DataFrame, "write_parquet", full)
+    monkeypatch.setattr(pl.LazyFrame, "sink_parquet", full)
     with pytest.raises(StateError, match="No space left"):
         write_stored(FRAME.head(1), table.path(PIECE))
     assert table.read([PIECE]).equals(FRAME)

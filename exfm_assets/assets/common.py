@@ -5,7 +5,7 @@ Belongs here: turning frames and digests into Dagster metadata. Not here: comput
 
 import hashlib
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ import polars as pl
 from exfm.described import described, words_of
 from exfm.stream import Slice, Stream
 from exfm_assets import metadata_keys as keys
+from pipeline.parts import with_progress
 from pipeline.sidecar import SECONDS, Sidecar
 from pipeline.slices.provenance import DECLARED, Made
 from pipeline.tables import SliceTable
@@ -90,18 +91,35 @@ class SliceWriter:
             self._since = time.perf_counter()
         return sidecar
 
-    def write(self, slice_: Slice, frame: pl.DataFrame, made: Made, **notes: object) -> None:
+    def write(
+        self,
+        slice_: Slice,
+        rows: pl.DataFrame | Iterable[pl.DataFrame],
+        made: Made,
+        notes: Mapping[str, object] | None = None,
+        told: Callable[[], Mapping[str, object]] | None = None,
+        of: int | None = None,
+    ) -> None:
         """Write a slice and what it was made of, and report it.
 
         Args:
+            rows: whole, or in parts.
             notes: reported with it, and kept to be reported again.
+            told: further notes, that are known once all rows are written.
+            of: how many rows there will be, if that is known.
         """
-        spent = time.perf_counter() - self._since
-        kept = {**notes, DECLARED: made.declared, SECONDS: round(spent, 3)}
-        self.table.write(slice_, frame, made.of, made.log, kept)
-        self.schema, self.made = dict(frame.schema), self.made + 1
-        self._report(slice_, frame.height, self.table.digest(slice_), notes)
-        self.context.log.info(f"{self.asset_key.to_user_string()} {slice_.key}: {frame.height:,} rows")
+        reported: dict[str, object] = dict(notes or {})
+
+        def kept() -> Mapping[str, object]:
+            reported.update(told() if told is not None else {})
+            return {**reported, DECLARED: made.declared, SECONDS: round(time.perf_counter() - self._since, 3)}
+
+        name = f"{self.asset_key.to_user_string()} {slice_.key}"
+        parts = [rows] if isinstance(rows, pl.DataFrame) else with_progress(rows, name, of, self.context.log.info)
+        written = self.table.write(slice_, parts, made.of, made.log, kept)
+        self.schema, self.made = dict(written.schema), self.made + 1
+        self._report(slice_, written.rows, self.table.digest(slice_), reported)
+        self.context.log.info(f"{name}: {written.rows:,} rows")
         self._since = time.perf_counter()
 
     def of_slices(self, stream: Stream) -> str:

@@ -24,11 +24,11 @@ from exfm_assets.assets.view_lineage import view_lineage
 from exfm_assets.partitions import SINGLE_RUN, earlier, slice_partitions, slices_of, slices_within
 from feature_repo.stamp import applied, registry_version, stamp
 from pipeline.imports.sources import source_rows
-from pipeline.slices.provenance import of_logged_inputs, of_online, of_view, slices_known
+from pipeline.slices.joined_inputs import LoggedInputs
+from pipeline.slices.made_views import made_rows
+from pipeline.slices.provenance import of_logged_inputs, of_online, of_view
 from pipeline.tables import naming_damage
-from pipeline.transforms.inputs import rows_of, with_calendar
-from pipeline.transforms.labels import with_labelled
-from pipeline.transforms.view_rows import KeptView, reads_interactions, since, view_rows
+from pipeline.transforms.view_rows import KeptView, reads_interactions, since
 from pipeline.verify.online_current import loaded_online, note_online, window_to_load
 from pipeline.workspace import Workspace
 
@@ -92,8 +92,10 @@ def _views(project: Project) -> dg.AssetsDefinition:
             made = {slice_.key: of_view(work, view, slice_) for slice_ in slices}
             wanted = [slice_ for slice_ in slices if not writer.keep(slice_, made[slice_.key])]
             for adjacent in _adjacent(wanted, SLICES_AT_ONCE):
-                for slice_, frame in _aggregated(work, view, adjacent):
-                    writer.write(slice_, frame, made[slice_.key])
+                of_source = isinstance(view, SourceView)
+                rows = _read(work, view, adjacent) if of_source else made_rows(work, view, adjacent)
+                for slice_, rows_of_slice in rows:
+                    writer.write(slice_, rows_of_slice, made[slice_.key])
             yield writer.result(view_lineage(view), view=view)
 
     return feature_views
@@ -109,24 +111,6 @@ def _adjacent(slices: list[Slice], most: int) -> Iterator[list[Slice]]:
         run.append(slice_)
     if run:
         yield run
-
-
-def _aggregated(work: Workspace, view: KeptView, slices: list[Slice]) -> Iterator[tuple[Slice, pl.DataFrame]]:
-    """The view's rows of adjacent slices, computed together (equal to one by one: a test holds that)."""
-    stream = work.project.stream
-    start, end = slices[0].start, slices[-1].end
-    if isinstance(view, SourceView):
-        yield from _read(work, view, slices)
-        return
-    around = list(stream.slices(since(view, stream, start), end))
-    impressions, outcomes = (work.table(name).scan(around) for name in ("impressions", "outcomes"))
-    outcomes = with_labelled(stream, impressions, outcomes)
-    # Read only if the view counts them: it may be requested before they are there.
-    interactions = work.table("interactions").scan(around) if reads_interactions(view) else pl.LazyFrame()
-    rows = view_rows(view, stream, impressions, outcomes, interactions, start, end)
-    for slice_ in slices:
-        stamped = pl.col("event_timestamp").is_between(slice_.start, slice_.end, closed="right")
-        yield slice_, rows.filter(stamped)
 
 
 def _read(work: Workspace, view: SourceView, slices: list[Slice]) -> Iterator[tuple[Slice, pl.DataFrame]]:
@@ -246,37 +230,15 @@ def _logged_inputs(project: Project) -> dg.AssetsDefinition:
     )
     def logged_inputs(context: dg.AssetExecutionContext, work: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
         """Every input of every student and teacher, joined by Feast as of the impression; written once a slice."""
-        columns = work.project.logged_columns
         writer = SliceWriter(context, LOGGED_INPUTS, work.table("logged_inputs"))
         for slice_ in slices_of(stream, context.partition_keys):
             made = of_logged_inputs(work, slice_)
             if writer.keep(slice_, made):
                 continue
-            if columns.of_views:
-                from feature_repo.store import read_inputs
-
-                impressions = rows_of(work.table("impressions").sound_path(slice_))
-                for view in joined:
-                    work.features(view.name).check(slices_known(view, stream, slice_))
-                with naming_damage(*(partial(work.features(view.name).check_all, stream) for view in joined)):
-                    frame = pl.DataFrame(read_inputs(work.store, impressions, "logged_inputs"))
-            else:  # models that read columns of the log alone: there is nothing to join, and no service
-                frame = work.table("impressions").read([slice_])
-            frame = with_calendar(frame, stream).select("impression_id", "event_timestamp", *columns.stored)
-            known = {f"known/{v.name}": _share_known(frame, v.name) for v in joined}
-            for view in joined:
-                if isinstance(view, SourceView) and frame.height and not known[f"known/{view.name}"]:
-                    context.log.warning(
-                        f"logged_inputs {slice_.key}: no impression finds a row of {view.name}: "
-                        f"compare its {', '.join(view.entities)} and its times with the log's"
-                    )
-            writer.write(slice_, frame, made, **known)
+            inputs = LoggedInputs(work, slice_, joined)
+            writer.write(slice_, inputs.parts(), made, told=inputs.told, of=work.table("impressions").rows(slice_))
+            for sentence in inputs.unmatched():
+                context.log.warning(sentence)
         return writer.result(lineage)
 
     return logged_inputs
-
-
-def _share_known(frame: pl.DataFrame, view: str) -> float:
-    """Share of impressions for which the view had a value."""
-    first = next(name for name in frame.columns if FeatureColumn.of(name).view == view)
-    return 1 - frame[first].null_count() / max(frame.height, 1)

@@ -5,7 +5,6 @@ Not here: the aggregation (transforms/predicted.py), the teacher (teachers.py).
 """
 
 from datetime import timedelta
-from functools import partial
 
 import dagster as dg
 import polars as pl
@@ -21,10 +20,9 @@ from exfm_assets.assets.features import LOGGED_INPUTS, REGISTRY
 from exfm_assets.assets.stream import IMPRESSIONS
 from exfm_assets.assets.teachers import PREDICTIONS, teacher_key
 from exfm_assets.partitions import SINGLE_RUN, earlier, slice_partitions, slices_of, slices_within
+from pipeline.slices.joined_inputs import joined_inputs
 from pipeline.slices.predictions import sound_files
-from pipeline.slices.provenance import of_logged_teacher_features, of_prediction_view, slices_known
-from pipeline.tables import naming_damage
-from pipeline.transforms.inputs import rows_of
+from pipeline.slices.provenance import of_logged_teacher_features, of_prediction_view
 from pipeline.transforms.predicted import bucket, needed, predicted
 from pipeline.workspace import Workspace
 
@@ -89,7 +87,7 @@ def _view(project: Project, view: PredictionView) -> dg.AssetsDefinition:
                     leaks += leaked
             buckets = {needed_slice.key: buckets[needed_slice.key] for needed_slice in wanted}
             frame = predicted(view, stream, after, buckets, slice_.end)
-            writer.write(slice_, frame, made, **{keys.LEAKS: leaks, "slices known": len(wanted)})
+            writer.write(slice_, frame, made, {keys.LEAKS: leaks, "slices known": len(wanted)})
         return writer.result(_lineage(project, view))
 
     return teacher_features
@@ -142,15 +140,9 @@ def _logged(project: Project) -> dg.AssetsDefinition:
             made = of_logged_teacher_features(work, slice_)
             if writer.keep(slice_, made):
                 continue
-            from feature_repo.store import read_inputs
-
-            impressions = rows_of(work.table("impressions").sound_path(slice_))
-            for view in joined:
-                work.features(view.name).check(slices_known(view, stream, slice_))
-            with naming_damage(*(partial(work.features(view.name).check_all, stream) for view in joined)):
-                frame = pl.DataFrame(read_inputs(work.store, impressions, "logged_teacher_features"))
-            frame = frame.select("impression_id", "event_timestamp", *columns.features)
-            writer.write(slice_, frame, made)
+            names = ("impression_id", "event_timestamp", *columns.features)
+            parts = (part.select(names) for part in joined_inputs(work, slice_, "logged_teacher_features", joined))
+            writer.write(slice_, parts, made, of=work.table("impressions").rows(slice_))
         return writer.result(lineage)
 
     return logged_teacher_features

@@ -4,6 +4,7 @@ Belongs here: reading slices of the log, calling the contract and the label join
 Not here: the contract and the simulator (streams/), the join (transforms/labels.py).
 """
 
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 
 import dagster as dg
@@ -16,7 +17,9 @@ from exfm_assets import metadata_keys as keys
 from exfm_assets.assets.common import SliceWriter, combined, report_slice
 from exfm_assets.assets.imported import IMPORTED_LOG, imported_assets
 from exfm_assets.partitions import SINGLE_RUN, earlier, slice_partitions, slices_of, slices_within
-from pipeline.slices.log_withdrawals import read_sound_log, unknown_outcomes, withdrawn_impressions
+from pipeline.parts import Spool
+from pipeline.slices.attributed import outcomes_of, without_orphans
+from pipeline.slices.log_withdrawals import read_sound_log_in_parts, unknown_outcomes
 from pipeline.slices.provenance import (
     Made,
     labels_see,
@@ -24,7 +27,6 @@ from pipeline.slices.provenance import (
     of_labels_now,
     of_log_table,
     outcomes_digest,
-    recognised_since,
 )
 from pipeline.streams.accounts import Account, SliceAccount, check_any, check_share
 from pipeline.streams.heard import check_heard
@@ -33,7 +35,7 @@ from pipeline.streams.reader import LogRead
 from pipeline.streams.simulated_log import drawn_from, has_landed, standing, write_log, write_nothing_yet
 from pipeline.streams.simulator import simulate
 from pipeline.tables import SliceTable
-from pipeline.transforms.labels import find_orphans, join_labels
+from pipeline.transforms.labels import LabelledSlice
 from pipeline.workspace import Workspace
 
 SIMULATED_LOG = dg.AssetKey("simulated_log")
@@ -114,8 +116,8 @@ def _log_table(project: Project, table: str) -> dg.AssetsDefinition:
         for slice_ in slices_of(work.project.stream, context.partition_keys):
             made = of_log_table(work, table, slice_, work.table(table).sidecar(slice_))
             if not writer.keep(slice_, made):
-                read = read_sound_log(work, table, slice_.start, slice_.end, writer.account.files)
-                writer.write(slice_, read, made)
+                parts = read_sound_log_in_parts(work, table, slice_.start, slice_.end, writer.account.files)
+                writer.write(slice_, parts, made)
         return writer.close()
 
     return log_table
@@ -145,12 +147,24 @@ class LogWriter:
         self.writer.keep(slice_, made)
         return True
 
-    def write(self, slice_: Slice, read: LogRead, made: Made) -> None:
-        counted = SliceAccount.of(read, self.account.files.table, self.account.stream)
+    def write(self, slice_: Slice, parts: Iterable[LogRead], made: Made) -> None:
+        """Write a slice, and before it can be seen its quarantine."""
+        counted = SliceAccount.none()
+
+        def kept(refused: Spool) -> Iterator[pl.DataFrame]:
+            nonlocal counted
+            for read in parts:
+                counted += SliceAccount.of(read, self.account.files.table, self.account.stream)
+                refused.add(read.quarantine)
+                yield read.frame
+            self.quarantine.write(slice_, refused.frames())
+
+        def told() -> Mapping[str, object]:
+            return {keys.ROWS_READ: counted.read, keys.QUARANTINED: counted.reasons, keys.ACCOUNT: asdict(counted)}
+
+        with Spool(self.account.stream.part_rows, self.quarantine.folder) as refused:
+            self.writer.write(slice_, kept(refused), made, told=told)
         self.account.add(counted)
-        self.quarantine.write(slice_, read.quarantine)
-        notes = {keys.ROWS_READ: read.rows_read, keys.QUARANTINED: counted.reasons, keys.ACCOUNT: asdict(counted)}
-        self.writer.write(slice_, read.frame, made, **notes)
 
     def close(self) -> dg.MaterializeResult:
         """Say what came of the log in this run, and stop it if that was too little.
@@ -190,16 +204,8 @@ def _outcomes(project: Project) -> dg.AssetsDefinition:
             made = of_log_table(work, "outcomes", slice_, work.table("outcomes").sidecar(slice_))
             if writer.keep(slice_, made):
                 continue
-            read = read_sound_log(work, "outcomes", slice_.start, slice_.end, writer.account.files)
-            around = list(stream.slices(recognised_since(stream, slice_.start), slice_.end))
-            known = work.table("impressions").read(around, columns=["impression_id"])
-            orphans = find_orphans(read.frame, known, withdrawn_impressions(work, around))
-            kept = LogRead(
-                frame=read.frame.join(orphans.select("impression_id").unique(), on="impression_id", how="anti"),
-                quarantine=pl.concat([read.quarantine, orphans], how="diagonal"),
-                rows_read=read.rows_read,
-            )
-            writer.write(slice_, kept, made)
+            parts = read_sound_log_in_parts(work, "outcomes", slice_.start, slice_.end, writer.account.files)
+            writer.write(slice_, without_orphans(work, slice_, parts), made)
         return writer.close()
 
     return outcomes
@@ -237,14 +243,12 @@ def _labels(project: Project) -> dg.AssetsDefinition:
                 continue
             seen = labels_see(work, slice_, as_of)
             tail = slice_.end + stream.longest_window + stream.lateness
-            known = read_sound_log(work, "outcomes", slice_.start, tail, files).frame
-            impressions = work.table("impressions").read([slice_])
-            made = of_labels(work, slice_, as_of, seen, outcomes_digest(known, impressions, as_of))
-            joined = join_labels(impressions, known, stream, as_of, unknown_outcomes(work, slice_.start, as_of))
-            rates = {f"rate/{task}": joined.frame[task].mean() or 0.0 for task in stream.task_names}
-            open_ = {f"open/{task}": joined.frame[task].null_count() for task in stream.task_names}
-            counts = {"late": joined.late, "early": joined.early, "duplicates": joined.duplicates}
-            writer.write(slice_, joined.frame, made, as_of=as_of.isoformat(), **counts, **rates, **open_)
+            known = outcomes_of(work, slice_, tail, files)
+            made = of_labels(work, slice_, as_of, seen, outcomes_digest(known, as_of))
+            labelled = LabelledSlice(stream, as_of, unknown_outcomes(work, slice_.start, as_of))
+            parts, rows = work.table("impressions").parts(slice_), work.table("impressions").rows(slice_)
+            notes = {"as_of": as_of.isoformat()}
+            writer.write(slice_, labelled.joined(parts, known), made, notes, labelled.told, rows)
         check_heard(stream, work.table("labels"), work.table("outcomes"), work.quarantine("outcomes"), slices)
         return writer.result(lineage)
 

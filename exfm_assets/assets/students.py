@@ -195,7 +195,7 @@ def _write_progress(
         failures = rows.filter(rows["reason"] != "").height
         made = Made({"rows": digest(rows.rows())})
         if not writer.keep(slice_, made):
-            writer.write(slice_, rows, made, failed=failures)
+            writer.write(slice_, rows, made, {"failed": failures})
     return writer.result()
 
 

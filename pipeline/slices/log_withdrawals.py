@@ -15,7 +15,7 @@ from exfm.stream import Slice
 from pipeline.slices.withdrawals import Withdrawal, withdrawals
 from pipeline.streams.contract import TIME
 from pipeline.streams.layout import LogFiles, log_files
-from pipeline.streams.reader import LogRead, read_log
+from pipeline.streams.reader import LogRead, read_log_in_parts, whole
 from pipeline.transforms.quarantine import WITHDRAWN
 from pipeline.workspace import Workspace
 
@@ -48,12 +48,23 @@ def read_sound_log(
     work: Workspace, table: str, start: datetime, end: datetime, files: LogFiles | None = None
 ) -> LogRead:
     """``read_log`` of a workspace; rows of withdrawn slices are quarantined, each with the reason."""
-    read = read_log(work.state.log, work.project.stream, table, start, end, files or log_files(work, table))
-    for slice_, each in withdrawn_between(work, table, start, end):
-        gone = pl.col(TIME[table]).is_between(slice_.start, slice_.end, closed="left")
-        broken = read.frame.filter(gone).with_columns(reason=pl.lit(f"{WITHDRAWN}: {each.why}"))
-        read = LogRead(read.frame.filter(~gone), pl.concat([read.quarantine, broken], how="diagonal"), read.rows_read)
-    return read
+    return whole(read_sound_log_in_parts(work, table, start, end, files))
+
+
+def read_sound_log_in_parts(
+    work: Workspace, table: str, start: datetime, end: datetime, files: LogFiles | None = None
+) -> Iterator[LogRead]:
+    """The same in parts: see ``read_log_in_parts``."""
+    withdrawn = withdrawn_between(work, table, start, end)
+    listed = files or log_files(work, table)
+    for read in read_log_in_parts(work.state.log, work.project.stream, table, start, end, listed):
+        sound = read
+        for slice_, each in withdrawn:
+            gone = pl.col(TIME[table]).is_between(slice_.start, slice_.end, closed="left")
+            broken = sound.frame.filter(gone).with_columns(reason=pl.lit(f"{WITHDRAWN}: {each.why}"))
+            quarantine = pl.concat([sound.quarantine, broken], how="diagonal")
+            sound = LogRead(sound.frame.filter(~gone), quarantine, sound.rows_read)
+        yield sound
 
 
 def unknown_outcomes(work: Workspace, start: datetime, end: datetime) -> list[Window]:

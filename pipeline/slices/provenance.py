@@ -23,7 +23,8 @@ from exfm.source_views import SourceView
 from exfm.stream import Slice, Stream
 from pipeline.imports.sources import source_digest
 from pipeline.sidecar import LogFile, Sidecar
-from pipeline.slices.log_withdrawals import read_sound_log, withdrawn_digest
+from pipeline.slices.attributed import outcomes_of, recognised_since
+from pipeline.slices.log_withdrawals import withdrawn_digest
 from pipeline.slices.predictions import scored_by
 from pipeline.streams.contract import schema_of
 from pipeline.streams.layout import log_files
@@ -76,11 +77,6 @@ def _made(
     return Made({DECLARATION: declaration, **code, **of}, log or {}, canonical_form(declared))
 
 
-def recognised_since(stream: Stream, start: datetime) -> datetime:
-    """An outcome at ``start`` may belong to an impression as old as this; of an older one it is an orphan."""
-    return max(start - stream.longest_window - stream.lateness, stream.first_slice)
-
-
 def slices_known(view: KeptView | PredictionView, stream: Stream, slice_: Slice) -> list[Slice]:
     """The slices of a view whose rows may still hold for an impression of a slice."""
     return list(stream.slices(max(slice_.start - view.ttl, stream.first_slice), slice_.end))
@@ -126,14 +122,13 @@ def of_labels_now(work: Workspace, slice_: Slice, as_of: datetime, before: Sidec
     seen, then = labels_see(work, slice_, as_of, before), before.log.get("outcomes", {})
     if seen.digest == digest_of(then) or not work.table("impressions").sound(slice_):
         return of_labels(work, slice_, as_of, seen, before.made_of.get(LOG + "outcomes", ""))
-    read = read_sound_log(work, "outcomes", slice_.start, as_of + timedelta(microseconds=1))
-    impressions = work.table("impressions").read([slice_], columns=["impression_id"])
-    return of_labels(work, slice_, as_of, seen, outcomes_digest(read.frame, impressions, as_of))
+    known = outcomes_of(work, slice_, as_of + timedelta(microseconds=1))
+    return of_labels(work, slice_, as_of, seen, outcomes_digest(known, as_of))
 
 
-def outcomes_digest(outcomes: pl.DataFrame, impressions: pl.DataFrame, as_of: datetime) -> str:
-    """A digest of the outcomes of some impressions that were known at ``as_of``."""
-    known = outcomes.filter(pl.col("outcome_timestamp") <= as_of).join(impressions, on="impression_id", how="semi")
+def outcomes_digest(outcomes: pl.DataFrame, as_of: datetime) -> str:
+    """A digest of the outcomes of some impressions, those that were known at ``as_of``."""
+    known = outcomes.filter(pl.col("outcome_timestamp") <= as_of)
     rows = known.select("impression_id", "task", "outcome_timestamp").sort(pl.all())
     return hashlib.sha256(rows.write_csv().encode()).hexdigest()[:12]
 

@@ -55,6 +55,23 @@ class SliceAccount:
         alone = read.frame[request].null_count() if request is not None else 0
         return cls(read.rows_read, read.frame.height, young, count_reasons(read.quarantine), names, alone)
 
+    @classmethod
+    def none(cls) -> "SliceAccount":
+        return cls(0, 0, 0, {}, {})
+
+    def __add__(self, other: "SliceAccount") -> "SliceAccount":
+        """Of two parts of a slice."""
+        reasons, names = (
+            dict(Counter(mine) + Counter(theirs))
+            for mine, theirs in ((self.reasons, other.reasons), (self.names, other.names))
+        )
+        counts = (self.read + other.read, self.kept + other.kept, self.young + other.young)
+        return SliceAccount(*counts, _most_first(reasons), _most_first(names), self.alone + other.alone)
+
+
+def _most_first(counts: Mapping[str, int]) -> dict[str, int]:
+    return dict(sorted(counts.items(), key=lambda counted: (-counted[1], counted[0])))
+
 
 @dataclass
 class Account:

@@ -16,6 +16,7 @@ from pipeline.transforms.aligned import misaligned
 UTC = pl.Datetime("us", "UTC")
 TIME = {"impressions": "event_timestamp", "outcomes": "outcome_timestamp", "interactions": "event_timestamp"}
 Rule = tuple[pl.Expr, pl.Expr]
+AGAIN = "_again"  # whether a sound row before it, in the window, has a row's id
 LARGEST = 2**63 - 1  # of an Int64
 LABEL, NO_LABEL = pl.Int8(), -1  # 0, 1 or null; NO_LABEL where the log has something else
 
@@ -126,13 +127,11 @@ def _refuse_too_large(frame: pl.LazyFrame, field: str, name: str, file: str) -> 
 def rules(stream: Stream, table: str) -> list[Rule]:
     """What makes a row of a table unusable, most basic first. Rows carry ``_day``, their folder's day.
 
-    A repeated id is one that a sound row before it, in the frame's order, has already: a broken row repeats nothing.
+    Impressions carry ``AGAIN`` too: whether a sound row before one has its id already.
     """
     checks = sound_rules(stream, table)
     if table == "impressions":
-        sound = ~pl.any_horizontal(broken.fill_null(False) for broken, _ in checks)
-        repeated = sound & (sound.cum_sum().over("impression_id") > 1)
-        checks.append((repeated, pl.format("repeated impression_id: {}", pl.col("impression_id"))))
+        checks.append((pl.col(AGAIN), pl.format("repeated impression_id: {}", pl.col("impression_id"))))
     return checks
 
 
@@ -186,9 +185,14 @@ def in_window(table: str, start: datetime, end: datetime, since: datetime) -> pl
     By their own time; those without one, or in a wrong day's folder, by the start of their folder's day (of the first
     day: by the stream's start, ``since``), so that adjacent windows account for every row of the log exactly once.
     """
+    at = counted_at(table, since)
+    return (at >= start) & (at < end)
+
+
+def counted_at(table: str, since: datetime) -> pl.Expr:
+    """The moment of which a row counts: see ``in_window``."""
     time = pl.col(TIME[table])
     midnight = pl.col("_day").cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
     folder = pl.when(pl.col("_day") == since.date()).then(pl.lit(since, UTC)).otherwise(midnight)
     misfiled = (time.dt.date() != pl.col("_day")) | time.is_null()
-    counted_at = pl.when(misfiled).then(folder).otherwise(time)
-    return (counted_at >= start) & (counted_at < end)
+    return pl.when(misfiled).then(folder).otherwise(time)

@@ -24,14 +24,19 @@ def may_hold(path: Path, day: date, table: str, start: datetime, end: datetime) 
     Args:
         day: of the file's folder.
     """
-    first = datetime.combine(day, time(), UTC)
     times = _range_of(path, TIME[table])
-    try:
-        if times is None or not (first <= _utc(times[0]) and _utc(times[1]) < first + timedelta(days=1)):
-            return True
-        return _utc(times[0]) < end and _utc(times[1]) >= start
-    except (TypeError, AttributeError):  # no times
+    if times is None or not in_its_day(path, day, table):
         return True
+    return _utc(times[0]) < end and _utc(times[1]) >= start
+
+
+def in_its_day(path: Path, day: date, table: str) -> bool:
+    """Does the footer say that every row of a file has a time, and that of its folder's day?"""
+    first, times = datetime.combine(day, time(), UTC), _range_of(path, TIME[table])
+    try:
+        return times is not None and first <= _utc(times[0]) and _utc(times[1]) < first + timedelta(days=1)
+    except (TypeError, AttributeError):  # no times
+        return False
 
 
 def may_hold_ids(path: Path, column: str, least: int, most: int) -> bool:
@@ -40,6 +45,20 @@ def may_hold_ids(path: Path, column: str, least: int, most: int) -> bool:
     if ids is None or not all(isinstance(bound, int) for bound in ids):
         return True
     return bool(ids[0] <= most and ids[1] >= least)
+
+
+def rows_of(path: Path) -> int:
+    """How many rows a file has; 0 of one that can't be read."""
+    stat = path.stat()
+    return _rows(path, (stat.st_ino, stat.st_size, stat.st_mtime_ns))
+
+
+@lru_cache(maxsize=100_000)
+def _rows(path: Path, identity: tuple[int, ...]) -> int:
+    try:
+        return int(pq.read_metadata(path).num_rows)
+    except (pa.ArrowException, OSError, ValueError):
+        return 0
 
 
 def _range_of(path: Path, column: str) -> Range:

@@ -8,15 +8,18 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import polars as pl
 
 from exfm.stream import Stream
 from pipeline.streams.contract import (
+    AGAIN,
     TIME,
     UTC,
     cast_to,
+    counted_at,
     in_window,
     keys_of,
     may_lack,
@@ -24,8 +27,10 @@ from pipeline.streams.contract import (
     schema_of,
     sound_rules,
 )
-from pipeline.streams.footers import may_hold, may_hold_ids
+from pipeline.streams.footers import in_its_day, may_hold, may_hold_ids, rows_of
 from pipeline.streams.layout import LogFiles, find_files
+from pipeline.streams.repeats import Repeats
+from pipeline.streams.windows import Window, cut_by_time
 from pipeline.tables import UNREADABLE, DataError, is_whole
 from pipeline.transforms.quarantine import part
 
@@ -50,11 +55,29 @@ class LogRead:
 def read_log(
     log: Path, stream: Stream, table: str, start: datetime, end: datetime, files: LogFiles | None = None
 ) -> LogRead:
-    """Read [start, end) of ``impressions``, ``outcomes`` or ``interactions``.
+    """Read [start, end) of ``impressions``, ``outcomes`` or ``interactions`` whole: see ``read_log_in_parts``."""
+    return whole(read_log_in_parts(log, stream, table, start, end, files))
+
+
+def whole(parts: Iterable[LogRead]) -> LogRead:
+    """Parts of a window as one."""
+    listed = list(parts)
+    return LogRead(
+        frame=pl.concat([each.frame for each in listed]),
+        quarantine=pl.concat([each.quarantine for each in listed], how="diagonal"),
+        rows_read=sum(each.rows_read for each in listed),
+    )
+
+
+def read_log_in_parts(
+    log: Path, stream: Stream, table: str, start: datetime, end: datetime, files: LogFiles | None = None
+) -> Iterator[LogRead]:
+    """Read [start, end) of a table in parts of at most ``Stream.part_rows`` rows, one after the other in time.
 
     A window without any file is empty: a stream may pause. An ``impression_id`` that a sound row before this one has,
     in the window or up to ``LOOK_BACK`` (or the longest attribution window and lateness) before it, is quarantined.
-    What is kept depends on the log alone, not on which slices were read before.
+    What is kept depends on the log alone, not on which slices were read before, nor on how large parts are. Rows of one
+    moment are in one part, however many they are.
 
     Args:
         files: of the table, if they are listed already.
@@ -63,13 +86,74 @@ def read_log(
         DataError: if the log's folders, a column or a type is not as the contract says, or a file is cut short.
     """
     listed = files or find_files(log, table)
-    wanted = in_window(table, start, end, stream.first_slice)
-    rows = _read(listed, stream, _of_window(listed, start, end), wanted)
-    kept, broken = part(rows, rules(stream, table))
-    if table == "impressions":
-        kept, repeated = _part_repeated(kept, _earlier(listed, stream, start, kept["impression_id"]))
-        broken = pl.concat([broken, repeated])
-    return LogRead(frame=kept.drop("_day"), quarantine=broken.drop("_day"), rows_read=rows.height)
+    windows, repeats = _windows(listed, stream, start, end), None
+    for first, last in windows:
+        wanted = in_window(table, first, last, stream.first_slice)
+        rows = _read(listed, stream, _of_window(listed, first, last), wanted, (first, last))
+        if table == "impressions":
+            if repeats is None:
+                earlier = partial(_earlier, listed, stream, start)
+                ids = partial(_ids_of, rows.lazy() if len(windows) == 1 else _ids_in(listed, stream, start, end))
+                repeats = Repeats.among(ids, rows.height * len(windows), earlier)
+            rows = repeats.mark(rows, [broken for broken, _ in sound_rules(stream, table)])
+        kept, broken = part(rows, rules(stream, table))
+        if repeats is not None:
+            kept, repeated = repeats.part_earlier(kept)
+            broken = pl.concat([broken, repeated])
+        yield LogRead(_contract_columns(kept), _contract_columns(broken), rows.height)
+
+
+def _contract_columns(frame: pl.DataFrame) -> pl.DataFrame:
+    return frame.drop("_day", AGAIN, strict=False)
+
+
+def _windows(files: LogFiles, stream: Stream, start: datetime, end: datetime) -> list[Window]:
+    """The window, cut so that each part's rows fit into memory: by footers where those say that all of it does."""
+    chosen = _of_window(files, start, end)
+    if sum(rows_of(path) for _, path in chosen) <= stream.part_rows:
+        return [(start, end)]
+    time = TIME[files.table]
+
+    def count(first: datetime, last: datetime, step: timedelta) -> pl.DataFrame:
+        at = counted_at(files.table, stream.first_slice)
+        number = (at - first).dt.total_microseconds() // int(step / timedelta(microseconds=1))
+        wanted = (at >= first) & (at < last)
+        counted = [
+            _file(path, files, {time: UTC}).with_columns(pl.lit(day).alias("_day")).filter(wanted).select(step=number)
+            for day, path in _of_window(files, first, last)
+        ]
+        return _collected(pl.concat(counted).group_by("step").len(), files, _of_window(files, first, last))
+
+    return cut_by_time(start, end, stream.part_rows, count)
+
+
+def _ids_in(files: LogFiles, stream: Stream, start: datetime, end: datetime) -> pl.LazyFrame:
+    """``impression_id`` of the window's rows that have a time in it, to be read when it is collected."""
+    time, schema = pl.col(TIME["impressions"]), {"impression_id": pl.Int64(), TIME["impressions"]: UTC}
+    frames = [_file(path, files, schema) for _, path in _of_window(files, start, end)]
+    return pl.concat(frames).filter(time >= start, time < end).select("impression_id")
+
+
+def _ids_of(rows: pl.LazyFrame, residue: int, divisor: int) -> pl.Series:
+    """The ids among rows that leave a residue."""
+    ids = pl.col("impression_id")
+    chosen = rows if divisor == 1 else rows.filter(ids % divisor == residue)
+    return chosen.select(ids).collect(engine="streaming")["impression_id"]
+
+
+def _collected(rows: pl.LazyFrame, files: LogFiles, chosen: Iterable[tuple[date, Path]]) -> pl.DataFrame:
+    """Rows of several files at once.
+
+    Raises:
+        DataError: for the file that is damaged.
+    """
+    try:
+        return rows.collect(engine="streaming")
+    except UNREADABLE as error:
+        for _, path in chosen:
+            with _naming(path, files):
+                pl.scan_parquet(path, hive_partitioning=False, glob=False).collect(engine="streaming")
+        raise DataError(f"{files.table}: files can't be read ({error}): write them again") from error
 
 
 def _of_window(files: LogFiles, start: datetime, end: datetime) -> list[tuple[date, Path]]:
@@ -77,24 +161,41 @@ def _of_window(files: LogFiles, start: datetime, end: datetime) -> list[tuple[da
     return [(day, path) for day, path in files.between(start, end) if may_hold(path, day, files.table, start, end)]
 
 
-def _read(files: LogFiles, stream: Stream, chosen: Iterable[tuple[date, Path]], wanted: pl.Expr) -> pl.DataFrame:
+def _read(
+    files: LogFiles,
+    stream: Stream,
+    chosen: Iterable[tuple[date, Path]],
+    wanted: pl.Expr,
+    window: Window,
+) -> pl.DataFrame:
     """The wanted rows of some files, in the contract's order, with ``_day``."""
     expected = schema_of(stream, files.table)
     empty = pl.DataFrame(schema={**expected, "_day": pl.Date})
     lacking = may_lack(stream, files.table)
-    frames = [_read_file(path, day, files, expected, wanted, lacking) for day, path in chosen]
+    frames = [_read_file(path, day, files, expected, wanted, window, lacking) for day, path in chosen]
     order = [TIME[files.table], *keys_of(stream, files.table)]
     return pl.concat([empty, *frames]).sort(order, maintain_order=True, nulls_last=True)
 
 
 def _file(
-    path: Path, files: LogFiles, expected: dict[str, pl.DataType], lacking: frozenset[str] = frozenset()
+    path: Path,
+    files: LogFiles,
+    expected: dict[str, pl.DataType],
+    lacking: frozenset[str] = frozenset(),
+    only: Window | None = None,
 ) -> pl.LazyFrame:
-    """A file's columns as the contract has them, not yet read."""
+    """A file's columns as the contract has them, not yet read.
+
+    Args:
+        only: rows outside it are not read, where the file tells their time without a cast.
+    """
+    time = TIME[files.table]
     with _naming(path, files):
         if not is_whole(path):
             raise pl.exceptions.ComputeError("its ends are not those of a parquet file")
         frame = pl.scan_parquet(path, hive_partitioning=False, glob=False)
+        if only is not None and frame.collect_schema().get(time) == UTC:
+            frame = frame.filter(pl.col(time) >= only[0], pl.col(time) < only[1])
         return cast_to(frame, expected, files.table, files.where(path), lacking)
 
 
@@ -104,10 +205,11 @@ def _read_file(
     files: LogFiles,
     expected: dict[str, pl.DataType],
     wanted: pl.Expr,
+    window: Window,
     lacking: frozenset[str] = frozenset(),
 ) -> pl.DataFrame:
     """A file's wanted rows; file by file, so that a damaged one can be named."""
-    frame = _file(path, files, expected, lacking)
+    frame = _file(path, files, expected, lacking, window if in_its_day(path, day, files.table) else None)
     with _naming(path, files):
         return frame.with_columns(pl.lit(day).alias("_day")).filter(wanted).collect()
 
@@ -154,7 +256,7 @@ def _earlier(files: LogFiles, stream: Stream, start: datetime, ids: pl.Series) -
         return no_rows
     before = in_window("impressions", since, start, stream.first_slice)
     chosen = _files_with_ids(files, _of_window(files, since, start), ids)
-    rows = _read(files, stream, chosen, before & pl.col("impression_id").is_in(ids.implode()))
+    rows = _read(files, stream, chosen, before & pl.col("impression_id").is_in(ids.implode()), (since, start))
     sound, _ = part(rows, sound_rules(stream, "impressions"))
     first = sound.group_by("impression_id").agg(pl.col("event_timestamp").min())
     keys = [stream.slice_at(stream.index_at(moment)).key for moment in first["event_timestamp"]]
@@ -174,18 +276,6 @@ def _files_with_ids(files: LogFiles, chosen: list[tuple[date, Path]], ids: pl.Se
     ]
     if not columns:
         return []
-    try:
-        matches = pl.concat(columns).join(requested, on="impression_id", how="semi").select("file").unique().collect()
-    except UNREADABLE as error:
-        for day, path in chosen:
-            _read_file(path, day, files, schema, within)
-        raise DataError(f"impressions: files before the slice can't be read ({error}): write them again") from error
-    return [chosen[index] for index in sorted(matches["file"])]
-
-
-def _part_repeated(kept: pl.DataFrame, earlier: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Rows whose id no earlier slice has, and the others with the reason."""
-    joined = kept.join(earlier, on="impression_id", how="left", maintain_order="left")
-    reason = pl.format("repeated impression_id: {} is in slice {} already", pl.col("impression_id"), pl.col("_slice"))
-    repeated = joined.filter(pl.col("_slice").is_not_null()).with_columns(reason=reason).drop("_slice")
-    return joined.filter(pl.col("_slice").is_null()).drop("_slice"), repeated
+    matches = pl.concat(columns).join(requested, on="impression_id", how="semi").select("file").unique()
+    held = _collected(matches, files, chosen)["file"]
+    return [chosen[index] for index in held.sort()]

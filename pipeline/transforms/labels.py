@@ -3,8 +3,9 @@
 Belongs here: the join, and what is counted apart. Not here: reading or writing slices (assets/stream.py).
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 import polars as pl
@@ -29,6 +30,47 @@ class LabelJoin:
     late: int
     early: int
     duplicates: int
+
+
+@dataclass
+class LabelledSlice:
+    """The labels of a slice, part by part, and what is counted of them.
+
+    Args:
+        as_of, unknown: as ``join_labels`` has them.
+    """
+
+    stream: Stream
+    as_of: datetime
+    unknown: Sequence[tuple[datetime, datetime]] = ()
+    _counts: Counter[str] = field(default_factory=Counter)
+    _sums: Counter[str] = field(default_factory=Counter)
+
+    def joined(self, parts: Iterable[pl.DataFrame], outcomes: pl.DataFrame) -> Iterator[pl.DataFrame]:
+        """The labels of each part.
+
+        Args:
+            parts: impressions, in the order of their times.
+            outcomes: of all of them, with the ``event_timestamp`` of their impression.
+        """
+        for part in parts:
+            shown = pl.col("event_timestamp")
+            between = shown.is_between(part["event_timestamp"].min(), part["event_timestamp"].max())
+            mine = outcomes.filter(between).drop("event_timestamp")
+            labels = join_labels(part, mine, self.stream, self.as_of, self.unknown)
+            self._counts.update(late=labels.late, early=labels.early, duplicates=labels.duplicates)
+            for task in self.stream.task_names:
+                known = labels.frame[task].drop_nulls()
+                self._counts.update({f"known/{task}": len(known), f"open/{task}": part.height - len(known)})
+                self._sums.update({task: known.sum()})
+            yield labels.frame
+
+    def told(self) -> dict[str, float]:
+        """Outcomes that made no label, the rate of each task, and its labels that are not known yet."""
+        tasks = self.stream.task_names
+        rates = {f"rate/{task}": self._sums[task] / max(self._counts[f"known/{task}"], 1) for task in tasks}
+        open_ = {f"open/{task}": self._counts[f"open/{task}"] for task in tasks}
+        return {**{name: self._counts[name] for name in ("late", "early", "duplicates")}, **rates, **open_}
 
 
 def join_labels(

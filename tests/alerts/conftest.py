@@ -18,6 +18,7 @@ import exfm_assets.assets.stream as stream_assets
 from exfm.alerts import Alerts
 from exfm.atomic_write import write_text
 from exfm_assets.definitions import build_defs
+from pipeline.streams.reader import LogRead
 from pipeline.workspace import Workspace
 from tests.alerts.receiver import Receiver, receiving
 from tests.tiny import tiny_workspace
@@ -82,16 +83,16 @@ def serves(work: Workspace, student: str, slice_key: str) -> None:
 @pytest.fixture
 def log_read(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
     """Lets reading the log lose a row, raise, or work again."""
-    read_sound_log = stream_assets.read_sound_log
+    read_sound_log = stream_assets.read_sound_log_in_parts
 
     def set_to(loses: bool = False, raises: Exception | None = None) -> None:
-        def read(*arguments: Any) -> Any:
+        def read(*arguments: Any) -> Iterator[LogRead]:
             if raises is not None:
                 raise raises
-            whole = read_sound_log(*arguments)
-            return type(whole)(whole.frame.tail(-1), whole.quarantine, whole.rows_read) if loses else whole
+            for part in read_sound_log(*arguments):
+                yield LogRead(part.frame.tail(-1), part.quarantine, part.rows_read) if loses else part
 
-        monkeypatch.setattr(stream_assets, "read_sound_log", read)
+        monkeypatch.setattr(stream_assets, "read_sound_log_in_parts", read)
 
     yield set_to
 

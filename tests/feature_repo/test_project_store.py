@@ -150,7 +150,7 @@ def test_applying_again_changes_nothing_and_what_is_not_declared_goes(state: Sta
 
 def test_inputs_are_those_known_at_the_impression(store: FeatureStore) -> None:
     """The row stamped 7:00 was written at 9:00: the impression of 8:00 could not have it."""
-    table = read_inputs(store, ENTITIES, "logged_inputs")
+    (table,) = read_inputs(store, ENTITIES, "logged_inputs")
     assert table.column_names == [*ENTITIES.column_names, *PROJECT.logged_columns.features]
     assert table["user_activity__click_6h"].to_pylist() == [20, 70]
     assert table["user_activity__click_rate_6h"].to_pylist() == [0.25, 0.75]
@@ -181,7 +181,8 @@ def test_the_latest_prediction_may_leak_and_is_masked(store: FeatureStore) -> No
 def test_sql_asks_the_same_as_arrow(store: FeatureStore, tmp_path: Path) -> None:
     pq.write_table(ENTITIES, tmp_path / "asked.parquet")
     sql = f"SELECT * FROM read_parquet('{tmp_path / 'asked.parquet'}')"
-    assert read_inputs(store, sql, "logged_inputs").equals(read_inputs(store, ENTITIES, "logged_inputs"))
+    (by_sql,), (by_table,) = (read_inputs(store, each, "logged_inputs") for each in (sql, ENTITIES))
+    assert by_sql.equals(by_table)
     supervision = read_supervision(store, sql, at(48), "rich_supervision")
     assert set(supervision.column_names) == set(
         read_supervision(store, ENTITIES, at(48), "rich_supervision").column_names

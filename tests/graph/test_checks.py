@@ -2,9 +2,10 @@
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from exfm.stream import Slice
 from pipeline.drift.check import no_drift
 from pipeline.sidecar import write_stored
+from pipeline.streams.reader import LogRead
 from pipeline.verify import checkpoints_sound, predictions_sound, tables_sound
 from pipeline.verify.findings import Finding
 from pipeline.workspace import Workspace
@@ -150,13 +152,12 @@ def test_a_planted_fault_is_found(
 def test_a_blocking_check_stops_what_is_below(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import exfm_assets.assets.stream as stream
 
-    work, read_sound_log = tiny_workspace(tmp_path), stream.read_sound_log
+    work, read = tiny_workspace(tmp_path), stream.read_sound_log_in_parts
 
-    def loses_rows(*arguments: object) -> object:
-        read = read_sound_log(*arguments)  # type: ignore[arg-type]
-        return type(read)(read.frame.tail(-1), read.quarantine, read.rows_read)
+    def loses_rows(*arguments: Any) -> Iterator[LogRead]:
+        return (LogRead(part.frame.tail(-1), part.quarantine, part.rows_read) for part in read(*arguments))
 
-    monkeypatch.setattr(stream, "read_sound_log", loses_rows)
+    monkeypatch.setattr(stream, "read_sound_log_in_parts", loses_rows)
     result = run(work, "2026-01-01", "2026-01-01")
     assert not result.success
     assert "impressions:rows_kept" in failed_checks(result)

@@ -11,7 +11,7 @@ from exfm.project import Project
 from exfm.state import State
 from pipeline.imports.run import import_log
 from pipeline.imports.sources import source_rows
-from pipeline.streams.contract import rules
+from pipeline.streams.contract import sound_rules
 from pipeline.transforms.computed import computed, sees_no_future
 from pipeline.workspace import Workspace
 from projects import avazu, taobao_ad
@@ -57,7 +57,9 @@ def test_taobaos_raw_files_are_a_stream_of_shanghais_days(tmp_path: Path) -> Non
     }  # fmt: skip
     assert Counter(log["place"].to_list()).keys() == {*stream.surfaces, "430000_1"}
     refused = log.with_columns(_day=pl.col("event_timestamp").dt.date())
-    reasons = [refused.with_columns(why=why).filter(broken)["why"] for broken, why in rules(stream, "impressions")]
+    reasons = [
+        refused.with_columns(why=why).filter(broken)["why"] for broken, why in sound_rules(stream, "impressions")
+    ]
     assert pl.concat(reasons).to_list() == ["unknown surface: 430000_1"]
     raw = pl.read_csv(tmp_path / "files" / "raw_sample.csv", infer_schema=False)
     assert log["clk"].sum() == (raw["clk"] == "1").sum() - 1  # of the row without a time

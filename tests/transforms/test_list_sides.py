@@ -17,7 +17,7 @@ from exfm.project import Project
 from exfm.stream import Stream
 from models.hashing import stable_hash
 from pipeline.registry.specs import encoder_of, member_of
-from pipeline.streams.contract import rules
+from pipeline.streams.contract import sound_rules
 from pipeline.tables import DataError
 from pipeline.transforms.lists import hashed_lists
 from pipeline.transforms.quarantine import part
@@ -72,7 +72,7 @@ def test_rows_of_the_log_that_are_not_aligned_are_quarantined() -> None:
         impression_id=pl.int_range(pl.len()), user_id=1, item_id=1, device=1, surface=pl.lit("feed"),
         country=pl.lit("de"), event_timestamp=pl.lit(NOW, pl.Datetime("us", "UTC")), _day=pl.lit(NOW.date()),
     )  # fmt: skip
-    kept, broken = part(frame, rules(stream, "impressions"))
+    kept, broken = part(frame, sound_rules(stream, "impressions"))
     assert kept["impression_id"].to_list() == [0, 2, 3]
     assert broken["reason"].to_list() == [
         "kinds is not as long as seen: 0 beside 1", "kinds is not as long as seen: 0 beside 1"

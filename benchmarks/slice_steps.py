@@ -1,0 +1,204 @@
+"""Every step of one slice, from the log to a trained student: rows a second and memory, as the slice grows.
+
+    make bench-ingest       or python -m benchmarks.slice_steps [--rows 1_000_000 4_000_000 16_000_000] [--rounds 3]
+
+Each step, and the same by hand (slice_steps_by_hand.py), is a process of its own, so that its memory is its own; they
+take turns. Seconds are what the step itself took: of a table those in its sidecar, of models those of the run. A slice
+of a small day before it is there, so that there is a history to join and a teacher that scores.
+
+Belongs here: the log, running, comparing. Not here: the steps.
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import duckdb
+from rich.console import Console
+
+from benchmarks.harness import Measured, Numbers, publish
+from benchmarks.slice_steps_by_hand import BY_HAND
+from exfm.distillation import AuxiliaryHead
+from exfm.feature_views import FeatureView
+from exfm.inputs import Number
+from exfm.learning import Student, Teacher, Training
+from exfm.log_columns import Column, Task
+from exfm.networks import DCNv2
+from exfm.project import Project
+from exfm.state import ROOT, State
+from exfm.stream import Stream
+from pipeline.sidecar import SECONDS
+from pipeline.workspace import Workspace
+
+OUT = ROOT / "data" / "benchmarks" / "slice_steps.json"
+FIRST, DAY = datetime(2026, 1, 1, tzinfo=UTC), timedelta(days=1)
+SLICE_BEFORE, SLICE, BEFORE = "2026-01-01", "2026-01-02", 50_000
+TABLES = ("impressions", "outcomes", "labels", "features/user_activity", "logged_inputs")
+SCORING, TEACHER, STUDENT = "teacher/large/predictions", "teacher/large/checkpoint", "student/small/*"
+STEPS = {
+    **{name: f'key:"{name}"' for name in TABLES},
+    SCORING: f'key:"{SCORING}"',
+    TEACHER: f'key:"{TEACHER}"',
+    STUDENT: 'key:"student/small/checkpoint" or key:"student/small/control" or key:"student/small/evaluation"',
+}
+LOG = """
+    SELECT (hash(range + {first}) >> 1)::BIGINT AS impression_id,
+           TIMESTAMPTZ '{day}' + to_microseconds(range * {step}) AS event_timestamp,
+           (hash(range + {first} + 1) % {users})::BIGINT AS user_id,
+           (hash(range + {first} + 7) % 20000)::BIGINT AS item_id,
+           CASE range % 3 WHEN 0 THEN 'search' ELSE 'feed' END AS surface, 'd' || range % 7 AS device,
+           (hash(range + {first} + 3) % 100000) / 100.0 AS price
+    FROM range({rows})
+"""
+CLICKS = """
+    SELECT impression_id, 'click' AS task, event_timestamp + to_seconds(hash(impression_id) % 3000) AS outcome_timestamp
+    FROM shown WHERE hash(impression_id + 5) % 20 = 0
+"""
+
+
+def project() -> Project:
+    """A log with one view, a teacher and a student of it."""
+    stream = Stream(
+        first_slice=FIRST, slice_length=DAY, until=FIRST + 2 * DAY, user=Column(name="user_id", rows=2**20),
+        item=Column(name="item_id", rows=2**15), surface=Column(name="surface", rows=4, dtype=str),
+        surfaces=("feed", "search"), context=(Column(name="device", rows=16, dtype=str),),
+        numbers=(Number(name="price"),), tasks=(Task(name="click", window=timedelta(hours=1)),),
+    )  # fmt: skip
+    view = FeatureView(
+        name="user_activity",
+        entities=("user_id",),
+        counts=("impressions",),
+        windows=(DAY,),
+        every=timedelta(hours=1),
+        pushed=True,
+    )
+    inputs = ("user_id", "item_id", "device", "price", "user_activity__impressions_24h")
+    network, training = DCNv2(), Training(batch_size=4_096)
+    teacher = Teacher(name="large", tasks=("click",), inputs=inputs, network=network, training=training)
+    student = Student(
+        name="small", surface="feed", task="click", inputs=inputs, network=network, teacher="large",
+        distillation=AuxiliaryHead(), training=training,
+    )  # fmt: skip
+    return Project(name="bench", stream=stream, feature_views=(view,), teachers=(teacher,), students=(student,))
+
+
+def write_log(log: Path, rows: int) -> None:
+    """Two days: a small one, and one of so many rows."""
+    for number, (day, count) in enumerate({SLICE_BEFORE: BEFORE, SLICE: rows}.items()):
+        given = {"first": number * 10**9, "day": day, "rows": count, "users": max(rows // 20, 1)}
+        with duckdb.connect() as connection:
+            connection.execute("SET TimeZone = 'UTC'")
+            connection.execute(f"CREATE VIEW shown AS {LOG.format(**given, step=86_400 * 10**6 // count)}")
+            for table, query in (("impressions", "FROM shown"), ("outcomes", CLICKS)):
+                folder = log / table / f"day={day}"
+                folder.mkdir(parents=True)
+                time_ = "outcome_timestamp" if table == "outcomes" else "event_timestamp"
+                inside = f"{time_} < TIMESTAMPTZ '{day}' + INTERVAL 1 DAY"
+                query = f"SELECT * FROM ({query}) WHERE {inside}"
+                connection.execute(f"COPY ({query}) TO '{folder}/part.parquet' (FORMAT parquet, COMPRESSION zstd)")
+
+
+def run_step(folder: Path, select: str, slice_: str = SLICE) -> Numbers:
+    """One step of exfm in this process."""
+    import dagster as dg
+
+    from exfm_assets.definitions import build_defs
+
+    work = Workspace(project(), State(folder=folder / "state", log=folder / "log"))
+    defs = build_defs(work)
+    started = time.perf_counter()
+    result = dg.materialize(
+        list(defs.assets or []),
+        selection=dg.AssetSelection.from_string(select).without_checks(),
+        resources={"work": work},
+        tags={f"dagster/asset_partition_range_{end}": slice_ for end in ("start", "end")},
+    )
+    assert result.success
+    return {"seconds": time.perf_counter() - started, "peak MB": _peak()}
+
+
+def run_by_hand(folder: Path, step: str) -> Numbers:
+    """The same by hand."""
+    out = folder / "by_hand"
+    out.mkdir(exist_ok=True)
+    started = time.perf_counter()
+    BY_HAND[step](folder / "log", folder / "state" / "tables", out / "part.parquet")
+    return {"seconds": time.perf_counter() - started, "peak MB": _peak()}
+
+
+def _peak() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def measured(folder: Path, *arguments: str) -> Numbers:
+    """One arm in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.slice_steps", "--arm", str(folder), *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{arguments}: {done.stderr[-2000:]}")
+    return dict(json.loads(next(line for line in done.stdout.splitlines() if line.startswith("{"))))
+
+
+def _of_step(folder: Path, step: str) -> Numbers:
+    """A step of exfm, made anew: a table's seconds are those that its sidecar tells."""
+    table = folder / "state" / "tables" / step / f"slice={SLICE}"
+    for file in table.glob("part.*"):
+        file.unlink()
+    numbers = measured(folder, "exfm", STEPS[step])
+    sidecar = table / "part.json"
+    if sidecar.is_file():
+        numbers["seconds"] = json.loads(sidecar.read_text())["notes"][SECONDS]
+    return numbers
+
+
+def steps_of(rows: int, rounds: int, console: Console) -> dict[str, list[Numbers]]:
+    """All steps of a slice of so many rows, and the same by hand."""
+    found: dict[str, list[Numbers]] = {}
+    with tempfile.TemporaryDirectory() as given:
+        folder = Path(given)
+        write_log(folder / "log", rows)
+        measured(folder, "exfm", 'not group:"studies"', SLICE_BEFORE)
+        for step in STEPS:
+            name = f"{rows:,} {step}"
+            for number in range(rounds if step in BY_HAND else 1):
+                with console.status(f"{name}, round {number + 1}"):
+                    arms = {"exfm": _of_step(folder, step)}
+                    if step in BY_HAND:
+                        arms["by hand"] = measured(folder, "by hand", step)
+                for arm, numbers in arms.items():
+                    beside = numbers["seconds"] / arms["by hand"]["seconds"] if step in BY_HAND else float("nan")
+                    speed = {"rows/s": rows / numbers["seconds"], "beside by hand": beside}
+                    found.setdefault(f"{name}, {arm}", []).append({**numbers, **speed})
+    return found
+
+
+def main() -> None:
+    """Print rows a second of each step, beside the same by hand, and memory."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, nargs="+", default=[1_000_000, 4_000_000, 16_000_000])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--arm", nargs="+", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.arm:
+        folder, arm, what, *slices = options.arm
+        work = run_step(Path(folder), what, *slices) if arm == "exfm" else run_by_hand(Path(folder), what)
+        print(json.dumps(work))
+        return
+    console, rounds = Console(width=150), dict[str, list[Numbers]]()
+    for rows in options.rows:
+        rounds |= steps_of(rows, options.rounds, console)
+    every = [(name, number) for name, each in rounds.items() if name.endswith("exfm") for number in each]
+    worst = max(number["beside by hand"] for _, number in every if number["beside by hand"] == number["beside by hand"])
+    peak = max(number["peak MB"] for _, number in every)
+    summary = f"a step takes at most {worst:.2f} times the same by hand, and {peak:,.0f} MB"
+    publish(console, "slice steps", Measured(rounds), ("rows/s", "beside by hand", "seconds", "peak MB"), OUT, summary)
+
+
+if __name__ == "__main__":
+    main()
