@@ -58,9 +58,9 @@ def view(log: Path, tables: Path, out: Path) -> None:
             SELECT user_id, hour, sum(n) AS n
             FROM (SELECT * FROM hours UNION ALL SELECT user_id, hour + 24, -n FROM hours) GROUP BY ALL
         ), running AS (
-            SELECT user_id, hour, sum(n) OVER (PARTITION BY user_id ORDER BY hour)::BIGINT AS impressions_24h FROM moves
+            SELECT user_id, hour, sum(n) OVER (PARTITION BY user_id ORDER BY hour)::BIGINT AS impressions_1d FROM moves
         )
-        SELECT user_id, make_timestamptz(hour * {HOUR}) AS event_timestamp, impressions_24h FROM running
+        SELECT user_id, make_timestamptz(hour * {HOUR}) AS event_timestamp, impressions_1d FROM running
         WHERE event_timestamp > TIMESTAMPTZ '2026-01-02' AND event_timestamp <= TIMESTAMPTZ '2026-01-03'
         ORDER BY event_timestamp, user_id
     """
@@ -70,7 +70,7 @@ def view(log: Path, tables: Path, out: Path) -> None:
 def logged_inputs(log: Path, tables: Path, out: Path) -> None:
     """DuckDB: the impressions with the user's count as of each."""
     query = f"""
-        SELECT i.impression_id, i.event_timestamp, i.user_id, i.item_id, i.surface, i.device, i.price, v.impressions_24h
+        SELECT i.impression_id, i.event_timestamp, i.user_id, i.item_id, i.surface, i.device, i.price, v.impressions_1d
         FROM read_parquet('{_slice(tables, "impressions")}', hive_partitioning = false) i
         ASOF LEFT JOIN read_parquet('{tables}/features/user_activity/*/*.parquet', hive_partitioning = false) v
         ON i.user_id = v.user_id AND i.event_timestamp >= v.event_timestamp

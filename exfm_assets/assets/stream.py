@@ -35,7 +35,7 @@ from pipeline.streams.reader import LogRead
 from pipeline.streams.simulated_log import drawn_from, has_landed, standing, write_log, write_nothing_yet
 from pipeline.streams.simulator import simulate
 from pipeline.tables import SliceTable
-from pipeline.transforms.labels import LabelledSlice
+from pipeline.transforms.labels import LabelledSlice, columns_of_labels
 from pipeline.workspace import Workspace
 
 SIMULATED_LOG = dg.AssetKey("simulated_log")
@@ -246,7 +246,8 @@ def _labels(project: Project) -> dg.AssetsDefinition:
             known = outcomes_of(work, slice_, tail, files)
             made = of_labels(work, slice_, as_of, seen, outcomes_digest(known, as_of))
             labelled = LabelledSlice(stream, as_of, unknown_outcomes(work, slice_.start, as_of))
-            parts, rows = work.table("impressions").parts(slice_), work.table("impressions").rows(slice_)
+            shown = work.table("impressions")
+            parts, rows = shown.parts(slice_, columns_of_labels(stream)), shown.rows(slice_)
             notes = {"as_of": as_of.isoformat()}
             writer.write(slice_, labelled.joined(parts, known), made, notes, labelled.told, rows)
         check_heard(stream, work.table("labels"), work.table("outcomes"), work.quarantine("outcomes"), slices)

@@ -73,6 +73,14 @@ class LabelledSlice:
         return {**{name: self._counts[name] for name in ("late", "early", "duplicates")}, **rates, **open_}
 
 
+def columns_of_labels(stream: Stream) -> list[str]:
+    """What ``join_labels`` reads of the impressions."""
+    weight = [] if stream.weight is None else [stream.weight]
+    return list(dict.fromkeys([
+        "impression_id", "event_timestamp", *(str(task.label) for task in stream.labelled_tasks), *weight
+    ]))  # fmt: skip
+
+
 def join_labels(
     impressions: pl.DataFrame,
     outcomes: pl.DataFrame,
