@@ -28,4 +28,4 @@ def sorted_parts(files: Sequence[Path], chosen: pl.Expr, order: Sequence[str], r
         every.filter(chosen).sink_parquet(Path(aside) / "chosen.parquet", compression="lz4")
         answer = connection.sql(f"{rows_of(Path(aside) / 'chosen.parquet')} ORDER BY {keys}")
         for batch in answer.to_arrow_reader(rows):
-            yield pl.DataFrame(pl.from_arrow(batch)).cast(dict(schema))
+            yield pl.DataFrame(pl.from_arrow(batch)).cast(schema)

@@ -25,7 +25,7 @@ from exfm_assets.partitions import SINGLE_RUN, earlier, slice_partitions, slices
 from feature_repo.stamp import applied, registry_version, stamp
 from pipeline.imports.sources import source_rows
 from pipeline.slices.joined_inputs import LoggedInputs
-from pipeline.slices.made_views import made_rows
+from pipeline.slices.made_views import Rows, made_rows
 from pipeline.slices.provenance import of_logged_inputs, of_online, of_view
 from pipeline.tables import naming_damage
 from pipeline.transforms.view_rows import KeptView, reads_interactions, since
@@ -92,10 +92,8 @@ def _views(project: Project) -> dg.AssetsDefinition:
             made = {slice_.key: of_view(work, view, slice_) for slice_ in slices}
             wanted = [slice_ for slice_ in slices if not writer.keep(slice_, made[slice_.key])]
             for adjacent in _adjacent(wanted, SLICES_AT_ONCE):
-                of_source = isinstance(view, SourceView)
-                rows = _read(work, view, adjacent) if of_source else made_rows(work, view, adjacent)
-                for slice_, rows_of_slice in rows:
-                    writer.write(slice_, rows_of_slice, made[slice_.key])
+                for slice_, rows in _rows(work, view, adjacent):
+                    writer.write(slice_, rows, made[slice_.key])
             yield writer.result(view_lineage(view), view=view)
 
     return feature_views
@@ -111,6 +109,11 @@ def _adjacent(slices: list[Slice], most: int) -> Iterator[list[Slice]]:
         run.append(slice_)
     if run:
         yield run
+
+
+def _rows(work: Workspace, view: KeptView, slices: list[Slice]) -> Iterator[tuple[Slice, Rows]]:
+    """The view's rows of adjacent slices, read or made together."""
+    return _read(work, view, slices) if isinstance(view, SourceView) else made_rows(work, view, slices)
 
 
 def _read(work: Workspace, view: SourceView, slices: list[Slice]) -> Iterator[tuple[Slice, pl.DataFrame]]:

@@ -44,8 +44,9 @@ def broken_rows(work: Workspace, table: str) -> Iterator[Broken]:
     """The quarantine of a table of the log, oldest slice first."""
     kept = work.quarantine(table)
     for slice_ in kept.stored(work.project.stream):
-        for row in kept.read([slice_]).iter_rows(named=True):
-            yield Broken(table, slice_.key, row.pop("reason"), row)
+        for part in kept.parts(slice_):
+            for row in part.iter_rows(named=True):
+                yield Broken(table, slice_.key, row.pop("reason"), row)
 
 
 def mend_broken(work: Workspace, table: str, rows: Sequence[Mapping[str, Any]]) -> tuple[dict[str, int], int]:

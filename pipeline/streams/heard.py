@@ -64,7 +64,7 @@ def _refused_names(refused: SliceTable, slices: Sequence[Slice]) -> Counter[str]
     names: Counter[str] = Counter()
     for slice_ in slices:
         if refused.has(slice_):
-            names.update(unknown_names(refused.read([slice_])))
+            names.update(unknown_names(refused.read([slice_], columns=["reason", "task"])))
     return names
 
 

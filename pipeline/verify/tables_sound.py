@@ -17,6 +17,7 @@ from exfm.stream import Slice, Stream
 from pipeline.streams.contract import TIME, UTC, schema_of
 from pipeline.streams.footers import may_hold
 from pipeline.streams.layout import LogFiles, log_files
+from pipeline.streams.repeats import IDS_AT_ONCE
 from pipeline.streams.seen import digest_of, seen_of
 from pipeline.transforms.inputs import literal, stored_type
 from pipeline.transforms.labels import label_type
@@ -42,10 +43,12 @@ def contract(table: str) -> CheckFn:
         time = TIME.get(table, "event_timestamp")
         faults, rows = [], 0
         for slice_ in slices:
-            frame = work.table(table).read([slice_])
-            rows += frame.height
-            faults += [f"{table} {slice_.key}: {fault}" for fault in _faults(frame, expected, key)]
-            if table != "labels" and not frame[time].is_between(slice_.start, slice_.end, closed="left").all():
+            here = work.table(table).rows(slice_)
+            rows += here
+            stored = work.table(table).scan([slice_])
+            faults += [f"{table} {slice_.key}: {fault}" for fault in _faults(stored, here, expected, key)]
+            inside = pl.col(time).is_between(slice_.start, slice_.end, closed="left")
+            if table != "labels" and not _all(stored, inside):
                 faults.append(f"{table} {slice_.key}: {time} outside the slice")
         return all_hold(faults, f"{rows:,} rows as the contract says", rows=rows)
 
@@ -65,23 +68,30 @@ def feature_contract(view: View) -> CheckFn:
         expected = {**entities, "event_timestamp": UTC, "created_timestamp": UTC, **values}
         faults, rows = [], 0
         for slice_ in slices:
-            frame = work.features(view.name).read([slice_])
-            rows += frame.height
-            faults += [f"{view.name} {slice_.key}: {fault}" for fault in _faults(frame, expected, key)]
-            if not _stamped_inside(view, frame["event_timestamp"], slice_):
+            here = work.features(view.name).rows(slice_)
+            rows += here
+            stored = work.features(view.name).scan([slice_])
+            faults += [f"{view.name} {slice_.key}: {fault}" for fault in _faults(stored, here, expected, key)]
+            if not _all(stored, _stamped_inside(view, slice_)):
                 faults.append(f"{view.name} {slice_.key}: stamped outside the slice")
-            if frame.height and not (frame["created_timestamp"] >= frame["event_timestamp"]).all():
+            if not _all(stored, pl.col("created_timestamp") >= pl.col("event_timestamp")):
                 faults.append(f"{view.name} {slice_.key}: created before the end of its window")
         return all_hold(faults, f"{rows:,} rows as declared", rows=rows)
 
     return look
 
 
-def _stamped_inside(view: View, stamps: pl.Series, slice_: Slice) -> bool:
+def _stamped_inside(view: View, slice_: Slice) -> pl.Expr:
     """In (start, end]; the first slice of a table that somebody else keeps has all that held before it, too."""
+    stamp = pl.col("event_timestamp")
     if isinstance(view, SourceView) and slice_.index == 0:
-        return bool((stamps <= slice_.end).all())
-    return stamps.is_between(slice_.start, slice_.end, closed="right").all()
+        return stamp <= slice_.end
+    return stamp.is_between(slice_.start, slice_.end, closed="right")
+
+
+def _all(stored: pl.LazyFrame, holds: pl.Expr) -> bool:
+    """Does something hold for all rows, of which few are in memory at once?"""
+    return bool(stored.select(holds.all()).collect(engine="streaming").item())
 
 
 def _values(view: View, stream: Stream) -> dict[str, pl.DataType]:
@@ -89,16 +99,26 @@ def _values(view: View, stream: Stream) -> dict[str, pl.DataType]:
     return {feature: stored_type(view.encoding(feature, dtypes)) for feature in view.features}
 
 
-def _faults(frame: pl.DataFrame, expected: Mapping[str, pl.DataType], key: list[str]) -> Iterator[str]:
-    columns = dict(frame.schema)
+def _faults(stored: pl.LazyFrame, rows: int, expected: Mapping[str, pl.DataType], key: list[str]) -> Iterator[str]:
+    columns = dict(stored.collect_schema())
     if columns != dict(expected):
         yield f"columns are {columns}, not {expected}"
         return
-    for name in key:
-        if frame[name].null_count():
-            yield f"{frame[name].null_count()} null {name}"
-    if key and frame.select(pl.struct(key).n_unique()).item() != frame.height:
+    nulls = stored.select(pl.col(name).null_count() for name in key).collect(engine="streaming") if key else None
+    for name in key if nulls is not None else ():
+        if nulls is not None and nulls[name].item():
+            yield f"{nulls[name].item()} null {name}"
+    if key and _distinct(stored, rows, key) != rows:
         yield f"repeated {', '.join(key)}"
+
+
+def _distinct(stored: pl.LazyFrame, rows: int, key: list[str]) -> int:
+    """How many keys the rows have, counted for a share of them at a time."""
+    shares, counted = -(-rows // IDS_AT_ONCE), 0
+    for share in range(shares):
+        mine = stored.select(key) if shares == 1 else stored.filter(pl.struct(key).hash(seed=0) % shares == share)
+        counted += int(mine.select(pl.struct(key).n_unique()).collect(engine="streaming").item())
+    return counted
 
 
 def same_rows(table: str) -> CheckFn:
@@ -107,11 +127,12 @@ def same_rows(table: str) -> CheckFn:
     def look(work: Workspace, slices: list[Slice]) -> Finding:
         faults, rows = [], 0
         for slice_ in slices:
-            impressions = work.table("impressions").read([slice_], columns=["impression_id"])
-            ours = work.table(table).read([slice_], columns=["impression_id"])
-            rows += ours.height
-            if not ours.equals(impressions):
-                faults.append(f"{table} {slice_.key}: {ours.height} rows are not the {impressions.height} impressions")
+            tables = (work.table(table), work.table("impressions"))
+            ours, shown = (each.rows(slice_) for each in tables)
+            rows += ours
+            parts = zip(*(each.parts(slice_, ["impression_id"]) for each in tables), strict=False)
+            if ours != shown or not all(mine.equals(theirs) for mine, theirs in parts):
+                faults.append(f"{table} {slice_.key}: {ours} rows are not the {shown} impressions")
         return all_hold(faults, f"{rows:,} rows, one an impression", rows=rows)
 
     return look
