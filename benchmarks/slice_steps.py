@@ -115,7 +115,7 @@ def run_step(folder: Path, select: str, slice_: str = SLICE) -> Numbers:
     _ = work.store, work.device  # importing feast and torch takes seconds, once a process
     started = time.perf_counter()
     result = dg.materialize(
-        [*(defs.assets or [])],  # type: ignore[arg-type]
+        [*(defs.assets or [])],  # type: ignore[list-item]
         selection=dg.AssetSelection.from_string(select).without_checks(),
         resources={"work": work},
         tags={f"dagster/asset_partition_range_{end}": slice_ for end in ("start", "end")},

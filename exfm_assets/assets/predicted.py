@@ -23,7 +23,7 @@ from exfm_assets.partitions import SINGLE_RUN, earlier, slice_partitions, slices
 from pipeline.slices.joined_inputs import joined_inputs
 from pipeline.slices.predictions import sound_files
 from pipeline.slices.provenance import of_logged_teacher_features, of_prediction_view
-from pipeline.transforms.predicted import bucket, needed, predicted
+from pipeline.transforms.predicted import bucket, needed, predicted, together
 from pipeline.workspace import Workspace
 
 LOGGED_TEACHER_FEATURES = dg.AssetKey("logged_teacher_features")
@@ -95,14 +95,22 @@ def _view(project: Project, view: PredictionView) -> dg.AssetsDefinition:
 
 def _bucket(work: Workspace, view: PredictionView, slice_: Slice) -> tuple[pl.DataFrame, int]:
     """A slice's newest predictions by entity; a slice without predictions adds none."""
-    impressions = work.table("impressions").read([slice_])
     files = sound_files(work, work.project.teacher(view.teacher), slice_)
     columns = ["impression_id", "trained_until", *(ScoreColumns(task).logit for task in view.tasks)]
-    if files:
-        return bucket(view, impressions, pl.read_parquet(files[-1], columns=columns, glob=False))
     logits = {ScoreColumns(task).logit: pl.Float32() for task in view.tasks}
-    no_rows = pl.DataFrame(schema={"impression_id": pl.Int64(), "trained_until": pl.Datetime("us", "UTC"), **logits})
-    return bucket(view, impressions, no_rows)
+    types = {"impression_id": pl.Int64(), "trained_until": pl.Datetime("us", "UTC"), **logits}
+    buckets, leaks, shown = [], 0, pl.col("event_timestamp")
+    names = ["impression_id", "event_timestamp", *view.entities]
+    for impressions in work.table("impressions").parts(slice_, names):
+        said = pl.DataFrame(schema=types)
+        if files:
+            between = shown.is_between(impressions["event_timestamp"].min(), impressions["event_timestamp"].max())
+            stored = pl.scan_parquet(files[-1], hive_partitioning=False, glob=False)
+            said = stored.filter(between).select(columns).collect()
+        made, leaked = bucket(view, impressions, said)
+        buckets.append(made)
+        leaks += leaked
+    return together(view, buckets), leaks
 
 
 def _logged(project: Project) -> dg.AssetsDefinition:

@@ -44,8 +44,8 @@ def broken_rows(work: Workspace, table: str) -> Iterator[Broken]:
     """The quarantine of a table of the log, oldest slice first."""
     kept = work.quarantine(table)
     for slice_ in kept.stored(work.project.stream):
-        for part in kept.parts(slice_):
-            for row in part.iter_rows(named=True):
+        for some in kept.parts(slice_):
+            for row in some.iter_rows(named=True):
                 yield Broken(table, slice_.key, row.pop("reason"), row)
 
 

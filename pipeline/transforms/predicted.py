@@ -3,7 +3,7 @@
 Belongs here: the aggregation, and what may enter it. Not here: which slices are read (assets/predicted.py).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 import polars as pl
@@ -45,6 +45,19 @@ def bucket(view: PredictionView, impressions: pl.DataFrame, predictions: pl.Data
         )
     )
     return rows, joined.height - clean.height
+
+
+def together(view: PredictionView, buckets: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    """The bucket of a slice from those of its parts, in the order of time."""
+    if len(buckets) == 1:
+        return buckets[0]
+    sums, lasts = (
+        ["count", *(f"{task}_sum" for task in view.tasks)],
+        [_LAST_AT, *(f"{task}_last" for task in view.tasks)],
+    )
+    by_entity = pl.concat(buckets).group_by(view.entities, maintain_order=True)
+    added = by_entity.agg(*(pl.col(name).sum() for name in sums), *(pl.col(name).last() for name in lasts))
+    return added.select(buckets[0].columns)
 
 
 def needed(view: PredictionView, stream: Stream, after: timedelta, stamp: datetime) -> list[Slice]:

@@ -9,7 +9,7 @@ import pytest
 
 from exfm.errors import DeclarationError
 from exfm.prediction_views import PredictionView, known_after
-from pipeline.transforms.predicted import bucket, empty, needed, predicted
+from pipeline.transforms.predicted import bucket, empty, needed, predicted, together
 from projects.simulated import PROJECT, STREAM
 from tests.tiny import tiny_project
 
@@ -52,6 +52,14 @@ def frames(rows: list[Row]) -> tuple[pl.DataFrame, pl.DataFrame]:
     return frame.drop("trained_until", "click_logit", "convert_logit"), frame.drop("event_timestamp", "user_id")
 
 
+def in_parts(declared: PredictionView, rows: list[Row], parts: int) -> pl.DataFrame:
+    """A slice's bucket, made of some of its rows after the other, as they are stored."""
+    ordered = sorted(rows, key=lambda row: (row["event_timestamp"], row["impression_id"]))
+    size = max(-(-len(rows) // parts), 1)
+    made = [bucket(declared, *frames(ordered[first : first + size]))[0] for first in range(0, max(len(rows), 1), size)]
+    return together(declared, made)
+
+
 def brute(declared: PredictionView, slices: list[list[Row]], after: timedelta, user: int, stamp: Any) -> Row:
     def known(window: timedelta) -> list[Row]:
         return [
@@ -77,9 +85,10 @@ def brute(declared: PredictionView, slices: list[list[Row]], after: timedelta, u
 
 @pytest.mark.parametrize("after", [timedelta(0), timedelta(hours=10), 2 * DAY])
 @pytest.mark.parametrize("seed", range(4))
-def test_at_every_stamp_the_newest_row_is_what_was_known(seed: int, after: timedelta) -> None:
+@pytest.mark.parametrize("parts", [1, 4])
+def test_at_every_stamp_the_newest_row_is_what_was_known(seed: int, after: timedelta, parts: int) -> None:
     declared, slices = view(), world(seed)
-    buckets = {STREAM.slice_at(day).key: bucket(declared, *frames(rows))[0] for day, rows in enumerate(slices)}
+    buckets = {STREAM.slice_at(day).key: in_parts(declared, rows, parts) for day, rows in enumerate(slices)}
     known: dict[int, Row] = {}
     written = 0
     for day in range(14):
