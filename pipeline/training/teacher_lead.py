@@ -10,6 +10,7 @@ from exfm.distillation import LeadAware
 from exfm.learning import Student
 from models.metrics import normalised_entropy
 from pipeline.registry.incremental_model import UNTRAINED, IncrementalModel
+from pipeline.slices.scores import scores_of
 from pipeline.slices.supervised_slice import SupervisedSlice, rows_name
 from pipeline.training.joint_training import DistillationShares
 
@@ -84,8 +85,8 @@ def scores(model: IncrementalModel, index: int, supervised: SupervisedSlice, row
     """(N,) logits of some rows by the checkpoint that trained last on slice ``index``; computed once a slice."""
 
     def predict() -> np.ndarray:
-        logits: np.ndarray = model.learner_at(index).predict(supervised.tensors(rows))[:, 0].float().cpu().numpy()
-        return logits
+        (logits,) = scores_of([model.learner_at(index)], supervised.parts(rows))
+        return logits[:, 0]
 
     return supervised.once((model.checkpoints.name, index, rows), predict)
 
