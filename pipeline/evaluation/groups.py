@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from exfm.stream import Slice
-from models.metrics import Floats
+from models.means import Floats
 from models.ranking import gauc, ndcg, recall
 from pipeline.slices.beside import beside
 from pipeline.workspace import Workspace
