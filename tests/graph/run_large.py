@@ -1,0 +1,88 @@
+"""Processes with a slice of many rows: one makes it of a tiny project's last one, another scores it and trains on it.
+
+    python -m tests.graph.run_large FOLDER ROWS PART_ROWS make | walk
+
+``walk`` prints as JSON how far its memory rose above what it had before it read a row, and rows a second.
+"""
+
+import json
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import polars as pl
+
+from pipeline.training import student_walk
+from pipeline.training.student_run import CONTROL, EVALUATION, STUDENT, StudentRequest
+from pipeline.training.teacher_walk import walk_teacher
+from pipeline.workspace import Workspace
+from tests.graph.runs import LAST
+from tests.tiny import tiny_project, tiny_workspace
+
+TABLES = ("logged_inputs", "logged_teacher_features", "labels", "impressions")
+
+
+def large_workspace(folder: Path, part_rows: int) -> Workspace:
+    tiny = tiny_project()
+    training = replace(tiny.teachers[0].training, batch_size=4096)
+    project = replace(
+        tiny,
+        stream=replace(tiny.stream, part_rows=part_rows),
+        teachers=tuple(replace(teacher, training=training) for teacher in tiny.teachers),
+        students=tuple(replace(student, training=training) for student in tiny.students),
+    )
+    return tiny_workspace(folder, project)
+
+
+def make(work: Workspace, rows: int) -> None:
+    """Repeat the last slice's rows, each time under other ids."""
+    slice_ = work.project.stream.slice_of(LAST)
+    for name in TABLES:
+        once = work.table(name).read([slice_])
+
+        def repeated(once: pl.DataFrame = once) -> Iterator[pl.DataFrame]:
+            for start in range(0, rows, once.height):
+                ids = (start + pl.int_range(pl.len())).cast(pl.Int64).alias("impression_id")
+                yield once.head(rows - start).with_columns(ids)
+
+        work.table(name).write(slice_, repeated())
+
+
+def walk(work: Workspace) -> dict[str, float]:
+    """Score the slice, train all models on it beside each other, and judge them."""
+    student_walk.stored_truth = lambda *_: None  # type: ignore[assignment]  # of other ids
+    slices, before = [work.project.stream.slice_of(LAST)], _peak()
+    _ = work.store
+    started = time.perf_counter()
+    teacher = work.project.teachers[0]
+    scored = list(walk_teacher(work, teacher, slices, score=True, train=False, run_id="large", device="cpu"))
+    scoring = time.perf_counter() - started
+    trained = list(walk_teacher(work, teacher, slices, score=False, train=True, run_id="large", device="cpu"))
+    requests = [StudentRequest(student, frozenset({STUDENT, CONTROL, EVALUATION})) for student in work.project.students]
+    visits = list(student_walk.walk_students(work, requests, slices, device="cpu"))
+    assert all(visit.failed is None and visit.evaluation_rows().height for visit in visits)
+    (stored,), (fit,) = [visit.stored for visit in scored], [visit.trained for visit in trained]
+    assert stored is not None and not stored.reused and fit is not None and fit.fit is not None
+    return {
+        "rows": stored.rows,
+        "rose_mb": _peak() - before,
+        "before_mb": before,
+        "scored_per_second": stored.rows / scoring,
+        "trained_per_second": fit.fit.examples_per_second,
+        "seconds": time.perf_counter() - started,
+    }
+
+
+def _peak() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+if __name__ == "__main__":
+    workspace = large_workspace(Path(sys.argv[1]), int(sys.argv[3]))
+    if sys.argv[4] == "make":
+        make(workspace, int(sys.argv[2]))
+    else:
+        print(json.dumps(walk(workspace)))
