@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from models.manifest import Manifest
 
 Encoder = Mapping[str, Encoding]  # by column
+CHUNK = 2**16  # rows whose numbers are computed at once: what comes in between is small
 OWN: tuple[Literal["C"], Literal["W"]] = ("C", "W")  # of one column polars lends its own memory, read-only
 
 
@@ -99,10 +100,12 @@ def numbers(frame: pl.DataFrame, names: Sequence[str], encoder: Encoder) -> np.n
         (N, D) float32
     """
     sources = {name: encoder[name].of[0] if encoder[name].kind == "quantile" else name for name in names}
-    chosen = frame.select(
-        _number(source, frame.schema[source], encoder[name]).alias(name) for name, source in sources.items()
-    )
-    return chosen.to_numpy(order="c") if names else np.empty((frame.height, 0), dtype=np.float32)
+    wanted = [_number(source, frame.schema[source], encoder[name]).alias(name) for name, source in sources.items()]
+    read = np.empty((frame.height, len(names)), dtype=np.float32)
+    for start in range(0, frame.height if names else 0, CHUNK):
+        rows = slice(start, start + CHUNK)
+        read[rows] = frame[rows].select(wanted).to_numpy()
+    return read
 
 
 def _number(name: str, dtype: pl.DataType, encoding: Encoding) -> pl.Expr:
