@@ -97,11 +97,15 @@ class SupervisedSlice:
         logits: np.ndarray = read.logits[self.at(rows), read.tasks.index(task)]
         return logits
 
-    def once(self, key: Hashable, compute: Callable[[], np.ndarray]) -> np.ndarray:
-        """What is computed of this slice for several that need it."""
-        if key not in self._computed:
-            self._computed[key] = compute()
-        return self._computed[key]
+    def once(self, keys: Sequence[Hashable], compute: Callable[[list[int]], list[np.ndarray]]) -> list[np.ndarray]:
+        """What is computed of this slice for several that need it.
+
+        Args:
+            compute: positions of keys that nobody has asked for yet -> what is theirs, all by one pass.
+        """
+        if new := [at for at, key in enumerate(keys) if key not in self._computed]:
+            self._computed |= zip((keys[at] for at in new), compute(new), strict=True)
+        return [self._computed[key] for key in keys]
 
     def parts(self, rows: str, teachers: tuple[str, ...] = ()) -> Iterator[SliceTensors]:
         """A pass over some rows, with the logits of some teachers, in memory one part of the slice at a time.

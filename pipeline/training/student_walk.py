@@ -120,10 +120,8 @@ class StudentWalk:
         if (stored := self.records.evaluated(run, supervised.slice, made_of)) is not None:
             return stored
         rows = rows_name(run.declared.surface)
-        judged = [
-            Judged.by(name, scores(run.served[name], served, supervised, rows), manifest)
-            for name, manifest in manifests.items()
-        ]
+        logits = scores([run.served[name] for name in manifests], served, supervised, rows)
+        judged = [Judged.by(*each) for each in zip(manifests, logits, manifests.values(), strict=True)]
         judged += self._others(run.declared, supervised)
         labels = supervised.labels(run.declared.task, rows)
         weights = supervised.weights(rows)

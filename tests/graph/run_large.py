@@ -1,12 +1,13 @@
-"""Processes with a slice of many rows: one makes it of a tiny project's last one, another scores it and trains on it.
+"""A slice of many rows: it is made of a tiny project's last one, and a process scores it, trains on it and judges.
 
-    python -m tests.graph.run_large FOLDER ROWS PART_ROWS make | walk
+    python -m tests.graph.run_large FOLDER PART_ROWS
 
-``walk`` prints as JSON how far its memory rose above what it had before it read a row, and rows a second.
+prints as JSON how far its memory rose above what it had before it read a row, and rows a second.
 """
 
 import json
 import resource
+import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import polars as pl
 
+from feature_repo.store import apply
 from pipeline.training import student_walk
 from pipeline.training.student_run import CONTROL, EVALUATION, STUDENT, StudentRequest
 from pipeline.training.teacher_walk import walk_teacher
@@ -37,9 +39,23 @@ def large_workspace(folder: Path, part_rows: int) -> Workspace:
     return tiny_workspace(folder, project)
 
 
-def make(work: Workspace, rows: int) -> None:
-    """Repeat the last slice's rows, each time under other ids."""
+def make(ran: Path, folder: Path, part_rows: int, rows: int) -> None:
+    """Of a tiny project's state: models that have learnt all slices but the last, and that one's rows, again and again.
+
+    Args:
+        rows: of the last slice, each under an id of its own.
+    """
+    work = large_workspace(folder, part_rows)
+    shutil.copytree(ran, work.state.folder)
+    for made in (work.state.folder / "checkpoints", work.state.folder / "tables" / "predictions"):
+        shutil.rmtree(made)
+    apply(work.project, work.state)  # sources are absolute paths
     slice_ = work.project.stream.slice_of(LAST)
+    before = list(work.project.stream.slices(work.project.stream.first_slice, slice_.start))
+    for _ in walk_teacher(work, work.project.teachers[0], before, score=True, train=True, run_id="", device="cpu"):
+        pass
+    for _ in student_walk.walk_students(work, requests(work, STUDENT, CONTROL), before, device="cpu"):
+        pass
     for name in TABLES:
         once = work.table(name).read([slice_])
 
@@ -49,6 +65,10 @@ def make(work: Workspace, rows: int) -> None:
                 yield once.head(rows - start).with_columns(ids)
 
         work.table(name).write(slice_, repeated())
+
+
+def requests(work: Workspace, *parts: str) -> list[StudentRequest]:
+    return [StudentRequest(student, frozenset(parts)) for student in work.project.students]
 
 
 def walk(work: Workspace) -> dict[str, float]:
@@ -61,8 +81,8 @@ def walk(work: Workspace) -> dict[str, float]:
     scored = list(walk_teacher(work, teacher, slices, score=True, train=False, run_id="large", device="cpu"))
     scoring = time.perf_counter() - started
     trained = list(walk_teacher(work, teacher, slices, score=False, train=True, run_id="large", device="cpu"))
-    requests = [StudentRequest(student, frozenset({STUDENT, CONTROL, EVALUATION})) for student in work.project.students]
-    visits = list(student_walk.walk_students(work, requests, slices, device="cpu"))
+    asked = requests(work, STUDENT, CONTROL, EVALUATION)
+    visits = list(student_walk.walk_students(work, asked, slices, device="cpu"))
     assert all(visit.failed is None and visit.evaluation_rows().height for visit in visits)
     (stored,), (fit,) = [visit.stored for visit in scored], [visit.trained for visit in trained]
     assert stored is not None and not stored.reused and fit is not None and fit.fit is not None
@@ -81,8 +101,4 @@ def _peak() -> float:
 
 
 if __name__ == "__main__":
-    workspace = large_workspace(Path(sys.argv[1]), int(sys.argv[3]))
-    if sys.argv[4] == "make":
-        make(workspace, int(sys.argv[2]))
-    else:
-        print(json.dumps(walk(workspace)))
+    print(json.dumps(walk(large_workspace(Path(sys.argv[1]), int(sys.argv[2])))))
