@@ -170,6 +170,7 @@ class SliceInputs:
             labels=torch.from_numpy(labels[rows]),
             task_names=project.stream.task_names,
             weights=None if weights is None else torch.from_numpy(weights[rows]),
+            begins=rows.start == 0,
         )
 
     def _frames(self) -> Iterator[pl.DataFrame]:

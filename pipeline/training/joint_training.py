@@ -203,8 +203,7 @@ class JointTrainer:
 def fit_parts(
     learner: Learner, parts: Iterable[SliceTensors], slice_key: str, shares: Shares | None = None
 ) -> FitReport:
-    """Train on a slice, part by part: rows are in random order within a part, and a part counts as a slice of its own
-    where older slices fade (recalibrations, ranges of numbers)."""
+    """Train on a slice, part by part: within each of them, rows are in random order."""
     orders = chain([slice_key], (f"{slice_key}/{part}" for part in count(1)))
     return FitReport.of_parts([learner.fit(part, order, shares) for part, order in zip(parts, orders, strict=False)])
 

@@ -176,9 +176,10 @@ def test_every_labelled_row_is_learnt_from_once(
     seen: list[tuple[str, SliceTensors]] = []
     fit = Learner.fit
 
-    def watched(self: Learner, tensors: SliceTensors, order_seed: str, shares: Any = None) -> FitReport:
+    def watched(self: Learner, tensors: SliceTensors, order_seed: str, *given: Any) -> FitReport:
+        assert tensors.begins == ("/" not in order_seed)
         seen.append((order_seed, tensors))
-        return fit(self, tensors, order_seed, shares)
+        return fit(self, tensors, order_seed, *given)
 
     monkeypatch.setattr(Learner, "fit", watched)
     work = untrained(ran, tmp_path, PART)
