@@ -23,6 +23,7 @@ from pipeline.evaluation.groups import Numbering, groups_of
 from pipeline.gate.judged_rows import JudgedRows
 from pipeline.gate.scoring import score_slices
 from pipeline.registry.checkpoint_store import CheckpointStore
+from pipeline.registry.specs import member_of
 from pipeline.slices import slice_inputs
 from pipeline.slices.predictions import Scorer, files_of, store_predictions
 from pipeline.slices.scores import scores_of
@@ -168,6 +169,16 @@ def test_a_slice_of_one_part_is_learnt_from_as_ever(ran: Ran, tmp_path: Path) ->
             for each in (work, ran.work)
         )
         assert mine.equals(theirs)
+
+
+def test_a_slice_of_one_part_is_one_fit_in_the_order_of_its_key(ran: Ran) -> None:
+    """So checkpoints of earlier versions go on as they began."""
+    project, teacher = ran.work.project, ran.work.project.teachers[0]
+    by_hand = Learner([member_of(project, teacher)], teacher.training, "cpu")
+    for slice_ in slices_of(ran.work)[:3]:
+        (whole,) = SliceInputs(ran.work, slice_, "cpu", True, teachers_columns(project)).parts()
+        by_hand.fit(whole, slice_.key)
+    assert same_bits([learner_state(by_hand, 0)], learnt(ran.work)[:1])
 
 
 def test_every_labelled_row_is_learnt_from_once(
