@@ -35,9 +35,11 @@ from pipeline.drift.findings import Finding, Judged, of_inputs, of_judged
 from pipeline.drift.profile import of_surface, profiles
 from pipeline.evaluation.slice_metrics import prediction_histogram
 from pipeline.registry.specs import member_of
+from pipeline.slices.scores import scores_of
 from pipeline.slices.slice_inputs import students_columns
 from pipeline.slices.supervised_slice import SupervisedSlice, rows_name, without_teachers
 from pipeline.studies.replay import Replay
+from pipeline.training.joint_training import fit_parts
 from pipeline.workspace import Workspace
 from projects.simulated import PROJECT
 
@@ -114,10 +116,10 @@ class Chain:
         member = member_of(self.work.project, self.student)
         self.learner = Learner([member], self.student.training, "cpu")
         rows = rows_name(self.student.surface)
-        self.slices = [SupervisedSlice(inputs, self.replay.stream, without_teachers) for inputs in self.replay.resident]
+        self.slices = [SupervisedSlice(inputs, self.replay.stream, without_teachers) for inputs in self.replay.inputs]
         self.states = []
         for supervised in self.slices:
-            self.learner.fit(supervised.tensors(rows), order_seed=supervised.slice.key)
+            fit_parts(self.learner, supervised.parts(rows), supervised.slice.key)
             self.states.append({name: value.clone() for name, value in learner_state(self.learner, 0).items()})
         self._judged: dict[tuple[int, int], Judged] = {}
 
@@ -126,7 +128,7 @@ class Chain:
         if (index, learnt) not in self._judged:
             load_states(self.learner, [self.states[learnt]], "chain")
             rows = rows_name(self.student.surface)
-            logits = self.learner.predict(self.slices[index].tensors(rows))[:, 0].numpy()
+            logits = scores_of([self.learner], self.slices[index].parts(rows))[0][:, 0]
             labels = self.slices[index].labels(self.student.task, rows)
             known = np.isfinite(labels)
             metrics = evaluate(logits[known], labels[known])

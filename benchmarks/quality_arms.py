@@ -172,9 +172,9 @@ def _write_view(
     stream, table = work.project.stream, replay.work.table("impressions")
     after = known_after(teacher, stream)
     buckets = {}
-    for inputs in replay.resident:
+    for inputs in replay.inputs:
         slice_ = inputs.slice
-        frame = inputs.frame.select("impression_id")
+        frame = pl.concat(shown.select("impression_id") for shown in inputs.shown())
         scored = predictions.by_slice.get(slice_.index, no_supervision(teacher.tasks, 0))
         newest = frame.head(len(scored.logits)).with_columns(
             pl.lit(predictions.trained_until.get(slice_.index), pl.Datetime("us", "UTC")).alias("trained_until"),

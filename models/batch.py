@@ -29,6 +29,7 @@ class SliceTensors:
             history's oldest first.
         weights: (N,) float32, how many rows each stands for; ``None``: one each.
         staleness: teacher's name -> (N,) float32, hours since the newest impression that the scorer had seen.
+        begins: whether a slice begins with these rows; at its other parts, what earlier slices said fades no more.
 
     Raises:
         LearningError: if a shape or a type does not fit.
@@ -44,6 +45,7 @@ class SliceTensors:
     histories: Mapping[str, Jagged] = field(default_factory=dict)
     staleness: Mapping[str, Tensor] = field(default_factory=dict)
     weights: Tensor | None = None
+    begins: bool = True
 
     def __post_init__(self) -> None:
         rows = len(self.ids)
@@ -78,6 +80,7 @@ class SliceTensors:
             {name: lists.to(device) for name, lists in self.histories.items()},
             {name: hours.to(device) for name, hours in self.staleness.items()},
             None if self.weights is None else self.weights.to(device),
+            self.begins,
         )  # fmt: skip
 
     def take(self, rows: Tensor) -> "SliceTensors":
@@ -90,6 +93,7 @@ class SliceTensors:
             {name: lists.take(indices) for name, lists in self.histories.items()},
             {name: hours[indices] for name, hours in self.staleness.items()},
             None if self.weights is None else self.weights[indices],
+            self.begins,
         )  # fmt: skip
 
 

@@ -29,6 +29,7 @@ class TeacherCalibrators:
         self.surfaces = [specs[pair.member].surface for pair in self.pairs]
         self.maps = [self._map(pair.declared, len(specs[0].tasks), seed, device) for pair in self.pairs]
         self._context: list[Tensor | None] = []
+        self._begins = True
 
     @staticmethod
     def _map(declared: object, tasks: int, seed: int, device: str) -> FittedAdapter | Recalibrator:
@@ -39,7 +40,7 @@ class TeacherCalibrators:
 
     def begin(self, tensors: SliceTensors, teacher_logits: Tensor | None) -> None:
         """Before a slice's first step: contexts of adapters (N, C), probabilities of recalibrations (N, T)."""
-        self._context = []
+        self._context, self._begins = [], tensors.begins
         for index, pair, surface, each in zip(self.indices, self.pairs, self.surfaces, self.maps, strict=True):
             assert teacher_logits is not None
             if isinstance(each, Recalibrator):
@@ -75,5 +76,5 @@ class TeacherCalibrators:
         """After a slice's last step: recalibrations remember it. (P, N, T), (S, N, T), (N,)"""
         for index, pair, each in zip(self.indices, self.pairs, self.maps, strict=True):
             if isinstance(each, Recalibrator) and teacher_logits is not None:
-                each.remember(teacher_logits[index], labels[pair.member], weights)
+                each.remember(teacher_logits[index], labels[pair.member], weights, fade=self._begins)
         self._context = []

@@ -64,11 +64,11 @@ class EmbeddingTable:
     def rows_of(self, hashes: Tensor) -> Tensor:
         """Row numbers of a whole slice's hashes, (N, F) -> (N, F): once per slice, not per step."""
         columns = hashes.shape[1]  # bags with rows of their own come behind them
-        return torch.remainder(hashes, self.sizes[:columns]) + self.offsets[:columns]
+        return torch.remainder(hashes, self.sizes[:columns]).add_(self.offsets[:columns])
 
     def rows_in(self, column: int, hashes: Tensor) -> Tensor:
         """Row numbers of hashes of one column, any shape: a history shares the rows of the column that it lists."""
-        return torch.remainder(hashes, self.sizes[column]) + self.offsets[column]
+        return torch.remainder(hashes, self.sizes[column]).add_(self.offsets[column])
 
     def lookup(self, rows: Tensor) -> Tensor:
         """Weights for scoring: (...) -> (..., S E)."""

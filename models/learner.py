@@ -86,7 +86,7 @@ class Learner:
         labelled = tuple(ready.labels.isfinite().any(dim=2).sum(dim=1).tolist())  # (S,)
         if not any(labelled):
             return FitReport(0, 0, labelled, (None,) * len(labelled), time.perf_counter() - started)
-        self.normalizer.update(ready.inputs.numbers[ready.known])
+        self.normalizer.update(ready.inputs.numbers, ready.known)
         self._begin_at_the_base_rate(ready.labels, ready.weights)
         share = None if shares is None else self.pairs.shares(shares).to(self.device)
         self.calibrators.begin(tensors, ready.teacher_logits)

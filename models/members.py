@@ -52,6 +52,22 @@ class FitReport:
     losses: tuple[float | None, ...]
     seconds: float
 
+    @classmethod
+    def of_parts(cls, parts: Sequence["FitReport"]) -> "FitReport":
+        """One of several passes, each over a part of the slice; losses are the mean over all steps."""
+        if len(parts) == 1:
+            return parts[0]
+        steps = sum(part.steps for part in parts)
+        each = zip(*(part.losses for part in parts), strict=True)  # member by member
+        sums = [sum((loss or 0.0) * part.steps for part, loss in zip(parts, losses, strict=True)) for losses in each]
+        return cls(
+            rows=sum(part.rows for part in parts),
+            steps=steps,
+            labelled=tuple(map(sum, zip(*(part.labelled for part in parts), strict=True))),
+            losses=tuple(total / steps if steps else None for total in sums),
+            seconds=sum(part.seconds for part in parts),
+        )
+
     @property
     def loss(self) -> float | None:
         """The first member's."""

@@ -12,19 +12,12 @@ stands for; ``None``: one each.
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.floating]
-
-
-def mean(values: Floats, weights: Floats | None = None) -> float:
-    """The mean of rows, by their weights."""
-    if weights is None:
-        return float(values.mean())
-    return float((values * weights).sum(dtype=np.float64) / weights.sum(dtype=np.float64))
+from models.means import Floats, chunks, mean, mean_of
 
 
 def log_loss(logits: Floats, labels: Floats, weights: Floats | None = None) -> float:
     """Mean cross-entropy less that of the labels themselves, in nats; (N,), (N,) in [0, 1]."""
-    return mean(row_losses(logits, labels), weights) if logits.size else float("nan")
+    return mean_of(row_losses, logits, labels, weights) if logits.size else float("nan")
 
 
 def row_losses(logits: Floats, labels: Floats) -> NDArray[np.float64]:
@@ -50,7 +43,7 @@ def normalised_entropy(logits: Floats, labels: Floats, weights: Floats | None = 
 
     Of shares it is one less the share of deviance explained.
     """
-    own = mean(_own_entropy(labels.astype(np.float64)), weights) if labels.size else 0.0
+    own = mean_of(lambda _, y: _own_entropy(y.astype(np.float64)), logits, labels, weights) if labels.size else 0.0
     base = entropy(mean(labels, weights)) - own if labels.size else 0.0
     return log_loss(logits, labels, weights) / base if base > 0 else float("nan")
 
@@ -63,9 +56,12 @@ def auc(logits: Floats, labels: Floats, weights: Floats | None = None) -> float:
     negatives = labels.size - positives
     if not positives or not negatives:
         return float("nan")
-    _, inverse, counts = np.unique(logits, return_inverse=True, return_counts=True)
-    ranks = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
-    return float((ranks[labels > 0.5].sum() - positives * (positives + 1) / 2) / (positives * negatives))
+    above, twice = np.sort(logits[labels > 0.5]), 0
+    for rows in chunks(labels.size):
+        others = np.sort(logits[rows][labels[rows] <= 0.5])  # in order, they are found faster
+        lower, tied = (int(np.searchsorted(above, others, side).sum()) for side in ("left", "right"))
+        twice += 2 * positives * others.size - lower - tied  # a positive above counts two, a tie one
+    return twice / 2 / (positives * negatives)
 
 
 def _are_binary(labels: Floats) -> bool:
@@ -87,7 +83,7 @@ def _weighted_auc(logits: Floats, labels: Floats, weights: Floats) -> float:
 def calibration(logits: Floats, labels: Floats, weights: Floats | None = None) -> float:
     """Mean prediction over mean label; 1 is exact."""
     rate = mean(labels, weights) if labels.size else 0.0
-    return mean(probabilities(logits), weights) / rate if rate > 0 else float("nan")
+    return mean_of(lambda x, _: probabilities(x), logits, labels, weights) / rate if rate > 0 else float("nan")
 
 
 def ece(logits: Floats, labels: Floats, bins: int = 20) -> float:
@@ -95,19 +91,21 @@ def ece(logits: Floats, labels: Floats, bins: int = 20) -> float:
     if not labels.size:
         return float("nan")
     order = np.argsort(logits, kind="stable")
-    chunks = np.array_split(order, min(bins, labels.size))
-    p, y = probabilities(logits), labels.astype(np.float64)
-    return float(sum(abs(p[chunk].mean() - y[chunk].mean()) * chunk.size for chunk in chunks) / labels.size)
+    parts = np.array_split(order, min(bins, labels.size))
+    off = (abs(probabilities(logits[rows]).mean() - labels[rows].astype(np.float64).mean()) for rows in parts)
+    return float(sum(each * rows.size for each, rows in zip(off, parts, strict=True)) / labels.size)
 
 
 def rmse(logits: Floats, labels: Floats, weights: Floats | None = None) -> float:
     """Root of the mean squared error of predictions: of a chance the root of Brier's score, of values in ceilings."""
-    return float(np.sqrt(mean((probabilities(logits) - labels) ** 2, weights))) if labels.size else float("nan")
+    squares = mean_of(lambda x, y: (probabilities(x) - y) ** 2, logits, labels, weights) if labels.size else np.nan
+    return float(np.sqrt(squares))
 
 
 def mae(logits: Floats, labels: Floats, weights: Floats | None = None) -> float:
     """Mean absolute error of predictions; of values in ceilings."""
-    return mean(np.abs(probabilities(logits) - labels), weights) if labels.size else float("nan")
+    off = mean_of(lambda x, y: np.abs(probabilities(x) - y), logits, labels, weights) if labels.size else np.nan
+    return float(off)
 
 
 def transfer_ratio(control: float, student: float, teacher: float) -> float:

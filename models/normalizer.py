@@ -37,19 +37,20 @@ class Normalizer:
         self.squares = torch.zeros(width, dtype=torch.float64, device=device)  # sum of (x - mean)^2
         self._refresh()
 
-    def update(self, numbers: Tensor) -> None:
-        """Merge a slice's numbers, (N, D); missing and infinite ones are left out."""
-        least, most = self._bounds(numbers)
-        for chunk in numbers.split(self.CHUNK) if numbers.shape[1] else ():
-            x = chunk.double()
+    def update(self, numbers: Tensor, rows: Tensor | None = None) -> None:
+        """Merge a slice's numbers, (N, D), of all or some rows (M,); missing and infinite ones are left out."""
+        chosen = torch.arange(len(numbers), device=numbers.device) if rows is None else rows
+        least, most = self._bounds(numbers, chosen)
+        for chunk in chosen.split(self.CHUNK) if numbers.shape[1] else ():
+            x = numbers[chunk].double()
             self._merge(x if least is None else torch.where(x.isfinite(), x.clamp(least, most), x))
         self._refresh()
 
-    def _bounds(self, numbers: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    def _bounds(self, numbers: Tensor, rows: Tensor) -> tuple[Tensor | None, Tensor | None]:
         """Where each number of a slice is cut, (D,) each; infinite for those that are bounded."""
-        if not len(self.unbounded) or not len(numbers):
+        if not len(self.unbounded) or not len(rows):
             return None, None
-        sample = numbers[:: -(-len(numbers) // self.SAMPLE), self.unbounded].double()
+        sample = numbers[rows[:: -(-len(rows) // self.SAMPLE), None], self.unbounded].double()
         sample = torch.where(sample.isfinite(), sample, torch.nan)
         low, high = (sample.nanquantile(share, dim=0) for share in (0.01, 0.99))
         reach = self.FAR * (high - low)

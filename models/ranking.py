@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from models.metrics import Floats, mean
+from models.means import Floats, mean
 
 
 def gauc(logits: Floats, labels: Floats, groups: NDArray[np.integer], weights: Floats | None = None) -> float:

@@ -33,9 +33,13 @@ class Recalibrator:
         mapped = [self._map(self.counts[task].numpy(), x[:, task]) for task in range(x.shape[1])]
         return torch.from_numpy(np.stack(mapped, axis=1).astype(np.float32)).to(self.device)
 
-    def remember(self, teacher: Tensor, labels: Tensor, weights: Tensor | None = None) -> None:
-        """Add a slice, (N, T) each, by the weights of its rows, (N,); older ones fade by the declared half-life."""
-        self.counts *= 0.5 ** (1 / self.declared.half_life)
+    def remember(self, teacher: Tensor, labels: Tensor, weights: Tensor | None = None, *, fade: bool = True) -> None:
+        """Add a slice, (N, T) each, by the weights of its rows, (N,); older ones fade by the declared half-life.
+
+        Args:
+            fade: not for what is another part of the slice that was added last.
+        """
+        self.counts *= 0.5 ** (1 / self.declared.half_life) if fade else 1.0
         for task in range(teacher.shape[1]):
             both = (teacher[:, task].isfinite() & labels[:, task].isfinite()).cpu()
             x, y = teacher[:, task].cpu()[both].double(), labels[:, task].cpu()[both].double()

@@ -3,14 +3,16 @@
 Belongs here: which group each row is of, and metrics by group. Not here: their arithmetic (models/ranking.py).
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 
 from exfm.stream import Slice
-from models.metrics import Floats
+from models.means import Floats
 from models.ranking import gauc, ndcg, recall
+from pipeline.slices.beside import beside
 from pipeline.workspace import Workspace
 
 
@@ -19,8 +21,8 @@ class Groups:
     """Groups of a slice's rows, by number, -1 where not known; ``None``: no metric asks for them.
 
     Args:
-        users: (N,) int64.
-        requests: (N,) int64.
+        users: (N,) int32.
+        requests: (N,) int32.
         top: how many of a request's first places count.
     """
 
@@ -28,8 +30,8 @@ class Groups:
     requests: np.ndarray | None = None
     top: int = 10
 
-    def take(self, rows: np.ndarray) -> "Groups":
-        """Those of some rows: a mask (N,), or positions."""
+    def take(self, rows: np.ndarray | slice) -> "Groups":
+        """Those of some rows: a mask (N,), positions, or a slice."""
         users, requests = (None if of is None else of[rows] for of in (self.users, self.requests))
         return Groups(users, requests, self.top)
 
@@ -45,17 +47,40 @@ class Groups:
 NO_GROUPS = Groups()
 
 
-def groups_of(work: Workspace, slice_: Slice, impressions: pl.DataFrame) -> Groups:
-    """Those of a slice's rows, in the order of ``impressions`` (``impression_id``)."""
+def groups_of(work: Workspace, slice_: Slice, shown: Iterable[pl.DataFrame]) -> Groups:
+    """Those of a slice's rows, in their order.
+
+    Args:
+        shown: ``impression_id``, part by part.
+    """
     user, request = work.project.stream.user.name, work.project.stream.request
-    columns = ["impression_id", user, *([request.name] if request is not None else [])]
-    shown = work.table("impressions").read([slice_], columns=columns)
-    rows = impressions.select("impression_id").join(shown, on="impression_id", how="left", maintain_order="left")
-    requests = None if request is None else _numbered(rows[request.name])
-    return Groups(_numbered(rows[user]), requests, request.top if request is not None else 0)
+    of = {name: Numbering() for name in (user, *([request.name] if request is not None else []))}
+    for part in beside(work.table("impressions"), slice_, shown, list(of)):
+        for name, numbering in of.items():
+            numbering.add(part[name])
+    numbers = {name: numbering.numbers() for name, numbering in of.items()}
+    top = request.top if request is not None else 0
+    return Groups(numbers[user], numbers[request.name] if request is not None else None, top)
 
 
-def _numbered(values: pl.Series) -> np.ndarray:
-    """(N,) int64: alike where the values are, -1 where they are null."""
-    numbers: np.ndarray = values.rank("dense").fill_null(0).cast(pl.Int64).to_numpy() - 1
-    return numbers
+class Numbering:
+    """Values by their rank among all that differ, given part by part: of each row only a number is held."""
+
+    def __init__(self) -> None:
+        self._values: pl.Series | None = None  # in the order in which they came
+        self._places: list[pl.Series] = []
+
+    def add(self, values: pl.Series) -> None:
+        values = values.alias("value")
+        both = values if self._values is None else pl.concat([self._values, values.unique()])
+        self._values = both.unique(maintain_order=True)
+        placed = self._values.to_frame().with_row_index("place")
+        rows = values.to_frame().join(placed, on="value", how="left", maintain_order="left", nulls_equal=True)
+        self._places.append(rows["place"])
+
+    def numbers(self) -> np.ndarray:
+        """(N,) int32, -1 where the value is null."""
+        assert self._values is not None
+        ranks = self._values.rank("dense").cast(pl.Int32).fill_null(0).to_numpy() - 1
+        numbers: np.ndarray = ranks[pl.concat(self._places).to_numpy()]
+        return numbers

@@ -4,7 +4,7 @@ Belongs here: which checkpoint would have been serving, and the rows of the eval
 Not here: metrics (models/metrics.py), training (student_walk.py).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -131,14 +131,23 @@ def known_to_all(labels: np.ndarray, logits: Sequence[np.ndarray]) -> np.ndarray
     return known
 
 
-def true_logits(log: Path, impressions: pl.DataFrame, slice_: Slice, task: str) -> np.ndarray | None:
-    """The simulator's true logits in the order of ``impressions``; ``None`` for a real log."""
+def true_logits(log: Path, shown: Iterable[pl.DataFrame], slice_: Slice, task: str) -> np.ndarray | None:
+    """The simulator's true logits of a slice's rows, in their order; ``None`` for a real log.
+
+    Args:
+        shown: ``impression_id``, part by part.
+    """
     days = {f"day={moment:%Y-%m-%d}" for moment in (slice_.start, slice_.end - timedelta(microseconds=1))}
     files = [path for day in sorted(days) for path in sorted((log / "truth" / day).glob("*.parquet"))]
     if not files:
         return None
-    truth = pl.read_parquet(files, glob=False)
-    matched = impressions.select("impression_id").join(truth, on="impression_id", how="left", maintain_order="left")
+    truth = pl.scan_parquet(files, glob=False, hive_partitioning=False).select("impression_id", task)
+    return np.concatenate([_true_logits(truth, part["impression_id"], task) for part in shown])
+
+
+def _true_logits(truth: pl.LazyFrame, ids: pl.Series, task: str) -> np.ndarray:
+    near = truth.filter(pl.col(ids.name).is_between(ids.min(), ids.max())).collect()  # ids rise, so these are few
+    matched = ids.to_frame().join(near, on=ids.name, how="left", maintain_order="left")
     probability = matched[task].cast(pl.Float64).fill_null(float("nan")).to_numpy()
     logits: np.ndarray = np.log(probability) - np.log1p(-probability)
     return logits

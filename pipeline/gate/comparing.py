@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from exfm.errors import DeclarationError
 from exfm.learning import Student
 from exfm.stream import Slice
-from models.metrics import mean, probabilities
+from models.means import mean
+from models.metrics import probabilities
 from pipeline.gate.candidate import newest_labelled
 from pipeline.gate.comparison import Interval
 from pipeline.gate.judged_rows import JudgedRows

@@ -19,6 +19,8 @@ from models.metrics import normalised_entropy, row_losses
 from pipeline.gate.candidate import user_codes
 from pipeline.gate.comparison import Resampled
 from pipeline.gate.judged_rows import JudgedRows
+from pipeline.slices.beside import beside
+from pipeline.slices.scores import scores_of
 from pipeline.slices.slice_inputs import students_columns
 from pipeline.slices.supervised_slice import rows_name
 from pipeline.workspace import Workspace
@@ -100,16 +102,21 @@ def score_slices(rows: JudgedRows, student: Student, slices: Sequence[Slice], mo
 def _scored_slice(judged: JudgedRows, student: Student, slice_: Slice, models: Mapping[str, Learner]) -> Scored:
     work, rows = judged.work, rows_name(student.surface)
     stream, supervised = work.project.stream, judged.of(student, slice_)
-    labels, tensors = supervised.labels(student.task, rows), supervised.tensors(rows)
-    logits = {name: model.predict(tensors)[:, 0].float().cpu().numpy() for name, model in models.items()}
+    labels, weights, inputs = supervised.labels(student.task, rows), supervised.weights(rows), supervised.inputs
     known = np.isfinite(labels)
     columns = [column.name for column in (stream.user, stream.item, stream.surface, *stream.context)]
-    shown = work.table("impressions").read([slice_], columns=columns)
-    mine = shown[supervised.rows_of(rows)].filter(pl.Series(known))
-    scores = {name: each[known] for name, each in logits.items()}
-    weights = supervised.weights(rows)
+    mine = np.zeros(inputs.rows, dtype=bool)
+    mine[supervised.at(rows)] = known
+    shown = pl.concat(
+        part.select(columns).filter(pl.Series(mine[span]))
+        for span, part in zip(
+            inputs.spans, beside(work.table("impressions"), slice_, inputs.shown(), columns), strict=True
+        )
+    )
+    logits = scores_of(list(models.values()), supervised.parts(rows))
+    scores = {name: each[known, 0] for name, each in zip(models, logits, strict=True)}
     of_known = None if weights is None else weights[known].astype(np.float64)
-    return Scored(labels[known], scores, mine, stream.user.name, stream.surface.name, of_known)
+    return Scored(labels[known], scores, shown, stream.user.name, stream.surface.name, of_known)
 
 
 def resamples_of(student: Student, users: pl.Series, seed: int) -> Resampled:

@@ -5,6 +5,7 @@ Not here: scoring (training/teacher_walk.py), reading them as supervision (super
 (feature_repo/guards.py).
 """
 
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -182,7 +183,7 @@ def store_predictions(
     work: Workspace,
     teacher: Teacher,
     slice_: Slice,
-    impressions: pl.DataFrame,
+    impressions: Callable[[], Iterable[pl.DataFrame]],
     logits: np.ndarray,
     scorer: Scorer,
     inputs: str,
@@ -192,7 +193,8 @@ def store_predictions(
     """Append a run's predictions of a slice; a later run supersedes by its ``created_timestamp``.
 
     Args:
-        impressions: ``impression_id`` and ``event_timestamp`` of N rows.
+        impressions: gives ``impression_id`` and ``event_timestamp`` of N rows, in parts; asked for twice, since what is
+            refused is written before the rest.
         logits: (N, T) float32, one column a task of the teacher.
         inputs: digest of the inputs that were scored.
         seconds: how long scoring took.
@@ -204,15 +206,26 @@ def store_predictions(
         "trained_until": pl.lit(scorer.trained_until, pl.Datetime("us", "UTC")),
         "run_id": pl.lit(run_id),
     }
-    scores = {ScoreColumns(task).logit: logits[:, index].astype(np.float32) for index, task in enumerate(teacher.tasks)}
-    frame = impressions.select("impression_id", "event_timestamp").with_columns(**columns).hstack(pl.DataFrame(scores))
-    frame = frame.with_columns(
-        (1 / (1 + (-pl.col(task.logit)).exp())).cast(pl.Float32).alias(task.probability)
-        for task in map(ScoreColumns, teacher.tasks)
-    )
-    kept, leaks = split_leaks(frame)
-    work.quarantine(teacher.view).write(slice_, leaks)
+
+    def split() -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
+        start = 0
+        for part in impressions():
+            frame = part.select("impression_id", "event_timestamp").with_columns(**columns)
+            yield split_leaks(_with_scores(frame, teacher, logits[start : start + part.height]))
+            start += part.height
+
+    leaks = work.quarantine(teacher.view).write(slice_, (refused for _, refused in split()))
     file = PredictionFile(f"{created:%Y%m%dT%H%M%S%f}", scorer.checkpoint, inputs)
     path = work.state.predictions(teacher.name) / slice_.folder / file.name
-    write_stored(kept, path, _made_of(scorer, inputs), notes={SECONDS: round(seconds, 3)})
-    return Stored(rows=kept.height, leaks=leaks.height, reused=False, checkpoint=scorer.checkpoint, path=path)
+    size, notes = work.project.stream.part_rows, {SECONDS: round(seconds, 3)}
+    kept = write_stored((rows for rows, _ in split()), path, _made_of(scorer, inputs), notes=notes, part_rows=size)
+    return Stored(rows=kept.rows, leaks=leaks.rows, reused=False, checkpoint=scorer.checkpoint, path=path)
+
+
+def _with_scores(frame: pl.DataFrame, teacher: Teacher, logits: np.ndarray) -> pl.DataFrame:
+    """Rows with (N, T) logits, and the probabilities that they stand for."""
+    tasks = [ScoreColumns(task) for task in teacher.tasks]
+    scores = pl.DataFrame({task.logit: logits[:, index].astype(np.float32) for index, task in enumerate(tasks)})
+    return frame.hstack(scores).with_columns(
+        (1 / (1 + (-pl.col(task.logit)).exp())).cast(pl.Float32).alias(task.probability) for task in tasks
+    )

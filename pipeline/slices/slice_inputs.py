@@ -1,26 +1,33 @@
-"""A slice's inputs and labels: loaded when first needed, then shared by all that need them.
+"""A slice's inputs and labels, part by part: read when they are needed, then shared by all that need them.
 
-Belongs here: reading a slice, and reading the next one ahead. Not here: who learns from it.
+Belongs here: reading a slice, and reading ahead. Not here: who learns from it.
+
+However large a slice is, in memory are its labels and weights, and of its inputs one part that is worked on and one
+that is read meanwhile. A slice of one part is read once; one of several is read again by each pass over it.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from datetime import datetime
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from itertools import pairwise
+from itertools import chain
 
 import numpy as np
 import polars as pl
+import torch
 
 from exfm.columns import Columns
 from exfm.learning import Student
 from exfm.project import Project
 from exfm.stream import Slice
 from models.batch import SliceTensors
-from pipeline.tables import DataError, UnsettledError
-from pipeline.transforms.inputs import slice_tensors
+from pipeline.parts import cut
+from pipeline.slices.beside import ID, beside
+from pipeline.tables import SliceTable, UnsettledError
+from pipeline.transforms.inputs import known_labels, known_weights, slice_tensors
 from pipeline.workspace import Workspace
+
+Span = slice  # of rows
 
 
 @dataclass
@@ -30,7 +37,8 @@ class SliceInputs:
     Args:
         columns: of ``logged_inputs``, and of ``logged_teacher_features`` where students read them.
         teacher_features: slice -> ``impression_id`` and teacher features; ``None``: those that are stored.
-        when_read: called when somebody takes its tensors.
+        following: the slice to be read while this one is worked on.
+        thread: that reads ahead.
     """
 
     work: Workspace
@@ -39,55 +47,166 @@ class SliceInputs:
     with_labels: bool
     columns: Columns
     teacher_features: Callable[[Slice], pl.DataFrame] | None = None
-    when_read: Callable[[], object] | None = None
+    following: "SliceInputs | None" = None
+    thread: ThreadPoolExecutor = field(default_factory=partial(ThreadPoolExecutor, max_workers=1))
+    _whole: SliceTensors | None = field(default=None, init=False)
+    _shown: pl.DataFrame | None = field(default=None, init=False)
+    _begun: Future[Iterator[SliceTensors]] | None = field(default=None, init=False)
 
     @cached_property
-    def frame(self) -> pl.DataFrame:
-        logged = self.work.table("logged_inputs").read([self.slice])
+    def rows(self) -> int:
+        return self._table("logged_inputs").rows(self.slice)
+
+    @property
+    def spans(self) -> list[Span]:
+        """Which of the slice's rows each part has."""
+        size = self.work.project.stream.part_rows
+        return [slice(start, min(start + size, self.rows)) for start in range(0, max(self.rows, 1), size)]
+
+    @property
+    def is_whole(self) -> bool:
+        """Is the slice one part?"""
+        return self.rows <= self.work.project.stream.part_rows
+
+    def parts(self) -> Iterator[SliceTensors]:
+        """A pass over its rows, in memory one part at a time; of a slice of one part it is the same one each time.
+
+        A pass that meets several leaves the next slice alone: what is read of it would be one more in memory.
+        """
+        if not self.is_whole:
+            yield from self._pass()
+            return
+        if self._whole is None:
+            (part,) = self._read_first() if (begun := self._taken_begun()) is None else begun
+            if self.following is not None:
+                self.following.begin()
+            self._whole = part.to(self.device)
+        yield self._whole
+
+    def begin(self) -> None:
+        """Read the first part ahead, for a pass that comes.
+
+        What can't be read ahead (it may be missing) fails when it is needed, where the error says what for.
+        """
+        if self._whole is None and self._begun is None:
+            self._begun = self.thread.submit(self._read_first)
+
+    def shown(self) -> Iterator[pl.DataFrame]:
+        """Which impressions its rows are, by part: ids, moments, surfaces."""
+        if not self.is_whole:
+            yield from self._table("logged_inputs").parts(self.slice, self._telling)
+            return
+        if self._shown is None:
+            (self._shown,) = self._table("logged_inputs").parts(self.slice, self._telling)
+        yield self._shown
+
+    @property
+    def labels(self) -> np.ndarray:
+        """(N, T) float32, NaN where not known."""
+        return self._told[0]
+
+    @property
+    def weights(self) -> np.ndarray | None:
+        """(N,) float32, how many rows each stands for; ``None``: one each."""
+        return self._told[1]
+
+    @cached_property
+    def _told(self) -> tuple[np.ndarray, np.ndarray | None]:
+        stream = self.work.project.stream
+        tasks, weight = stream.task_names, [stream.weight] if stream.weight is not None else []
+        labels = np.full((self.rows, len(tasks)), np.nan, dtype=np.float32)
+        if not self.with_labels:
+            return labels, None
+        weights = np.ones(self.rows, dtype=np.float32) if weight else None
+        told = beside(self._table("labels"), self.slice, self.shown(), [*tasks, *weight])
+        for rows, part in zip(self.spans, told, strict=True):
+            labels[rows] = known_labels(part, tasks)
+            if weights is not None:
+                weights[rows] = known_weights(part, weight[0])
+        return labels, weights
+
+    @cached_property
+    def surfaces(self) -> np.ndarray:
+        """(N,) int16: which of the stream's surfaces each row is of, -1 of none of them."""
+        stream = self.work.project.stream
+        places = {value: place for place, value in enumerate(stream.surfaces)}
+        codes = np.empty(self.rows, dtype=np.int16)
+        for rows, part in zip(self.spans, self.shown(), strict=True):
+            values = part[stream.surface.name]
+            codes[rows] = values.replace_strict(places, default=-1, return_dtype=pl.Int16).fill_null(-1).to_numpy()
+        return codes
+
+    def _pass(self) -> Iterator[SliceTensors]:
+        """The parts; while one is worked on, the next is read. Held here is none of them."""
+        begun = self._taken_begun()
+        parts, coming = self._read_first() if begun is None else begun, list[Future[SliceTensors]]()
+        for left in reversed(range(len(self.spans))):
+            yield self._next(parts, coming, more=left > 0)
+
+    def _next(self, parts: Iterator[SliceTensors], coming: list[Future[SliceTensors]], *, more: bool) -> SliceTensors:
+        part = coming.pop().result() if coming else next(parts)
+        if more:
+            coming.append(self.thread.submit(next, parts))
+        return part.to(self.device)
+
+    def _taken_begun(self) -> Iterator[SliceTensors] | None:
+        """What was read ahead, if it could be."""
+        begun, self._begun = self._begun, None
+        return None if begun is None or begun.exception() is not None else begun.result()
+
+    def _read_first(self) -> Iterator[SliceTensors]:
+        """The parts on the host, the first of them read, the others read when they are asked for."""
+        parts = map(self._encoded, self.spans, self._frames())
+        return chain([next(parts)], parts)
+
+    def _encoded(self, rows: Span, frame: pl.DataFrame) -> SliceTensors:
+        if self.is_whole:
+            self._shown = frame.select(self._telling)
+        project = self.work.project
+        tensors = slice_tensors(frame, None, self.columns, (), project.encoder(self.columns))
+        labels, weights = self._told
+        return replace(
+            tensors,
+            labels=torch.from_numpy(labels[rows]),
+            task_names=project.stream.task_names,
+            weights=None if weights is None else torch.from_numpy(weights[rows]),
+            begins=rows.start == 0,
+        )
+
+    def _frames(self) -> Iterator[pl.DataFrame]:
+        logged = self._table("logged_inputs").parts(self.slice)
         if not self.columns.of_teachers:
             return logged
-        read = self.teacher_features or (lambda slice_: self.work.table("logged_teacher_features").read([slice_]))
-        features = read(self.slice)
-        if not features["impression_id"].equals(logged["impression_id"]):
-            raise UnsettledError(
-                f"logged_teacher_features: slice {self.slice.key} has other impressions than logged_inputs: "
-                "materialise logged_teacher_features for it again"
-            )
+        rows, features = self._features()
+        if rows != self.rows:
+            raise self._unsettled()
+        return map(self._with_features, logged, features)
+
+    def _features(self) -> tuple[int, Iterator[pl.DataFrame]]:
+        """How many rows teacher features have, and they by part."""
+        if self.teacher_features is not None:
+            given = self.teacher_features(self.slice)
+            return given.height, cut([given], self.work.project.stream.part_rows)
+        table = self._table("logged_teacher_features")
+        return table.rows(self.slice), table.parts(self.slice, [ID, *self.columns.of_teachers])
+
+    def _with_features(self, logged: pl.DataFrame, features: pl.DataFrame) -> pl.DataFrame:
+        if not features[ID].equals(logged[ID]):
+            raise self._unsettled()
         return logged.hstack(features.select(self.columns.of_teachers))
 
-    @cached_property
-    def on_host(self) -> SliceTensors:
-        project = self.work.project
-        labels = self.work.table("labels").read([self.slice]) if self.with_labels else None
-        encoder = project.encoder(self.columns)
-        stream = project.stream
-        return slice_tensors(self.frame, labels, self.columns, stream.task_names, encoder, stream.weight)
+    def _unsettled(self) -> UnsettledError:
+        return UnsettledError(
+            f"logged_teacher_features: slice {self.slice.key} has other impressions than logged_inputs: "
+            "materialise logged_teacher_features for it again"
+        )
 
-    @cached_property
-    def tensors(self) -> SliceTensors:
-        on_host = self.on_host
-        if self.when_read is not None:
-            self.when_read()
-        return on_host.to(self.device)
+    @property
+    def _telling(self) -> list[str]:
+        return [ID, "event_timestamp", self.work.project.stream.surface.name]
 
-    def resident(self) -> "SliceInputs":
-        """The same with its tensors in memory, and of its rows only what says which they are."""
-        _ = self.tensors
-        kept = ["impression_id", "event_timestamp", self.work.project.stream.surface.name]
-        self.frame = self.frame.select(kept)  # a cached property is a plain attribute once it was asked for
-        return self
-
-    def labelled(self, tasks: Sequence[str], rows: np.ndarray | None = None) -> bool:
-        """Is any label of these tasks known, on these rows?"""
-        indices = [self.tensors.task_names.index(task) for task in tasks]
-        labels = self.tensors.labels[:, indices].cpu().numpy()
-        return bool(np.isfinite(labels if rows is None else labels[rows]).any())
-
-    def newest(self, rows: np.ndarray | None = None) -> datetime | None:
-        """The newest impression of these rows, ``None`` of none."""
-        times = self.frame["event_timestamp"]
-        latest = (times if rows is None else times[rows]).max()
-        return latest if isinstance(latest, datetime) else None
+    def _table(self, name: str) -> SliceTable:
+        return self.work.table(name)
 
 
 def teachers_columns(project: Project) -> Columns:
@@ -110,19 +229,11 @@ def read_ahead(
     """The inputs of each slice, in order; while one is worked on, the next is read in a thread of its own.
 
     A slice of which nothing is read, since all that would be made of it is there, has nothing read after it either.
-    What can't be read ahead (it may be missing) fails when it is needed, where the error says what for.
     """
-    with ThreadPoolExecutor(max_workers=1) as ahead:
-        waiting = [SliceInputs(work, slice_, device, with_labels, columns) for slice_ in slices]
-        for inputs, following in pairwise(waiting):
-            inputs.when_read = partial(ahead.submit, _read, following)
-        for index, inputs in enumerate(waiting):
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        waiting = [SliceInputs(work, slice_, device, with_labels, columns, thread=thread) for slice_ in slices]
+        waiting.reverse()
+        while waiting:
+            inputs = waiting.pop()
+            inputs.following = waiting[-1] if waiting else None
             yield inputs
-            waiting[index] = SliceInputs(work, inputs.slice, device, with_labels, columns)  # what was read is let go
-
-
-def _read(inputs: SliceInputs) -> None:
-    try:
-        _ = inputs.on_host
-    except DataError:
-        return

@@ -16,7 +16,6 @@ from exfm.stream import Slice
 from feature_repo.guards import mask_leaks
 from pipeline.slices.predictions import check_predictions, sound_files
 from pipeline.tables import naming_damage
-from pipeline.transforms.inputs import rows_of
 from pipeline.workspace import Workspace
 
 
@@ -49,38 +48,33 @@ def no_supervision(tasks: tuple[str, ...], rows: int) -> Supervision:
 
 
 def stored_supervision(work: Workspace, teacher: Teacher, slice_: Slice, services: Sequence[str]) -> Supervision:
-    """Read a slice's supervision through Feast, by the clock of this moment.
+    """Read a slice's supervision through Feast, part by part, by the clock of this moment.
 
     Args:
         services: the supervision services of the students that will learn from it; joined once for all.
     """
     from feature_repo.store import read_supervision
 
-    impressions = work.table("logged_inputs").read([slice_], columns=["impression_id", "event_timestamp"])
+    logged, now = work.table("logged_inputs"), work.now()
+    unknown = no_supervision(teacher.tasks, logged.rows(slice_))
     if teacher.scorer_of(slice_.index) < 0 or not sound_files(work, teacher, slice_):
-        return no_supervision(teacher.tasks, impressions.height)
-    entities = rows_of(work.table("logged_inputs").sound_path(slice_), "impression_id, event_timestamp")
-    with naming_damage(lambda: check_predictions(work, teacher)):
-        read = pl.DataFrame(read_supervision(work.store, entities, work.now(), services))
-    masked, leaks = mask_leaks(read, teacher.view)
-    logits = masked.select(
-        _logit(masked, FeatureColumn(teacher.view, ScoreColumns(task).logit).name) for task in teacher.tasks
-    ).to_numpy()
-    checkpoint = FeatureColumn(teacher.view, "checkpoint").name
-    checkpoints = masked[checkpoint].drop_nulls().unique().sort().to_list()
-    scored = masked.height - masked[checkpoint].null_count()
-    return Supervision(
-        tasks=teacher.tasks,
-        logits=np.ascontiguousarray(logits),
-        staleness=_hours(masked, FeatureColumn(teacher.view, "trained_until").name),
-        checkpoints=tuple(checkpoints),
-        leaks=leaks,
-        coverage=scored / max(masked.height, 1),
-    )
-
-
-def _hours(frame: pl.DataFrame, trained_until: str) -> np.ndarray:
-    return staleness(frame, pl.col(trained_until))
+        return unknown
+    tasks = [FeatureColumn(teacher.view, ScoreColumns(task).logit).name for task in teacher.tasks]
+    checkpoint, until = (FeatureColumn(teacher.view, name).name for name in ("checkpoint", "trained_until"))
+    logits, hours, versions = unknown.logits, unknown.staleness, set[str]()
+    leaks = scored = start = 0
+    for impressions in logged.parts(slice_, ["impression_id", "event_timestamp"]):
+        with naming_damage(lambda: check_predictions(work, teacher)):
+            read = pl.DataFrame(read_supervision(work.store, impressions.to_arrow(), now, services))
+        masked, leaked = mask_leaks(read, teacher.view)
+        rows = slice(start, start + masked.height)
+        logits[rows] = masked.select(_logit(masked, name) for name in tasks).to_numpy()
+        hours[rows] = staleness(masked, pl.col(until))
+        versions |= set(masked[checkpoint].drop_nulls().unique())
+        scored += masked.height - masked[checkpoint].null_count()
+        leaks, start = leaks + leaked, rows.stop
+    coverage = scored / max(len(hours), 1)
+    return Supervision(teacher.tasks, logits, hours, tuple(sorted(versions)), leaks, coverage)
 
 
 def staleness(frame: pl.DataFrame, trained_until: pl.Expr) -> np.ndarray:

@@ -36,7 +36,7 @@ Scores = Sequence[np.ndarray | None]  # of each slice: (N,) logits, None where n
 
 @dataclass
 class Replay:
-    """Slices with inputs and labels, in memory.
+    """Slices with inputs and labels: what was read stays in memory, but for slices of several parts.
 
     Args:
         inputs: of adjacent slices, oldest first, the stream's first among them: nobody knows anything before it.
@@ -66,19 +66,14 @@ class Replay:
     def slices(self) -> list[Slice]:
         return [inputs.slice for inputs in self.inputs]
 
-    @cached_property
-    def resident(self) -> list[SliceInputs]:
-        """The slices, read."""
-        return [inputs.resident() for inputs in self.inputs]
-
     def supervised(self, teachers: Mapping[str, "Predictions"]) -> Iterator[SupervisedSlice]:
         """The slices as students learn from them."""
-        for inputs in self.resident:
+        for inputs in self.inputs:
             yield SupervisedSlice(inputs, self.stream, partial(_supervision, teachers, inputs))
 
     @cached_property
     def _unsupervised(self) -> list[SupervisedSlice]:
-        return [SupervisedSlice(inputs, self.stream, without_teachers) for inputs in self.resident]
+        return [SupervisedSlice(inputs, self.stream, without_teachers) for inputs in self.inputs]
 
     def labels(self, index: int, surface: int | str | None, task: str) -> np.ndarray:
         """(N,) labels of a task on a surface's rows of the slice at a position, NaN where not known."""
@@ -109,7 +104,8 @@ class Predictions:
     def put(self, inputs: SliceInputs, by: Manifest, score: Score) -> None:
         assert by.trained_until is not None
         until = self.trained_until[inputs.slice.index] = datetime.fromisoformat(by.trained_until)
-        hours = staleness(inputs.frame.select("event_timestamp"), pl.lit(until, pl.Datetime("us", "UTC")))
+        seen = pl.lit(until, pl.Datetime("us", "UTC"))
+        hours = np.concatenate([staleness(shown, seen) for shown in inputs.shown()])
         self.by_slice[inputs.slice.index] = Supervision(self.tasks, score(), hours, (by.version,), 0, 1.0)
 
     def scores(self, replay: Replay, surface: int | str | None, task: str) -> Scores:
@@ -122,7 +118,7 @@ class Predictions:
 def _supervision(teachers: Mapping[str, Predictions], inputs: SliceInputs, teacher: str) -> Supervision:
     predictions = teachers[teacher]
     stored = predictions.by_slice.get(inputs.slice.index)
-    return stored if stored is not None else no_supervision(predictions.tasks, inputs.frame.height)
+    return stored if stored is not None else no_supervision(predictions.tasks, inputs.rows)
 
 
 def teach(replay: Replay, teacher: Teacher, lags: Sequence[int]) -> dict[int, Predictions]:
@@ -140,7 +136,7 @@ def teach(replay: Replay, teacher: Teacher, lags: Sequence[int]) -> dict[int, Pr
         scorers=lambda index: [(snapshots[lag].scorer_of(index), predictions[lag]) for lag in lags],
         data=lambda slice_: lambda stored: {},
     )
-    for _ in walk.over(replay.resident):
+    for _ in walk.over(replay.inputs):
         pass
     return predictions
 

@@ -4,18 +4,21 @@ Belongs here: who trains beside whom, reusing what is kept, training, saving; al
 Not here: the order of work on a slice (teacher_walk.py, student_walk.py), the learner itself (models/).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain, count, islice
 
 import torch
 
 from exfm.stream import Slice
+from models.batch import SliceTensors
 from models.errors import LearningError
 from models.growth import added_inputs
 from models.learner import Learner
 from models.manifest import Manifest
 from models.members import FitReport, abreast
 from models.state import learner_state, load_states, steps_by_weight
+from models.supervision_pairs import Shares
 from pipeline.registry.incremental_model import UNTRAINED, IncrementalModel
 from pipeline.registry.lineage import Data
 from pipeline.slices.supervised_slice import SupervisedSlice
@@ -150,10 +153,8 @@ class JointTrainer:
         done: dict[int, TrainResult | LearningError | None] = {}
         for indices, learner in self._learners([request.model for request in group], slice_.index - 1):
             part = [group[index] for index in indices]
-            teachers = dict.fromkeys(name for request in part for name in request.model.member.spec.teachers)
-            rows = supervised.tensors(part[0].rows, tuple(teachers))
-            rows = rows.take(torch.arange(0, device=rows.labels.device)) if part[0].withdrawn else rows
-            fit = learner.fit(rows, order_seed=slice_.key, shares=[shares[index].shares for index in indices])
+            rows = _rows_of(part, supervised)
+            fit = fit_parts(learner, rows, slice_.key, [shares[index].shares for index in indices])
             for member, index in enumerate(indices):
                 if group[index].kept(slice_) is not None:
                     continue  # it only kept the others company
@@ -197,6 +198,24 @@ class JointTrainer:
             models[0].keep(learner, index)
         else:
             self._held[tuple(model.checkpoints.name for model in models)] = (index, learner)
+
+
+def fit_parts(
+    learner: Learner, parts: Iterable[SliceTensors], slice_key: str, shares: Shares | None = None
+) -> FitReport:
+    """Train on a slice, part by part: within each of them, rows are in random order."""
+    orders = chain([slice_key], (f"{slice_key}/{part}" for part in count(1)))
+    return FitReport.of_parts([learner.fit(part, order, shares) for part, order in zip(parts, orders, strict=False)])
+
+
+def _rows_of(requests: Sequence[TrainRequest], supervised: SupervisedSlice) -> Iterator[SliceTensors]:
+    """What models that train together read, part by part: none of the rows if what they learnt of it was withdrawn."""
+    first = requests[0]
+    teachers = dict.fromkeys(name for request in requests for name in request.model.member.spec.teachers)
+    parts = supervised.parts(first.rows, tuple(teachers))
+    if not first.withdrawn:
+        return parts
+    return (part.take(torch.arange(0, device=part.labels.device)) for part in islice(parts, 1))
 
 
 def _passes(requests: Sequence[TrainRequest], group: list[int]) -> list[list[int]]:

@@ -120,21 +120,19 @@ class StudentWalk:
         if (stored := self.records.evaluated(run, supervised.slice, made_of)) is not None:
             return stored
         rows = rows_name(run.declared.surface)
-        judged = [
-            Judged.by(name, scores(run.served[name], served, supervised, rows), manifest)
-            for name, manifest in manifests.items()
-        ]
+        logits = scores([run.served[name] for name in manifests], served, supervised, rows)
+        judged = [Judged.by(*each) for each in zip(manifests, logits, manifests.values(), strict=True)]
         judged += self._others(run.declared, supervised)
         labels = supervised.labels(run.declared.task, rows)
         weights = supervised.weights(rows)
-        groups = self._groups(supervised).take(supervised.rows_of(rows))
+        groups = self._groups(supervised).take(supervised.at(rows))
         return Evaluation(run.declared, supervised.slice, labels, tuple(judged), made_of[0], weights, groups)
 
     def _groups(self, supervised: SupervisedSlice) -> Groups:
         """Users and requests of a slice, read once for all students."""
         inputs = supervised.inputs
         if self._grouped is None or self._grouped[0] != supervised.slice:
-            self._grouped = supervised.slice, groups_of(inputs.work, supervised.slice, inputs.frame)
+            self._grouped = supervised.slice, groups_of(inputs.work, supervised.slice, inputs.shown())
         return self._grouped[1]
 
     def _others(self, student: Student, supervised: SupervisedSlice) -> list[Judged]:
@@ -146,7 +144,7 @@ class StudentWalk:
                 others.append(Judged("teacher", logits, supervised.supervision(name).checkpoints[-1], None))
         best = self.truth(supervised.inputs, student.task)
         if best is not None:
-            others.append(Judged("best", best[supervised.rows_of(rows)], None, None))
+            others.append(Judged("best", best[supervised.at(rows)], None, None))
         return others
 
     def _train(self, runs: list[StudentRun], supervised: SupervisedSlice) -> dict[tuple[str, str], TrainResult]:
@@ -251,4 +249,4 @@ def stored_truth(work: Workspace, inputs: SliceInputs, task: str) -> np.ndarray 
     """The simulator's true logits of a slice; ``None`` for a real log."""
     if work.project.simulation is None:
         return None
-    return true_logits(work.state.log, inputs.frame, inputs.slice, task)
+    return true_logits(work.state.log, inputs.shown(), inputs.slice, task)

@@ -4,12 +4,15 @@ Belongs here: leads of teachers and of the student over its control. Not here: t
 (exfm/distillation.py), what it weighs (models/distillation.py).
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from exfm.distillation import LeadAware
 from exfm.learning import Student
 from models.metrics import normalised_entropy
 from pipeline.registry.incremental_model import UNTRAINED, IncrementalModel
+from pipeline.slices.scores import scores_of
 from pipeline.slices.supervised_slice import SupervisedSlice, rows_name
 from pipeline.training.joint_training import DistillationShares
 
@@ -73,21 +76,21 @@ def _measured(
         return {}
     rows, task = rows_name(student.surface), student.task
     labels = supervised.labels(task, rows)
-    base, own = (scores(model, before, supervised, rows) for model in (control, mine))
+    base, own = scores((control, mine), before, supervised, rows)
     rivals = {lead_of_teacher(name): supervised.teacher_logits(name, task, rows) for name in student.teachers}
     weights = supervised.weights(rows)
     leads = {measure: lead_of(theirs, base, labels, weights) for measure, theirs in {**rivals, GAIN: own}.items()}
     return {measure: lead for measure, lead in leads.items() if np.isfinite(lead)}
 
 
-def scores(model: IncrementalModel, index: int, supervised: SupervisedSlice, rows: str) -> np.ndarray:
-    """(N,) logits of some rows by the checkpoint that trained last on slice ``index``; computed once a slice."""
+def scores(models: Sequence[IncrementalModel], index: int, supervised: SupervisedSlice, rows: str) -> list[np.ndarray]:
+    """Of each model (N,) logits of some rows by the checkpoint that trained last on slice ``index``, once a slice."""
 
-    def predict() -> np.ndarray:
-        logits: np.ndarray = model.learner_at(index).predict(supervised.tensors(rows))[:, 0].float().cpu().numpy()
-        return logits
+    def predict(new: list[int]) -> list[np.ndarray]:
+        learners = [models[at].learner_at(index) for at in new]
+        return [logits[:, 0] for logits in scores_of(learners, supervised.parts(rows))]
 
-    return supervised.once((model.checkpoints.name, index, rows), predict)
+    return supervised.once([(model.checkpoints.name, index, rows) for model in models], predict)
 
 
 def lead_of(logits: np.ndarray, base: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None) -> float:

@@ -33,6 +33,7 @@ from pipeline.slices.predictions import (
     sound,
     store_predictions,
 )
+from pipeline.slices.scores import scores_of
 from pipeline.slices.slice_inputs import SliceInputs, read_ahead, teachers_columns
 from pipeline.slices.supervised_slice import EVERY, SupervisedSlice, without_teachers
 from pipeline.slices.withdrawals import withdrawn
@@ -106,8 +107,7 @@ class TeacherWalk:
         def logits() -> np.ndarray:
             # The newest learner is at hand; with a longer lag, or slower publishing, an older one scores beside it.
             learner = (self.model if by == inputs.slice.index - 1 else self.older).learner_at(by)
-            scored: np.ndarray = learner.predict(inputs.tensors).float().cpu().numpy()
-            return scored
+            return scores_of([learner], inputs.parts())[0]
 
         return sink.put(inputs, manifest, logits)
 
@@ -117,7 +117,7 @@ class TeacherWalk:
             self.model,
             EVERY,
             self.data(inputs.slice),
-            labelled=lambda: inputs.labelled(self.model.member.spec.tasks),
+            labelled=lambda: supervised.labelled(self.model.member.spec.tasks, EVERY),
             again=inputs.slice.index in self.again,
             withdrawn=self.withdrawn(inputs.slice),
         )
@@ -146,7 +146,7 @@ class StoredPredictions:
         if stored is None:
             began, logits = time.perf_counter(), disturbed(work.project, slice_, score())
             spent = time.perf_counter() - began
-            stored = store_predictions(work, teacher, slice_, inputs.frame, logits, scorer, digest, self.run_id, spent)
+            stored = store_predictions(work, teacher, slice_, inputs.shown, logits, scorer, digest, self.run_id, spent)
         return replace(stored, damaged=damaged)
 
 

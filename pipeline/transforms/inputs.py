@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from models.manifest import Manifest
 
 Encoder = Mapping[str, Encoding]  # by column
+CHUNK = 2**16  # rows whose numbers are computed at once: what comes in between is small
 OWN: tuple[Literal["C"], Literal["W"]] = ("C", "W")  # of one column polars lends its own memory, read-only
 
 
@@ -55,8 +56,10 @@ def stored_type(encoding: Encoding) -> pl.DataType:
 
 def hashed_ids(frame: pl.DataFrame, names: Sequence[str], encoder: Encoder) -> np.ndarray:
     """Categorical columns as stable 64-bit hashes, salted by their column: (N, F) int64; a null is an id of its own."""
-    hashed = [_hashed(frame, name, encoder) for name in names]
-    return np.stack(hashed, axis=1) if hashed else np.empty((frame.height, 0), dtype=np.int64)
+    hashed = np.empty((frame.height, len(names)), dtype=np.int64)
+    for column, name in enumerate(names):
+        hashed[:, column] = _hashed(frame, name, encoder)
+    return hashed
 
 
 def _hashed(frame: pl.DataFrame, name: str, encoder: Encoder) -> np.ndarray:
@@ -97,10 +100,12 @@ def numbers(frame: pl.DataFrame, names: Sequence[str], encoder: Encoder) -> np.n
         (N, D) float32
     """
     sources = {name: encoder[name].of[0] if encoder[name].kind == "quantile" else name for name in names}
-    chosen = frame.select(
-        _number(source, frame.schema[source], encoder[name]).alias(name) for name, source in sources.items()
-    )
-    return chosen.to_numpy() if names else np.empty((frame.height, 0), dtype=np.float32)
+    wanted = [_number(source, frame.schema[source], encoder[name]).alias(name) for name, source in sources.items()]
+    read = np.empty((frame.height, len(names)), dtype=np.float32)
+    for start in range(0, frame.height if names else 0, CHUNK):
+        rows = slice(start, start + CHUNK)
+        read[rows] = frame[rows].select(wanted).to_numpy()
+    return read
 
 
 def _number(name: str, dtype: pl.DataType, encoding: Encoding) -> pl.Expr:
@@ -142,6 +147,11 @@ def known_labels(labels: pl.DataFrame, tasks: tuple[str, ...]) -> np.ndarray:
     return labels.select(pl.col(task).cast(pl.Float32).fill_null(float("nan")) for task in tasks).to_numpy()
 
 
+def known_weights(labels: pl.DataFrame, weight: str) -> np.ndarray:
+    """How many rows each stands for, one where it is not known: (N,) float32."""
+    return labels[weight].cast(pl.Float32).fill_null(1.0).to_numpy(writable=True)
+
+
 def slice_tensors(
     inputs: pl.DataFrame,
     labels: pl.DataFrame | None,
@@ -177,7 +187,7 @@ def slice_tensors(
         matched = inputs.select("impression_id").join(labels, on="impression_id", how="left", maintain_order="left")
         known = known_labels(matched, tasks)
         if weight is not None:
-            weights = torch.from_numpy(matched[weight].cast(pl.Float32).fill_null(1.0).to_numpy(writable=True))
+            weights = torch.from_numpy(known_weights(matched, weight))
     return SliceTensors(
         ids=torch.from_numpy(hashed_ids(inputs, ids, encoder)),
         numbers=torch.from_numpy(np.require(read, requirements=OWN)),

@@ -13,6 +13,7 @@ from benchmarks.quality_tables import markdown
 from pipeline.slices.slice_inputs import students_columns, teachers_columns
 from pipeline.studies.replay import Replay, teach
 from tests.conftest import Ran
+from tests.whole import tensors_of
 
 
 def test_teacher_features_of_a_replay_are_those_that_the_graph_stored(ran: Ran, tmp_path: Path) -> None:
@@ -24,7 +25,7 @@ def test_teacher_features_of_a_replay_are_those_that_the_graph_stored(ran: Ran, 
     mine = with_teacher_features(replay, {teacher.name: predictions}, tmp_path)
     known = 0
     for index in range(len(replay)):
-        ours, theirs = mine.resident[index].tensors, stored.resident[index].tensors
+        ours, theirs = tensors_of(mine.inputs[index]), tensors_of(stored.inputs[index])
         for name in project.teacher_feature_columns.features:
             computed = ours.numbers[:, ours.number_names.index(name)]
             other = theirs.numbers[:, theirs.number_names.index(name)]

@@ -27,6 +27,7 @@ from pipeline.slices.slice_inputs import SliceInputs, students_columns
 from pipeline.workspace import Workspace
 from tests.conftest import Ran
 from tests.tiny import tiny_project, tiny_workspace
+from tests.whole import shown_of, tensors_of
 
 OPEN = Gate(tolerance=1.0, judged_rows=300, calibration=10.0, rows=300)
 
@@ -135,12 +136,12 @@ def test_figures_are_those_of_the_candidate_on_those_rows(work: Workspace) -> No
     verdict = judge(work, student, "cpu")
     columns = students_columns(work.project, [student])
     inputs = SliceInputs(work, last(work), "cpu", with_labels=True, columns=columns)
-    shown = (inputs.frame["surface"] == student.surface).to_numpy()
-    labels = inputs.tensors.labels[:, inputs.tensors.task_names.index("click")].numpy()
+    shown = (shown_of(inputs)["surface"] == student.surface).to_numpy()
+    labels = tensors_of(inputs).labels[:, tensors_of(inputs).task_names.index("click")].numpy()
     known = shown & np.isfinite(labels)
     for name, control in (("student", False), ("control", True)):
         learner, _ = CheckpointStore.of(work, student, control=control).load(last(work, 1), "cpu")
-        logits = learner.predict(inputs.tensors)[:, 0].numpy()
+        logits = learner.predict(tensors_of(inputs))[:, 0].numpy()
         assert verdict.ne is not None
         assert verdict.ne[name] == pytest.approx(normalised_entropy(logits[known], labels[known]), rel=1e-6)
     assert verdict.rows == known.sum() and verdict.ne is not None

@@ -19,6 +19,7 @@ from pipeline.transforms.inputs import tensors_for, with_calendar
 from tests.graph.runs import failed_checks, run
 from tests.graph.serving_rows import assert_scores_are_the_same
 from tests.tiny import tiny_project, tiny_workspace
+from tests.whole import tensors_of
 
 LAST = "2026-01-03"
 MORE = ("price", "image", "tags", "words", "seen", "where_and_when", "price_range", "price_rank")
@@ -85,14 +86,14 @@ def test_a_release_scores_a_request_as_training_read_its_row(work) -> None:  # t
     ).to_df()
     assert {"image", "tags"} <= {*answer.columns}
     rows = shown.select("impression_id").join(pl.from_pandas(answer), on="impression_id", maintain_order="left")
-    assert torch.equal(learner.predict(tensors_for(manifest, rows)), learner.predict(logged.tensors))
+    assert torch.equal(learner.predict(tensors_for(manifest, rows)), learner.predict(tensors_of(logged)))
     # The comparison can fail: each input counts.
     for name in ("price", "image", "tags", "words", "seen", "device"):
         other = rows.with_columns(pl.col(*(("seen", "seen_on") if name == "seen" else (name,))).reverse())
-        assert not torch.equal(learner.predict(tensors_for(manifest, other)), learner.predict(logged.tensors)), name
+        assert not torch.equal(learner.predict(tensors_for(manifest, other)), learner.predict(tensors_of(logged))), name
     # Both of a list and what stands beside it.
     beside = rows.with_columns(pl.col("seen_on").list.reverse())
-    assert not torch.equal(learner.predict(tensors_for(manifest, beside)), learner.predict(logged.tensors))
+    assert not torch.equal(learner.predict(tensors_for(manifest, beside)), learner.predict(tensors_of(logged)))
     with pytest.raises(DataError, match="^seen_on is not as long as seen: 0 beside 3 in row"):
         tensors_for(manifest, rows.with_columns(seen_on=pl.lit(None, pl.List(pl.String))))
     for name in ("price", "device", "image", "seen_on"):  # also those that only a bucket or a cross is made of

@@ -24,6 +24,7 @@ from pipeline.studies.teacher_lag_study import teacher_lag_study
 from tests.conftest import Ran
 from tests.graph.runs import FIRST, LAST, failed_checks, left_by, run, sentences
 from tests.tiny import SLICES, tiny_project, tiny_workspace
+from tests.whole import tensors_of
 
 
 def test_everything_is_materialised_and_every_check_passes(ran: Ran) -> None:
@@ -230,7 +231,7 @@ def test_a_lead_aware_student_needs_its_control_and_records_leads_of_earlier_sli
     replay, last = Replay.of(ran.work, "cpu", students_columns(ran.work.project)), SLICES - 1
     labels = replay.labels(last, student.surface, student.task)
     rows = torch.from_numpy(replay.rows(last, student.surface))
-    tensors = replay.resident[last].tensors.take(rows)
+    tensors = tensors_of(replay.inputs[last]).take(rows)
     before = [CheckpointStore.of(ran.work, student, control=control) for control in (False, True)]
     mine, base = (
         normalised_entropy(store.load(ran.work.project.stream.slice_at(last - 1), "cpu")[0]

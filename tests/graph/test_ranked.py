@@ -22,6 +22,7 @@ from pipeline.tables import write_parquet
 from pipeline.workspace import Workspace
 from tests.graph.runs import FIRST, LAST, run
 from tests.tiny import tiny_project, tiny_workspace
+from tests.whole import shown_of, tensors_of
 
 TOP = 2
 REST = 'not (group:"studies" or key:"simulated_log")'
@@ -46,11 +47,11 @@ def test_gauc_and_ndcg_are_those_of_each_users_and_each_requests_rows(work: Work
     learner, manifest = CheckpointStore.of(work, student).load(trained, "cpu")
     assert manifest.version == judged["checkpoint"]
     inputs = SliceInputs(work, slice_, "cpu", with_labels=True, columns=students_columns(work.project, [student]))
-    labels = inputs.tensors.labels[:, inputs.tensors.task_names.index(student.task)].numpy()
-    logits = learner.predict(inputs.tensors)[:, 0].numpy()
+    labels = tensors_of(inputs).labels[:, tensors_of(inputs).task_names.index(student.task)].numpy()
+    logits = learner.predict(tensors_of(inputs))[:, 0].numpy()
     shown = work.table("impressions").read([slice_], columns=["impression_id", "user_id", "page"])
-    mine = (inputs.frame["surface"] == student.surface).to_numpy() & np.isfinite(labels)
-    frame = inputs.frame.select("impression_id").join(shown, on="impression_id", maintain_order="left").filter(mine)
+    mine = (shown_of(inputs)["surface"] == student.surface).to_numpy() & np.isfinite(labels)
+    frame = shown_of(inputs).select("impression_id").join(shown, on="impression_id", maintain_order="left").filter(mine)
     frame = frame.with_columns(label=labels[mine], logit=logits[mine])
     assert frame.height == judged["rows"] and frame["page"].n_unique() < frame.height
     by_user = [

@@ -36,6 +36,7 @@ from pipeline.workspace import Workspace
 from tests.conftest import Ran
 from tests.graph.runs import run
 from tests.tiny import tiny_project, tiny_workspace
+from tests.whole import shown_of, tensors_of
 
 OPEN = Gate(tolerance=1.0, judged_rows=300, calibration=10.0, rows=300)
 
@@ -189,12 +190,12 @@ def test_two_releases_are_compared_on_rows_that_neither_has_learnt_from(work: Wo
     inputs = SliceInputs(
         work, stream.slice_at(4), "cpu", with_labels=True, columns=students_columns(work.project, [student])
     )
-    mine = np.flatnonzero((inputs.frame["surface"] == student.surface).to_numpy())
+    mine = np.flatnonzero((shown_of(inputs)["surface"] == student.surface).to_numpy())
     labels = work.table("labels").read([stream.slice_at(4)])[student.task][mine]
     known = labels.is_not_null().to_numpy()
     for release, ne in zip((first, second), found.ne, strict=True):
         learner, _ = load_checkpoint(work.state.release(student.name) / release.version, "cpu")
-        logits = learner.predict(inputs.tensors)[:, 0].numpy()[mine][known]
+        logits = learner.predict(tensors_of(inputs))[:, 0].numpy()[mine][known]
         truth = labels.cast(pl.Float64).to_numpy()[known]
         assert ne == pytest.approx(normalised_entropy(logits, truth), abs=1e-6)
     assert found.difference.value == pytest.approx(found.ne[1] / found.ne[0] - 1, abs=1e-6)

@@ -16,6 +16,7 @@ from pipeline.workspace import Workspace
 from tests.conftest import Ran
 from tests.graph.test_gate import last
 from tests.tiny import tiny_workspace
+from tests.whole import tensors_of
 
 
 @pytest.fixture
@@ -33,12 +34,12 @@ def test_segments_are_figures_of_their_rows(work: Workspace) -> None:
     inputs = SliceInputs(work, last(work), "cpu", with_labels=True, columns=students_columns(work.project, [student]))
     shown = work.table("impressions").read([last(work)])
     before = work.table("impressions").read([last(work, at) for at in (1, 2, 3, 4)])
-    labels = inputs.tensors.labels[:, inputs.tensors.task_names.index("click")].numpy()
+    labels = tensors_of(inputs).labels[:, tensors_of(inputs).task_names.index("click")].numpy()
     mine = np.isfinite(labels) & (shown["surface"] == student.surface).to_numpy()
     predicted = {}
     for name, control in (("student", False), ("control", True)):
         learner, _ = CheckpointStore.of(work, student, control=control).load(last(work, 1), "cpu")
-        predicted[name] = learner.predict(inputs.tensors)[:, 0].numpy()
+        predicted[name] = learner.predict(tensors_of(inputs))[:, 0].numpy()
     found = {each.where: each for each in verdict.segments}
     for where, rows in {
         "known users": shown["user_id"].is_in(before["user_id"].unique().implode()).to_numpy(),

@@ -27,6 +27,7 @@ from pipeline.verify.tables_current import stale
 from tests.graph.runs import failed_checks, made_by, run, sentences
 from tests.graph.serving_rows import assert_scores_are_the_same
 from tests.tiny import tiny_project, tiny_workspace
+from tests.whole import tensors_of
 
 FIRST, DAY, HOUR = datetime(2026, 1, 1, tzinfo=UTC), timedelta(days=1), timedelta(hours=1)
 LAST = "2026-01-03"
@@ -215,7 +216,7 @@ def test_a_release_scores_a_request_as_training_read_its_row(work) -> None:  # t
     service = work.store.get_feature_service(inputs_service(student.name))
     answer = work.store.get_historical_features(shown.to_pandas(), service, full_feature_names=True).to_df()
     rows = shown.select("impression_id").join(pl.from_pandas(answer), on="impression_id", maintain_order="left")
-    expected = learner.predict(logged.tensors)
+    expected = learner.predict(tensors_of(logged))
     assert torch.equal(learner.predict(tensors_for(manifest, rows)), expected)
     for name in ("catalogue__category", "catalogue__price", "catalogue__image", "catalogue__tags", "theirs__spent"):
         other = rows.with_columns(pl.col(name).reverse())

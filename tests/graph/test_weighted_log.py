@@ -20,6 +20,7 @@ from pipeline.workspace import Workspace
 from tests.graph.runs import FIRST, LAST, failed_checks, run, sentences
 from tests.streams.test_reader import DAY, START, impressions, write
 from tests.tiny import tiny_project, tiny_workspace
+from tests.whole import shown_of, tensors_of
 
 RATE = 0.3
 REST = 'not (group:"studies" or key:"simulated_log")'
@@ -86,14 +87,14 @@ def test_figures_are_weighted(both: tuple[Workspace, Workspace]) -> None:
     for key in verdict.slices:
         slice_ = work.project.stream.slice_of(key)
         inputs = SliceInputs(work, slice_, "cpu", with_labels=True, columns=students_columns(work.project, [student]))
-        of_labels = inputs.tensors.labels[:, inputs.tensors.task_names.index(student.task)].numpy()
-        mine = (inputs.frame["surface"] == student.surface).to_numpy() & np.isfinite(of_labels)
+        of_labels = tensors_of(inputs).labels[:, tensors_of(inputs).task_names.index(student.task)].numpy()
+        mine = (shown_of(inputs)["surface"] == student.surface).to_numpy() & np.isfinite(of_labels)
         found["labels"].append(of_labels[mine])
         found["weights"].append(work.table("labels").read([slice_])["weight"].to_numpy()[mine])
         for name, control in (("student", False), ("control", True)):
             store = CheckpointStore.of(work, student, control=control)
             learner, _ = store.load(work.project.stream.slice_of(verdict.slice), "cpu")
-            found[name].append(learner.predict(inputs.tensors)[:, 0].numpy()[mine])
+            found[name].append(learner.predict(tensors_of(inputs))[:, 0].numpy()[mine])
     target, stands_for, logits, others = (np.concatenate(parts).astype(float) for parts in found.values())
     assert verdict.ne["student"] == pytest.approx(normalised_entropy(logits, target, stands_for), rel=1e-6)
     assert verdict.ne["control"] == pytest.approx(normalised_entropy(others, target, stands_for), rel=1e-6)

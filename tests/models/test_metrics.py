@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as reference
 
+from models import means
 from models.metrics import auc, calibration, ece, evaluate, log_loss, normalised_entropy, transfer_ratio
 
 
@@ -26,6 +27,19 @@ def test_metrics_equal_scikit_learns(scored: tuple[np.ndarray, np.ndarray]) -> N
     expected = reference.log_loss(labels, p) / reference.log_loss(labels, base)
     assert normalised_entropy(logits, labels) == pytest.approx(expected, rel=1e-6)
     assert calibration(logits, labels) == pytest.approx(p.mean() / labels.mean(), rel=1e-6)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_rows_that_are_gone_through_in_chunks_have_the_same_metrics(
+    scored: tuple[np.ndarray, np.ndarray], weighted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logits, labels = scored
+    weights = np.random.default_rng(1).uniform(0.5, 2, len(labels)) if weighted else None
+    at_once = evaluate(logits, labels, weights)
+    monkeypatch.setattr(means, "CHUNK", 300)
+    in_chunks = evaluate(logits, labels, weights)
+    assert in_chunks == pytest.approx(at_once, rel=1e-12)
+    assert in_chunks["auc"] == at_once["auc"]
 
 
 def test_ece_of_two_bins_by_hand() -> None:

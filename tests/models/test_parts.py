@@ -1,5 +1,7 @@
 """Table, normaliser, crosses and experts, each against the slow way."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 from torch.nn import functional
 
-from exfm.distillation import Recalibration
+from exfm.distillation import AuxiliaryHead, Recalibration
 from models.embedding import EmbeddingTable
 from models.history import TargetAttention
 from models.interactions import CrossNet, GatedExperts, pair_products, pooled_pairs
@@ -17,6 +19,7 @@ from models.layers import MLP, LayerNorm
 from models.normalizer import Normalizer
 from models.recalibration import Recalibrator, isotonic
 from models.wukong import WukongLayer
+from tests.models.worlds import learner, slice_tensors
 
 
 def table(members: int = 1) -> EmbeddingTable:
@@ -231,6 +234,20 @@ def test_recalibration_is_the_references_fit(kind: str) -> None:
     assert abs(result - reference).mean() < 0.01  # logits are remembered in bins a tenth wide
     mine.remember(logits, 1 - labels)
     assert mine.counts[0, :, 0].sum().item() == pytest.approx(20_000 * (1 + 0.5 ** (1 / 3)))
+
+
+def test_a_slice_fades_what_is_remembered_once_whatever_its_parts() -> None:
+    recalibrated = AuxiliaryHead(adapter=Recalibration())
+    whole, cut = learner(recalibrated), learner(recalibrated)
+    for seed in (0, 1):
+        told = slice_tensors(seed=seed)
+        whole.fit(told, f"{seed}")
+        for part, rows in enumerate(torch.arange(len(told)).split(100)):
+            cut.fit(replace(told.take(rows), begins=part == 0), f"{seed}/{part}")
+    mine, theirs = (model.calibrators.maps[0] for model in (whole, cut))
+    assert isinstance(mine, Recalibrator) and isinstance(theirs, Recalibrator)
+    torch.testing.assert_close(mine.counts, theirs.counts)
+    assert mine.counts[0, :, 0].sum() != 2 * len(told)
 
 
 def test_isotonic_pools_violators() -> None:

@@ -19,6 +19,7 @@ from pipeline.transforms.inputs import hashed_ids, numbers, rows_of, slice_tenso
 from pipeline.transforms.lists import hashed_lists
 from projects.simulated import STREAM
 from tests.conftest import Ran
+from tests.whole import tensors_of
 
 LARGE = 2**53 + 1  # the first integer that a double can't hold
 ODD_NAMES = ("a[b]c", "a*c", "a?c", "a%20c", "a#c", "a:c", "a b", "ünï ☃", "it's", 'say "x"', "a{b,c}d")
@@ -108,14 +109,18 @@ def test_a_checkpoint_reads_rows_from_feast_as_it_read_them_when_it_trained(ran:
     learner, manifest = CheckpointStore.of(work, student).load(slice_, "cpu")
     columns = students_columns(work.project, [student])
     logged = SliceInputs(work, slice_, "cpu", False, columns)
-    entities = logged.frame.select("impression_id", "event_timestamp", *work.project.logged_columns.ids)
+    entities = (
+        work.table("logged_inputs")
+        .read([slice_])
+        .select("impression_id", "event_timestamp", *work.project.logged_columns.ids)
+    )
     features = work.store.get_feature_service(inputs_service(student.name))
     job = work.store.get_historical_features(entity_df=entities.to_pandas(), features=features, full_feature_names=True)
     counts = [name for name, encoding in manifest.encoder.items() if encoding.kind == "count"]
     answer = job.to_df().astype(dict.fromkeys(counts, "float64"))  # what pandas does as soon as one is missing
     assert counts
     rows = entities.select("impression_id").join(pl.from_pandas(answer), on="impression_id", maintain_order="left")
-    mine, theirs = learner.predict(tensors_for(manifest, rows)), learner.predict(logged.tensors)
+    mine, theirs = learner.predict(tensors_for(manifest, rows)), learner.predict(tensors_of(logged))
     assert torch.equal(mine, theirs)
 
 

@@ -1,0 +1,426 @@
+"""Slices of several parts: read, scored, judged and learnt from as if they were one, but for the order of learning."""
+
+import shutil
+import weakref
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from exfm.stream import Slice
+from feature_repo.store import apply
+from models.batch import SliceTensors
+from models.learner import Learner
+from models.members import FitReport
+from models.state import learner_state
+from pipeline.evaluation.groups import Numbering, groups_of
+from pipeline.gate.judged_rows import JudgedRows
+from pipeline.gate.scoring import score_slices
+from pipeline.registry.checkpoint_store import CheckpointStore
+from pipeline.registry.specs import member_of
+from pipeline.slices import slice_inputs
+from pipeline.slices.predictions import Scorer, files_of, store_predictions
+from pipeline.slices.scores import scores_of
+from pipeline.slices.slice_inputs import SliceInputs, read_ahead, students_columns, teachers_columns
+from pipeline.slices.supervised_slice import EVERY, SupervisedSlice
+from pipeline.slices.supervision import Supervision, stored_supervision
+from pipeline.studies.replay import Replay, teach
+from pipeline.tables import UnsettledError
+from pipeline.training.student_run import CONTROL, EVALUATION, STUDENT, StudentRequest
+from pipeline.training.student_walk import stored_truth, walk_students
+from pipeline.training.teacher_walk import walk_teacher
+from pipeline.workspace import Workspace
+from tests.conftest import Ran
+from tests.graph.runs import left_by
+from tests.tiny import tiny_workspace
+
+PART = 400  # of about 1,500 rows a slice
+EVERYTHING = frozenset({STUDENT, CONTROL, EVALUATION})
+
+
+def in_parts(work: Workspace, rows: int) -> Workspace:
+    """The same state, read in parts."""
+    return Workspace(replace(work.project, stream=replace(work.project.stream, part_rows=rows)), work.state)
+
+
+def untrained(ran: Ran, folder: Path, rows: int, *, predicted: bool = False) -> Workspace:
+    """A copy without checkpoints, or predictions, to be walked over in parts."""
+    work = in_parts(tiny_workspace(folder), rows)
+    shutil.copytree(ran.work.state.folder, work.state.folder)
+    shutil.rmtree(work.state.folder / "checkpoints")
+    if not predicted:
+        shutil.rmtree(work.state.folder / "tables" / "predictions")
+    apply(work.project, work.state)  # sources are absolute paths
+    return work
+
+
+def slices_of(work: Workspace) -> list[Slice]:
+    return list(work.project.stream.slices(work.project.stream.first_slice, work.now()))
+
+
+def walked(work: Workspace, first: int = 3) -> None:
+    """All models, over the first slices."""
+    teacher, slices = work.project.teachers[0], slices_of(work)[:first]
+    for _ in walk_teacher(work, teacher, slices, score=True, train=True, run_id="parts", device="cpu"):
+        pass
+    requests = [StudentRequest(student, EVERYTHING) for student in work.project.students]
+    for visit in walk_students(work, requests, slices, device="cpu"):
+        assert visit.failed is None
+
+
+def stores(work: Workspace) -> list[CheckpointStore]:
+    students = [
+        CheckpointStore.of(work, s, control=control) for s in work.project.students for control in (False, True)
+    ]
+    return [CheckpointStore.of(work, work.project.teachers[0]), *students]
+
+
+def learnt(work: Workspace, index: int = 2) -> list[dict[str, torch.Tensor]]:
+    """What each model has learnt by a slice."""
+    return [learner_state(store.load(slices_of(work)[index], "cpu")[0], 0) for store in stores(work)]
+
+
+def same_bits(mine: Sequence[dict[str, torch.Tensor]], theirs: Sequence[dict[str, torch.Tensor]]) -> bool:
+    return all(
+        all(torch.equal(value, other[name]) for name, value in each.items())
+        for each, other in zip(mine, theirs, strict=True)
+    )
+
+
+@pytest.fixture(scope="module")
+def parted(ran: Ran, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """All models after a walk over slices of several parts; look, don't touch."""
+    work = untrained(ran, tmp_path_factory.mktemp("parted"), PART)
+    walked(work)
+    return work
+
+
+def supervised(work: Workspace, slice_: Slice) -> SupervisedSlice:
+    inputs = SliceInputs(work, slice_, "cpu", True, students_columns(work.project))
+    services = ["feed_click_supervision", "feed_convert_supervision"]
+
+    def read(name: str) -> Supervision:
+        return stored_supervision(work, work.project.teacher(name), slice_, services)
+
+    return SupervisedSlice(inputs, work.project.stream, read)
+
+
+@pytest.mark.parametrize("rows", [100, PART])
+def test_of_a_slice_nothing_depends_on_its_parts_but_the_order_of_learning(ran: Ran, rows: int) -> None:
+    slice_, student = slices_of(ran.work)[3], ran.work.project.student("feed_convert")
+    whole, cut = supervised(ran.work, slice_), supervised(in_parts(ran.work, rows), slice_)
+    assert whole.inputs.is_whole and not cut.inputs.is_whole
+    learner, _ = CheckpointStore.of(ran.work, student).load(slices_of(ran.work)[2], "cpu")
+    for name in (EVERY, str(student.surface)):
+        for given in ((), student.teachers):
+            (mine,), theirs = whole.parts(name, given), list(cut.parts(name, given))
+            assert len(theirs) == -(-whole.inputs.rows // rows)
+            for field in ("ids", "numbers", "labels"):
+                both = torch.cat([getattr(part, field) for part in theirs])
+                assert torch.equal(getattr(mine, field).nan_to_num(-1.0), both.nan_to_num(-1.0)), field
+            for teacher in given:
+                for of in ("teachers", "staleness"):
+                    both = torch.cat([getattr(part, of)[teacher] for part in theirs])
+                    assert torch.equal(getattr(mine, of)[teacher].nan_to_num(-1.0), both.nan_to_num(-1.0)), of
+        for task in ran.work.project.stream.task_names:
+            np.testing.assert_array_equal(whole.labels(task, name), cut.labels(task, name))
+        assert np.array_equal(whole.rows_of(name), cut.rows_of(name)) and whole.newest(name) == cut.newest(name)
+        assert whole.labelled(["convert"], name) == cut.labelled(["convert"], name)
+        ours, others = (scores_of([learner], each.parts(name))[0] for each in (whole, cut))
+        np.testing.assert_allclose(ours, others, rtol=1e-5, atol=1e-6)  # products of fewer rows round otherwise
+    one, several = whole.supervision("large"), cut.supervision("large")
+    np.testing.assert_array_equal(one.logits, several.logits)
+    np.testing.assert_array_equal(one.staleness, several.staleness)
+    assert np.isfinite(one.logits).any()
+    assert (one.checkpoints, one.leaks, one.coverage) == (several.checkpoints, several.leaks, several.coverage)
+    groups = [groups_of(each.inputs.work, slice_, each.inputs.shown()) for each in (whole, cut)]
+    assert np.array_equal(groups[0].users, groups[1].users)  # type: ignore[arg-type]
+    truth = [stored_truth(each.inputs.work, each.inputs, "click") for each in (whole, cut)]
+    assert truth[0] is not None and np.array_equal(truth[0], truth[1])  # type: ignore[arg-type]
+
+
+def test_a_gate_scores_the_same_rows(ran: Ran) -> None:
+    student, slices = ran.work.project.student("feed_click"), slices_of(ran.work)
+    learner, _ = CheckpointStore.of(ran.work, student).load(slices[2], "cpu")
+    whole, cut = (
+        score_slices(JudgedRows(work, "cpu"), student, slices[3:], {"student": learner})
+        for work in (ran.work, in_parts(ran.work, 100))
+    )
+    assert np.array_equal(whole.labels, cut.labels) and whole.shown.equals(cut.shown)
+    np.testing.assert_allclose(whole.logits["student"], cut.logits["student"], rtol=1e-5, atol=1e-6)
+
+
+def test_a_slice_of_one_part_is_learnt_from_as_ever(ran: Ran, tmp_path: Path) -> None:
+    """Bit for bit what the main job learnt, whatever ``part_rows`` is beyond the rows."""
+    most = max(ran.work.table("labels").rows(slice_) for slice_ in slices_of(ran.work))
+    work = untrained(ran, tmp_path, most)
+    walked(work, first=5)
+    assert same_bits(learnt(work, -1), learnt(ran.work, -1))
+    teacher = work.project.teachers[0]
+    for slice_ in slices_of(work)[1:]:
+        mine, theirs = (
+            pl.read_parquet(files_of(each, teacher, slice_)[-1], columns=["impression_id", "click_logit"], glob=False)
+            for each in (work, ran.work)
+        )
+        assert mine.equals(theirs)
+
+
+def test_a_slice_of_one_part_is_one_fit_in_the_order_of_its_key(ran: Ran) -> None:
+    """So checkpoints of earlier versions go on as they began."""
+    project, teacher = ran.work.project, ran.work.project.teachers[0]
+    by_hand = Learner([member_of(project, teacher)], teacher.training, "cpu")
+    for slice_ in slices_of(ran.work)[:3]:
+        (whole,) = SliceInputs(ran.work, slice_, "cpu", True, teachers_columns(project)).parts()
+        by_hand.fit(whole, slice_.key)
+    assert same_bits([learner_state(by_hand, 0)], learnt(ran.work)[:1])
+
+
+def test_every_labelled_row_is_learnt_from_once(
+    ran: Ran, parted: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[str, SliceTensors]] = []
+    fit = Learner.fit
+
+    def watched(self: Learner, tensors: SliceTensors, order_seed: str, *given: Any) -> FitReport:
+        assert tensors.begins == ("/" not in order_seed)
+        seen.append((order_seed, tensors))
+        return fit(self, tensors, order_seed, *given)
+
+    monkeypatch.setattr(Learner, "fit", watched)
+    work = untrained(ran, tmp_path, PART)
+    teacher, slices = work.project.teachers[0], slices_of(work)[:3]
+    visits = list(walk_teacher(work, teacher, slices, score=True, train=True, run_id="", device="cpu"))
+    for slice_, visit in zip(slices, visits, strict=True):
+        (whole,) = SliceInputs(ran.work, slice_, "cpu", True, teachers_columns(work.project)).parts()
+        mine = [(seed, tensors) for seed, tensors in seen if seed.partition("/")[0] == slice_.key]
+        expected = [slice_.key, *(f"{slice_.key}/{part}" for part in range(1, -(-len(whole) // PART)))]
+        assert [seed for seed, _ in mine] == expected
+        assert torch.equal(torch.cat([tensors.ids for _, tensors in mine]), whole.ids)
+        assert visit.trained is not None and visit.trained.fit is not None
+        labelled = int(whole.labels.isfinite().any(dim=1).sum())
+        assert visit.trained.fit.rows == labelled > 0
+        batch = teacher.training.batch_size
+        steps = sum(-(-int(tensors.labels.isfinite().any(dim=1).sum()) // batch) for _, tensors in mine)
+        assert visit.trained.fit.steps == steps
+    for mine_, theirs in zip(stores(parted), stores(ran.work), strict=True):
+        for slice_ in slices:
+            assert mine_.manifest(slice_).rows == theirs.manifest(slice_).rows
+            assert mine_.manifest(slice_).trained_until == theirs.manifest(slice_).trained_until
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("fits", [6, 19])
+def test_a_walk_that_was_stopped_between_parts_ends_in_the_same_bits(
+    ran: Ran, parted: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fits: int
+) -> None:
+    """Within the teacher's second slice, then within one of the students'."""
+    work, done, fit = untrained(ran, tmp_path, PART), [0], Learner.fit
+
+    def stopped(self: Learner, *given: Any) -> FitReport:
+        done[0] += 1
+        if done[0] == fits:
+            raise Killed
+        return fit(self, *given)
+
+    monkeypatch.setattr(Learner, "fit", stopped)
+    with pytest.raises(Killed):
+        walked(work)
+    monkeypatch.setattr(Learner, "fit", fit)
+    walked(work)
+    assert same_bits(learnt(work), learnt(parted))
+    assert left_by(work) == left_by(parted)
+
+
+def test_a_student_learns_alone_what_it_learns_beside_its_control(ran: Ran, tmp_path: Path) -> None:
+    states = []
+    for parts in ({STUDENT}, {STUDENT, CONTROL}):
+        work = untrained(ran, tmp_path / "-".join(sorted(parts)), PART, predicted=True)
+        student = work.project.student("feed_click")
+        slices = slices_of(work)[:2]
+        visits = list(walk_students(work, [StudentRequest(student, frozenset(parts))], slices, device="cpu"))
+        assert all(visit.failed is None for visit in visits)
+        learner, _ = CheckpointStore.of(work, student).load(slices[-1], "cpu")
+        states.append(learner_state(learner, 0))
+    alone, beside = states
+    for name, value in alone.items():
+        torch.testing.assert_close(value, beside[name], rtol=1e-3, atol=1e-5)
+
+
+def test_a_part_without_labels_ends_nothing(ran: Ran, tmp_path: Path) -> None:
+    work = untrained(ran, tmp_path, PART)
+    slice_, tasks = slices_of(work)[0], work.project.stream.task_names
+    labels = work.table("labels").read([slice_]).with_row_index("row")
+    known = labels.with_columns(pl.when(pl.col("row") >= PART).then(pl.col(task)).alias(task) for task in tasks)
+    work.table("labels").write(slice_, known.drop("row"))
+    teacher = work.project.teachers[0]
+    (visit,) = walk_teacher(work, teacher, [slice_], score=False, train=True, run_id="", device="cpu")
+    assert visit.trained is not None and visit.trained.fit is not None
+    assert visit.trained.fit.rows == labels.height - PART and visit.trained.fit.loss is not None
+
+
+def test_labels_in_another_order_are_matched_by_impression(ran: Ran, tmp_path: Path) -> None:
+    work, slice_ = untrained(ran, tmp_path, 100), slices_of(ran.work)[2]
+    expected = supervised(work, slice_).labels("click", EVERY)
+    groups = groups_of(work, slice_, supervised(work, slice_).inputs.shown()).users
+    for name in ("labels", "impressions"):
+        table = work.table(name)
+        table.write(slice_, table.read([slice_]).tail(-1).reverse())
+    found = supervised(work, slice_)
+    np.testing.assert_array_equal(found.labels("click", EVERY)[1:], expected[1:])
+    assert np.isfinite(expected[0]) and np.isnan(found.labels("click", EVERY)[0])
+    users = groups_of(work, slice_, found.inputs.shown()).users
+    assert users is not None and groups is not None and users[0] == -1
+    assert len(np.unique(np.stack([users, groups])[:, 1:], axis=1).T) == len(np.unique(groups[1:]))
+
+
+@pytest.mark.parametrize("change", [lambda f: f.reverse(), lambda f: f.tail(-1), lambda f: pl.concat([f, f.tail(1)])])
+def test_teacher_features_of_other_impressions_are_refused(ran: Ran, tmp_path: Path, change: Any) -> None:
+    work, slice_ = untrained(ran, tmp_path, 100), slices_of(ran.work)[2]
+    table = work.table("logged_teacher_features")
+    table.write(slice_, change(table.read([slice_])))
+    inputs = SliceInputs(work, slice_, "cpu", True, students_columns(work.project))
+    with pytest.raises(UnsettledError, match="has other impressions than logged_inputs"):
+        list(inputs.parts())
+
+
+def test_two_parts_at_most_are_in_memory(ran: Ran, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    work, held = untrained(ran, tmp_path, PART), list[weakref.ref]()
+    most = [0]
+    encode = slice_inputs.slice_tensors
+
+    def watched(*given: Any) -> SliceTensors:
+        tensors = encode(*given)
+        held.append(weakref.ref(tensors.ids))
+        return tensors
+
+    def counting(method: Any) -> Any:
+        def counted(*given: Any, **named: Any) -> Any:
+            most[0] = max(most[0], sum(tensors() is not None for tensors in held))
+            return method(*given, **named)
+
+        return counted
+
+    monkeypatch.setattr(slice_inputs, "slice_tensors", watched)
+    for name in ("fit", "predict"):
+        monkeypatch.setattr(Learner, name, counting(getattr(Learner, name)))
+    walked(work)
+    assert len(held) > 20 and most[0] == 2
+
+
+def test_a_slice_is_read_while_the_one_before_is_worked_on(ran: Ran, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[str] = []
+    begin = SliceInputs.begin
+
+    def watched(self: SliceInputs) -> None:
+        begun.append(self.slice.key)
+        begin(self)
+
+    monkeypatch.setattr(SliceInputs, "begin", watched)
+    keys = [slice_.key for slice_ in slices_of(ran.work)]
+    for rows, expected in ((None, keys[1:2] + keys[3:]), (PART, [])):  # of several parts, the next slice's are let be
+        begun.clear()
+        work = ran.work if rows is None else in_parts(ran.work, rows)
+        columns = students_columns(work.project)
+        for index, inputs in enumerate(read_ahead(work, slices_of(work), "cpu", columns, with_labels=True)):
+            if index != 1:  # of which nothing is read
+                assert sum(map(len, inputs.parts())) == inputs.rows
+                assert sum(map(len, inputs.parts())) == inputs.rows
+        assert begun == expected
+
+
+def test_what_could_not_be_read_ahead_is_read_when_it_is_needed(ran: Ran, tmp_path: Path) -> None:
+    work = untrained(ran, tmp_path, PART * 10)
+    slices, late = slices_of(work)[:2], work.table("labels")
+    kept = late.read([slices[1]])
+    late.path(slices[1]).unlink()
+    reading = read_ahead(work, slices, "cpu", students_columns(work.project), with_labels=True)
+    inputs = next(reading)
+    assert sum(map(len, inputs.parts())) and inputs.following is not None and inputs.following._begun is not None
+    assert inputs.following._begun.exception() is not None
+    late.write(slices[1], kept)
+    assert sum(map(len, next(reading).parts())) == kept.height
+
+
+def test_a_replay_goes_over_parts(ran: Ran) -> None:
+    replays = [Replay.of(work, "cpu", teachers_columns(work.project)) for work in (ran.work, in_parts(ran.work, PART))]
+    teacher = ran.work.project.teachers[0]
+    whole, cut = (teach(replay, teacher, [1])[1] for replay in replays)
+    assert whole.by_slice.keys() == cut.by_slice.keys()
+    for index, mine in whole.by_slice.items():
+        np.testing.assert_array_equal(mine.staleness, cut.by_slice[index].staleness)
+        assert mine.logits.shape == cut.by_slice[index].logits.shape
+        assert np.abs(mine.logits - cut.by_slice[index].logits).mean() < 0.5  # learnt in another order
+
+
+def stored(work: Workspace, rows: int, parts: int, fails: int | None = None) -> Any:
+    """Predictions of ``rows`` impressions, every seventh no number, given in parts of so many rows."""
+    slice_, teacher = work.project.stream.slice_at(1), work.project.teachers[0]
+    times = pl.datetime_range(slice_.start, slice_.end, timedelta(seconds=20), time_zone="UTC", eager=True).head(rows)
+    impressions = pl.DataFrame({"impression_id": range(rows), "event_timestamp": times, "other": 1})
+    logits = np.random.default_rng(0).normal(size=(rows, len(teacher.tasks))).astype(np.float32)
+    logits[::7] = np.nan
+    asked = [0]
+
+    def given() -> Iterator[pl.DataFrame]:
+        asked[0] += 1
+        for index, part in enumerate(impressions.iter_slices(parts)):
+            if asked[0] == 2 and index == fails:
+                raise Killed
+            yield part
+
+    scorer = Scorer("a" * 12, slice_.start - timedelta(hours=1))
+    put = store_predictions(work, teacher, slice_, given, logits, scorer, "b" * 12, "run", 1.0)
+    return put, pl.read_parquet(put.path, glob=False), work.quarantine(teacher.view).read([slice_])
+
+
+def test_predictions_and_leaks_are_written_part_by_part(ran: Ran, tmp_path: Path) -> None:
+    now = slices_of(ran.work)[-1].end
+    works = [replace(in_parts(tiny_workspace(tmp_path / str(rows)), rows), now=lambda: now) for rows in (1000, 100)]
+    (one, kept, leaks), (several, kept_too, leaks_too) = (
+        stored(work, 1000, work.project.stream.part_rows) for work in works
+    )
+    assert (one.rows, one.leaks) == (several.rows, several.leaks) == (857, 143)
+    assert one.path.name == several.path.name
+    assert kept.equals(kept_too) and leaks.equals(leaks_too)
+
+
+def test_predictions_are_there_whole_or_not_at_all(tmp_path: Path) -> None:
+    work = in_parts(tiny_workspace(tmp_path), 100)
+    with pytest.raises(Killed):
+        stored(work, 1000, 100, fails=7)
+    assert files_of(work, work.project.teachers[0], work.project.stream.slice_at(1)) == []
+
+
+@pytest.mark.parametrize("values", [["b", "a", None, "b", "c", "a"], [3, 1, None, 3, -5, 1], [None, None]])
+def test_numbers_are_ranks_whatever_the_parts(values: list[Any]) -> None:
+    series = pl.Series("user", values, dtype=pl.String if "a" in values else pl.Int64)
+    expected = series.rank("dense").fill_null(0).cast(pl.Int64).to_numpy() - 1
+    for rows in (1, 2, 10):
+        numbering = Numbering()
+        for part in series.to_frame().iter_slices(rows):
+            numbering.add(part["user"])
+        assert np.array_equal(numbering.numbers(), expected)
+
+
+def test_reports_of_parts_are_one() -> None:
+    parts = [
+        FitReport(100, 2, (80, 20), (0.5, 1.0), 1.0),
+        FitReport(0, 0, (0, 0), (None, None), 0.5),
+        FitReport(300, 6, (300, 0), (0.1, 0.2), 2.0),
+    ]
+    assert FitReport.of_parts(parts[:1]) is parts[0]
+    both = FitReport.of_parts(parts)
+    assert (both.rows, both.steps, both.labelled, both.seconds) == (400, 8, (380, 20), 3.5)
+    assert both.losses == pytest.approx((0.2, 0.4))
+    assert FitReport.of_parts(parts[1:2] * 2).losses == (None, None)
+    broken = FitReport.of_parts([parts[0], replace(parts[2], losses=(float("nan"), 0.2))])
+    assert broken.of(0).error is not None and broken.of(1).error is None
