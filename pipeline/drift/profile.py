@@ -10,13 +10,14 @@ features of one item, so n is the effective number of users, and for features al
 """
 
 import zlib
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 
 import numpy as np
 import polars as pl
 
 from exfm.declaration import digest
 from exfm.stream import Slice, Stream
+from pipeline.slices.beside import ID, beside
 from pipeline.slices.provenance import impressions_now
 from pipeline.tables import SliceTable
 from pipeline.workspace import Workspace
@@ -86,38 +87,73 @@ def _before(work: Workspace, slice_: Slice) -> list[Slice]:
 
 def profile_of(work: Workspace, slice_: Slice, before: Sequence[Slice]) -> pl.DataFrame:
     """One row a surface, column and bin: how many rows of the slice are in it."""
-    stream, frame = work.project.stream, work.table("logged_inputs").read([slice_])
-    if _has_teacher_features(work, slice_):
-        second = work.table("logged_teacher_features").read([slice_]).drop("event_timestamp")
-        frame = frame.join(second, on="impression_id", how="left", maintain_order="left")
+    stream, logged = work.project.stream, work.table("logged_inputs")
     names = [stream.user.name, stream.item.name]
+    known = {
+        name: work.table("impressions").scan(before).select(name).unique().collect(engine="streaming")[name]
+        for name in (names if before else ())
+    }
     # By id, not by place: another process may write either meanwhile.
-    shown = frame.select("impression_id").join(
-        work.table("impressions").read([slice_], columns=["impression_id", *names, stream.surface.name]),
-        on="impression_id", how="left", maintain_order="left",
-    )  # fmt: skip
-    surface = shown[stream.surface.name].cast(pl.String).fill_null("-").alias("surface")
-    ids = {*(column.name for column in stream.id_columns), *work.project.logged_columns.ids}
-    binned = [
-        pl.DataFrame({"surface": surface, "column": name, "bin": _bins(stream, ids, frame[name])})
-        for name in frame.columns
-        if name not in ("impression_id", "event_timestamp")
-    ]
-    for name in names if before else ():
-        known = work.table("impressions").read(before, columns=[name])[name].unique()
-        new = pl.Series("bin", np.where(shown[name].is_in(known.implode()).fill_null(False), "known", "new"))
-        binned.append(pl.DataFrame({"surface": surface, "column": f"new {name}", "bin": new}))
-    counts = [part.group_by("surface", "column", "bin").agg(rows=pl.len().cast(pl.Int64)) for part in binned]
-    for name, column in zip((USERS, ITEMS), names, strict=True):
-        of_each = shown.select(surface, each=column).group_by("surface", "each").agg(rows=pl.len().cast(pl.Float64))
+    ids = (part.select(ID) for part in logged.parts(slice_, [ID]))
+    shown = beside(work.table("impressions"), slice_, ids, [*names, stream.surface.name])
+    counts: list[pl.DataFrame] = []
+    sizes = {name: list[pl.DataFrame]() for name in names}
+    for frame, of_log in zip(_inputs(work, slice_), shown, strict=True):
+        surface = of_log[stream.surface.name].cast(pl.String).fill_null("-").alias("surface")
+        counts = [_added([*counts, *_counts(work, frame, of_log.with_columns(surface), known)])]
+        for name in names:
+            of_each = of_log.select(surface, each=name).group_by("surface", "each").agg(rows=pl.len().cast(pl.Float64))
+            sizes[name] = [_added([*sizes[name], of_each])]
+    for name, of_each in zip((USERS, ITEMS), (pl.concat(sizes[each]) for each in names), strict=True):
         in_effect = (pl.col("rows").sum() ** 2 / (pl.col("rows") ** 2).sum()).ceil()
-        sizes = of_each.group_by("surface").agg(rows=in_effect)
-        counts.append(sizes.select("surface", column=pl.lit(name), bin=pl.lit(""), rows="rows"))
-    sizes = shown.select(surface).group_by("surface").agg(rows=pl.len())
-    counts.append(sizes.select("surface", column=pl.lit(ROWS), bin=pl.lit(""), rows="rows"))
-    # Of an empty slice polars takes some columns for null.
-    typed = [part.select(pl.col(name).cast(dtype) for name, dtype in SCHEMA.items()) for part in counts]
-    return pl.concat(typed).sort("surface", "column", "bin")
+        effective = of_each.group_by("surface").agg(rows=in_effect)
+        counts.append(_typed(effective.select("surface", column=pl.lit(name), bin=pl.lit(""), rows="rows")))
+    return pl.concat(counts).sort("surface", "column", "bin")
+
+
+def _inputs(work: Workspace, slice_: Slice) -> Iterator[pl.DataFrame]:
+    """Logged inputs, part by part, with teacher features where there are any."""
+    logged = work.table("logged_inputs")
+    if not _has_teacher_features(work, slice_):
+        yield from logged.parts(slice_)
+        return
+    ids = (part.select(ID) for part in logged.parts(slice_, [ID]))
+    features = work.project.teacher_feature_columns.features
+    second = beside(work.table("logged_teacher_features"), slice_, ids, features)
+    for part, more in zip(logged.parts(slice_), second, strict=True):
+        yield part.hstack(more.select(features))
+
+
+def _counts(
+    work: Workspace, frame: pl.DataFrame, of_log: pl.DataFrame, known: Mapping[str, pl.Series]
+) -> Iterator[pl.DataFrame]:
+    """Rows of a part by surface, column and bin.
+
+    Args:
+        of_log: its users, items, and ``surface``.
+        known: users and items that were met before.
+    """
+    stream, surface = work.project.stream, of_log["surface"]
+    ids = {*(column.name for column in stream.id_columns), *work.project.logged_columns.ids}
+    bins = {name: _bins(stream, ids, frame[name]) for name in frame.columns if name not in (ID, "event_timestamp")}
+    for name, met in known.items():
+        bins[f"new {name}"] = pl.Series(np.where(of_log[name].is_in(met.implode()).fill_null(False), "known", "new"))
+    for name, bin_ in bins.items():
+        binned = pl.DataFrame({"surface": surface, "column": name, "bin": bin_})
+        yield _typed(binned.group_by("surface", "column", "bin").agg(rows=pl.len()))
+    rows = of_log.group_by("surface").agg(rows=pl.len())
+    yield _typed(rows.select("surface", column=pl.lit(ROWS), bin=pl.lit(""), rows="rows"))
+
+
+def _typed(counts: pl.DataFrame) -> pl.DataFrame:
+    """Of an empty slice polars takes some columns for null."""
+    return counts.select(pl.col(name).cast(dtype) for name, dtype in SCHEMA.items())
+
+
+def _added(counts: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    """Counts of several parts, together."""
+    keys = [name for name in counts[0].columns if name != "rows"]
+    return pl.concat(counts).group_by(keys).agg(pl.col("rows").sum())
 
 
 def _bins(stream: Stream, ids: Set[str], values: pl.Series) -> pl.Series:
