@@ -1,8 +1,6 @@
-"""Slices of several parts: read, scored, judged and learnt from as if they were one, but for the order of learning."""
+"""Slices of several parts are read, scored and judged as if they were one."""
 
-import shutil
-import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -13,102 +11,21 @@ import polars as pl
 import pytest
 import torch
 
-from exfm.stream import Slice
-from feature_repo.store import apply
-from models.batch import SliceTensors
-from models.learner import Learner
-from models.members import FitReport
-from models.state import learner_state
 from pipeline.evaluation.groups import Numbering, groups_of
 from pipeline.gate.judged_rows import JudgedRows
 from pipeline.gate.scoring import score_slices
 from pipeline.registry.checkpoint_store import CheckpointStore
-from pipeline.registry.specs import member_of
-from pipeline.slices import slice_inputs
 from pipeline.slices.predictions import Scorer, files_of, store_predictions
 from pipeline.slices.scores import scores_of
 from pipeline.slices.slice_inputs import SliceInputs, read_ahead, students_columns, teachers_columns
-from pipeline.slices.supervised_slice import EVERY, SupervisedSlice
-from pipeline.slices.supervision import Supervision, stored_supervision
+from pipeline.slices.supervised_slice import EVERY
 from pipeline.studies.replay import Replay, teach
 from pipeline.tables import UnsettledError
-from pipeline.training.student_run import CONTROL, EVALUATION, STUDENT, StudentRequest
-from pipeline.training.student_walk import stored_truth, walk_students
-from pipeline.training.teacher_walk import walk_teacher
+from pipeline.training.student_walk import stored_truth
 from pipeline.workspace import Workspace
 from tests.conftest import Ran
-from tests.graph.runs import left_by
+from tests.graph.parted import PART, Killed, in_parts, slices_of, supervised, untrained
 from tests.tiny import tiny_workspace
-
-PART = 400  # of about 1,500 rows a slice
-EVERYTHING = frozenset({STUDENT, CONTROL, EVALUATION})
-
-
-def in_parts(work: Workspace, rows: int) -> Workspace:
-    """The same state, read in parts."""
-    return Workspace(replace(work.project, stream=replace(work.project.stream, part_rows=rows)), work.state)
-
-
-def untrained(ran: Ran, folder: Path, rows: int, *, predicted: bool = False) -> Workspace:
-    """A copy without checkpoints, or predictions, to be walked over in parts."""
-    work = in_parts(tiny_workspace(folder), rows)
-    shutil.copytree(ran.work.state.folder, work.state.folder)
-    shutil.rmtree(work.state.folder / "checkpoints")
-    if not predicted:
-        shutil.rmtree(work.state.folder / "tables" / "predictions")
-    apply(work.project, work.state)  # sources are absolute paths
-    return work
-
-
-def slices_of(work: Workspace) -> list[Slice]:
-    return list(work.project.stream.slices(work.project.stream.first_slice, work.now()))
-
-
-def walked(work: Workspace, first: int = 3) -> None:
-    """All models, over the first slices."""
-    teacher, slices = work.project.teachers[0], slices_of(work)[:first]
-    for _ in walk_teacher(work, teacher, slices, score=True, train=True, run_id="parts", device="cpu"):
-        pass
-    requests = [StudentRequest(student, EVERYTHING) for student in work.project.students]
-    for visit in walk_students(work, requests, slices, device="cpu"):
-        assert visit.failed is None
-
-
-def stores(work: Workspace) -> list[CheckpointStore]:
-    students = [
-        CheckpointStore.of(work, s, control=control) for s in work.project.students for control in (False, True)
-    ]
-    return [CheckpointStore.of(work, work.project.teachers[0]), *students]
-
-
-def learnt(work: Workspace, index: int = 2) -> list[dict[str, torch.Tensor]]:
-    """What each model has learnt by a slice."""
-    return [learner_state(store.load(slices_of(work)[index], "cpu")[0], 0) for store in stores(work)]
-
-
-def same_bits(mine: Sequence[dict[str, torch.Tensor]], theirs: Sequence[dict[str, torch.Tensor]]) -> bool:
-    return all(
-        all(torch.equal(value, other[name]) for name, value in each.items())
-        for each, other in zip(mine, theirs, strict=True)
-    )
-
-
-@pytest.fixture(scope="module")
-def parted(ran: Ran, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    """All models after a walk over slices of several parts; look, don't touch."""
-    work = untrained(ran, tmp_path_factory.mktemp("parted"), PART)
-    walked(work)
-    return work
-
-
-def supervised(work: Workspace, slice_: Slice) -> SupervisedSlice:
-    inputs = SliceInputs(work, slice_, "cpu", True, students_columns(work.project))
-    services = ["feed_click_supervision", "feed_convert_supervision"]
-
-    def read(name: str) -> Supervision:
-        return stored_supervision(work, work.project.teacher(name), slice_, services)
-
-    return SupervisedSlice(inputs, work.project.stream, read)
 
 
 @pytest.mark.parametrize("rows", [100, PART])
@@ -156,117 +73,6 @@ def test_a_gate_scores_the_same_rows(ran: Ran) -> None:
     np.testing.assert_allclose(whole.logits["student"], cut.logits["student"], rtol=1e-5, atol=1e-6)
 
 
-def test_a_slice_of_one_part_is_learnt_from_as_ever(ran: Ran, tmp_path: Path) -> None:
-    """Bit for bit what the main job learnt, whatever ``part_rows`` is beyond the rows."""
-    most = max(ran.work.table("labels").rows(slice_) for slice_ in slices_of(ran.work))
-    work = untrained(ran, tmp_path, most)
-    walked(work, first=5)
-    assert same_bits(learnt(work, -1), learnt(ran.work, -1))
-    teacher = work.project.teachers[0]
-    for slice_ in slices_of(work)[1:]:
-        mine, theirs = (
-            pl.read_parquet(files_of(each, teacher, slice_)[-1], columns=["impression_id", "click_logit"], glob=False)
-            for each in (work, ran.work)
-        )
-        assert mine.equals(theirs)
-
-
-def test_a_slice_of_one_part_is_one_fit_in_the_order_of_its_key(ran: Ran) -> None:
-    """So checkpoints of earlier versions go on as they began."""
-    project, teacher = ran.work.project, ran.work.project.teachers[0]
-    by_hand = Learner([member_of(project, teacher)], teacher.training, "cpu")
-    for slice_ in slices_of(ran.work)[:3]:
-        (whole,) = SliceInputs(ran.work, slice_, "cpu", True, teachers_columns(project)).parts()
-        by_hand.fit(whole, slice_.key)
-    assert same_bits([learner_state(by_hand, 0)], learnt(ran.work)[:1])
-
-
-def test_every_labelled_row_is_learnt_from_once(
-    ran: Ran, parted: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seen: list[tuple[str, SliceTensors]] = []
-    fit = Learner.fit
-
-    def watched(self: Learner, tensors: SliceTensors, order_seed: str, *given: Any) -> FitReport:
-        assert tensors.begins == ("/" not in order_seed)
-        seen.append((order_seed, tensors))
-        return fit(self, tensors, order_seed, *given)
-
-    monkeypatch.setattr(Learner, "fit", watched)
-    work = untrained(ran, tmp_path, PART)
-    teacher, slices = work.project.teachers[0], slices_of(work)[:3]
-    visits = list(walk_teacher(work, teacher, slices, score=True, train=True, run_id="", device="cpu"))
-    for slice_, visit in zip(slices, visits, strict=True):
-        (whole,) = SliceInputs(ran.work, slice_, "cpu", True, teachers_columns(work.project)).parts()
-        mine = [(seed, tensors) for seed, tensors in seen if seed.partition("/")[0] == slice_.key]
-        expected = [slice_.key, *(f"{slice_.key}/{part}" for part in range(1, -(-len(whole) // PART)))]
-        assert [seed for seed, _ in mine] == expected
-        assert torch.equal(torch.cat([tensors.ids for _, tensors in mine]), whole.ids)
-        assert visit.trained is not None and visit.trained.fit is not None
-        labelled = int(whole.labels.isfinite().any(dim=1).sum())
-        assert visit.trained.fit.rows == labelled > 0
-        batch = teacher.training.batch_size
-        steps = sum(-(-int(tensors.labels.isfinite().any(dim=1).sum()) // batch) for _, tensors in mine)
-        assert visit.trained.fit.steps == steps
-    for mine_, theirs in zip(stores(parted), stores(ran.work), strict=True):
-        for slice_ in slices:
-            assert mine_.manifest(slice_).rows == theirs.manifest(slice_).rows
-            assert mine_.manifest(slice_).trained_until == theirs.manifest(slice_).trained_until
-
-
-class Killed(BaseException):
-    pass
-
-
-@pytest.mark.parametrize("fits", [6, 19])
-def test_a_walk_that_was_stopped_between_parts_ends_in_the_same_bits(
-    ran: Ran, parted: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fits: int
-) -> None:
-    """Within the teacher's second slice, then within one of the students'."""
-    work, done, fit = untrained(ran, tmp_path, PART), [0], Learner.fit
-
-    def stopped(self: Learner, *given: Any) -> FitReport:
-        done[0] += 1
-        if done[0] == fits:
-            raise Killed
-        return fit(self, *given)
-
-    monkeypatch.setattr(Learner, "fit", stopped)
-    with pytest.raises(Killed):
-        walked(work)
-    monkeypatch.setattr(Learner, "fit", fit)
-    walked(work)
-    assert same_bits(learnt(work), learnt(parted))
-    assert left_by(work) == left_by(parted)
-
-
-def test_a_student_learns_alone_what_it_learns_beside_its_control(ran: Ran, tmp_path: Path) -> None:
-    states = []
-    for parts in ({STUDENT}, {STUDENT, CONTROL}):
-        work = untrained(ran, tmp_path / "-".join(sorted(parts)), PART, predicted=True)
-        student = work.project.student("feed_click")
-        slices = slices_of(work)[:2]
-        visits = list(walk_students(work, [StudentRequest(student, frozenset(parts))], slices, device="cpu"))
-        assert all(visit.failed is None for visit in visits)
-        learner, _ = CheckpointStore.of(work, student).load(slices[-1], "cpu")
-        states.append(learner_state(learner, 0))
-    alone, beside = states
-    for name, value in alone.items():
-        torch.testing.assert_close(value, beside[name], rtol=1e-3, atol=1e-5)
-
-
-def test_a_part_without_labels_ends_nothing(ran: Ran, tmp_path: Path) -> None:
-    work = untrained(ran, tmp_path, PART)
-    slice_, tasks = slices_of(work)[0], work.project.stream.task_names
-    labels = work.table("labels").read([slice_]).with_row_index("row")
-    known = labels.with_columns(pl.when(pl.col("row") >= PART).then(pl.col(task)).alias(task) for task in tasks)
-    work.table("labels").write(slice_, known.drop("row"))
-    teacher = work.project.teachers[0]
-    (visit,) = walk_teacher(work, teacher, [slice_], score=False, train=True, run_id="", device="cpu")
-    assert visit.trained is not None and visit.trained.fit is not None
-    assert visit.trained.fit.rows == labels.height - PART and visit.trained.fit.loss is not None
-
-
 def test_labels_in_another_order_are_matched_by_impression(ran: Ran, tmp_path: Path) -> None:
     work, slice_ = untrained(ran, tmp_path, 100), slices_of(ran.work)[2]
     expected = supervised(work, slice_).labels("click", EVERY)
@@ -290,30 +96,6 @@ def test_teacher_features_of_other_impressions_are_refused(ran: Ran, tmp_path: P
     inputs = SliceInputs(work, slice_, "cpu", True, students_columns(work.project))
     with pytest.raises(UnsettledError, match="has other impressions than logged_inputs"):
         list(inputs.parts())
-
-
-def test_two_parts_at_most_are_in_memory(ran: Ran, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    work, held = untrained(ran, tmp_path, PART), list[weakref.ref]()
-    most = [0]
-    encode = slice_inputs.slice_tensors
-
-    def watched(*given: Any) -> SliceTensors:
-        tensors = encode(*given)
-        held.append(weakref.ref(tensors.ids))
-        return tensors
-
-    def counting(method: Any) -> Any:
-        def counted(*given: Any, **named: Any) -> Any:
-            most[0] = max(most[0], sum(tensors() is not None for tensors in held))
-            return method(*given, **named)
-
-        return counted
-
-    monkeypatch.setattr(slice_inputs, "slice_tensors", watched)
-    for name in ("fit", "predict"):
-        monkeypatch.setattr(Learner, name, counting(getattr(Learner, name)))
-    walked(work)
-    assert len(held) > 20 and most[0] == 2
 
 
 def test_a_slice_is_read_while_the_one_before_is_worked_on(ran: Ran, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -409,18 +191,3 @@ def test_numbers_are_ranks_whatever_the_parts(values: list[Any]) -> None:
         for part in series.to_frame().iter_slices(rows):
             numbering.add(part["user"])
         assert np.array_equal(numbering.numbers(), expected)
-
-
-def test_reports_of_parts_are_one() -> None:
-    parts = [
-        FitReport(100, 2, (80, 20), (0.5, 1.0), 1.0),
-        FitReport(0, 0, (0, 0), (None, None), 0.5),
-        FitReport(300, 6, (300, 0), (0.1, 0.2), 2.0),
-    ]
-    assert FitReport.of_parts(parts[:1]) is parts[0]
-    both = FitReport.of_parts(parts)
-    assert (both.rows, both.steps, both.labelled, both.seconds) == (400, 8, (380, 20), 3.5)
-    assert both.losses == pytest.approx((0.2, 0.4))
-    assert FitReport.of_parts(parts[1:2] * 2).losses == (None, None)
-    broken = FitReport.of_parts([parts[0], replace(parts[2], losses=(float("nan"), 0.2))])
-    assert broken.of(0).error is not None and broken.of(1).error is None
