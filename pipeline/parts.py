@@ -3,12 +3,14 @@
 Belongs here: cutting rows into parts. Not here: which rows they are, and what is done with them.
 """
 
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from shutil import rmtree
+from tempfile import mkdtemp
 from typing import IO
 
 import polars as pl
@@ -36,6 +38,40 @@ def cut(frames: Iterable[pl.DataFrame], rows: int) -> Iterator[pl.DataFrame]:
             waiting, count, given = [whole.slice(rows)], count - rows, True
     if count or not given:
         yield pl.concat(waiting)
+
+
+def aside_folder(beside: Path, what: str) -> Path:
+    """A new folder inside another for what one process needs for a while; what dead processes left there goes.
+
+    No reader looks into it: its name begins with a dot.
+    """
+    beside.mkdir(parents=True, exist_ok=True)
+    for left in beside.glob(f".{what}-*-*"):
+        with suppress(OSError, ValueError):
+            process, day_old = int(left.name.split("-")[1]), time.time() - left.stat().st_mtime > 86_400
+            if day_old and not _is_alive(process):  # younger ones may be another machine's
+                rmtree(left, ignore_errors=True)
+    return Path(mkdtemp(prefix=f".{what}-{os.getpid()}-", dir=beside))
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+@contextmanager
+def folder_aside(beside: Path, what: str) -> Iterator[Path]:
+    """``aside_folder`` for as long as a context lasts."""
+    folder = aside_folder(beside, what)
+    try:
+        yield folder
+    finally:
+        rmtree(folder, ignore_errors=True)
 
 
 class _Making(Exception):
@@ -115,9 +151,7 @@ class Spool:
 
     def _spill(self) -> None:
         if not self._files:
-            self._beside.mkdir(parents=True, exist_ok=True)
-            folder = TemporaryDirectory(prefix=".spool-", dir=self._beside, ignore_cleanup_errors=True)
-            self._folder = Path(self._left.enter_context(folder))
+            self._folder = self._left.enter_context(folder_aside(self._beside, "spool"))
         self._files.append(self._folder / f"{len(self._files):06}.parquet")
         pl.concat(self._held, how="diagonal").write_parquet(self._files[-1], compression="lz4")
         self._held, self._count = [self._held[0].clear()], 0

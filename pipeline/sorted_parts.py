@@ -5,11 +5,11 @@ Belongs here: the sort, by DuckDB. Not here: which rows they are.
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import polars as pl
 
 from pipeline.imports.connection import connected
+from pipeline.parts import folder_aside
 from pipeline.transforms.inputs import rows_of
 
 
@@ -24,8 +24,8 @@ def sorted_parts(files: Sequence[Path], chosen: pl.Expr, order: Sequence[str], r
     every = pl.scan_parquet(list(files), hive_partitioning=False, glob=False)
     schema, keys = every.collect_schema(), ", ".join(f'"{name}"' for name in order)
     yield pl.DataFrame(schema=schema)
-    with TemporaryDirectory(prefix=".sorted-", dir=files[0].parent) as aside, connected(Path(aside)) as connection:
-        every.filter(chosen).sink_parquet(Path(aside) / "chosen.parquet", compression="lz4")
-        answer = connection.sql(f"{rows_of(Path(aside) / 'chosen.parquet')} ORDER BY {keys}")
+    with folder_aside(files[0].parent, "sorted") as aside, connected(aside) as connection:
+        every.filter(chosen).sink_parquet(aside / "chosen.parquet", compression="lz4")
+        answer = connection.sql(f"{rows_of(aside / 'chosen.parquet')} ORDER BY {keys}")
         for batch in answer.to_arrow_reader(rows):
             yield pl.DataFrame(pl.from_arrow(batch)).cast(schema)

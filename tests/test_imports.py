@@ -26,8 +26,9 @@ ROOMS: dict[str, set[str]] = {
 }  # fmt: skip
 # Rooms of the pipeline, lowest first: each imports those before it.
 FLOORS = (
-    "column_digests", "sidecar", "tables", "workspace",
-    "transforms", "streams", "imports", "slices", "registry", "releases", "evaluation", "training", "verify",
+    "column_digests", "parts", "sidecar", "tables", "workspace",
+    "transforms", "streams", "imports", "sorted_parts",
+    "slices", "registry", "releases", "evaluation", "training", "verify",
     "gate", "drift", "upkeep", "studies", "report", "mirror", "bars", "drafting",
 )  # fmt: skip
 

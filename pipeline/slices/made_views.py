@@ -4,14 +4,13 @@ Belongs here: which slices a view reads, and how much of them at once. Not here:
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import polars as pl
 
 from exfm.feature_views import FeatureView
 from exfm.history_views import HistoryView
 from exfm.stream import Slice
+from pipeline.parts import folder_aside
 from pipeline.sorted_parts import sorted_parts
 from pipeline.transforms.labels import with_labelled
 from pipeline.transforms.view_rows import LogView, reads_interactions, since, view_rows
@@ -37,10 +36,8 @@ def made_rows(work: Workspace, view: LogView, slices: Sequence[Slice]) -> Iterat
         for slice_ in slices:
             yield slice_, made.filter(_stamped_in(slice_))
         return
-    folder = work.features(view.name).folder
-    folder.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=".shares-", dir=folder, ignore_cleanup_errors=True) as aside:
-        files = [Path(aside) / f"{share:06}.parquet" for share in range(shares)]
+    with folder_aside(work.features(view.name).folder, "shares") as aside:
+        files = [aside / f"{share:06}.parquet" for share in range(shares)]
         for share, file in enumerate(files):
             made = _made(work, view, slices, around, _of_share(view, share, shares))
             made.write_parquet(file, compression="lz4")

@@ -3,14 +3,15 @@
 Belongs here: reading a slice, and reading ahead. Not here: who learns from it.
 
 However large a slice is, in memory are its labels and weights, and of its inputs one part that is worked on and one
-that is read meanwhile. A slice of one part is read once; one of several is read again by each pass over it.
+that is read meanwhile. A slice of one part is read once; one of several is encoded once, and each further pass over it
+reads what was kept of that.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from itertools import chain
+from itertools import chain, islice
 
 import numpy as np
 import polars as pl
@@ -23,6 +24,7 @@ from exfm.stream import Slice
 from models.batch import SliceTensors
 from pipeline.parts import cut
 from pipeline.slices.beside import ID, beside
+from pipeline.slices.encoded_parts import EncodedParts
 from pipeline.tables import SliceTable, UnsettledError
 from pipeline.transforms.inputs import known_labels, known_weights, slice_tensors
 from pipeline.workspace import Workspace
@@ -156,19 +158,36 @@ class SliceInputs:
 
     def _read_first(self) -> Iterator[SliceTensors]:
         """The parts on the host, the first of them read, the others read when they are asked for."""
-        parts = map(self._encoded, self.spans, self._frames())
+        parts = map(self._with_labels, self.spans, self._encoded())
         return chain([next(parts)], parts)
 
-    def _encoded(self, rows: Span, frame: pl.DataFrame) -> SliceTensors:
-        if self.is_whole:
-            self._shown = frame.select(self._telling)
-        project = self.work.project
-        tensors = slice_tensors(frame, None, self.columns, (), project.encoder(self.columns))
+    def _encoded(self) -> Iterator[SliceTensors]:
+        """The parts without labels. Of several each is encoded once: further passes read what is kept of it."""
+        encoder, frames = self.work.project.encoder(self.columns), None
+        for place in range(len(self.spans)):
+            if self._kept is not None and place < len(self._kept):
+                yield self._kept.read(place)
+                continue
+            frames = islice(self._frames(), place, None) if frames is None else frames
+            frame = next(frames)
+            if self.is_whole:
+                self._shown = frame.select(self._telling)
+            part = slice_tensors(frame, None, self.columns, (), encoder)
+            del frame
+            if self._kept is not None and place == len(self._kept):
+                self._kept.add(part)
+            yield part
+
+    @cached_property
+    def _kept(self) -> EncodedParts | None:
+        return None if self.is_whole else EncodedParts(self.work.table("logged_inputs").folder)
+
+    def _with_labels(self, rows: Span, tensors: SliceTensors) -> SliceTensors:
         labels, weights = self._told
         return replace(
             tensors,
             labels=torch.from_numpy(labels[rows]),
-            task_names=project.stream.task_names,
+            task_names=self.work.project.stream.task_names,
             weights=None if weights is None else torch.from_numpy(weights[rows]),
             begins=rows.start == 0,
         )
