@@ -82,8 +82,9 @@ bench-drift: $(READY) ## false alarms on a stationary stream, and drift with and
 bench-inputs: $(READY) ## what each kind of input gives where it carries signal, and where it does not
 	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.inputs
 
-bench-ingest: $(READY) ## reading a log in, beside the query by hand in DuckDB: rows a second, memory
+bench-ingest: $(READY) ## reading a log in, and each step of a slice, beside the same by hand: rows a second, memory
 	@$(BIN)/python -m benchmarks.ingest
+	@$(BIN)/python -m benchmarks.slice_steps
 
 bench-bad-teacher: $(READY) ## which measure sees a bad teacher, and what it costs until it is taken back
 	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.bad_teacher

@@ -4,10 +4,8 @@
 
 One file of each kind and size; each arm is a process of its own, so that its memory is its own, in turn. The query by
 hand knows each column's type, checks nothing and quarantines nothing. Both write the rows by day, and must agree.
-``impressions`` is the step after it: a slice of the log checked against the contract and written, beside the same in
-polars by hand; a slice is held in memory there.
 
-Belongs here: the files, the arms. Not here: reading logs in (pipeline/imports/).
+Belongs here: the files, the arms. Not here: reading logs in (pipeline/imports/), the steps after it (slice_steps.py).
 """
 
 import argparse
@@ -21,7 +19,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import duckdb
-import polars as pl
+import pyarrow.parquet as pq
 from rich.console import Console
 
 from benchmarks.harness import Measured, Numbers, publish
@@ -35,8 +33,6 @@ from exfm.project import Project
 from exfm.state import ROOT, State
 from exfm.stream import Stream
 from pipeline.imports.run import import_log
-from pipeline.streams.reader import read_log
-from pipeline.tables import write_parquet
 from pipeline.workspace import Workspace
 
 OUT = ROOT / "data" / "benchmarks" / "ingest.json"
@@ -86,25 +82,15 @@ def write_file(folder: Path, kind: str, rows: int) -> Path:
 
 
 def read_in(files: Path, state: Path) -> Numbers:
-    """Both steps of exfm over one file."""
+    """One file, by exfm."""
     work = Workspace(project(), State(folder=state, log=state / "log", files=files))
     started = time.perf_counter()
     account = import_log(work)
-    imported = time.perf_counter()
-    peak = _peak()
-    stream = work.project.stream
-    slices = stream.all_slices or []
-    for slice_ in slices:
-        read = read_log(work.state.log, stream, "impressions", slice_.start, slice_.end)
-        write_parquet(read.frame, state / f"{slice_.key}.parquet")
-    return {
-        "rows": float(account.tables[0].kept), "import": imported - started, "peak MB": peak,
-        "impressions": time.perf_counter() - imported, "peak MB, impressions": _peak(),
-    }  # fmt: skip
+    return {"rows": float(account.tables[0].kept), "import": time.perf_counter() - started, "peak MB": _peak()}
 
 
 def read_in_by_hand(files: Path, state: Path) -> Numbers:
-    """The same by a query in DuckDB, and in polars."""
+    """The same by a query in DuckDB."""
     (path,) = files.iterdir()
     state.mkdir(parents=True)
     types = {"request": "VARCHAR", "userId": "BIGINT", "item": "VARCHAR", "device": "VARCHAR", "ts": "VARCHAR"}
@@ -116,21 +102,9 @@ def read_in_by_hand(files: Path, state: Path) -> Numbers:
         connection.execute("SET TimeZone = 'UTC'")
         to = "(FORMAT parquet, COMPRESSION zstd, PARTITION_BY (day))"
         connection.execute(f"COPY ({HAND.format(source=source)}) TO '{state / 'log'}' {to}")
-    imported = time.perf_counter()
-    peak, rows = _peak(), 0
-    for day in sorted((state / "log").iterdir()):
-        frame = pl.scan_parquet(day / "*.parquet").collect()
-        kept = frame.filter(pl.col("user_id").is_not_null(), pl.col("surface").is_in(["all"])).unique(
-            "impression_id", keep="first", maintain_order=True
-        )
-        rows += kept.height
-        write_parquet(
-            kept.sort("event_timestamp", "impression_id", "user_id", "item_id"), state / f"{day.name}.parquet"
-        )
-    return {
-        "rows": float(rows), "import": imported - started, "peak MB": peak,
-        "impressions": time.perf_counter() - imported, "peak MB, impressions": _peak(),
-    }  # fmt: skip
+    seconds, peak = time.perf_counter() - started, _peak()
+    rows = sum(pq.read_metadata(path).num_rows for path in (state / "log").glob("*/*.parquet"))
+    return {"rows": float(rows), "import": seconds, "peak MB": peak}
 
 
 def _peak() -> float:
@@ -165,14 +139,7 @@ def main() -> None:
                 (Path(folder) / "files").mkdir()
                 write_file(Path(folder) / "files", kind, rows)
                 rounds |= _rounds(Path(folder) / "files", f"{rows:,} {kind}", given.rounds)
-    columns = (
-        "rows/s",
-        "beside by hand",
-        "peak MB",
-        "impressions rows/s",
-        "impressions beside",
-        "peak MB, impressions",
-    )
+    columns = ("rows/s", "beside by hand", "peak MB")
     worst = max(number["beside by hand"] for name, each in rounds.items() if EXFM in name for number in each)
     summary = f"reading in takes at most {worst:.2f} times the query by hand"
     publish(console, "ingest", Measured(rounds), columns, OUT, summary)
@@ -189,8 +156,6 @@ def _rounds(files: Path, name: str, count: int) -> dict[str, list[Numbers]]:
                 **numbers,
                 "rows/s": numbers["rows"] / numbers["import"],
                 "beside by hand": numbers["import"] / hand["import"],
-                "impressions rows/s": numbers["rows"] / numbers["impressions"],
-                "impressions beside": numbers["impressions"] / hand["impressions"],
             })  # fmt: skip
     return found
 

@@ -3,8 +3,9 @@
     make bench-ingest       or python -m benchmarks.slice_steps [--rows 1_000_000 4_000_000 16_000_000] [--rounds 3]
 
 Each step, and the same by hand (slice_steps_by_hand.py), is a process of its own, so that its memory is its own; they
-take turns. Seconds are what the step itself took: of a table those in its sidecar, of models those of the run. A slice
-of a small day before it is there, so that there is a history to join and a teacher that scores.
+take turns, and both must make the same rows. The offline store may take 2 GB. Seconds are what the step itself took: of
+a table those in its sidecar, of models those of the run. A slice of a small day before it is there, so that there is a
+history to join and a teacher that scores.
 
 Belongs here: the log, running, comparing. Not here: the steps.
 """
@@ -20,6 +21,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import duckdb
+import pyarrow.parquet as pq
 from rich.console import Console
 
 from benchmarks.harness import Measured, Numbers, publish
@@ -39,6 +41,7 @@ from pipeline.workspace import Workspace
 OUT = ROOT / "data" / "benchmarks" / "slice_steps.json"
 FIRST, DAY = datetime(2026, 1, 1, tzinfo=UTC), timedelta(days=1)
 SLICE_BEFORE, SLICE, BEFORE = "2026-01-01", "2026-01-02", 50_000
+JOIN_MEMORY = "2GB"
 TABLES = ("impressions", "outcomes", "labels", "features/user_activity", "logged_inputs")
 SCORING, TEACHER, STUDENT = "teacher/large/predictions", "teacher/large/checkpoint", "student/small/*"
 STEPS = {
@@ -112,7 +115,8 @@ def run_step(folder: Path, select: str, slice_: str = SLICE) -> Numbers:
 
     work = Workspace(project(), State(folder=folder / "state", log=folder / "log"))
     defs = build_defs(work)
-    _ = work.store, work.device  # importing feast and torch takes seconds, once a process
+    work.store.config.offline_store.memory_limit = JOIN_MEMORY  # as feature_store.yaml may say
+    _ = work.device  # importing feast and torch takes seconds, once a process
     started = time.perf_counter()
     result = dg.materialize(
         [*(defs.assets or [])],  # type: ignore[list-item]
@@ -158,6 +162,21 @@ def _of_step(folder: Path, step: str) -> Numbers:
     return numbers
 
 
+def _same(folder: Path, step: str) -> bool:
+    """Have both made the same rows, of the columns that both have?"""
+    mine, hand = (
+        folder / "state" / "tables" / step / f"slice={SLICE}" / "part.parquet", folder / "by_hand" / "part.parquet"
+    )  # fmt: skip
+    with duckdb.connect() as connection:
+        names = [set(pq.read_schema(path).names) for path in (mine, hand)]
+        columns = ", ".join(f'"{name}"' for name in sorted(names[0] & names[1]))
+        sums = [
+            connection.execute(f"SELECT count(*), sum(hash({columns})) FROM read_parquet('{path}')").fetchone()
+            for path in (mine, hand)
+        ]
+    return sums[0] == sums[1]
+
+
 def steps_of(rows: int, rounds: int, console: Console) -> dict[str, list[Numbers]]:
     """All steps of a slice of so many rows, and the same by hand."""
     found: dict[str, list[Numbers]] = {}
@@ -172,6 +191,8 @@ def steps_of(rows: int, rounds: int, console: Console) -> dict[str, list[Numbers
                     arms = {"exfm": _of_step(folder, step)}
                     if step in BY_HAND:
                         arms["by hand"] = measured(folder, "by hand", step)
+                        if not _same(folder, step):
+                            raise RuntimeError(f"{name}: by hand other rows are made")
                 for arm, numbers in arms.items():
                     beside = numbers["seconds"] / arms["by hand"]["seconds"] if step in BY_HAND else float("nan")
                     speed = {"rows/s": rows / numbers["seconds"], "beside by hand": beside}
