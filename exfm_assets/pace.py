@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from exfm_assets.plan_words import in_words
+from pipeline.parts import PACE
 
 BAR = 20  # signs
 LONG_SLICES = 3  # from so many slices on a step has a bar
@@ -29,15 +30,19 @@ class Pace:
     began: float = field(default_factory=time.time)
     _step: str = "starting"
     _said: str = ""
+    _far: str = ""
     _since: float = 0.0
     _seen: set[str] = field(default_factory=set)
 
     def begin(self, step: str, at: float) -> None:
         """A step began."""
-        self._step, self._said, self._since, self._seen = step, "", at, set()
+        self._step, self._said, self._far, self._since, self._seen = step, "", "", at, set()
 
     def line(self, message: str) -> None:
-        """The step said something; where it names a slice of the run, that slice is done."""
+        """The step said something: how far a slice is, or, where it names a slice of the run, that it is done."""
+        self._far = message if PACE in message else ""
+        if self._far:
+            return
         self._said = message
         named = {word.rstrip(":") for word in message.split()}
         self._seen |= named & set(self.slices)
@@ -47,7 +52,7 @@ class Pace:
         at = time.time() if now is None else now
         done, count = len(self._seen), len(self.slices)
         if done == 0 or count < LONG_SLICES:
-            text, spent = self._said or self._step, at - self._since
+            text, spent = self._far or self._said or self._step, at - self._since
             if self._since and spent > SOON:
                 text += f", for {in_words(spent)}"
         else:
@@ -57,5 +62,6 @@ class Pace:
             text = f"{self._step} {bar} slice {done} of {count}, {each:.1f} s a slice"
             if done < count and each * (count - done) > SOON:
                 text += f", {in_words(each * (count - done))} left in this step"
+            text += f"; {self._far}" if self._far else ""
         left = (self.expected or 0.0) - (at - self.began)
         return f"{text}; about {in_words(left)} left" if left > SOON else text

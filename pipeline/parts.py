@@ -5,18 +5,21 @@ Belongs here: cutting rows into parts. Not here: which rows they are, and what i
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import timedelta
+from itertools import islice
 from pathlib import Path
 from shutil import rmtree
 from tempfile import mkdtemp
-from typing import IO
+from typing import IO, TypeVar
 
 import polars as pl
 from polars.io.plugins import register_io_source
 
 SAY_AFTER = 5.0  # seconds
+PACE = " rows/s"  # by which a line that says how far something is can be told from one that says that it is done
+Rows = TypeVar("Rows", bound=Sized)
 
 
 def cut(frames: Iterable[pl.DataFrame], rows: int) -> Iterator[pl.DataFrame]:
@@ -98,26 +101,32 @@ def apart(parts: Iterable[pl.DataFrame]) -> Iterator[Iterator[pl.DataFrame]]:
         raise making.error from None
 
 
-def with_progress(
-    parts: Iterable[pl.DataFrame], name: str, of: int | None, say: Callable[[str], object]
-) -> Iterator[pl.DataFrame]:
+def silent(message: str) -> None:
+    """Where nobody listens."""
+
+
+def with_progress(parts: Iterable[Rows], name: str, of: int | None, say: Callable[[str], object]) -> Iterator[Rows]:
     """The same parts; after each that took long, how far they are, how fast, and how long the others will take.
 
+    Held here is none of them.
+
     Args:
+        parts: of so many rows as their ``len``.
         of: rows of all parts, if that is known.
     """
     began = said = time.perf_counter()
-    rows = 0
-    for part in parts:
-        yield part
-        rows, now = rows + part.height, time.perf_counter()
+    rows, waiting = 0, iter(parts)
+    while box := list(islice(waiting, 1)):
+        rows += len(box[0])
+        yield box.pop()
+        now = time.perf_counter()
         if now - said < SAY_AFTER:
             continue
         said, rate = now, rows / (now - began)
         far, left = "", ""
         if of is not None and of > rows and rate:
             far, left = f" of {of:,}", f", {timedelta(seconds=round((of - rows) / rate))} left"
-        say(f"{name}: {rows:,}{far} rows, {rate:,.0f} rows/s{left}")
+        say(f"{name}: {rows:,}{far} rows, {rate:,.0f}{PACE}{left}")
 
 
 class Spool:

@@ -138,7 +138,8 @@ def _students(project: Project) -> dg.AssetsDefinition:
                     warn_of_outdated(context, store, slices)
         versions: dict[dg.AssetKey, list[str]] = {key: [] for key in selected}
         failed: dict[str, tuple[str, str]] = {}
-        for visit in walk_students(work, requests, slices, device=work.device) if requests else ():
+        walked = walk_students(work, requests, slices, device=work.device, say=context.log.info) if requests else ()
+        for visit in walked:
             _report_visit(context, work, visit, versions)
             if visit.failed is not None:
                 failed[visit.student.name] = (visit.slice.key, visit.failed)

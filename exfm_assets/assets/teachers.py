@@ -113,6 +113,7 @@ def _teacher(project: Project, teacher: Teacher) -> dg.AssetsDefinition:
             train=checkpoint in selected,
             run_id=context.run.run_id,
             device=work.device,
+            say=context.log.info,
         )
         for visit in visits:
             done = []

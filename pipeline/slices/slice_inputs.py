@@ -22,7 +22,7 @@ from exfm.learning import Student
 from exfm.project import Project
 from exfm.stream import Slice
 from models.batch import SliceTensors
-from pipeline.parts import cut
+from pipeline.parts import cut, silent, with_progress
 from pipeline.slices.beside import ID, beside
 from pipeline.slices.encoded_parts import EncodedParts
 from pipeline.tables import SliceTable, UnsettledError
@@ -41,6 +41,7 @@ class SliceInputs:
         teacher_features: slice -> ``impression_id`` and teacher features; ``None``: those that are stored.
         following: the slice to be read while this one is worked on.
         thread: that reads ahead.
+        say: is told how far a pass over a slice of several parts is.
     """
 
     work: Workspace
@@ -51,6 +52,7 @@ class SliceInputs:
     teacher_features: Callable[[Slice], pl.DataFrame] | None = None
     following: "SliceInputs | None" = None
     thread: ThreadPoolExecutor = field(default_factory=partial(ThreadPoolExecutor, max_workers=1))
+    say: Callable[[str], object] = silent
     _whole: SliceTensors | None = field(default=None, init=False)
     _shown: pl.DataFrame | None = field(default=None, init=False)
     _begun: Future[Iterator[SliceTensors]] | None = field(default=None, init=False)
@@ -76,7 +78,7 @@ class SliceInputs:
         A pass that meets several leaves the next slice alone: what is read of it would be one more in memory.
         """
         if not self.is_whole:
-            yield from self._pass()
+            yield from with_progress(self._pass(), f"a pass over {self.slice.key}", self.rows, self.say)
             return
         if self._whole is None:
             (part,) = self._read_first() if (begun := self._taken_begun()) is None else begun
@@ -243,14 +245,20 @@ def students_columns(project: Project, students: Sequence[Student] | None = None
 
 
 def read_ahead(
-    work: Workspace, slices: Sequence[Slice], device: str, columns: Columns, *, with_labels: bool
+    work: Workspace,
+    slices: Sequence[Slice],
+    device: str,
+    columns: Columns,
+    *,
+    with_labels: bool,
+    say: Callable[[str], object] = silent,
 ) -> Iterator[SliceInputs]:
     """The inputs of each slice, in order; while one is worked on, the next is read in a thread of its own.
 
     A slice of which nothing is read, since all that would be made of it is there, has nothing read after it either.
     """
     with ThreadPoolExecutor(max_workers=1) as thread:
-        waiting = [SliceInputs(work, slice_, device, with_labels, columns, thread=thread) for slice_ in slices]
+        waiting = [SliceInputs(work, slice_, device, with_labels, columns, thread=thread, say=say) for slice_ in slices]
         waiting.reverse()
         while waiting:
             inputs = waiting.pop()

@@ -17,6 +17,7 @@ from exfm.names import supervision_service
 from exfm.stream import Slice
 from pipeline.evaluation.groups import Groups, groups_of
 from pipeline.evaluation.slice_metrics import Evaluation, Judged, true_logits
+from pipeline.parts import silent
 from pipeline.registry.checkpoint_store import CheckpointStore
 from pipeline.registry.incremental_model import IncrementalModel
 from pipeline.registry.specs import encoder_of, member_of
@@ -198,9 +199,17 @@ class StudentWalk:
 
 
 def walk_students(
-    work: Workspace, requests: Sequence[StudentRequest], slices: Sequence[Slice], *, device: str
+    work: Workspace,
+    requests: Sequence[StudentRequest],
+    slices: Sequence[Slice],
+    *,
+    device: str,
+    say: Callable[[str], object] = silent,
 ) -> Iterator[StudentVisit]:
     """The walk over stored slices, with stored predictions, checkpoints and evaluations.
+
+    Args:
+        say: is told how far a pass over a large slice is.
 
     Raises:
         DataError: if nobody can go on, for the reason that the first one had.
@@ -213,7 +222,7 @@ def walk_students(
     columns = students_columns(work.project, students)
     read = (
         SupervisedSlice(inputs, work.project.stream, _supervision_of(work, inputs.slice, students))
-        for inputs in read_ahead(work, slices, device, columns, with_labels=True)
+        for inputs in read_ahead(work, slices, device, columns, with_labels=True, say=say)
     )
     yield from StudentWalk(runs, records, partial(stored_truth, work)).over(read)
 

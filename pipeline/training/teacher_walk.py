@@ -17,6 +17,7 @@ from exfm.learning import Teacher
 from exfm.stream import Slice
 from models.errors import CheckpointError
 from models.manifest import Manifest
+from pipeline.parts import silent
 from pipeline.registry.checkpoint_store import CheckpointStore
 from pipeline.registry.incremental_model import IncrementalModel
 from pipeline.registry.lineage import Data, data_of, known_inputs
@@ -164,9 +165,20 @@ def teacher_model(work: Workspace, teacher: Teacher, device: str) -> Incremental
 
 
 def walk_teacher(
-    work: Workspace, teacher: Teacher, slices: Sequence[Slice], *, score: bool, train: bool, run_id: str, device: str
+    work: Workspace,
+    teacher: Teacher,
+    slices: Sequence[Slice],
+    *,
+    score: bool,
+    train: bool,
+    run_id: str,
+    device: str,
+    say: Callable[[str], object] = silent,
 ) -> Iterator[TeacherVisit]:
     """The walk over stored slices, with stored predictions and checkpoints.
+
+    Args:
+        say: is told how far a pass over a large slice is.
 
     Raises:
         DataError: if a checkpoint that must score or be continued does not exist.
@@ -181,7 +193,7 @@ def walk_teacher(
         _weights_needed(work, teacher, model, slices, score=score, train=train),
         lambda slice_: withdrawn(work, f"teacher/{teacher.name}", slice_.key) is not None,
     )
-    inputs = read_ahead(work, slices, device, teachers_columns(work.project), with_labels=train)
+    inputs = read_ahead(work, slices, device, teachers_columns(work.project), with_labels=train, say=say)
     for visit in walk.over(inputs):
         if train:
             _retain(work, teacher, model, visit.slice)

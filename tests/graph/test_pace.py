@@ -1,6 +1,9 @@
 """How far a run is, in words: slices counted by what steps say, rates and what is left by hand."""
 
+import pytest
+
 from exfm_assets.pace import Pace
+from pipeline.parts import with_progress
 
 KEYS = [f"2026-01-{day:02}" for day in range(1, 11)]
 
@@ -37,6 +40,24 @@ def test_few_slices_have_no_bar() -> None:
     pace.begin("labels", 0.0)
     pace.line("labels 2026-01-01: 900 rows")
     assert pace.words(1.0) == "labels 2026-01-01: 900 rows"
+
+
+def test_a_slice_that_is_under_way_is_not_done() -> None:
+    said: list[str] = []
+    parts_of = iter([0.0, 6.0])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pipeline.parts.time.perf_counter", lambda: next(parts_of))
+        list(with_progress(["abc"], "labels 2026-01-02", 9, said.append))
+    pace = Pace(KEYS, began=0.0)
+    pace.begin("labels", 0.0)
+    pace.line(said[0])
+    assert pace.words(1.0) == "labels 2026-01-02: 3 of 9 rows, 0 rows/s, 0:00:12 left"
+    pace.line("labels 2026-01-01: 900 rows")
+    pace.line(said[0])
+    bar = "labels ██░░░░░░░░░░░░░░░░░░ slice 1 of 10, 4.0 s a slice, 36 s left in this step"
+    assert pace.words(4.0) == f"{bar}; {said[0]}"
+    pace.line("labels 2026-01-02: 900 rows")
+    assert "rows/s" not in pace.words(8.0)
 
 
 def test_a_step_without_slices_says_for_how_long_it_has_been_at_work() -> None:
