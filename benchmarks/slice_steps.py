@@ -21,6 +21,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import duckdb
+import numpy as np
 import pyarrow.parquet as pq
 from rich.console import Console
 
@@ -177,7 +178,7 @@ def _same(folder: Path, step: str) -> bool:
     return sums[0] == sums[1]
 
 
-def steps_of(rows: int, rounds: int, console: Console) -> dict[str, list[Numbers]]:
+def steps_of(rows: int, rounds: int, console: Console, *, by_hand: bool = True) -> dict[str, list[Numbers]]:
     """All steps of a slice of so many rows, and the same by hand."""
     found: dict[str, list[Numbers]] = {}
     with tempfile.TemporaryDirectory() as given:
@@ -186,15 +187,16 @@ def steps_of(rows: int, rounds: int, console: Console) -> dict[str, list[Numbers
         measured(folder, "exfm", 'not group:"studies"', SLICE_BEFORE)
         for step in STEPS:
             name = f"{rows:,} {step}"
+            beside_hand = by_hand and step in BY_HAND
             for number in range(rounds if step in BY_HAND else 1):
                 with console.status(f"{name}, round {number + 1}"):
                     arms = {"exfm": _of_step(folder, step)}
-                    if step in BY_HAND:
+                    if beside_hand:
                         arms["by hand"] = measured(folder, "by hand", step)
                         if not _same(folder, step):
                             raise RuntimeError(f"{name}: by hand other rows are made")
                 for arm, numbers in arms.items():
-                    beside = numbers["seconds"] / arms["by hand"]["seconds"] if step in BY_HAND else float("nan")
+                    beside = numbers["seconds"] / arms["by hand"]["seconds"] if beside_hand else float("nan")
                     speed = {"rows/s": rows / numbers["seconds"], "beside by hand": beside}
                     found.setdefault(f"{name}, {arm}", []).append({**numbers, **speed})
     return found
@@ -205,6 +207,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, nargs="+", default=[1_000_000, 4_000_000, 16_000_000])
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--alone", action="store_true", help="not beside the same by hand")
     parser.add_argument("--arm", nargs="+", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.arm:
@@ -214,11 +217,12 @@ def main() -> None:
         return
     console, rounds = Console(width=150), dict[str, list[Numbers]]()
     for rows in options.rows:
-        rounds |= steps_of(rows, options.rounds, console)
+        rounds |= steps_of(rows, options.rounds, console, by_hand=not options.alone)
     every = [(name, number) for name, each in rounds.items() if name.endswith("exfm") for number in each]
-    worst = max(number["beside by hand"] for _, number in every if number["beside by hand"] == number["beside by hand"])
     peak = max(number["peak MB"] for _, number in every)
-    summary = f"a step takes at most {worst:.2f} times the same by hand, and {peak:,.0f} MB"
+    summary = f"a step takes at most {peak:,.0f} MB"
+    if not options.alone:
+        summary += f", and {np.nanmax([number['beside by hand'] for _, number in every]):.2f} times the same by hand"
     publish(console, "slice steps", Measured(rounds), ("rows/s", "beside by hand", "seconds", "peak MB"), OUT, summary)
 
 
