@@ -6,7 +6,7 @@ Belongs here: which engine, running it. Not here: how rows are found (history.py
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,13 +40,18 @@ class Window:
 
 @dataclass(frozen=True)
 class Question:
-    """A historical retrieval: each view with the requested features."""
+    """A historical retrieval: each view with the requested features.
+
+    Args:
+        stamped: as ``Clock`` has it.
+    """
 
     entity_rows: EntityRows | Window
     views: tuple[tuple[FeatureView, tuple[str, ...]], ...]
     full_names: bool
     cutoff: bool
     repo_path: Path | None
+    stamped: tuple[int, int] | None = None
 
     def chunks(self, session: Session, engine: Engine, size: int) -> Iterator[pa.Table]:
         """The entity rows in their order, with one column per feature, at most ``size`` rows per chunk.
@@ -57,6 +62,7 @@ class Question:
         rows = self.load(session, stream=size != WHOLE)
         plans = self._plans(rows.checked_types)
         clock = rows.measure(key.entity for plan in plans for key in plan.keys)
+        clock = clock if clock is None else replace(clock, stamped=self.stamped)
         _refuse_taken(rows, plans)
         if clock is None:
             yield from _without_clock(rows, plans, size)

@@ -255,7 +255,7 @@ def bounds_of(plan: Plan, clock: Clock, *, cutoff: bool) -> Bounds:
             bounds[key.source] = clock.keys[key.entity]
     if cutoff and source.created:
         bounds[source.created] = (None, clock.last)
-    bounds[source.timestamp] = (clock.first - plan.ttl if plan.ttl else None, clock.last)
+    bounds[source.timestamp] = clock.stamps(plan.ttl)
     return bounds
 
 
@@ -278,8 +278,7 @@ def _kept(
     frame: pl.DataFrame, names: list[str], moments: dict[str, pl.Series], plan: Plan, clock: Clock, *, cutoff: bool
 ) -> pl.Series:
     about = moments[plan.source.timestamp]
-    low = clock.first - plan.ttl if plan.ttl else _NEVER
-    keep = about.is_between(low, clock.last)
+    keep = about.is_between(*closed(*clock.stamps(plan.ttl)))
     if cutoff and plan.source.created:
         keep = keep & (moments[plan.source.created] <= clock.last)
     for name in names:

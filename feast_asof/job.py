@@ -21,6 +21,7 @@ from feast.saved_dataset import SavedDatasetStorage, ValidationReference
 
 from feast_asof.connection import WHOLE, Engine, Session
 from feast_asof.errors import RetrievalError
+from feast_asof.files import microseconds
 from feast_asof.locations import place_of
 from feast_asof.write import write_pieces
 
@@ -60,13 +61,34 @@ class AsofRetrievalJob(RetrievalJob):  # type: ignore[misc]  # Feast ships no ty
         on_demand_feature_views: list[OnDemandFeatureView] | None = None,
         metadata: RetrievalMetadata | None = None,
         repo_path: Path | None = None,
+        stamped: Callable[[int, int], Chunks] | None = None,
     ) -> None:
         self._chunks = chunks
+        self._stamped = stamped
         self._engine = engine
         self._full_feature_names = full_feature_names
         self._on_demand_feature_views = on_demand_feature_views or []
         self._metadata = metadata
         self._repo_path = repo_path
+
+    def of_rows_stamped(self, first: datetime, last: datetime) -> "AsofRetrievalJob":
+        """The same question, answered with rows of the views that are stamped in [first, last] alone.
+
+        Where it is known when what is looked for was stamped, files and row groups of other times need not be read.
+
+        Raises:
+            RetrievalError: if the job is no historical retrieval.
+        """
+        if self._stamped is None:
+            raise RetrievalError("of_rows_stamped: this is no historical retrieval: ask with get_historical_features")
+        return AsofRetrievalJob(
+            self._stamped(microseconds(first), microseconds(last)),
+            self._engine,
+            full_feature_names=self._full_feature_names,
+            on_demand_feature_views=self._on_demand_feature_views,
+            metadata=self._metadata,
+            repo_path=self._repo_path,
+        )
 
     def _to_arrow_internal(self, timeout: int | None = None) -> pa.Table:
         with self._running(timeout) as session:

@@ -31,11 +31,27 @@ _READING = "SELECT * FROM read_parquet"
 
 @dataclass(frozen=True)
 class Clock:
-    """What the entity rows span: first and last moment in microseconds, and the range of each integer key."""
+    """What the entity rows span: first and last moment in microseconds, and the range of each integer key.
+
+    Args:
+        stamped: first and last moment of the views' rows that may be answered with; ``None``: of any.
+    """
 
     first: int
     last: int
     keys: Mapping[str, tuple[int, int]]
+    stamped: tuple[int, int] | None = None
+
+    def stamps(self, ttl: int | None) -> tuple[int | None, int]:
+        """First and last moment, in microseconds, of rows that may be answered with.
+
+        Args:
+            ttl: of their view; 0 or ``None``: it has none.
+        """
+        first, last = self.first - ttl if ttl else None, self.last
+        if self.stamped is None:
+            return first, last
+        return self.stamped[0] if first is None else max(first, self.stamped[0]), min(last, self.stamped[1])
 
     @property
     def stands(self) -> bool:

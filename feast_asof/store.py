@@ -4,6 +4,7 @@ Belongs here: Feast's interface. Not here: plans (plan.py), SQL (sql.py), runnin
 """
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
@@ -25,7 +26,7 @@ from feast_asof.answering import Question, Window
 from feast_asof.connection import Engine, Session, bytes_of, engine_of
 from feast_asof.errors import NoFilesError, RetrievalError
 from feast_asof.files import microseconds
-from feast_asof.job import AsofRetrievalJob, LazyMetadata
+from feast_asof.job import AsofRetrievalJob, Chunks, LazyMetadata
 from feast_asof.plan import source_of
 from feast_asof.pulling import Pull
 from feast_asof.pushing import declared_columns, push
@@ -102,6 +103,11 @@ class AsofOfflineStore(OfflineStore):  # type: ignore[misc]
             repo_path=config.repo_path,
         )
         engine = engine_of(config)
+
+        def stamped(first: int, last: int) -> Chunks:
+            narrowed = replace(question, stamped=(first, last))
+            return lambda session, size: narrowed.chunks(session, engine, size)
+
         keys = {v.projection.join_key_map.get(f.name, f.name) for v in feature_views for f in v.entity_columns}
         return AsofRetrievalJob(
             lambda session, size: question.chunks(session, engine, size),
@@ -110,6 +116,7 @@ class AsofOfflineStore(OfflineStore):  # type: ignore[misc]
             on_demand_feature_views=OnDemandFeatureView.get_requested_odfvs(feature_refs, project, registry),
             metadata=LazyMetadata(feature_refs, sorted(keys - {DUMMY_ENTITY_ID}), lambda: _span(question, engine)),
             repo_path=config.repo_path,
+            stamped=stamped,
         )
 
     @staticmethod

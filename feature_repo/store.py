@@ -175,7 +175,11 @@ def read_inputs(
 
 
 def read_supervision(
-    store: FeatureStore, entities: pa.Table | str, as_of: datetime, services: str | Sequence[str]
+    store: FeatureStore,
+    entities: pa.Table | str,
+    as_of: datetime,
+    services: str | Sequence[str],
+    stamped: tuple[datetime, datetime] | None = None,
 ) -> pa.Table:
     """A teacher's predictions as they were known at ``as_of`` (the supervision clock).
 
@@ -183,6 +187,8 @@ def read_supervision(
         entities: an Arrow table or a DuckDB SELECT with ``impression_id`` and the impressions' ``event_timestamp``.
         as_of: predictions written after it are not seen; a naive one is UTC.
         services: for example ``feed_click_supervision``; of several, the union is joined once.
+        stamped: first and last of the impressions' own times, where they are known: a prediction has its impression's,
+            so those of other times need not be read.
 
     Returns:
         the columns of the entities, in their rows' order, then one ``<view>__<feature>`` column each; mask leaks
@@ -191,7 +197,8 @@ def read_supervision(
     Raises:
         RetrievalError: as in read_inputs.
     """
-    table = _job(store, _asking_as_of(entities, as_of), services).to_arrow()
+    job = _job(store, _asking_as_of(entities, as_of), services)
+    table = (job if stamped is None else job.of_rows_stamped(*stamped)).to_arrow()
     names = [_CLOCK if name == _IMPRESSION_CLOCK else name for name in table.column_names if name != _CLOCK]
     return table.drop_columns(_CLOCK).rename_columns(names)
 
