@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -178,14 +179,16 @@ def _same(folder: Path, step: str) -> bool:
     return sums[0] == sums[1]
 
 
-def steps_of(rows: int, rounds: int, console: Console, *, by_hand: bool = True) -> dict[str, list[Numbers]]:
-    """All steps of a slice of so many rows, and the same by hand."""
+def steps_of(
+    rows: int, rounds: int, console: Console, steps: Sequence[str], *, by_hand: bool = True
+) -> dict[str, list[Numbers]]:
+    """Steps of a slice of so many rows, and the same by hand."""
     found: dict[str, list[Numbers]] = {}
     with tempfile.TemporaryDirectory() as given:
         folder = Path(given)
         write_log(folder / "log", rows)
         measured(folder, "exfm", 'not group:"studies"', SLICE_BEFORE)
-        for step in STEPS:
+        for step in steps:
             name = f"{rows:,} {step}"
             beside_hand = by_hand and step in BY_HAND
             for number in range(rounds if step in BY_HAND else 1):
@@ -207,6 +210,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, nargs="+", default=[1_000_000, 4_000_000, 16_000_000])
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--steps", nargs="+", default=list(STEPS), choices=list(STEPS), help="in their order")
     parser.add_argument("--alone", action="store_true", help="not beside the same by hand")
     parser.add_argument("--arm", nargs="+", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -217,7 +221,7 @@ def main() -> None:
         return
     console, rounds = Console(width=150), dict[str, list[Numbers]]()
     for rows in options.rows:
-        rounds |= steps_of(rows, options.rounds, console, by_hand=not options.alone)
+        rounds |= steps_of(rows, options.rounds, console, options.steps, by_hand=not options.alone)
     every = [(name, number) for name, each in rounds.items() if name.endswith("exfm") for number in each]
     peak = max(number["peak MB"] for _, number in every)
     summary = f"a step takes at most {peak:,.0f} MB"

@@ -16,7 +16,7 @@ from pipeline.transforms.labels import with_labelled
 from pipeline.transforms.view_rows import LogView, reads_interactions, since, view_rows
 from pipeline.workspace import Workspace
 
-PARTS_AT_ONCE = 8  # of a table's rows: only entities and times of them are read
+PARTS_AT_ONCE = 32  # of a table's rows: only entities and times of them are read
 Rows = pl.DataFrame | Iterable[pl.DataFrame]
 
 
