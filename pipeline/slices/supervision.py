@@ -64,9 +64,10 @@ def stored_supervision(work: Workspace, teacher: Teacher, slice_: Slice, service
     logits, hours, versions = unknown.logits, unknown.staleness, set[str]()
     leaks = scored = start = 0
     for impressions in logged.parts(slice_, ["impression_id", "event_timestamp"]):
-        stamped = impressions.select(first=pl.col("event_timestamp").min(), last=pl.col("event_timestamp").max()).row(0)
+        shown = pl.col("event_timestamp")
+        ends = impressions.select(first=shown.min(), last=shown.max()).row(0) if impressions.height else None
         with naming_damage(lambda: check_predictions(work, teacher)):
-            read = pl.DataFrame(read_supervision(work.store, impressions.to_arrow(), now, services, stamped if impressions.height else None))
+            read = pl.DataFrame(read_supervision(work.store, impressions.to_arrow(), now, services, ends))
         masked, leaked = mask_leaks(read, teacher.view)
         rows = slice(start, start + masked.height)
         logits[rows] = masked.select(_logit(masked, name) for name in tasks).to_numpy()
