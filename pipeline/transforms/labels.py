@@ -8,11 +8,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+import numpy as np
 import polars as pl
 
 from exfm.log_columns import Task
 from exfm.stream import Stream
 from pipeline.transforms.quarantine import ORPHAN, WITHDRAWN
+
+LAST = 2**63 - 1  # microseconds since 1970 that no row has
 
 
 @dataclass(frozen=True)
@@ -51,12 +54,14 @@ class LabelledSlice:
 
         Args:
             parts: impressions, in the order of their times.
-            outcomes: of all of them, with the ``event_timestamp`` of their impression.
+            outcomes: of all of them, with the ``event_timestamp`` of their impression, in the order of that.
         """
+        shown = outcomes["event_timestamp"].to_physical().to_numpy()
         for part in parts:
-            shown = pl.col("event_timestamp")
-            between = shown.is_between(part["event_timestamp"].min(), part["event_timestamp"].max())
-            mine = outcomes.filter(between).drop("event_timestamp")
+            times = part["event_timestamp"].to_physical().to_numpy()
+            begin = np.searchsorted(shown, times.min(initial=LAST), side="left")
+            stop = np.searchsorted(shown, times.max(initial=-LAST), side="right")
+            mine = outcomes[int(begin) : int(stop)].drop("event_timestamp")
             labels = join_labels(part, mine, self.stream, self.as_of, self.unknown)
             self._counts.update(late=labels.late, early=labels.early, duplicates=labels.duplicates)
             for task in self.stream.task_names:
