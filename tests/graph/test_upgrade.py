@@ -76,7 +76,8 @@ def test_an_upgrade_to_digests_of_columns_trains_nothing_again(tmp_path: Path, m
     """Until then a checkpoint named the whole table; nor does a column more that comes after the upgrade."""
     work = tiny_workspace(tmp_path)
     with monkeypatch.context() as earlier:
-        earlier.setattr("pipeline.sidecar.column_digests", lambda frame: {})
+        for module in ("sidecar", "column_digests"):
+            earlier.setattr(f"pipeline.{module}.column_digests", lambda frame: {})
         assert run(work).success
     first = work.project.stream.slice_at(0)
     manifest = CheckpointStore.of(work, work.project.teachers[0]).manifest(first)
