@@ -1,6 +1,10 @@
 """Parts of a slice: cut alike however rows come, written as one file, kept aside, sorted; errors keep their names."""
 
 import io
+import os
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +14,7 @@ import pytest
 
 from exfm.writing import StateError
 from pipeline.column_digests import ColumnDigests, column_digests
-from pipeline.parts import Spool, cut, sink, with_progress
+from pipeline.parts import Spool, cut, folder_aside, sink, with_progress
 from pipeline.sidecar import read_sidecar, write_stored
 from pipeline.sorted_parts import sorted_parts
 
@@ -91,6 +95,23 @@ def test_what_is_spooled_comes_back_in_order(tmp_path: Path) -> None:
         assert len(list(tmp_path.glob(".spool-*/*.parquet"))) > 1
         assert pl.concat(spool.frames()).equals(FRAME)
     assert not list(tmp_path.iterdir())
+
+
+def test_folders_that_dead_processes_left_go(tmp_path: Path) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    left = {name: tmp_path / f".encoded-{process}-{name}" for name, process in {
+        "dead": ended.pid, "dead but young": ended.pid, "alive": os.getpid(),
+    }.items()}  # fmt: skip
+    for name, folder in left.items():
+        folder.mkdir()
+        (folder / "000000.safetensors").touch()
+        at = time.time() - (10 if name == "dead but young" else 2 * 86_400)
+        os.utime(folder, (at, at))
+    with folder_aside(tmp_path, "encoded") as mine:
+        assert mine.is_dir() and mine.name.startswith(f".encoded-{os.getpid()}-")
+        assert {name for name, folder in left.items() if folder.exists()} == {"dead but young", "alive"}
+    assert not mine.exists()
 
 
 def test_rows_are_sorted_in_parts(tmp_path: Path) -> None:

@@ -94,7 +94,8 @@ def read_log_in_parts(
             if repeats is None:
                 earlier = partial(_earlier, listed, stream, start)
                 ids = partial(_ids_of, rows.lazy() if len(windows) == 1 else _ids_in(listed, stream, start, end))
-                repeats = Repeats.among(ids, rows.height * len(windows), earlier)
+                about = max(rows.height, (len(windows) - 1) * stream.part_rows)
+                repeats = Repeats.among(ids, about, earlier)
             rows = repeats.mark(rows, [broken for broken, _ in sound_rules(stream, table)])
         kept, broken = part(rows, rules(stream, table))
         if repeats is not None:
