@@ -10,24 +10,18 @@ import feature_repo.unchecked  # noqa: F401  # isort: skip  # before Feast, whic
 
 import logging
 import sqlite3
-from collections.abc import Iterator, Sequence
-from functools import cache
+from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote
 
-from feast import FeatureView
+import pyarrow as pa
+from feast import Entity, FeatureView
 from feast.infra.key_encoding_utils import serialize_entity_key
-from feast.infra.online_stores.helpers import extract_text_and_num
-from feast.infra.online_stores.sqlite import (
-    SqliteOnlineStore,
-    SqliteOnlineStoreConfig,
-    _quote_id,
-    _table_id,
-    adapt_datetime_epoch,
-)
+from feast.infra.online_stores.sqlite import SqliteOnlineStore, SqliteOnlineStoreConfig, _quote_id, _table_id
+from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.repo_config import RepoConfig
-from feast.utils import to_naive_utc
 from sqlalchemy import URL
 from sqlalchemy.dialects import registry as dialects
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
@@ -37,6 +31,7 @@ from exfm.state import State, state_root
 from exfm.writing import StateError, alone, unwritable
 from feast_asof.errors import RetrievalError
 from feature_repo.mending import remove_damaged
+from feature_repo.online_rows import OnlineTable
 from feature_repo.registry import follow, make
 
 REGISTRY, ONLINE, LOCK = "registry.db", "online.db", ".lock"
@@ -49,25 +44,6 @@ def chosen_state() -> State:
     """The chosen project's state, for its own folders only: the log need not be there to ask Feast what it knows."""
     folder = state_root() / load_project().name
     return State(folder=folder, log=folder / "log")
-
-
-# As Feast's store writes, in one statement for all cells.
-_UPSERT = """
-    INSERT INTO {table} (entity_key, feature_name, value, value_text, event_ts, created_ts) VALUES (?, ?, ?, ?, ?, ?)
-    ON CONFLICT (entity_key, feature_name) DO UPDATE SET value = excluded.value, value_text = excluded.value_text,
-        event_ts = excluded.event_ts, created_ts = excluded.created_ts
-"""
-
-
-def _cells(config: RepoConfig, data: Sequence[Any]) -> Iterator[tuple[Any, ...]]:
-    """A row of the table for each feature of each entity; times as the store's own adapter has them."""
-    epoch = cache(lambda moment: None if moment is None else adapt_datetime_epoch(to_naive_utc(moment)))
-    version = config.entity_key_serialization_version
-    for entity_key, values, event, created in data:
-        key = serialize_entity_key(entity_key, entity_key_serialization_version=version)
-        times = epoch(event), epoch(created)
-        for name, value in values.items():
-            yield key, name, value.SerializeToString(), extract_text_and_num(value, False)[0], *times
 
 
 class StateDialect(SQLiteDialect_pysqlite):
@@ -106,7 +82,10 @@ class EmbeddedOnlineStoreConfig(SqliteOnlineStoreConfig):  # type: ignore[misc] 
 
 
 class EmbeddedOnlineStore(SqliteOnlineStore):  # type: ignore[misc]  # Feast ships no types
-    """Feast's SQLite store in the chosen project's Feast folder."""
+    """An SQLite file in the chosen project's Feast folder, of one row an entity (online_rows.py).
+
+    Where the block asks for what only Feast's own layout can (vectors, text search, OpenAI's interface), that is kept.
+    """
 
     @staticmethod
     def _get_db_path(config: RepoConfig) -> str:
@@ -122,29 +101,102 @@ class EmbeddedOnlineStore(SqliteOnlineStore):  # type: ignore[misc]  # Feast shi
         """The connection; a file that is damaged is removed before it is opened, for all in it can be loaded again."""
         if self._conn is None:
             remove_damaged(Path(self._get_db_path(config)), "materialise online_store to load it again")
-        return super()._get_conn(config)
+            super()._get_conn(config).execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}")
+        return self._conn
+
+    def update(
+        self,
+        config: RepoConfig,
+        tables_to_delete: Sequence[FeatureView],
+        tables_to_keep: Sequence[FeatureView],
+        entities_to_delete: Sequence[Entity],
+        entities_to_keep: Sequence[Entity],
+        partial: bool,
+    ) -> None:
+        """Make the tables of some views and drop those of others; tables of Feast's layout, of before, make way."""
+        if _feasts_layout(config):
+            super().update(config, tables_to_delete, tables_to_keep, entities_to_delete, entities_to_keep, partial)
+            return
+        connection = self._get_conn(config)
+        connection.execute("PRAGMA journal_mode = WAL")  # who reads does not wait for who loads
+        old = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        old &= {_id(config, view) for view in (*tables_to_delete, *tables_to_keep)}
+        with connection:
+            for name in old:
+                connection.execute(f"DROP TABLE {_quote_id(name)}")
+            for view in tables_to_delete:
+                table_of(config, view).drop(connection)
+            for view in tables_to_keep:
+                table_of(config, view).make(connection)
+        if old:
+            connection.execute("VACUUM")
 
     def online_write_batch(self, config: RepoConfig, table: FeatureView, *rest: Any, **named: Any) -> None:
         """Write rows; into a file that is new or was removed, after making its tables as an apply does."""
         self.update(config, [], [table], [], [], partial=True)
-        if config.online_store.vector_enabled or getattr(config.online_store, "enable_openai_compatible_store", False):
-            super().online_write_batch(config, table, *rest, **named)  # more columns
+        if _feasts_layout(config):
+            super().online_write_batch(config, table, *rest, **named)
             return
         data = named["data"] if "data" in named else rest[0]
-        name = _table_id(config.project, table, config.registry.enable_online_feature_view_versioning)
+        rows, version = table_of(config, table), config.entity_key_serialization_version
         with self._get_conn(config) as connection:
-            connection.executemany(_UPSERT.format(table=_quote_id(name)), _cells(config, data))
+            # Rows of one statement have the same features: mostly all of the view.
+            for features, some in groupby(data, key=lambda row: tuple(row[1])):
+                rows.write(connection, features, rows.rows_of_protos(some, features, version))
 
-    def online_read(self, config: RepoConfig, table: FeatureView, *rest: Any, **named: Any) -> Any:
+    def write_table(self, config: RepoConfig, view: FeatureView, table: pa.Table) -> bool:
+        """Write an Arrow table of all features of a view, if it can be written a column at a time; was it?"""
+        if _feasts_layout(config):
+            return False
+        self.update(config, [], [view], [], [], partial=True)
+        rows, version = table_of(config, view), config.entity_key_serialization_version
+        size = config.materialization_config.online_write_batch_size or max(table.num_rows, 1)
+        for batch in table.combine_chunks().to_batches(max_chunksize=size):
+            with self._get_conn(config) as connection:
+                rows.write(connection, list(rows.kinds), rows.rows_of_batch(batch, view, version))
+        return True
+
+    def online_read(
+        self,
+        config: RepoConfig,
+        table: FeatureView,
+        entity_keys: list[EntityKey],
+        requested_features: list[str] | None = None,
+        *rest: Any,
+        **named: Any,
+    ) -> Any:
         """Read rows.
 
         Raises:
             RetrievalError: if the file is damaged, or was never loaded.
         """
         try:
-            return super().online_read(config, table, *rest, **named)
+            if _feasts_layout(config):
+                return super().online_read(config, table, entity_keys, requested_features, *rest, **named)
+            version = config.entity_key_serialization_version
+            keys = [serialize_entity_key(key, entity_key_serialization_version=version) for key in entity_keys]
+            rows = table_of(config, table)
+            features = [name for name in requested_features or rows.kinds if name in rows.kinds]
+            found = rows.read(self._get_conn(config), keys, features)
+            return [rows.protos(found[key], features) if key in found else (None, None) for key in keys]
         except sqlite3.DatabaseError as error:
             raise RetrievalError(
                 f"online store {self._get_db_path(config)}: view {table.name!r} can't be read ({error}): "
                 "materialise online_store again"
             ) from error
+
+
+def table_of(config: RepoConfig, view: FeatureView) -> OnlineTable:
+    """Where a view's rows are kept."""
+    return OnlineTable.of(_id(config, view), view)
+
+
+def _id(config: RepoConfig, view: FeatureView) -> str:
+    name: str = _table_id(config.project, view, config.registry.enable_online_feature_view_versioning)
+    return name
+
+
+def _feasts_layout(config: RepoConfig) -> bool:
+    """Does the block ask for what only Feast's own layout can?"""
+    wants = ("vector_enabled", "text_search_enabled", "enable_openai_compatible_store")
+    return any(getattr(config.online_store, name, False) for name in wants)

@@ -33,6 +33,8 @@ from feast.protos.feast.types.Value_pb2 import Value
 from feast.type_map import python_values_to_proto_values
 from feast.utils import _convert_arrow_to_proto
 
+from feature_repo.embedded import EmbeddedOnlineStore
+
 Row = tuple[EntityKey, dict[str, Value], datetime, datetime | None]
 # Of columns whose Arrow type is one of these, each value is null or becomes this field as it is.
 _AS_THEY_ARE = {
@@ -83,6 +85,10 @@ class _Output(LocalOutputNode):  # type: ignore[misc]  # Feast ships no types
             return super().execute(context)
         output = ArrowTableValue(data=table)
         context.node_outputs[self.name] = output
+        if isinstance(context.online_store, EmbeddedOnlineStore):
+            with _uncollected():
+                if context.online_store.write_table(context.repo_config, self.feature_view, table):
+                    return output
         join_keys = {entity.name: entity.dtype.to_value_type() for entity in self.feature_view.entity_columns}
         size = context.repo_config.materialization_config.online_write_batch_size or table.num_rows
         with _uncollected():

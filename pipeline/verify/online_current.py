@@ -19,6 +19,7 @@ from pipeline.workspace import Workspace
 
 ONLINE_NOTE, ONLINE_FILE = "online.json", "online.db"
 EMBEDDED = "embedded"  # in the note: the online store is a file of ours
+LAYOUT, ROWS = "layout", "rows"  # in the note: how that file keeps its values; one of another layout is loaded again
 INSTANT = timedelta(microseconds=1)
 Loaded = Mapping[str, Mapping[str, str]]  # by ``features/<view>``, the slices that it was loaded from -> their digests
 
@@ -26,7 +27,7 @@ Loaded = Mapping[str, Mapping[str, str]]  # by ``features/<view>``, the slices t
 def note_online(work: Workspace, made_of: Loaded) -> None:
     """Write down what the online store was loaded from, and mark its file, so that another one is noticed."""
     path = work.state.feast / ONLINE_FILE
-    embedded = {EMBEDDED: ONLINE_FILE} if path.is_file() else {}
+    embedded = {EMBEDDED: ONLINE_FILE, LAYOUT: ROWS} if path.is_file() else {}
     note = json.dumps({**made_of, **embedded}, indent=1).encode()
     with atomic_write(work.state.feast / ONLINE_NOTE) as file:
         file.write(note)
@@ -56,7 +57,7 @@ def loaded_online(work: Workspace) -> Loaded | None:
         loaded = dict(json.loads(note))
     except (OSError, ValueError, TypeError):
         return None
-    if EMBEDDED in loaded and _mark_of(work.state.feast / ONLINE_FILE) != _mark(note):
+    if EMBEDDED in loaded and (loaded.get(LAYOUT) != ROWS or _mark_of(work.state.feast / ONLINE_FILE) != _mark(note)):
         return None
     return {view: slices for view, slices in loaded.items() if isinstance(slices, dict)}
 
@@ -89,6 +90,9 @@ def online_faults(work: Workspace) -> Iterator[Fault]:
         loaded = dict(json.loads(note))
     except (ValueError, TypeError):
         yield Fault(None, f"{ONLINE_NOTE}, which says what was loaded, is damaged")
+        return
+    if EMBEDDED in loaded and loaded.get(LAYOUT) != ROWS:
+        yield Fault(None, f"{ONLINE_FILE} is of an earlier exfm, which kept a row a feature: it is loaded again")
         return
     if EMBEDDED in loaded and _mark_of(database) != _mark(note):
         yield Fault(None, f"{ONLINE_FILE} is missing, damaged, or not the one that was loaded")

@@ -1,7 +1,6 @@
-"""Loading the online store a column at a time: the same bytes as by Feast's own engine and store, of all types."""
+"""Loading the online store a column at a time: the same answers as by Feast's own engine and store, of all types."""
 
 import gc
-import sqlite3
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from feast import Entity, FeatureStore, FeatureView, Field, FileSource, RepoConfig, ValueType
+from feast.protos.feast.types.EntityKey_pb2 import EntityKey
+from feast.protos.feast.types.Value_pb2 import Value
 from feast.types import Array, Bool, Bytes, Float32, Float64, Int32, Int64, String, UnixTimestamp
 from feast.utils import _convert_arrow_to_proto
 
@@ -64,30 +65,33 @@ def store_of(folder: Path, online: str, engine: str | None) -> tuple[FeatureStor
     return store, store.get_feature_view("mine")
 
 
-def cells(folder: Path) -> list[tuple[Any, ...]]:
-    with sqlite3.connect(folder / "online.db") as connection:
-        return connection.execute(
-            "SELECT entity_key, feature_name, value, value_text, event_ts, created_ts FROM p_mine ORDER BY 1, 2"
-        ).fetchall()
+def answers(store: FeatureStore, view: FeatureView, users: list[int], features: list[str] | None = None) -> list[Any]:
+    """What the store itself answers: a time and protos for each user."""
+    keys = [EntityKey(join_keys=["user"], entity_values=[Value(int64_val=user)]) for user in users]
+    online = store._get_provider().online_store  # type: ignore[attr-defined]
+    found: list[Any] = online.online_read(store.config, view, keys, features)
+    return found
 
 
-def test_all_cells_are_those_of_feasts_own_engine_and_store(tmp_path: Path) -> None:
-    ours, _ = store_of(tmp_path / "ours", STORE, ENGINE)
+def test_all_answers_are_those_of_feasts_own_engine_and_store(tmp_path: Path) -> None:
+    ours, view = store_of(tmp_path / "ours", STORE, ENGINE)
     theirs, _ = store_of(tmp_path / "theirs", "sqlite", None)
+    users = [3, 1, 99, 2, 2**60, 3]
     for store in (ours, theirs):
         store.materialize(START - timedelta(days=1), START + timedelta(days=1))
-    assert cells(tmp_path / "ours") == cells(tmp_path / "theirs")
-    assert len(cells(tmp_path / "ours")) == 4 * len(COLUMNS)
-    # Newer rows take the place of what is there, older cells are not left.
+    assert answers(ours, view, users) == answers(theirs, view, users)
+    known = [answer for answer in answers(ours, view, users) if answer[1] is not None]
+    assert len(known) == 5 and all(set(values) == set(COLUMNS) for _, values in known)
+    # Newer rows take the place of what is there, older values are not left.
     changed = table(count=pa.array([5, 6, 7, 8], pa.int64()))
     for name, store in (("ours", ours), ("theirs", theirs)):
         pq.write_table(changed, tmp_path / name / "rows.parquet")
         store.materialize(START - timedelta(days=1), START + timedelta(days=1))
-    assert cells(tmp_path / "ours") == cells(tmp_path / "theirs")
+    assert answers(ours, view, users) == answers(theirs, view, users)
     features = ["mine:count", "mine:rate", "mine:last", "mine:name"]
     asked = [{"user": 3}, {"user": 2**60}, {"user": 99}]
-    answers = [store.get_online_features(features, entity_rows=asked).to_dict() for store in (ours, theirs)]
-    assert str(answers[0]) == str(answers[1]) and answers[0]["count"] == [5, 8, None]
+    told = [store.get_online_features(features, entity_rows=asked).to_dict() for store in (ours, theirs)]
+    assert str(told[0]) == str(told[1]) and told[0]["count"] == [5, 8, None]
 
 
 @pytest.mark.parametrize("name", [*COLUMNS, "ints as floats", "floats as ints"])
@@ -111,13 +115,13 @@ def test_whole_numbers_beyond_2_to_the_53_beside_nulls_are_kept() -> None:
 
 
 def test_a_failed_load_raises_and_collects_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    store, _ = store_of(tmp_path / "ours", STORE, ENGINE)
+    store, view = store_of(tmp_path / "ours", STORE, ENGINE)
 
     def broken(*_: Any) -> Any:
         assert not gc.isenabled()
         raise OSError("no room")
 
-    monkeypatch.setattr("feature_repo.loading.rows_of", broken)
+    monkeypatch.setattr("feature_repo.online_rows._column", broken)
     with pytest.raises(OSError, match="no room"):
         store.materialize(START - timedelta(days=1), START + timedelta(days=1))
-    assert gc.isenabled() and not cells(tmp_path / "ours")
+    assert gc.isenabled() and answers(store, view, [1]) == [(None, None)]
