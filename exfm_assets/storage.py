@@ -5,20 +5,24 @@ Belongs here: making and opening the files. Not here: what is in them (Dagster).
 Two first runs that make them at once leave them in a state that no later run can open ("more than one head"), and so
 does a process that is killed while it makes them.
 
-Dagster opens and closes a file for each statement, some thousand times a run, which takes a tenth of a small run. The
-files of all runs stay open here. A run's own events are written as Dagster does: its UI sees by the file's changes that
-there are new ones.
+Dagster opens and closes a file for each statement, some thousand times a run, and waits each time until the disk has
+it: a fifth of a small run. Here the files stay open, and what is written is safe from a process that ends, not from a
+machine that does: then the last events may be missing, and what they told of is found by the data itself. The files
+are whole after both.
 """
 
 import fcntl
 import os
 import shutil
 import threading
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
+from dagster._core.events.log import EventLogEntry
 from dagster._core.storage.event_log import SqliteEventLogStorage
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import INDEX_SHARD_NAME
 from dagster._core.storage.runs import SqliteRunStorage
@@ -26,9 +30,10 @@ from dagster._core.storage.schedules import SqliteScheduleStorage
 from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
 from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
 from dagster._serdes import ConfigurableClassData
-from sqlalchemy import URL, Connection, Engine, create_engine
+from sqlalchemy import URL, Connection, Engine, create_engine, event
 
 _PARTS = ("history", "schedules")  # Dagster's own folders below the base
+RUNS_OPEN = 8  # files of runs that a process keeps open: its own, and those that somebody looks at
 
 
 class _Open:
@@ -60,6 +65,7 @@ class _Open:
                     self._engine.dispose(close=self._of is None or self._of[0] == os.getpid())
                 url = URL.create("sqlite", database=str(self._path))
                 self._engine = create_engine(url, connect_args={"timeout": SQLITE_BUSY_TIMEOUT_SECONDS})
+                event.listen(self._engine, "connect", _without_waiting)
                 self._of = now
             return self._engine
 
@@ -71,24 +77,56 @@ class _Open:
         return os.getpid(), found.st_dev, found.st_ino
 
 
+def _without_waiting(connection: Any, _: Any) -> None:
+    """In write-ahead mode, which Dagster sets: wait for the disk when the log is copied back, not at each commit."""
+    connection.execute("PRAGMA synchronous = NORMAL")
+
+
 class OpenEventLog(SqliteEventLogStorage):
-    """Dagster's, but for the index of all runs, which stays open."""
+    """Dagster's, but its files stay open: the index of all runs, and those of a few runs."""
 
     def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
         self._index = _Open(Path(base_dir).absolute() / f"{INDEX_SHARD_NAME}.db")
+        self._runs: OrderedDict[str, _Open] = OrderedDict()
         super().__init__(base_dir, inst_data)
 
     @contextmanager
     def index_connection(self) -> Iterator[Connection]:
-        if INDEX_SHARD_NAME not in self._initialized_dbs:
-            with super().index_connection():  # which makes or looks at its tables
-                pass
+        self._make_tables(INDEX_SHARD_NAME)
         with self._db_lock, self._index.connection() as connection:
             yield connection
+
+    @contextmanager
+    def run_connection(self, run_id: str | None = None) -> Iterator[Connection]:
+        assert run_id is not None  # as in Dagster's own
+        self._make_tables(run_id)
+        with self._db_lock, self._of_run(run_id).connection() as connection:
+            yield connection
+
+    def store_event(self, event: EventLogEntry) -> None:
+        super().store_event(event)
+        # Dagster's UI watches the file. It changes when it is closed, or when its log is copied back, not at a commit.
+        with suppress(FileNotFoundError):
+            os.utime(self.path_for_shard(event.run_id))
 
     def dispose(self) -> None:
         super().dispose()
         self._index.close()
+        while self._runs:
+            self._runs.popitem()[1].close()
+
+    def _make_tables(self, shard: str) -> None:
+        if shard not in self._initialized_dbs:
+            with self._connect(shard):  # which makes or looks at them
+                pass
+
+    def _of_run(self, run_id: str) -> _Open:
+        if run_id not in self._runs:
+            self._runs[run_id] = _Open(Path(self.path_for_shard(run_id)))
+            if len(self._runs) > RUNS_OPEN:
+                self._runs.popitem(last=False)[1].close()
+        self._runs.move_to_end(run_id)
+        return self._runs[run_id]
 
 
 class _KeptOpen:

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -136,10 +137,11 @@ class OnlineTable:
         """Write rows of key, event, created and values of ``features``; an entity's other features stay as they are."""
         columns = [_quoted(name) for name in (KEY, EVENT, CREATED, *map(column_of, features))]
         updates = ", ".join(f"{name} = excluded.{name}" for name in columns[1:])
+        ordered: list[tuple[Any, ...]] = sorted(rows, key=itemgetter(0))  # neighbours lie on one page
         connection.executemany(
             f"INSERT INTO {_quoted(self.name)} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))}) "
             f"ON CONFLICT ({columns[0]}) DO UPDATE SET {updates}",
-            sorted(rows, key=lambda row: row[0]),  # neighbours lie on one page
+            ordered,
         )
 
     def rows_of_protos(self, data: Iterable[Any], features: Sequence[str], version: int) -> Iterator[tuple[Any, ...]]:
