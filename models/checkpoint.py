@@ -6,10 +6,11 @@ Not here: files of weights (weights.py), what a state holds (state.py), what a m
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from exfm.atomic_write import sync_folder, unfinished_path
 from exfm.writing import refusal, unwritable
 from models.changes import State
 from models.errors import CheckpointError
+from models.export import exported_files
 from models.learner import Learner
 from models.manifest import FILE, Manifest, called, load_manifest
 from models.parts import CHANGES, SERVING, WEIGHTS
@@ -55,14 +57,21 @@ def save_checkpoint(
 
 
 def save_serving(folder: Path, learner: Learner, manifest: Manifest) -> Manifest:
-    """Write only what serves: no auxiliary head, no adapter, no optimiser."""
+    """Write only what serves, for torch and for runtimes without: no auxiliary head, no adapter, no optimiser."""
     served = replace(manifest, distillation=None, parts=[], spec=replace(manifest.spec, teachers=()))
-    return _save(folder, SERVING, serving_state(learner), lambda weights: replace(served, weights=weights))
+    exported = exported_files(learner, served)
+    return _save(folder, SERVING, serving_state(learner), lambda weights: replace(served, weights=weights), exported)
 
 
-def _save(folder: Path, name: str, state: dict[str, Tensor], manifest_of: Callable[[str], Manifest]) -> Manifest:
+def _save(
+    folder: Path,
+    name: str,
+    state: State,
+    manifest_of: Callable[[str], Manifest],
+    beside: Mapping[str, bytes] = MappingProxyType({}),
+) -> Manifest:
     try:
-        return _put(folder, name, state, manifest_of)
+        return _put(folder, name, state, manifest_of, beside)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(unfinished_path(folder), ignore_errors=True)
         refused = refusal(error)
@@ -71,14 +80,18 @@ def _save(folder: Path, name: str, state: dict[str, Tensor], manifest_of: Callab
         raise CheckpointError(f"checkpoint {unwritable(folder, refused)}") from error
 
 
-def _put(folder: Path, name: str, state: dict[str, Tensor], manifest_of: Callable[[str], Manifest]) -> Manifest:
+def _put(
+    folder: Path, name: str, state: State, manifest_of: Callable[[str], Manifest], beside: Mapping[str, bytes]
+) -> Manifest:
     unfinished = unfinished_path(folder)
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
     save_file(_apart(state), unfinished / name)
     manifest = manifest_of(sha256(unfinished / name))
     (unfinished / FILE).write_text(manifest.to_json(), encoding="utf-8")
-    for path in (unfinished / name, unfinished / FILE):
+    for other, content in beside.items():
+        (unfinished / other).write_bytes(content)
+    for path in unfinished.iterdir():
         with path.open("rb") as file:
             os.fsync(file.fileno())
     sync_folder(unfinished)

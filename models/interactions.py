@@ -105,7 +105,7 @@ class GatedExperts(nn.Module):
 
 def pair_products(fields: Tensor) -> Tensor:
     """Dot products of all pairs of fields: (S, B, F, E) -> (S, B, F (F - 1) / 2)."""
-    count = fields.shape[2]
+    count = int(fields.shape[2])  # a constant in a graph
     products = torch.matmul(fields, fields.transpose(2, 3))  # (S, B, F, F)
     left, right = torch.triu_indices(count, count, offset=1, device=fields.device)
     return products[:, :, left, right]

@@ -6,6 +6,7 @@ Belongs here: names. Not here: reading and writing them (weights.py), what chang
 from exfm.declaration import declaration
 
 WEIGHTS, CHANGES, SERVING = "weights.safetensors", "changes.safetensors", "serving.safetensors"
+GRAPH, SIGNATURE = "model.onnx", "signature.json"  # of a release, for runtimes without torch
 
 
 @declaration

@@ -3,12 +3,13 @@
 Belongs here: looking. Not here: making them whole again (publishing.py).
 """
 
+import json
 from pathlib import Path
 
 from exfm.learning import Student
 from models.errors import DamagedError
 from models.manifest import FILE, load_manifest
-from models.parts import SERVING
+from models.parts import GRAPH, SERVING, SIGNATURE
 from pipeline.releases.release import CURRENT, current_release, released_versions
 from pipeline.sidecar import sha256_of
 from pipeline.workspace import Workspace
@@ -39,4 +40,21 @@ def _fault_of(folder: Path) -> str | None:
     path = folder / SERVING
     if not path.is_file():
         return f"{SERVING} is missing"
-    return None if sha256_of(path) == manifest.weights else f"{SERVING} is damaged"
+    if sha256_of(path) != manifest.weights:
+        return f"{SERVING} is damaged"
+    return None if lacks_graph(folder) else _fault_of_graph(folder)
+
+
+def lacks_graph(folder: Path) -> bool:
+    """Has a release no model for runtimes without torch, as those of an earlier exfm?"""
+    return not (folder / SIGNATURE).exists() and not (folder / GRAPH).exists()
+
+
+def _fault_of_graph(folder: Path) -> str | None:
+    try:
+        digest = json.loads((folder / SIGNATURE).read_text(encoding="utf-8"))["graph"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return f"{SIGNATURE} is missing or damaged"
+    if not (folder / GRAPH).is_file():
+        return f"{GRAPH} is missing"
+    return None if sha256_of(folder / GRAPH) == digest else f"{GRAPH} is damaged"
