@@ -1,0 +1,160 @@
+"""A release as it answers: its graph in onnxruntime, its embedding rows mapped from the file.
+
+Belongs here: loading a release's folder, and scoring. Not here: raw features (encoder.py), which release is served
+(releases.py).
+"""
+
+import json
+from collections.abc import Mapping
+from hashlib import file_digest
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from exfm.declaration import adapter
+from exfm.encoding import Encoding
+from serving.encoder import Column, Encoder, IdInput, Signature
+from serving.errors import ReleaseError
+
+SIGNATURE, GRAPH, WEIGHTS, MANIFEST = "signature.json", "model.onnx", "serving.safetensors", "manifest.json"
+FORMAT = 1  # of signatures that this exfm reads
+TABLE = "table.weight"
+
+
+class ServedModel:
+    """A release that scores; it is not changed once it is loaded, so threads may share it.
+
+    Args:
+        folder: of the release.
+        threads: of one call.
+
+    Raises:
+        ReleaseError: if a file is missing or damaged.
+    """
+
+    def __init__(self, folder: Path, threads: int = 1) -> None:
+        self.folder, plain = folder, _plain(folder)
+        self.signature = signature_of(folder, plain)
+        _check_digest(folder / GRAPH, plain["graph"])
+        _check_digest(folder / WEIGHTS, _json(folder / MANIFEST).get("weights"))
+        self.encoder = Encoder(self.signature, mapped(folder / WEIGHTS, TABLE))
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+        options.log_severity_level = 3
+        try:
+            self._session = onnxruntime.InferenceSession(
+                str(folder / GRAPH), sess_options=options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # onnxruntime has a class for each of a dozen reasons
+            raise ReleaseError(f"{folder / GRAPH}: onnxruntime can't read it ({error}): release it again") from error
+        self._reads = {each.name for each in self._session.get_inputs()}
+
+    @property
+    def version(self) -> str:
+        return self.signature.version
+
+    def score(self, columns: Mapping[str, Column], rows: int, now: float) -> NDArray[np.float32]:
+        """Calibrated probabilities of the first task, (N,).
+
+        Args:
+            columns: raw features by name, each of N values or of one; as in ``Encoder.inputs``.
+        """
+        given = self.encoder.inputs(columns, rows, now)
+        given = {name: value for name, value in given.items() if name in self._reads}  # a family may ignore an input
+        (probabilities,) = self._session.run(["probabilities"], given)
+        scores: NDArray[np.float32] = probabilities[:, 0]
+        return scores
+
+    def warm(self) -> None:
+        """Score unknown ids once, so that the first request does not pay for what is made at the first run."""
+        for rows in (1, 100):
+            columns = {name: [None] for name in self.signature.columns}
+            self.score(columns, rows, 0.0)
+
+
+def signature_of(folder: Path, plain: Mapping[str, Any] | None = None) -> Signature:
+    """Of a release's folder.
+
+    Raises:
+        ReleaseError: if it has none, or one that can't be read.
+    """
+    plain = _plain(folder) if plain is None else plain
+
+    def encoding(of: Any) -> Encoding:
+        return adapter(Encoding).validate_json(json.dumps(of))
+
+    def with_rows(name: str) -> tuple[IdInput, ...]:
+        return tuple(
+            IdInput(each["name"], encoding(each["encoding"]), int(each["first"]), int(each["rows"]))
+            for each in plain[name]
+        )
+
+    try:
+        return Signature(
+            version=plain["version"],
+            tasks=tuple(plain["tasks"]),
+            ids=with_rows("ids"),
+            numbers={each["name"]: encoding(each["encoding"]) for each in plain["numbers"]},
+            vectors={each["name"]: encoding(each["encoding"]) for each in plain["vectors"]},
+            lists=with_rows("lists"),
+            pooled=tuple(plain["pooled"]),
+            sides=dict(plain["sides"]),
+            quantiles={
+                name: None if edges is None else np.asarray(edges, dtype=np.float64)
+                for name, edges in plain["quantiles"].items()
+            },
+            parts={name: encoding(each) for name, each in plain["parts"].items()},
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise ReleaseError(f"{folder / SIGNATURE} can't be read ({error}): release it again") from error
+
+
+def mapped(path: Path, name: str) -> NDArray[np.float32]:
+    """A float32 tensor of a safetensors file, mapped into memory: pages are read as rows are asked for.
+
+    Raises:
+        ReleaseError: if the file has no such tensor.
+    """
+    try:
+        with path.open("rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(size))
+        about = header[name]
+        if about["dtype"] != "F32":
+            raise ReleaseError(f"{path}: {name} is {about['dtype']}, not F32: release it again")
+        begin = about["data_offsets"][0]
+        shape = tuple(about["shape"])
+        return np.memmap(path, dtype="<f4", mode="r", offset=8 + size + begin, shape=shape)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ReleaseError(f"{path} can't be read ({error}): release it again") from error
+
+
+def _plain(folder: Path) -> dict[str, Any]:
+    if not (folder / SIGNATURE).exists():
+        raise ReleaseError(
+            f"{folder} has no {SIGNATURE}, as an earlier exfm released it: `exfm serve` adds it when it starts"
+        )
+    plain = _json(folder / SIGNATURE)
+    if plain.get("format") != FORMAT or "graph" not in plain:
+        raise ReleaseError(f"{folder / SIGNATURE} is of format {plain.get('format')!r}, not {FORMAT}: update exfm here")
+    return plain
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise ReleaseError(f"{path} is missing or damaged ({error}): release it again") from error
+
+
+def _check_digest(path: Path, expected: object) -> None:
+    try:
+        with path.open("rb") as file:
+            digest = file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ReleaseError(f"{path} can't be read ({error}): release it again") from error
+    if digest != expected:
+        raise ReleaseError(f"{path} is damaged: it is not what was released: release it again")
