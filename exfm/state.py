@@ -70,6 +70,11 @@ class State:
         return self.folder / "takeovers" / f"{teacher}.json"
 
     @property
+    def requests(self) -> Path:
+        """Folder of what was answered: a folder a student, a sub-folder a day."""
+        return self.folder / "requests"
+
+    @property
     def feast(self) -> Path:
         return self.folder / "feast"
 

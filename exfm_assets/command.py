@@ -19,6 +19,7 @@ HELP = """exfm: one large teacher, its predictions kept in Feast, many small stu
     exfm import [--check] [--forget FILE]                            the files that Project.log names, read in
     exfm quarantine [TABLE] [--to FILE | --mend FILE]                rows of the log that were refused, and mended
     exfm ui [arguments of dagster dev]                               Dagster's UI and daemon, automation on
+    exfm serve [--port N] [--workers N]                              answer requests with the released students
     exfm status                                                      what serves, how old, how good, what is next
     exfm alerts [--send]                                             what needs a person now; a test of the webhook
     exfm releases list|show|compare|promote|rollback|unpin           what serves, what served, and going back
@@ -102,6 +103,12 @@ def _releases(arguments: list[str]) -> int:
     return main(arguments)
 
 
+def _serve(arguments: list[str]) -> int:
+    from exfm_assets.serve import main
+
+    return main(arguments)
+
+
 def _status(arguments: list[str]) -> int:
     from exfm_assets.status import main
 
@@ -151,6 +158,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "import": _import,
     "quarantine": _quarantine,
     "ui": _ui,
+    "serve": _serve,
     "status": _status,
     "alerts": _alerts,
     "releases": _releases,

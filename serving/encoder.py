@@ -175,7 +175,10 @@ def hashed(name: str, values: Column, encoding: Encoding) -> NDArray[np.int64]:
         for value in values:
             if value is not None and not isinstance(value, str):
                 raise RequestError(f"{name}: {_shown(value)} is no text: pass a string, or null if unknown")
-        return stable_hash(np.asarray(values, dtype=object), salt=str(encoding.salt))
+        try:
+            return stable_hash(np.asarray(values, dtype=object), salt=str(encoding.salt))
+        except UnicodeEncodeError as error:
+            raise RequestError(f"{name}: {error.object!r:.60} is no Unicode text: pass one") from error
     nulls = np.fromiter((value is None for value in values), dtype=bool, count=len(values))
     numbers = [0 if value is None else _whole(name, value) for value in values]
     return stable_hash(np.asarray(numbers, dtype=np.int64), salt=str(encoding.salt), nulls=nulls)
@@ -225,7 +228,7 @@ def _vectors(name: str, values: Column, width: int) -> NDArray[np.float32]:
             continue
         if not isinstance(value, Sequence | np.ndarray) or isinstance(value, str) or len(value) != width:
             raise RequestError(f"{name}: {_shown(value)} is no vector of {width} numbers: pass one, or null if unknown")
-        read[row] = _floats(name, {name: value})
+        read[row] = _floats(name, {name: list(value)})
     return read
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
+import onnxruntime  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
 from exfm.declaration import adapter
@@ -84,7 +84,8 @@ def signature_of(folder: Path, plain: Mapping[str, Any] | None = None) -> Signat
     plain = _plain(folder) if plain is None else plain
 
     def encoding(of: Any) -> Encoding:
-        return adapter(Encoding).validate_json(json.dumps(of))
+        read: Encoding = adapter(Encoding).validate_json(json.dumps(of))
+        return read
 
     def with_rows(name: str) -> tuple[IdInput, ...]:
         return tuple(

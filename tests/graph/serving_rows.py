@@ -4,6 +4,9 @@ Belongs here: asking Feast both ways, and scores of both. Not here: which projec
 test_source_views.py, test_log_inputs.py).
 """
 
+import json
+
+import numpy as np
 import polars as pl
 import torch
 
@@ -13,6 +16,9 @@ from models.checkpoint import load_checkpoint
 from pipeline.releases.release import current_release
 from pipeline.transforms.inputs import stored_type, tensors_for, with_calendar
 from pipeline.workspace import Workspace
+from serving.answering import Answering
+
+SERVED_AGREE = 1e-4  # rounding of another runtime
 
 
 def online_rows(work: Workspace, student: Student, asked: pl.DataFrame) -> pl.DataFrame:
@@ -56,6 +62,8 @@ def assert_scores_are_the_same(work: Workspace, student: Student, *each: str) ->
     online, offline = online_rows(work, student, asked), offline_rows(work, student, asked)
     scores = [learner.predict(tensors_for(manifest, rows)) for rows in (online, offline)]
     assert torch.equal(scores[0], scores[1]) and len(scores[0]) == asked.height > 100, student.name
+    served = served_scores(work, student, asked)
+    assert np.abs(served - torch.sigmoid(scores[0][:, 0]).numpy()).max() < SERVED_AGREE, student.name
     # The comparison can fail: others' inputs give other scores.
     ids = {column.name for column in work.project.stream.id_columns}
     read = [name for name in online.columns if name in manifest.encoder and name not in ids]
@@ -64,6 +72,25 @@ def assert_scores_are_the_same(work: Workspace, student: Student, *each: str) ->
         other = tensors_for(manifest, online.with_columns(pl.col(columns).reverse()))
         assert not torch.equal(learner.predict(other), scores[0]), columns
     return True
+
+
+def served_scores(work: Workspace, student: Student, asked: pl.DataFrame) -> np.ndarray:
+    """What the server answers, a request a user; by the row of ``asked``."""
+    moment = asked["event_timestamp"][0]
+    answering = Answering(work.project, work.state, now=lambda: moment)
+    answering.releases.look()
+    serving, stream = answering.serving(student.name), work.project.stream
+    given = [name for name in asked.columns if name in serving.reader.known - {stream.surface.name, *stream.calendar}]
+    scores = np.full(asked.height, np.nan)
+    for (user,), rows in asked.group_by(stream.user.name, maintain_order=True):
+        candidates = rows.select(name for name in given if name != stream.user.name).to_dicts()
+        # Each candidate is told apart by its place: items repeat.
+        body = json.dumps({"user": user, "candidates": candidates})
+        answer = answering.rank(student.name, body.encode())
+        for at, score in zip(rows["row"].to_list(), answer.in_order, strict=True):
+            scores[at] = score
+        assert [each["score"] for each in answer.body["scores"]] == sorted(answer.in_order, reverse=True)
+    return scores
 
 
 def requests(work: Workspace) -> pl.DataFrame:

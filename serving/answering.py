@@ -1,0 +1,180 @@
+"""A request's answer: features, scores, order, and what is logged of it.
+
+Belongs here: what follows what, and how long each part takes. Not here: HTTP (app.py), each part itself.
+"""
+
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from exfm.project import Project
+from exfm.state import State
+from feature_repo.store import open_store
+from serving.errors import RequestError
+from serving.features import Asked, FeatureReader, Gathered, ItemCache
+from serving.model import ServedModel
+from serving.releases import Releases, Serving
+from serving.request_log import RequestLog, schema_of
+from serving.requests import asked_of, clock_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What one server takes.
+
+    Args:
+        body: bytes of a request.
+        candidates: of a request.
+        waiting: requests that are answered or wait for it at once; more are told to come again.
+        seconds: after which a request is given up.
+        item_age: seconds for which candidates' features are kept; 0: never.
+    """
+
+    body: int = 1_000_000
+    candidates: int = 1_000
+    waiting: int = 64
+    seconds: float = 2.0
+    item_age: float = 30.0
+
+
+@dataclass
+class Answer:
+    """What is sent, and what is measured of it.
+
+    Args:
+        in_order: scores of the candidates as they were asked.
+    """
+
+    body: dict[str, Any]
+    in_order: list[float]
+    serving: Serving
+    gathered: Gathered
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+class Answering:
+    """All students of a project, over one Feast store.
+
+    Args:
+        log: where answers are logged; ``None``: nowhere.
+        now: the clock of requests, in UTC; ``None``: the stream's.
+        threads: of one score.
+    """
+
+    def __init__(
+        self,
+        project: Project,
+        state: State,
+        limits: Limits = Limits(),
+        log: RequestLog | None = None,
+        now: Callable[[], datetime] | None = None,
+        threads: int = 1,
+    ) -> None:
+        self.project, self.limits, self.log, self._now = project, limits, log, now or clock_of(project)
+        self._store, self._cache = open_store(project, state), ItemCache(limits.item_age)
+        self.releases = Releases(state, project.students, self._reader, threads=threads)
+        self._schemas: dict[str, pa.Schema] = {}
+
+    def _reader(self, model: ServedModel) -> FeatureReader:
+        return FeatureReader(self.project, self._store, model.signature, self._cache)
+
+    def start(self) -> None:
+        """Load what is released, and follow it."""
+        if self.log is not None:
+            self.log.start()
+        self.releases.start()
+
+    def stop(self) -> None:
+        """End all threads; what was answered is logged."""
+        self.releases.stop()
+        if self.log is not None:
+            self.log.stop()
+
+    def serving(self, student: str) -> Serving:
+        """What a student answers with.
+
+        Raises:
+            RequestError: if there is no such student, or nothing of it is released.
+        """
+        if student not in self.releases.students:
+            names = ", ".join(self.releases.students)
+            raise RequestError(f"{student!r:.60} is no student: use one of {names}", 404)
+        serving = self.releases.of(student)
+        if serving is None:
+            fault = self.releases.faults.get(student)
+            why = f"its release can't be served ({fault})" if fault else "it has no release yet: its gate passed none"
+            raise RequestError(f"student {student}: {why}", 503)
+        return serving
+
+    def rank(self, student: str, body: bytes) -> Answer:
+        """Candidates in the order of their scores.
+
+        Raises:
+            RequestError: if the request can't be answered as it is.
+        """
+        serving, seconds = self.serving(student), dict[str, float]()
+        if self.log is not None and self.log.is_full:
+            raise RequestError(f"the request log can't be written: {self.log.fault}", 503)
+        reader = serving.reader
+        asked = asked_of(body, self.project, serving.student, reader.known, self.limits.candidates, self._now())
+        with _timed(seconds, "features"):
+            gathered = reader.gather(asked)
+        with _timed(seconds, "scores"):
+            scores = serving.model.score(gathered.columns, len(asked.each), asked.now.timestamp())
+        order = np.argsort(-scores, kind="stable")
+        request_id, item = uuid.uuid4().hex, self.project.stream.item.name
+        ranked = [{"item": asked.each[at][item], "score": float(scores[at])} for at in order.tolist()]
+        if self.log is not None:
+            with _timed(seconds, "log"):
+                self._log(self.log, serving, asked, gathered, scores, order, request_id)
+        answer = {
+            "request_id": request_id, "student": student, "release": serving.number, "version": serving.version,
+            "scores": ranked,
+        }  # fmt: skip
+        return Answer(answer, scores.tolist(), serving, gathered, seconds)
+
+    def _log(
+        self,
+        log: RequestLog,
+        serving: Serving,
+        asked: Asked,
+        gathered: Gathered,
+        scores: np.ndarray,
+        order: np.ndarray,
+        request_id: str,
+    ) -> None:
+        """A row a candidate, in the order that was answered; position 0 is the first."""
+        count, at, stream = len(order), order.tolist(), self.project.stream
+        keys = (stream.user.name, stream.item.name, stream.surface.name)
+        schema = self._schemas.get(serving.version)
+        if schema is None:
+            schema = self._schemas[serving.version] = schema_of(serving.model.signature, serving.reader.dtypes, keys)
+        columns: dict[str, Any] = {
+            "request_id": [request_id] * count,
+            "impression_id": [f"{request_id}-{place}" for place in range(count)],
+            "event_timestamp": [asked.now] * count,
+            "release": [serving.number] * count,
+            "version": [serving.version] * count,
+            "position": range(count),
+            "score": scores[order],
+            "propensity": [1.0] * count,  # nothing is drawn by chance
+        }
+        for name in keys:
+            columns[name] = [asked.each[place].get(name, asked.shared.get(name)) for place in at]
+        for name, values in gathered.columns.items():
+            columns[name] = list(values) * count if len(values) == 1 else [values[place] for place in at]
+        log.add(serving.student.name, serving.version, schema, columns)
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], part: str) -> Iterator[None]:
+    started = time.perf_counter()
+    yield
+    seconds[part] = time.perf_counter() - started

@@ -1,0 +1,148 @@
+"""The server: HTTP around answers.
+
+Belongs here: routes, limits, statuses. Not here: answers (answering.py), starting it (command.py).
+
+    POST /rank/<student>   candidates in the order of their scores
+    GET  /students         what each student answers with
+    GET  /health  /ready  /metrics
+
+What a sender has to change is a 4xx with one sentence; more requests than can wait get a 503 at once, with Retry-After.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from serving.answering import Answer, Answering
+from serving.errors import RequestError
+from serving.metrics import Metrics
+
+_log = logging.getLogger(__name__)
+
+
+class Server:
+    """Routes over one ``Answering``.
+
+    Args:
+        threads: that answer; features and scores mostly wait for others, or run outside of Python.
+    """
+
+    def __init__(self, answering: Answering, threads: int = 2) -> None:
+        self.answering, self.metrics = answering, Metrics()
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="answer")
+        self._waiting = 0
+
+    def app(self) -> Starlette:
+        """As ASGI."""
+        routes = [
+            Route("/rank/{student}", self.rank, methods=["POST"]),
+            Route("/students", self.students),
+            Route("/health", self.health),
+            Route("/ready", self.ready),
+            Route("/metrics", self.metrics_text),
+        ]
+        return Starlette(routes=routes, lifespan=self._lifespan)
+
+    @asynccontextmanager
+    async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
+        self.answering.start()
+        yield
+        self._pool.shutdown()
+        self.answering.stop()
+
+    async def rank(self, request: Request) -> Response:
+        """Answer, or say in one sentence why not."""
+        student, started = request.path_params["student"], time.perf_counter()
+        known = student if student in self.answering.releases.students else "?"  # a label, whatever is asked
+        try:
+            answer = await self._answer(student, request)
+        except RequestError as error:
+            self.metrics.requests.labels(known, error.status).inc()
+            headers = {"Retry-After": "1"} if error.status == 503 else None
+            return JSONResponse({"error": str(error)}, status_code=error.status, headers=headers)
+        except ClientDisconnect:
+            self.metrics.requests.labels(known, 499).inc()
+            return Response(status_code=499)
+        self.metrics.requests.labels(known, 200).inc()
+        self.metrics.answered(student, answer)
+        response = JSONResponse(answer.body)
+        self.metrics.seconds.labels(student).observe(time.perf_counter() - started)
+        return response
+
+    async def _answer(self, student: str, request: Request) -> Answer:
+        limits = self.answering.limits
+        if self._waiting >= limits.waiting:
+            raise RequestError(f"{limits.waiting} requests are waiting already: come again", 503)
+        self._waiting += 1
+        self.metrics.answering.set(self._waiting)
+        try:
+            async with asyncio.timeout(limits.seconds):
+                body = await _body(request, limits.body)
+                loop = asyncio.get_running_loop()
+                return await loop.run_in_executor(self._pool, self.answering.rank, student, body)
+        except TimeoutError:
+            raise RequestError(f"no answer within {limits.seconds:g} s: come again", 503) from None
+        finally:
+            self._waiting -= 1
+            self.metrics.answering.set(self._waiting)
+
+    async def students(self, _: Request) -> Response:
+        """What each student answers with."""
+        return JSONResponse({name: self._told(name) for name in self.answering.releases.students})
+
+    def _told(self, name: str) -> dict[str, Any]:
+        serving, fault = self.answering.releases.of(name), self.answering.releases.faults.get(name)
+        told: dict[str, Any] = {"fault": fault} if fault else {}
+        if serving is None:
+            return {"release": None, **told}
+        columns = sorted(serving.reader.known - {self.answering.project.stream.surface.name})
+        return {
+            "release": serving.number, "version": serving.version, "trained_until": serving.trained_until,
+            "since": serving.since.isoformat(), "surface": serving.student.surface, "task": serving.student.task,
+            "columns": columns, **told,
+        }  # fmt: skip
+
+    async def health(self, _: Request) -> Response:
+        """The process is there."""
+        return JSONResponse({"healthy": True})
+
+    async def ready(self, _: Request) -> Response:
+        """Requests can be answered: some student serves, none has lost its release, and answers can be logged."""
+        releases, log = self.answering.releases, self.answering.log
+        lacking = [name for name, fault in releases.faults.items() if releases.of(name) is None and fault]
+        serves = any(releases.of(name) is not None for name in releases.students)
+        faults = {name: releases.faults[name] for name in lacking}
+        if log is not None and log.fault:
+            faults["request log"] = log.fault
+        if not serves:
+            faults["students"] = "none has a release: run `exfm run` first"
+        return JSONResponse({"ready": not faults, **({"faults": faults} if faults else {})}, 503 if faults else 200)
+
+    async def metrics_text(self, _: Request) -> Response:
+        """For Prometheus."""
+        text = self.metrics.text(self.answering.releases)
+        return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+async def _body(request: Request, most: int) -> bytes:
+    """The whole body.
+
+    Raises:
+        RequestError: if it is too large, whatever its header says.
+    """
+    parts, size = [], 0
+    async for part in request.stream():
+        size += len(part)
+        if size > most:
+            raise RequestError(f"the body has more than {most} bytes: send fewer candidates", 413)
+        parts.append(part)
+    return b"".join(parts)
