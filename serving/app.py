@@ -72,6 +72,10 @@ class Server:
         except ClientDisconnect:
             self.metrics.requests.labels(known, 499).inc()
             return Response(status_code=499)
+        except Exception:
+            _log.exception("a request to student %s failed", known)
+            self.metrics.requests.labels(known, 500).inc()
+            return JSONResponse({"error": "a fault of the server: its log has it"}, status_code=500)
         self.metrics.requests.labels(known, 200).inc()
         self.metrics.answered(student, answer)
         response = JSONResponse(answer.body)

@@ -169,7 +169,13 @@ class FeatureReader:
         """Add a view's columns: one value each where its keys are the same for all candidates."""
         per_candidate = any(entity in one for one in asked.each for entity in view.entities)
         of_each = asked.each if per_candidate else ({},)
-        keys = [tuple(one.get(name, asked.shared.get(name)) for name in view.entities) for one in of_each]
+        keys = [
+            tuple(
+                _checked(name, dtype, one.get(name, asked.shared.get(name)))
+                for name, dtype in zip(view.entities, view.dtypes, strict=True)
+            )
+            for one in of_each
+        ]
         rows = self._rows(view, keys, gathered, cached=per_candidate)
         unknown, oldest = 0, None
         values: list[tuple[Any, ...]] = []
@@ -220,19 +226,26 @@ class FeatureReader:
         return {key: _row(answer, view.features) for key, answer in zip(keys, answers, strict=True)}
 
 
-def _key(name: str, dtype: type, part: Any) -> Value:
-    """A part of a key.
+def _checked(name: str, dtype: type, part: Any) -> Any:
+    """A part of a key, or a null.
 
     Raises:
         RequestError: if it is of another type than its column.
     """
-    value, kind = Value(), "a text" if dtype is str else "a whole number of 64 bits"
+    fits = isinstance(part, dtype) and not isinstance(part, bool)
+    if part is None or (fits and (dtype is str or -(2**63) <= part < 2**63)):
+        return part
+    kind = "a text" if dtype is str else "a whole number of 64 bits"
+    raise RequestError(f"{name}: {part!r:.60} is no id of this column: pass {kind}")
+
+
+def _key(name: str, dtype: type, part: Any) -> Value:
+    """A part of a key as Feast has it."""
+    value = Value()
     try:
-        if isinstance(part, bool):
-            raise TypeError
         setattr(value, _FIELDS[dtype], part)
-    except (TypeError, ValueError) as error:
-        raise RequestError(f"{name}: {part!r:.60} is no id of this column: pass {kind}") from error
+    except ValueError as error:  # half a surrogate pair
+        raise RequestError(f"{name}: {part!r:.60} is no Unicode text: pass one") from error
     return value
 
 

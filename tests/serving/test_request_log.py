@@ -1,0 +1,121 @@
+"""The request log: what is on the disk when, what a kill -9 leaves, and that nothing is written twice or half."""
+
+import os
+import signal
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+import pytest
+
+from serving import request_log
+from serving.request_log import RequestLog, recover
+
+AT = datetime(2026, 1, 1, 23, 59, 59, tzinfo=UTC)
+SCHEMA = pa.schema({"request_id": pa.string(), "event_timestamp": pa.timestamp("us", "UTC"), "score": pa.float32()})
+WRITER = """
+import sys, time
+from pathlib import Path
+from serving.request_log import RequestLog
+from tests.serving.test_request_log import SCHEMA, answer
+
+log = RequestLog(Path(sys.argv[1]))
+log.start()
+for number in range(10**6):
+    log.add("s", "v1", SCHEMA, answer(number))
+    if number % 10 == 9:
+        log.flush()
+        print(number, flush=True)
+"""
+
+
+def answer(number: int, at: datetime = AT) -> dict[str, list[Any]]:
+    return {"request_id": [f"r{number}"] * 3, "event_timestamp": [at] * 3, "score": [0.1, 0.2, 0.3]}
+
+
+def rows(folder: Path) -> pl.DataFrame:
+    return pl.read_parquet(folder / "s" / "*" / "*.parquet", hive_partitioning=False)
+
+
+def test_rows_of_two_days_are_in_the_folders_of_their_days(tmp_path: Path) -> None:
+    log = RequestLog(tmp_path)
+    log.start()
+    for number in range(4):
+        log.add("s", "v1", SCHEMA, answer(number, AT + number * timedelta(seconds=1)))
+    log.add("s", "v2", SCHEMA, answer(4))
+    log.stop()
+    assert rows(tmp_path).height == 15
+    days = {path.parent.name: pl.read_parquet(path, hive_partitioning=False).height
+            for path in (tmp_path / "s").glob("*/v1-*.parquet")}  # fmt: skip
+    assert days == {"day=2026-01-01": 3, "day=2026-01-02": 9}
+    assert [path.name for path in tmp_path.iterdir()] == ["s"]
+
+
+def test_a_killed_server_loses_what_came_since_the_last_flush_at_most(tmp_path: Path) -> None:
+    root = Path(__file__).parents[2]
+    command = [sys.executable, "-c", WRITER, str(tmp_path)]
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=root, env=environment) as process:
+        assert process.stdout is not None
+        told = -1
+        while told < 299:
+            told = int(process.stdout.readline())
+        process.send_signal(signal.SIGKILL)
+        told = max([told, *map(int, process.stdout.read().split())])
+    assert not list(tmp_path.glob("s/*/*.parquet")) and len(list(tmp_path.glob("*.arrows"))) == 1
+    log = RequestLog(tmp_path)
+    log.start()  # a server that starts finds it
+    log.stop()
+    found = rows(tmp_path)["request_id"].unique().to_list()
+    assert {f"r{number}" for number in range(told + 1)} <= set(found)
+    assert rows(tmp_path).height == 3 * len(found) and len(found) <= told + 11
+    assert not list(tmp_path.glob("*.arrows"))
+
+
+def test_a_batch_that_was_cut_off_is_left_out_and_the_rest_kept(tmp_path: Path) -> None:
+    log = RequestLog(tmp_path)
+    for number in range(3):
+        log.add("s", "v1", SCHEMA, answer(number))
+        log.flush()
+    (spool,) = tmp_path.glob("*.arrows")
+    whole, ended = spool.read_bytes(), subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    name = spool.name.split(".")
+    for cut in (len(whole) - 1, len(whole) - 150, 10, 0):
+        left = spool.with_name(".".join([*name[:2], str(ended.pid), str(cut), name[-1]]))
+        left.write_bytes(whole[:cut])
+    log.stop()
+    assert recover(tmp_path) == 4
+    counts = sorted(pl.read_parquet(path, hive_partitioning=False).height for path in tmp_path.glob("s/*/*.parquet"))
+    assert counts == [6, 6, 9]  # both that lost their last batch, and the one that was closed
+
+
+def test_a_spool_becomes_a_file_when_it_is_old_or_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = RequestLog(tmp_path)
+    monkeypatch.setattr(request_log, "ROTATE_ROWS", 6)
+    for number in range(3):
+        log.add("s", "v1", SCHEMA, answer(number))
+        log.flush()
+    assert rows(tmp_path).height == 6
+    monkeypatch.setattr(request_log, "ROTATE_SECONDS", 0)
+    log.flush()
+    assert rows(tmp_path).height == 9
+
+
+def test_a_spool_of_a_living_server_is_left_alone(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
+        log = RequestLog(tmp_path)
+        log.add("s", "v1", SCHEMA, answer(0))
+        log.flush()
+        (spool,) = tmp_path.glob("*.arrows")
+        name = spool.name.split(".")
+        living = spool.with_name(".".join([*name[:2], str(other.pid), *name[3:]]))
+        living.write_bytes(spool.read_bytes())
+        log.stop()
+        assert recover(tmp_path) == 0 and living.exists()
+        other.communicate(b"\n")
+    assert recover(tmp_path) == 1
