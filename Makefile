@@ -11,7 +11,7 @@ RANGE ?=
 STUDENT ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-slow test-long ui docs bench bench-drift bench-inputs bench-ingest bench-bad-teacher bench-checkpoints bench-loading bench-upkeep bench-retrieval bench-retrieval-large bench-quality bench-training bench-gpu feast-tests clean
+.PHONY: help run test test-slow test-long ui serve docs bench bench-drift bench-inputs bench-ingest bench-bad-teacher bench-checkpoints bench-loading bench-serving bench-upkeep bench-retrieval bench-retrieval-large bench-quality bench-training bench-gpu feast-tests clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,6 +58,9 @@ test-long: $(READY) ## the same at more moments and of more cases, as before a r
 ui: $(READY) ## Dagster with automation on, at http://127.0.0.1:3000
 	@exec $(BIN)/exfm ui -h 127.0.0.1 -p $${PORT:-3000}
 
+serve: $(READY) ## answer requests with the released students, at http://127.0.0.1:8080: PORT=8080 WORKERS=1
+	@exec $(BIN)/exfm serve --port $${PORT:-8080} --workers $${WORKERS:-1}
+
 docs: $(DOCS_READY) ## the pages and the API reference, into site/index.html
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
@@ -94,6 +97,9 @@ bench-upkeep: $(READY) ## what a tick, a new slice and Dagster's database cost w
 
 bench-checkpoints: $(READY) ## what a checkpoint costs to write and to read, as a whole state and as changes
 	@$(BIN)/python -m benchmarks.checkpoints
+
+bench-serving: $(BENCH_READY) ## what an answer costs: the network alone, a whole request, on the embedded store and on Redis
+	@$(BIN)/python -m benchmarks.serving
 
 bench-loading: $(READY) ## loading the online store, beside Feast's own engine and store
 	@$(BIN)/python -W ignore -m benchmarks.loading

@@ -74,4 +74,4 @@ def _taken(host: str, port: int) -> str | None:
         with socket.create_server((host, port), reuse_port=False):
             return None
     except OSError as error:
-        return f"{host}:{port} can't be listened on ({error.strerror}): choose another one with --port"
+        return f"{host}:{port} can't be listened on ({os.strerror(error.errno or 0)}): choose another one with --port"

@@ -10,7 +10,21 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-HEAVY = {"torch", "feast", "dagster", "polars", "duckdb", "numpy", "pandas", "jinja2", "vl_convert", "mlflow"}
+HEAVY = {
+    "torch",
+    "feast",
+    "dagster",
+    "polars",
+    "duckdb",
+    "numpy",
+    "pandas",
+    "jinja2",
+    "vl_convert",
+    "mlflow",
+    "onnx",
+    "onnxruntime",
+    "starlette",
+}
 # Room -> what it may import of ours, and of the heavy libraries.
 ROOMS: dict[str, set[str]] = {
     "exfm": set(),
@@ -22,7 +36,8 @@ ROOMS: dict[str, set[str]] = {
         "exfm", "models", "feature_repo", "feast_asof", "torch", "feast", "polars", "duckdb", "numpy",
         "jinja2", "vl_convert", "mlflow",
     },
-    "exfm_assets": {"exfm", "models", "feature_repo", "feast_asof", "pipeline", "dagster", "polars"},
+    "serving": {"exfm", "models", "feature_repo", "feast", "numpy", "onnxruntime", "starlette"},
+    "exfm_assets": {"exfm", "models", "feature_repo", "feast_asof", "pipeline", "serving", "dagster", "polars"},
 }  # fmt: skip
 # Rooms of the pipeline, lowest first: each imports those before it.
 FLOORS = (
@@ -64,6 +79,12 @@ def test_a_room_imports_only_what_lies_below_it(room: str) -> None:
             assert other in ROOMS[room], f"{name} imports {other}"
 
 
+def test_serving_takes_of_models_only_how_ids_are_hashed() -> None:
+    for name, path in modules("serving"):
+        others = {module for module in imported(path) if module.startswith("models")}
+        assert others <= {"models.hashing", "models.hashing.stable_hash"}, f"{name} imports {others}"
+
+
 def test_rooms_of_the_pipeline_import_only_rooms_below_them() -> None:
     for name, path in modules("pipeline"):
         parts = name.split(".")
@@ -97,6 +118,7 @@ def test_every_module_says_what_belongs_in_it() -> None:
     ("exfm", HEAVY), ("projects.simulated", HEAVY), ("exfm_assets.definitions", {"torch", "feast"}),
     ("models.learner", {"feast", "dagster", "polars", "duckdb", "pandas"}),
     ("pipeline.training.student_walk", {"dagster"}),
+    ("serving.command", {"torch", "dagster"}),
 ])  # fmt: skip
 def test_importing_stays_light(module: str, absent: set[str]) -> None:
     loaded = f"import sys, {module}; print(*({{m.partition('.')[0] for m in sys.modules}} & set({sorted(absent)!r})))"
