@@ -5,7 +5,7 @@ Belongs here: what follows what, and how long each part takes. Not here: HTTP (a
 
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from feast import FeatureStore
 
 from exfm.project import Project
 from exfm.state import State
@@ -66,6 +67,7 @@ class Answering:
         log: where answers are logged; ``None``: nowhere.
         now: the clock of requests, in UTC; ``None``: the stream's.
         threads: of one score.
+        store: ``None``: as ``feature_store.yaml`` says.
     """
 
     def __init__(
@@ -76,9 +78,10 @@ class Answering:
         log: RequestLog | None = None,
         now: Callable[[], datetime] | None = None,
         threads: int = 1,
+        store: FeatureStore | None = None,
     ) -> None:
         self.project, self.limits, self.log, self._now = project, limits, log, now or clock_of(project)
-        self._store, self._cache = open_store(project, state), ItemCache(limits.item_age)
+        self._store, self._cache = store or open_store(project, state), ItemCache(limits.item_age)
         self.releases = Releases(state, project.students, self._reader, threads=threads)
         self._schemas: dict[str, pa.Schema] = {}
 
@@ -151,26 +154,44 @@ class Answering:
         request_id: str,
     ) -> None:
         """A row a candidate, in the order that was answered; position 0 is the first."""
-        count, at, stream = len(order), order.tolist(), self.project.stream
+        stream = self.project.stream
         keys = (stream.user.name, stream.item.name, stream.surface.name)
         schema = self._schemas.get(serving.version)
         if schema is None:
             schema = self._schemas[serving.version] = schema_of(serving.model.signature, serving.reader.dtypes, keys)
-        columns: dict[str, Any] = {
-            "request_id": [request_id] * count,
-            "impression_id": [f"{request_id}-{place}" for place in range(count)],
-            "event_timestamp": [asked.now] * count,
-            "release": [serving.number] * count,
-            "version": [serving.version] * count,
-            "position": range(count),
-            "score": scores[order],
-            "propensity": [1.0] * count,  # nothing is drawn by chance
-        }
-        for name in keys:
-            columns[name] = [asked.each[place].get(name, asked.shared.get(name)) for place in at]
-        for name, values in gathered.columns.items():
-            columns[name] = list(values) * count if len(values) == 1 else [values[place] for place in at]
-        log.add(serving.student.name, serving.version, schema, columns)
+
+        def columns() -> dict[str, Sequence[Any]]:
+            return _logged(serving, asked, gathered, scores, order, request_id, keys)
+
+        log.add(serving.student.name, serving.version, schema, len(order), columns)
+
+
+def _logged(
+    serving: Serving,
+    asked: Asked,
+    gathered: Gathered,
+    scores: np.ndarray,
+    order: np.ndarray,
+    request_id: str,
+    keys: Sequence[str],
+) -> dict[str, Sequence[Any]]:
+    """An answer's columns in the request log."""
+    count, at = len(order), order.tolist()
+    columns: dict[str, Sequence[Any]] = {
+        "request_id": [request_id] * count,
+        "impression_id": [f"{request_id}-{place}" for place in range(count)],
+        "event_timestamp": [asked.now] * count,
+        "release": [serving.number] * count,
+        "version": [serving.version] * count,
+        "position": range(count),
+        "score": scores[order].tolist(),
+        "propensity": [1.0] * count,  # nothing is drawn by chance
+    }
+    for name in keys:
+        columns[name] = [asked.each[place].get(name, asked.shared.get(name)) for place in at]
+    for name, values in gathered.columns.items():
+        columns[name] = list(values) * count if len(values) == 1 else [values[place] for place in at]
+    return columns
 
 
 @contextmanager

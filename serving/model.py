@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from exfm.declaration import adapter
 from exfm.encoding import Encoding
-from serving.encoder import Column, Encoder, IdInput, Signature
+from serving.encoder import Arrays, Column, Encoder, IdInput, Signature
 from serving.errors import ReleaseError
 
 SIGNATURE, GRAPH, WEIGHTS, MANIFEST = "signature.json", "model.onnx", "serving.safetensors", "manifest.json"
@@ -62,11 +62,15 @@ class ServedModel:
         Args:
             columns: raw features by name, each of N values or of one; as in ``Encoder.inputs``.
         """
-        given = self.encoder.inputs(columns, rows, now)
-        given = {name: value for name, value in given.items() if name in self._reads}  # a family may ignore an input
-        (probabilities,) = self._session.run(["probabilities"], given)
-        scores: NDArray[np.float32] = probabilities[:, 0]
+        scores: NDArray[np.float32] = self.run(self.encoder.inputs(columns, rows, now))[:, 0]
         return scores
+
+    def run(self, arrays: Arrays) -> NDArray[np.float32]:
+        """Probabilities of every task, (N, T), from the graph's inputs."""
+        given = {name: value for name, value in arrays.items() if name in self._reads}  # a family may ignore one
+        (probabilities,) = self._session.run(["probabilities"], given)
+        answered: NDArray[np.float32] = probabilities
+        return answered
 
     def warm(self) -> None:
         """Score unknown ids once, so that the first request does not pay for what is made at the first run."""

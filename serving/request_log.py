@@ -11,7 +11,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,6 +28,7 @@ from serving.encoder import Signature
 FLUSH_SECONDS, ROTATE_SECONDS, ROTATE_ROWS = 0.5, 60.0, 100_000
 MOST_WAITING = 500_000  # rows in memory while the disk refuses them; then requests are refused
 SPOOL = ".arrows"
+Columns = Mapping[str, Sequence[Any]]
 _log = logging.getLogger(__name__)
 _OWN = {
     "request_id": pa.string(), "impression_id": pa.string(), "event_timestamp": pa.timestamp("us", "UTC"),
@@ -54,6 +55,16 @@ def _type_of(encoding: Encoding | None) -> pa.DataType:
     return kinds[encoding.kind]
 
 
+def _table(waiting: "_Waiting") -> pa.Table:
+    """All answers that wait, one after the other."""
+    together: dict[str, list[Any]] = {name: [] for name in waiting.schema.names}
+    for answer in waiting.answers:
+        columns = answer()
+        for name, values in together.items():
+            values.extend(columns[name])
+    return pa.table({name: pa.array(values, waiting.schema.field(name).type) for name, values in together.items()})
+
+
 @dataclass
 class _Spool:
     """What one process appends to, of one student's release."""
@@ -70,7 +81,7 @@ class _Waiting:
     """Answers that are not on the disk yet."""
 
     schema: pa.Schema
-    tables: list[pa.Table] = field(default_factory=list)
+    answers: list[Callable[[], Columns]] = field(default_factory=list)
 
 
 class RequestLog:
@@ -100,14 +111,15 @@ class RequestLog:
         self._thread = threading.Thread(target=self._run, name="request log", daemon=True)
         self._thread.start()
 
-    def add(self, student: str, version: str, schema: pa.Schema, columns: Mapping[str, Sequence[Any]]) -> None:
-        """Log an answer's rows; they are on the disk within ``FLUSH_SECONDS``."""
-        table = pa.table(
-            {name: pa.array(columns[name], schema.field(name).type) for name in schema.names}, schema=schema
-        )
+    def add(self, student: str, version: str, schema: pa.Schema, rows: int, columns: Callable[[], Columns]) -> None:
+        """Log an answer's rows; they are on the disk within ``FLUSH_SECONDS``.
+
+        Args:
+            columns: gives the answer's columns by name; called when they are written, not while somebody waits.
+        """
         with self._lock:
-            self._waiting.setdefault((student, version), _Waiting(schema)).tables.append(table)
-            self._rows += table.num_rows
+            self._waiting.setdefault((student, version), _Waiting(schema)).answers.append(columns)
+            self._rows += rows
 
     def stop(self) -> None:
         """Write all that waits, and close every file."""
@@ -129,7 +141,7 @@ class RequestLog:
         done = 0
         try:
             for key in list(taken):
-                table = pa.concat_tables(taken[key].tables)
+                table = _table(taken[key])
                 self._append(key, taken[key].schema, table)
                 done += table.num_rows
                 del taken[key]
@@ -144,7 +156,7 @@ class RequestLog:
             self._rows -= done
             for key, left in taken.items():
                 later = self._waiting.setdefault(key, _Waiting(left.schema))
-                later.tables[:0] = left.tables
+                later.answers[:0] = left.answers
 
     def _append(self, key: tuple[str, str], schema: pa.Schema, table: pa.Table) -> None:
         spool = self._spools.get(key)

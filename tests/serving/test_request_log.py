@@ -21,20 +21,23 @@ WRITER = """
 import sys, time
 from pathlib import Path
 from serving.request_log import RequestLog
-from tests.serving.test_request_log import SCHEMA, answer
+from tests.serving.test_request_log import put
 
 log = RequestLog(Path(sys.argv[1]))
 log.start()
 for number in range(10**6):
-    log.add("s", "v1", SCHEMA, answer(number))
+    put(log, number)
     if number % 10 == 9:
         log.flush()
         print(number, flush=True)
 """
 
 
-def answer(number: int, at: datetime = AT) -> dict[str, list[Any]]:
-    return {"request_id": [f"r{number}"] * 3, "event_timestamp": [at] * 3, "score": [0.1, 0.2, 0.3]}
+def put(log: RequestLog, number: int, version: str = "v1", at: datetime = AT) -> None:
+    columns: dict[str, list[Any]] = {
+        "request_id": [f"r{number}"] * 3, "event_timestamp": [at] * 3, "score": [0.1, 0.2, 0.3]
+    }  # fmt: skip
+    log.add("s", version, SCHEMA, 3, lambda: columns)
 
 
 def rows(folder: Path) -> pl.DataFrame:
@@ -45,8 +48,8 @@ def test_rows_of_two_days_are_in_the_folders_of_their_days(tmp_path: Path) -> No
     log = RequestLog(tmp_path)
     log.start()
     for number in range(4):
-        log.add("s", "v1", SCHEMA, answer(number, AT + number * timedelta(seconds=1)))
-    log.add("s", "v2", SCHEMA, answer(4))
+        put(log, number, at=AT + number * timedelta(seconds=1))
+    put(log, 4, "v2")
     log.stop()
     assert rows(tmp_path).height == 15
     days = {path.parent.name: pl.read_parquet(path, hive_partitioning=False).height
@@ -79,7 +82,7 @@ def test_a_killed_server_loses_what_came_since_the_last_flush_at_most(tmp_path: 
 def test_a_batch_that_was_cut_off_is_left_out_and_the_rest_kept(tmp_path: Path) -> None:
     log = RequestLog(tmp_path)
     for number in range(3):
-        log.add("s", "v1", SCHEMA, answer(number))
+        put(log, number)
         log.flush()
     (spool,) = tmp_path.glob("*.arrows")
     whole, ended = spool.read_bytes(), subprocess.Popen([sys.executable, "-c", ""])
@@ -98,7 +101,7 @@ def test_a_spool_becomes_a_file_when_it_is_old_or_long(tmp_path: Path, monkeypat
     log = RequestLog(tmp_path)
     monkeypatch.setattr(request_log, "ROTATE_ROWS", 6)
     for number in range(3):
-        log.add("s", "v1", SCHEMA, answer(number))
+        put(log, number)
         log.flush()
     assert rows(tmp_path).height == 6
     monkeypatch.setattr(request_log, "ROTATE_SECONDS", 0)
@@ -109,7 +112,7 @@ def test_a_spool_becomes_a_file_when_it_is_old_or_long(tmp_path: Path, monkeypat
 def test_a_spool_of_a_living_server_is_left_alone(tmp_path: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
         log = RequestLog(tmp_path)
-        log.add("s", "v1", SCHEMA, answer(0))
+        put(log, 0)
         log.flush()
         (spool,) = tmp_path.glob("*.arrows")
         name = spool.name.split(".")
