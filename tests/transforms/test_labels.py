@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from pipeline.transforms.labels import find_orphans, join_labels
+from pipeline.transforms.labels import join_labels, part_orphans
 from projects.simulated import STREAM
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -57,6 +57,6 @@ def test_labels_are_what_a_loop_finds(seed: int, hours: int) -> None:
 
 def test_orphans_are_outcomes_of_no_known_impression() -> None:
     impressions, outcomes = drawn(3)
-    orphans = find_orphans(outcomes, impressions)
+    kept, orphans = part_orphans(outcomes, outcomes["impression_id"].is_in(impressions["impression_id"].implode()))
     assert orphans.height == sum(number >= 40 for number in outcomes["impression_id"]) > 0
     assert orphans["reason"].str.starts_with("orphan").all()
