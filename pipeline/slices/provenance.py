@@ -11,7 +11,7 @@ import io
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from typing import IO, Any, cast
 
 import polars as pl
 
@@ -132,7 +132,7 @@ def outcomes_digest(outcomes: pl.DataFrame, as_of: datetime) -> str:
     known = outcomes.filter(pl.col("outcome_timestamp") <= as_of)
     rows = known.select("impression_id", "task", "outcome_timestamp").sort(pl.all())
     hashed = _Hashed()
-    rows.write_csv(hashed, batch_size=1 << 16)
+    rows.write_csv(cast(IO[bytes], hashed), batch_size=1 << 16)
     return hashed.sha.hexdigest()[:12]
 
 
