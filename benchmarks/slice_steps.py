@@ -11,6 +11,7 @@ Belongs here: the log, running, comparing. Not here: the steps.
 """
 
 import argparse
+import itertools
 import json
 import resource
 import subprocess
@@ -27,7 +28,7 @@ import pyarrow.parquet as pq
 from rich.console import Console
 
 from benchmarks.harness import Measured, Numbers, publish
-from benchmarks.slice_steps_by_hand import BY_HAND
+from benchmarks.slice_steps_by_hand import BY_HAND, REFUSED, TOLD
 from exfm.distillation import AuxiliaryHead
 from exfm.feature_views import FeatureView
 from exfm.inputs import Number
@@ -62,9 +63,19 @@ LOG = """
     FROM range({rows})
 """
 CLICKS = """
-    SELECT impression_id, 'click' AS task, event_timestamp + to_seconds(hash(impression_id) % 3000) AS outcome_timestamp
-    FROM shown WHERE hash(impression_id + 5) % 20 = 0
-"""
+    WITH clicked AS (
+        SELECT impression_id, 'click' AS task,
+               event_timestamp + to_seconds((hash(impression_id) % 3700)::BIGINT - 50) AS outcome_timestamp
+        FROM shown WHERE hash(impression_id + 5) % 20 = 0
+    ), told_again AS (
+        SELECT impression_id, task, outcome_timestamp + INTERVAL 1 MINUTE AS outcome_timestamp
+        FROM clicked WHERE hash(impression_id + 6) % 50 = 0
+    ), orphans AS (
+        SELECT -impression_id AS impression_id, task, outcome_timestamp
+        FROM clicked WHERE hash(impression_id + 7) % 50 = 0
+    )
+    FROM (FROM clicked UNION ALL FROM told_again UNION ALL FROM orphans) ORDER BY outcome_timestamp
+"""  # some before their impression, some after the window
 
 
 def project() -> Project:
@@ -104,7 +115,7 @@ def write_log(log: Path, rows: int) -> None:
                 folder = log / table / f"day={day}"
                 folder.mkdir(parents=True)
                 time_ = "outcome_timestamp" if table == "outcomes" else "event_timestamp"
-                inside = f"{time_} < TIMESTAMPTZ '{day}' + INTERVAL 1 DAY"
+                inside = f"{time_} >= TIMESTAMPTZ '{day}' AND {time_} < TIMESTAMPTZ '{day}' + INTERVAL 1 DAY"
                 query = f"SELECT * FROM ({query}) WHERE {inside}"
                 connection.execute(f"COPY ({query}) TO '{folder}/part.parquet' (FORMAT parquet, COMPRESSION zstd)")
 
@@ -134,6 +145,8 @@ def run_by_hand(folder: Path, step: str) -> Numbers:
     """The same by hand."""
     out = folder / "by_hand"
     out.mkdir(exist_ok=True)
+    for file in (REFUSED, TOLD):  # of the step before
+        (out / file).unlink(missing_ok=True)
     started = time.perf_counter()
     BY_HAND[step](folder / "log", folder / "state" / "tables", out / "part.parquet")
     return {"seconds": time.perf_counter() - started, "peak MB": _peak()}
@@ -165,17 +178,24 @@ def _of_step(folder: Path, step: str) -> Numbers:
 
 
 def _same(folder: Path, step: str) -> bool:
-    """Have both made the same rows, of the columns that both have?"""
-    mine, hand = (
-        folder / "state" / "tables" / step / f"slice={SLICE}" / "part.parquet", folder / "by_hand" / "part.parquet"
-    )  # fmt: skip
+    """Have both made the same rows in the same order, of the columns that both have, and told the same of them?"""
+    by_hand, state = folder / "by_hand", folder / "state"
+    table = state / "tables" / step / f"slice={SLICE}" / "part.parquet"
+    notes = json.loads(table.with_suffix(".json").read_text())["notes"]
+    told, refused = by_hand / TOLD, by_hand / REFUSED
+    counted = json.loads(told.read_text()) if told.is_file() else {}
+    pairs = [(table, by_hand / "part.parquet")]
+    if refused.is_file():
+        pairs.append((state / "quarantine" / step / f"slice={SLICE}" / "part.parquet", refused))
+    return all(notes[name] == value for name, value in counted.items()) and all(itertools.starmap(_same_rows, pairs))
+
+
+def _same_rows(mine: Path, hand: Path) -> bool:
     with duckdb.connect() as connection:
         names = [set(pq.read_schema(path).names) for path in (mine, hand)]
         columns = ", ".join(f'"{name}"' for name in sorted(names[0] & names[1]))
-        sums = [
-            connection.execute(f"SELECT count(*), sum(hash({columns})) FROM read_parquet('{path}')").fetchone()
-            for path in (mine, hand)
-        ]
+        query = "SELECT count(*), sum(hash(file_row_number, {})) FROM read_parquet('{}', file_row_number = true)"
+        sums = [connection.execute(query.format(columns, path)).fetchone() for path in (mine, hand)]
     return sums[0] == sums[1]
 
 

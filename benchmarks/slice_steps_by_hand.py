@@ -3,7 +3,9 @@
 Belongs here: the queries; they check nothing beyond what is named. Not here: running and comparing (slice_steps.py).
 """
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import duckdb
@@ -12,6 +14,9 @@ import polars as pl
 MEMORY = "1GB"  # of DuckDB, as where this project uses it
 ORDER = ["event_timestamp", "impression_id", "user_id", "item_id", "surface"]
 HOUR = 3_600_000_000  # microseconds
+NO_TIME, WINDOW = timedelta(0), timedelta(hours=1)
+AS_OF = datetime(2026, 1, 3, 1, tzinfo=UTC)  # when the last window of the day is over
+REFUSED, TOLD = "refused.parquet", "told.json"
 
 
 def impressions(log: Path, tables: Path, out: Path) -> None:
@@ -22,30 +27,42 @@ def impressions(log: Path, tables: Path, out: Path) -> None:
 
 
 def outcomes(log: Path, tables: Path, out: Path) -> None:
-    """Polars: those of a known impression, in order."""
-    happened = pl.scan_parquet(log / "outcomes" / "day=2026-01-02" / "*.parquet", hive_partitioning=False)
-    shown = pl.scan_parquet(tables / "impressions" / "*" / "*.parquet", hive_partitioning=False).select("impression_id")
-    known = happened.join(shown, on="impression_id", how="semi").sort("outcome_timestamp", "impression_id", "task")
-    _written(known.collect(), out)
+    """Polars: of known tasks and impressions, in order; the others aside, each with the reason; how many of each."""
+    happened = pl.read_parquet(log / "outcomes" / "day=2026-01-02" / "*.parquet", hive_partitioning=False)
+    ids, clock = pl.col("impression_id"), pl.col("outcome_timestamp")
+    shown = pl.scan_parquet(tables / "impressions" / "*" / "*.parquet", hive_partitioning=False).select(ids)
+    known = shown.filter(ids.is_in(happened["impression_id"].implode())).collect()["impression_id"]
+    orphan = "orphan: no impression of this id within the attribution window"
+    reason = (
+        pl.when(pl.any_horizontal(pl.all().is_null())).then(pl.lit("null"))
+        .when(clock.dt.date() != datetime(2026, 1, 2).date()).then(pl.lit("outside its day folder"))
+        .when(pl.col("task") != "click").then(pl.format("unknown task: {}", "task"))
+        .when(~ids.is_in(known.implode())).then(pl.lit(orphan))
+    )  # fmt: skip
+    judged = happened.with_columns(reason=reason).sort("outcome_timestamp", "impression_id", "task", nulls_last=True)
+    refused = judged.filter(pl.col("reason").is_not_null())
+    _written(judged.filter(pl.col("reason").is_null()).drop("reason"), out)
+    _written(refused, out.with_name(REFUSED))
+    kinds = refused["reason"].str.split(":").list.first().value_counts().iter_rows()
+    _told(out, {"exfm/rows_read": happened.height, "exfm/quarantined": dict(kinds)})
 
 
 def labels(log: Path, tables: Path, out: Path) -> None:
-    """Polars: clicks within an hour."""
-    shown = pl.scan_parquet(_slice(tables, "impressions"), hive_partitioning=False)
+    """Polars: clicks within an hour, null where the hour is not over; how many came after it, before, or again."""
+    ids, shown_at = pl.col("impression_id"), pl.col("event_timestamp")
+    shown = pl.scan_parquet(_slice(tables, "impressions"), hive_partitioning=False).select(ids, shown_at)
     happened = pl.scan_parquet(log / "outcomes" / "*" / "*.parquet", hive_partitioning=False)
-    clicks = happened.group_by("impression_id").agg(pl.col("outcome_timestamp").min())
-    age = pl.col("outcome_timestamp") - pl.col("event_timestamp")
-    inside = (age >= pl.duration(hours=0)) & (age <= pl.duration(hours=1))
-    labelled = shown.select("impression_id", "event_timestamp").join(
-        clicks, on="impression_id", how="left", maintain_order="left"
-    )
-    closed_at = pl.col("event_timestamp") + pl.duration(hours=1)
-    _written(
-        labelled.select(
-            "impression_id", "event_timestamp", click=inside.fill_null(False).cast(pl.Int8), closed_at=closed_at
-        ).collect(),
-        out,
-    )
+    clicks = happened.filter(pl.col("task") == "click", pl.col("outcome_timestamp") <= AS_OF)
+    known = clicks.join(shown, on="impression_id").collect()
+    age = known["outcome_timestamp"] - known["event_timestamp"]
+    inside = known.filter((age >= NO_TIME) & (age <= WINDOW))["impression_id"]
+    hits = inside.unique()
+    label = pl.when(shown_at + WINDOW <= AS_OF).then(ids.is_in(hits.implode()).cast(pl.Int8))
+    labelled = shown.with_columns(click=label, closed_at=shown_at + WINDOW).collect()
+    _written(labelled, out)
+    rate, open_ = labelled["click"].mean(), labelled["click"].null_count()
+    passed = {"late": int((age > WINDOW).sum()), "early": int((age < NO_TIME).sum())}
+    _told(out, {**passed, "duplicates": len(inside) - len(hits), "rate/click": rate, "open/click": open_})
 
 
 def view(log: Path, tables: Path, out: Path) -> None:
@@ -100,3 +117,8 @@ def _copied(query: str, out: Path) -> None:
     with duckdb.connect(config={"memory_limit": MEMORY, "temp_directory": str(out.parent / "spilt")}) as connection:
         connection.execute("SET TimeZone = 'UTC'")
         connection.execute(f"COPY ({query}) TO '{out}' (FORMAT parquet, COMPRESSION zstd)")
+
+
+def _told(out: Path, counts: Mapping[str, object]) -> None:
+    """Counts by the names that exfm notes them under."""
+    out.with_name(TOLD).write_text(json.dumps(counts))

@@ -11,9 +11,11 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -194,6 +196,26 @@ def as_written(path: Path) -> bool:
 def sha256_of(path: Path) -> str:
     """The sha256 of a file's bytes, read once a process for as long as the file stays the same."""
     return _hashed(path, _identity(path.stat()))
+
+
+@contextmanager
+def hashed_beside(paths: Iterable[Path]) -> Iterator[None]:
+    """Hash files in a thread, so that ``sha256_of`` knows them at the end of the block; those that can't be read not.
+
+    Whoever asks for them then meets the error.
+    """
+
+    def hash_all() -> None:
+        for path in paths:
+            with suppress(OSError):
+                sha256_of(path)
+
+    thread = Thread(target=hash_all, name="sha256")
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
 
 
 def _identity(stat: os.stat_result) -> Identity:

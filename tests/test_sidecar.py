@@ -1,5 +1,6 @@
 """Sidecars: a file is what was written or is not read; one without a readable sidecar is taken as it is."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import polars as pl
 import pytest
 
 from exfm.writing import StateError
-from pipeline.sidecar import FORMAT, read_sidecar, sidecar_of, write_stored
+from pipeline.sidecar import FORMAT, hashed_beside, read_sidecar, sha256_of, sidecar_of, write_stored
 from pipeline.tables import DataError, SliceTable
 from projects.simulated import STREAM
 from tests.graph.damage import flipped
@@ -92,3 +93,14 @@ def test_equal_frames_are_equal_files_however_they_were_made(tmp_path: Path) -> 
         write_stored(frame, tmp_path / f"{number}.parquet")
     assert len({(tmp_path / f"{number}.parquet").read_bytes() for number in range(4)}) == 1
     assert pl.read_parquet(tmp_path / "0.parquet").equals(part)
+
+
+def test_files_are_hashed_beside_other_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    there, gone = tmp_path / "there", tmp_path / "gone"
+    there.write_bytes(b"what is in it")
+    with hashed_beside([gone, there]):
+        pass
+    monkeypatch.setattr(hashlib, "file_digest", None)  # nothing is read again
+    assert sha256_of(there) == hashlib.sha256(b"what is in it").hexdigest()
+    with pytest.raises(FileNotFoundError):
+        sha256_of(gone)

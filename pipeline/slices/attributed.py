@@ -4,17 +4,22 @@ Belongs here: the outcomes of a slice's impressions, and a slice's outcomes that
 Not here: what they make of labels (transforms/labels.py).
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
+from itertools import chain, islice
 
 import polars as pl
 
 from exfm.stream import Slice, Stream
+from pipeline.sidecar import hashed_beside
 from pipeline.slices.log_withdrawals import read_sound_log_in_parts, withdrawn_impressions
 from pipeline.streams.layout import LogFiles
 from pipeline.streams.reader import LogRead
-from pipeline.transforms.labels import find_orphans
+from pipeline.tables import SliceTable
+from pipeline.transforms.labels import part_orphans
 from pipeline.workspace import Workspace
+
+LOOKED_UP = 1 << 22  # outcomes whose impressions are looked for at once: some 40 bytes each
 
 
 def recognised_since(stream: Stream, start: datetime) -> datetime:
@@ -23,17 +28,24 @@ def recognised_since(stream: Stream, start: datetime) -> datetime:
 
 
 def outcomes_of(work: Workspace, slice_: Slice, until: datetime, files: LogFiles | None = None) -> pl.DataFrame:
-    """The outcomes of a slice's impressions that the log has before ``until``, with the impressions' own times.
+    """The outcomes of a slice's impressions that the log has before ``until``.
 
     They are in memory, the impressions are not.
+
+    Returns:
+        The log's columns, and of the impression ``event_timestamp`` and its ``row`` in the slice; in no order.
 
     Raises:
         DataError: if the slice's impressions, or the log, can't be read.
     """
-    shown = work.table("impressions").scan([slice_]).select("impression_id", "event_timestamp")
-    parts = read_sound_log_in_parts(work, "outcomes", slice_.start, until, files)
-    found = [part.frame.lazy().join(shown, on="impression_id").collect(engine="streaming") for part in parts]
-    return pl.concat(found).sort("event_timestamp")
+    log = read_sound_log_in_parts(work, "outcomes", slice_.start, until, files)
+    impressions, parts = _beside_check(work.table("impressions"), [slice_], log)
+    shown = impressions.select("impression_id", "event_timestamp").with_row_index("row")
+    found = []
+    for some in parts:
+        outcomes = pl.concat([part.frame for part in some])
+        found.append(outcomes.join(_among(shown, outcomes["impression_id"]), on="impression_id"))
+    return pl.concat(found).select(pl.all().exclude("row"), "row")
 
 
 def without_orphans(work: Workspace, slice_: Slice, parts: Iterable[LogRead]) -> Iterator[LogRead]:
@@ -44,14 +56,47 @@ def without_orphans(work: Workspace, slice_: Slice, parts: Iterable[LogRead]) ->
     """
     stream = work.project.stream
     around = list(stream.slices(recognised_since(stream, slice_.start), slice_.end))
-    shown = work.table("impressions").scan(around).select("impression_id")
-    gone = withdrawn_impressions(work, around)
-    for read in parts:
-        wanted = read.frame.lazy().select("impression_id").unique()
-        known = shown.join(wanted, on="impression_id", how="semi").collect(engine="streaming")
-        orphans = find_orphans(read.frame, known, gone)
-        yield LogRead(
-            frame=read.frame.join(orphans.select("impression_id").unique(), on="impression_id", how="anti"),
-            quarantine=pl.concat([read.quarantine, orphans], how="diagonal"),
-            rows_read=read.rows_read,
-        )
+    impressions, groups = _beside_check(work.table("impressions"), around, parts)
+    shown, gone = impressions.select("impression_id"), withdrawn_impressions(work, around)
+    for some in groups:
+        ids = pl.concat([read.frame["impression_id"] for read in some])
+        is_known, row = ids.is_in(_among(shown, ids)["impression_id"].implode()), 0
+        for read in some:
+            kept, orphans = part_orphans(read.frame, is_known.slice(row, read.frame.height), gone)
+            row += read.frame.height
+            yield LogRead(
+                frame=kept, quarantine=pl.concat([read.quarantine, orphans], how="diagonal"), rows_read=read.rows_read
+            )
+
+
+def _beside_check(
+    impressions: SliceTable, slices: Sequence[Slice], parts: Iterable[LogRead]
+) -> tuple[pl.LazyFrame, Iterator[list[LogRead]]]:
+    """Slices of the impressions, and the outcomes in groups of parts.
+
+    The first group is read while the impressions' files are hashed, which takes one core.
+
+    Raises:
+        DataError: if a slice is missing or damaged.
+    """
+    groups = _together(parts)
+    with hashed_beside(map(impressions.path, slices)):
+        first = list(islice(groups, 1))
+    return impressions.scan(slices), chain(first, groups)
+
+
+def _together(parts: Iterable[LogRead]) -> Iterator[list[LogRead]]:
+    """Several parts at once, since each look at the impressions reads the ids of all of them."""
+    some: list[LogRead] = []
+    for part in parts:
+        if some and sum(each.rows_read for each in some) + part.rows_read > LOOKED_UP:
+            yield some
+            some = []
+        some.append(part)
+    if some:
+        yield some
+
+
+def _among(shown: pl.LazyFrame, ids: pl.Series) -> pl.DataFrame:
+    """The impressions that have one of these ids."""
+    return shown.filter(pl.col("impression_id").is_in(ids.implode())).collect(engine="streaming")

@@ -7,10 +7,11 @@ What it was made of is written down before it is read, so a change in between sh
 """
 
 import hashlib
+import io
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from typing import IO, Any, cast
 
 import polars as pl
 
@@ -130,7 +131,23 @@ def outcomes_digest(outcomes: pl.DataFrame, as_of: datetime) -> str:
     """A digest of the outcomes of some impressions, those that were known at ``as_of``."""
     known = outcomes.filter(pl.col("outcome_timestamp") <= as_of)
     rows = known.select("impression_id", "task", "outcome_timestamp").sort(pl.all())
-    return hashlib.sha256(rows.write_csv().encode()).hexdigest()[:12]
+    hashed = _Hashed()
+    rows.write_csv(cast(IO[bytes], hashed), batch_size=1 << 16)
+    return hashed.sha.hexdigest()[:12]
+
+
+class _Hashed(io.RawIOBase):
+    """A file of which only the digest is kept: the whole text of a slice's outcomes would be copied several times."""
+
+    def __init__(self) -> None:
+        self.sha = hashlib.sha256()
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, text: Any) -> int:
+        self.sha.update(text)
+        return memoryview(text).nbytes
 
 
 def of_view(work: Workspace, view: KeptView, slice_: Slice) -> Made:

@@ -4,9 +4,10 @@ Belongs here: the join, and what is counted apart. Not here: reading or writing 
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -14,8 +15,6 @@ import polars as pl
 from exfm.log_columns import Task
 from exfm.stream import Stream
 from pipeline.transforms.quarantine import ORPHAN, WITHDRAWN
-
-LAST = 2**63 - 1  # microseconds since 1970 that no row has
 
 
 @dataclass(frozen=True)
@@ -33,6 +32,47 @@ class LabelJoin:
     late: int
     early: int
     duplicates: int
+
+
+@dataclass(frozen=True)
+class Hits:
+    """What outcomes make of their impressions.
+
+    Args:
+        rows: by task, the impressions with an outcome in its window: their rows, ascending, each once.
+        late, early, duplicates: outcomes that made no label, as ``LabelJoin`` has them.
+    """
+
+    rows: Mapping[str, "np.ndarray[Any, Any]"]
+    late: int
+    early: int
+    duplicates: int
+
+    @classmethod
+    def of(cls, outcomes: pl.DataFrame, stream: Stream, as_of: datetime) -> "Hits":
+        """Those of outcomes that were known at a moment.
+
+        Args:
+            outcomes: ``task``, ``outcome_timestamp``, and of their impression ``event_timestamp`` and ``row``.
+        """
+        rows, late, early, duplicates = {}, 0, 0, 0
+        age = pl.col("outcome_timestamp") - pl.col("event_timestamp")
+        for task in stream.tasks:
+            known = outcomes.lazy().filter(pl.col("task") == task.name, pl.col("outcome_timestamp") <= as_of)
+            told = known.select("row", before=age < timedelta(0), after=age > task.window).collect()
+            inside = told.filter(~(pl.col("before") | pl.col("after")))["row"]
+            rows[task.name] = inside.unique().sort().to_numpy()
+            late, early = late + int(told["after"].sum()), early + int(told["before"].sum())
+            duplicates += len(inside) - len(rows[task.name])
+        return cls(rows, late, early, duplicates)
+
+    def labels(self, task: str, start: int, rows: int) -> pl.Series:
+        """1 where an outcome of a task came in its window, else 0, of so many rows from ``start`` on."""
+        mine = self.rows[task]
+        begin, end = np.searchsorted(mine, [start, start + rows])
+        values = np.zeros(rows, np.int8)
+        values[mine[begin:end] - start] = 1
+        return pl.Series(task, values)
 
 
 @dataclass
@@ -53,22 +93,19 @@ class LabelledSlice:
         """The labels of each part.
 
         Args:
-            parts: impressions, in the order of their times.
-            outcomes: of all of them, with the ``event_timestamp`` of their impression, in the order of that.
+            parts: impressions, in the order of their rows.
+            outcomes: as ``Hits.of`` has them, of all parts: of the slice's ``row``.
         """
-        shown = outcomes["event_timestamp"].to_physical().to_numpy()
+        hits, row = Hits.of(outcomes, self.stream, self.as_of), 0
+        self._counts.update(late=hits.late, early=hits.early, duplicates=hits.duplicates)
         for part in parts:
-            times = part["event_timestamp"].to_physical().to_numpy()
-            begin = np.searchsorted(shown, times.min(initial=LAST), side="left")
-            stop = np.searchsorted(shown, times.max(initial=-LAST), side="right")
-            mine = outcomes[int(begin) : int(stop)].drop("event_timestamp")
-            labels = join_labels(part, mine, self.stream, self.as_of, self.unknown)
-            self._counts.update(late=labels.late, early=labels.early, duplicates=labels.duplicates)
+            labels = _labelled(part, hits, row, self.stream, self.as_of, self.unknown)
+            row += part.height
             for task in self.stream.task_names:
-                known = labels.frame[task].drop_nulls()
-                self._counts.update({f"known/{task}": len(known), f"open/{task}": part.height - len(known)})
-                self._sums.update({task: known.sum()})
-            yield labels.frame
+                open_ = labels[task].null_count()
+                self._counts.update({f"known/{task}": part.height - open_, f"open/{task}": open_})
+                self._sums.update({task: labels[task].sum()})
+            yield labels
 
     def told(self) -> dict[str, float]:
         """Outcomes that made no label, the rate of each task, and its labels that are not known yet."""
@@ -109,39 +146,32 @@ def join_labels(
         ``impression_id``, ``event_timestamp``, one Int8 column a task (Float32 where it has a ceiling), ``closed_at``
         (the end of the last window), the weight where one is declared.
     """
-    windows = pl.DataFrame(
-        {"task": stream.task_names, "window": [task.window for task in stream.tasks]},
-        schema={"task": pl.String, "window": pl.Duration("us")},
-    )
-    known = (
-        outcomes.filter(pl.col("outcome_timestamp") <= as_of)
-        .join(impressions.select("impression_id", "event_timestamp"), on="impression_id")
-        .join(windows, on="task")
-        .with_columns(age=pl.col("outcome_timestamp") - pl.col("event_timestamp"))
-    )
-    inside = known.filter(pl.col("age") >= timedelta(0), pl.col("age") <= pl.col("window"))
-    distinct = inside.unique(["impression_id", "task"])
-    labels = impressions.select("impression_id", "event_timestamp")
+    shown = impressions.select("impression_id", "event_timestamp").with_row_index("row")
+    hits = Hits.of(outcomes.join(shown, on="impression_id"), stream, as_of)
+    frame = _labelled(impressions, hits, 0, stream, as_of, unknown)
+    return LabelJoin(frame, hits.late, hits.early, hits.duplicates)
+
+
+def _labelled(
+    impressions: pl.DataFrame,
+    hits: Hits,
+    row: int,
+    stream: Stream,
+    as_of: datetime,
+    unknown: Sequence[tuple[datetime, datetime]],
+) -> pl.DataFrame:
+    """The labels of impressions of which the first is ``row``."""
+    labels: list[pl.Expr] = []
     for task in stream.tasks:
-        if task.label is not None:
-            closed = pl.col("event_timestamp") + task.window <= as_of
-            logged = impressions.select(logged_label(task)).to_series()
-            labels = labels.with_columns(logged).with_columns(pl.when(closed).then(pl.col(task.name)))
-            continue
-        hit = distinct.filter(pl.col("task") == task.name).select("impression_id", pl.lit(1, pl.Int8).alias(task.name))
         shown, window_end = pl.col("event_timestamp"), pl.col("event_timestamp") + task.window
         closed = window_end <= as_of
+        if task.label is not None:
+            labels.append(pl.when(closed).then(logged_label(task)).alias(task.name))
+            continue
         for start, end in unknown:
             closed &= (shown >= end) | (window_end < start)
-        labels = labels.join(hit, on="impression_id", how="left", maintain_order="left").with_columns(
-            pl.when(closed).then(pl.col(task.name).fill_null(0)).otherwise(None).cast(pl.Int8).alias(task.name)
-        )
-    return LabelJoin(
-        frame=_weighted(labels, impressions, stream),
-        late=known.filter(pl.col("age") > pl.col("window")).height,
-        early=known.filter(pl.col("age") < timedelta(0)).height,
-        duplicates=inside.height - distinct.height,
-    )
+        labels.append(pl.when(closed).then(hits.labels(task.name, row, impressions.height)).alias(task.name))
+    return _weighted(impressions.select("impression_id", "event_timestamp", *labels), impressions, stream)
 
 
 def _weighted(labels: pl.DataFrame, impressions: pl.DataFrame, stream: Stream) -> pl.DataFrame:
@@ -180,20 +210,19 @@ def with_labelled(stream: Stream, impressions: pl.LazyFrame, outcomes: pl.LazyFr
     return pl.concat([outcomes.select("impression_id", "task", "outcome_timestamp"), *told]) if told else outcomes
 
 
-def find_orphans(outcomes: pl.DataFrame, known: pl.DataFrame, gone: pl.DataFrame | None = None) -> pl.DataFrame:
-    """Outcomes whose impression is not among those known, with the reason.
+def part_orphans(
+    outcomes: pl.DataFrame, is_known: pl.Series, gone: pl.DataFrame | None = None
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Outcomes of known impressions, and the others with the reason, each in their order.
 
     Args:
-        known: ``impression_id`` of every impression that an outcome may still belong to.
-        gone: of those that were withdrawn.
+        is_known: of each, whether an impression that it may still belong to has its id.
+        gone: ``impression_id`` of those that were withdrawn.
     """
-    orphans = outcomes.join(
-        known.select("impression_id").unique(), on="impression_id", how="anti", maintain_order="left"
-    )
     withdrawn = gone["impression_id"] if gone is not None else pl.Series(dtype=pl.Int64)
     reason = (
         pl.when(pl.col("impression_id").is_in(withdrawn.implode()))
         .then(pl.lit(f"{WITHDRAWN}: its impression was"))
         .otherwise(pl.lit(f"{ORPHAN}: no impression of this id within the attribution window"))
     )
-    return orphans.with_columns(reason=reason)
+    return outcomes.filter(is_known), outcomes.filter(~is_known).with_columns(reason=reason)

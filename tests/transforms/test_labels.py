@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from pipeline.transforms.labels import find_orphans, join_labels
+from pipeline.transforms.labels import LabelledSlice, join_labels, part_orphans
 from projects.simulated import STREAM
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -55,8 +55,28 @@ def test_labels_are_what_a_loop_finds(seed: int, hours: int) -> None:
     assert (joined.late, joined.early, joined.duplicates) == (late, early, duplicates)
 
 
+@pytest.mark.parametrize("rows", [1, 7, 20, 39, 40])
+def test_parts_have_the_labels_of_the_whole(rows: int) -> None:
+    impressions, outcomes = drawn(4)
+    impressions = impressions.sort("event_timestamp")
+    as_of, unknown = START + timedelta(hours=24), [(START + timedelta(hours=6), START + timedelta(hours=7))]
+    whole = join_labels(impressions, outcomes, STREAM, as_of, unknown)
+    labelled = LabelledSlice(STREAM, as_of, unknown)
+    shown = impressions.with_row_index("row")
+    parts = [impressions[start : start + rows] for start in range(0, 40, rows)]
+    joined = list(labelled.joined(parts, outcomes.join(shown, on="impression_id").sample(fraction=1, shuffle=True)))
+    assert [part.height for part in joined] == [part.height for part in parts]
+    assert pl.concat(joined).equals(whole.frame)
+    told = labelled.told()
+    assert {"late": whole.late, "early": whole.early, "duplicates": whole.duplicates}.items() <= told.items()
+    for task in STREAM.task_names:
+        values = whole.frame[task].drop_nulls()
+        assert told[f"rate/{task}"] == values.sum() / len(values)
+        assert told[f"open/{task}"] == whole.frame[task].null_count() > 0
+
+
 def test_orphans_are_outcomes_of_no_known_impression() -> None:
     impressions, outcomes = drawn(3)
-    orphans = find_orphans(outcomes, impressions)
+    kept, orphans = part_orphans(outcomes, outcomes["impression_id"].is_in(impressions["impression_id"].implode()))
     assert orphans.height == sum(number >= 40 for number in outcomes["impression_id"]) > 0
     assert orphans["reason"].str.starts_with("orphan").all()
