@@ -87,6 +87,9 @@ class EmbeddedOnlineStore(SqliteOnlineStore):  # type: ignore[misc]  # Feast shi
     Where the block asks for what only Feast's own layout can (vectors, text search, OpenAI's interface), that is kept.
     """
 
+    _conn: Any = None
+    _of: tuple[int, int] | None = None  # which file is open
+
     @staticmethod
     def _get_db_path(config: RepoConfig) -> str:
         named = Path(config.online_store.path)
@@ -98,10 +101,19 @@ class EmbeddedOnlineStore(SqliteOnlineStore):  # type: ignore[misc]  # Feast shi
         return str(path)
 
     def _get_conn(self, config: RepoConfig) -> Any:
-        """The connection; a file that is damaged is removed before it is opened, for all in it can be loaded again."""
+        """The connection; a file that is damaged is removed before it is opened, for all in it can be loaded again.
+
+        A file that another process made anew is opened anew: a server would read the old one for ever.
+        """
+        path = Path(self._get_db_path(config))
+        if self._conn is not None and self._of != _identity(path):
+            self._conn = None  # not closed: another thread may be reading
         if self._conn is None:
-            remove_damaged(Path(self._get_db_path(config)), "materialise online_store to load it again")
-            super()._get_conn(config).execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}")
+            remove_damaged(path, "materialise online_store to load it again")
+            opened = super()._get_conn(config)
+            opened.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}")
+            opened.execute("SELECT name FROM sqlite_master LIMIT 1")  # which makes the file
+            self._of = _identity(path)
         return self._conn
 
     def update(
@@ -184,6 +196,14 @@ class EmbeddedOnlineStore(SqliteOnlineStore):  # type: ignore[misc]  # Feast shi
                 f"online store {self._get_db_path(config)}: view {table.name!r} can't be read ({error}): "
                 "materialise online_store again"
             ) from error
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def table_of(config: RepoConfig, view: FeatureView) -> OnlineTable:

@@ -73,10 +73,15 @@ class ServedModel:
         return answered
 
     def warm(self) -> None:
-        """Score unknown ids once, so that the first request does not pay for what is made at the first run."""
+        """Score unknown ids once, so that the first request does not pay for what is made at the first run.
+
+        Raises:
+            ReleaseError: if they get no numbers.
+        """
         for rows in (1, 100):
             columns = {name: [None] for name in self.signature.columns}
-            self.score(columns, rows, 0.0)
+            if not np.isfinite(self.score(columns, rows, 0.0)).all():
+                raise ReleaseError(f"{self.folder}: it scores unknown ids with no number: roll back, or release again")
 
 
 def signature_of(folder: Path, plain: Mapping[str, Any] | None = None) -> Signature:

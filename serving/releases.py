@@ -9,6 +9,7 @@ loaded is never served: the one before goes on, and why is said.
 import json
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,6 +23,7 @@ from serving.model import ServedModel
 
 CURRENT = "current.json"
 LOOK_SECONDS = 0.25  # between two looks at the pointers: a release is served within a second of its naming
+AGAIN_SECONDS = 5.0  # until a release that could not be loaded is tried again: its files may have been mended
 _log = logging.getLogger(__name__)
 
 
@@ -72,6 +74,7 @@ class Releases:
         self.students = {student.name: student for student in students}
         self._serving: dict[str, Serving] = {}
         self._seen: dict[str, tuple[int, int, int]] = {}
+        self._failed_at: dict[str, float] = {}
         self.faults: dict[str, str] = {}
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -108,7 +111,8 @@ class Releases:
                 seen = (found.st_mtime_ns, found.st_ino, found.st_size)
             except FileNotFoundError:
                 continue
-            if self._seen.get(name) == seen:
+            again = name in self.faults and time.monotonic() - self._failed_at[name] >= AGAIN_SECONDS
+            if self._seen.get(name) == seen and not again:
                 continue
             self._take(name, path)
             self._seen[name] = seen
@@ -126,7 +130,10 @@ class Releases:
             )  # fmt: skip
         except Exception as error:
             fault = str(error) if isinstance(error, ReleaseError) else f"{type(error).__name__}: {error}"
-            self.faults[name] = fault
+            said = self.faults.get(name) == fault
+            self.faults[name], self._failed_at[name] = fault, time.monotonic()
+            if said:
+                return
             kept = "nothing is served" if serving is None else f"release {serving.number} goes on"
             _log.error("student %s: its new release can't be served, %s: %s", name, kept, fault)
             self._on_change(name, serving, fault)

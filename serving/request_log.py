@@ -56,13 +56,32 @@ def _type_of(encoding: Encoding | None) -> pa.DataType:
 
 
 def _table(waiting: "_Waiting") -> pa.Table:
-    """All answers that wait, one after the other."""
+    """All answers that wait, one after the other; one that has a value of no column's type is left out, and said."""
     together: dict[str, list[Any]] = {name: [] for name in waiting.schema.names}
     for answer in waiting.answers:
         columns = answer()
         for name, values in together.items():
             values.extend(columns[name])
-    return pa.table({name: pa.array(values, waiting.schema.field(name).type) for name, values in together.items()})
+    try:
+        return _typed(together, waiting.schema)
+    except (pa.ArrowException, OverflowError, TypeError, ValueError):
+        if len(waiting.answers) == 1:
+            _log.exception("an answer can't be logged")
+            return waiting.schema.empty_table()
+        return pa.concat_tables(_table(_Waiting(waiting.schema, [answer])) for answer in waiting.answers)
+
+
+def _typed(columns: Mapping[str, Sequence[Any]], schema: pa.Schema) -> pa.Table:
+    """Whole numbers may stand in columns of floats, of any size: Arrow would refuse what a float rounds."""
+    arrays = []
+    for name in schema.names:
+        kind, values = schema.field(name).type, columns[name]
+        if pa.types.is_floating(kind):
+            values = [None if value is None else float(value) for value in values]
+        elif pa.types.is_list(kind) and pa.types.is_floating(kind.value_type):
+            values = [None if value is None else list(map(float, value)) for value in values]
+        arrays.append(pa.array(values, kind))
+    return pa.Table.from_arrays(arrays, schema=schema)
 
 
 @dataclass

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from exfm.learning import Student
+from exfm.log_columns import Column
 from exfm.project import Project
 from serving.errors import RequestError
 from serving.features import Asked
@@ -53,8 +54,7 @@ def asked_of(body: bytes, project: Project, student: Student, known: frozenset[s
     user = plain.get("user")
     of_user = user if isinstance(user, dict) else {stream.user.name: user}
     shared |= _columns("user", of_user, known - {stream.item.name})
-    if shared.get(stream.user.name) is None and "user" in plain and isinstance(user, dict):
-        shared[stream.user.name] = None
+    shared[stream.user.name] = _id("user", shared.get(stream.user.name), stream.user.dtype)
     candidates = plain.get("candidates")
     if not isinstance(candidates, list) or not candidates:
         raise RequestError("candidates: it is empty or no list: pass the items to rank")
@@ -62,7 +62,7 @@ def asked_of(body: bytes, project: Project, student: Student, known: frozenset[s
         raise RequestError(
             f"candidates: {len(candidates)} are more than the {most} of a request: rank them in parts", 413
         )
-    each = [_candidate(at, given, stream.item.name, known) for at, given in enumerate(candidates)]
+    each = [_candidate(at, given, stream.item, known) for at, given in enumerate(candidates)]
     shared[stream.surface.name] = student.surface
     return Asked(shared, each, now)
 
@@ -92,11 +92,28 @@ def _columns(what: str, plain: Any, known: frozenset[str]) -> Mapping[str, Any]:
     return columns
 
 
-def _candidate(at: int, given: Any, item: str, known: frozenset[str]) -> Mapping[str, Any]:
-    columns = _columns(f"candidates[{at}]", given, known) if isinstance(given, dict) else {item: given}
-    if isinstance(columns.get(item), bool | float | list | dict | None):
-        raise RequestError(f"candidates[{at}]: {_short(columns.get(item))} is no item's id: pass one")
+def _candidate(at: int, given: Any, item: Column, known: frozenset[str]) -> Mapping[str, Any]:
+    where = f"candidates[{at}]"
+    columns = _columns(where, given, known) if isinstance(given, dict) else {item.name: given}
+    if _id(where, columns.get(item.name), item.dtype) is None:
+        raise RequestError(f"{where}: it has no item's id: pass one")
     return columns
+
+
+def _id(where: str, value: Any, dtype: type) -> Any:
+    """An id of the log's type, or a null."""
+    if type(value) is int and dtype is int and -(2**63) <= value < 2**63:
+        return value
+    if value is None:
+        return None
+    if isinstance(value, str) and dtype is str:
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            raise RequestError(f"{where}: {_short(value)} is no Unicode text: pass one") from error
+        return value
+    kind = "a text" if dtype is str else "a whole number of 64 bits"
+    raise RequestError(f"{where}: {_short(value)} is no id: pass {kind}")
 
 
 def _short(value: Any) -> str:

@@ -217,3 +217,12 @@ def test_who_reads_does_not_wait_for_who_writes(tmp_path: Path) -> None:
         assert online.read(view, [1])[0][1]["clicks"].int64_val == 1
         writer.execute("COMMIT")
     assert online.read(view, [1])[0][1]["clicks"].int64_val == 2
+
+
+def test_a_file_that_was_made_anew_is_read_anew(tmp_path: Path) -> None:
+    view = view_of({"clicks": Int64})
+    server, loader = Online(tmp_path), Online(tmp_path)
+    server.write(view, {1: {"clicks": Value(int64_val=1)}})
+    server.file.unlink()
+    loader.write(view, {1: {"clicks": Value(int64_val=2)}})
+    assert server.read(view, [1])[0][1]["clicks"].int64_val == 2

@@ -122,3 +122,17 @@ def test_a_spool_of_a_living_server_is_left_alone(tmp_path: Path) -> None:
         assert recover(tmp_path) == 0 and living.exists()
         other.communicate(b"\n")
     assert recover(tmp_path) == 1
+
+
+def test_an_answer_that_fits_no_column_is_said_and_the_others_are_kept(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = RequestLog(tmp_path)
+    log.start()
+    put(log, 0)
+    log.add("s", "v1", SCHEMA, 1, lambda: {"request_id": [5], "event_timestamp": [AT], "score": [0.5]})
+    log.add("s", "v1", SCHEMA, 1, lambda: {"request_id": ["big"], "event_timestamp": [AT], "score": [2**60 + 1]})
+    put(log, 1)
+    log.stop()
+    assert rows(tmp_path)["request_id"].to_list() == ["r0"] * 3 + ["big"] + ["r1"] * 3
+    assert "an answer can't be logged" in caplog.text

@@ -91,12 +91,12 @@ def test_what_is_left_out_is_unknown_and_who_is_unknown_is_answered(client: Clie
         ({"user": 3}, 422, "candidates: it is empty or no list"),
         ({"user": 3, "candidates": []}, 422, "candidates: it is empty or no list"),
         ({"user": 3, "candidates": "abc"}, 422, "candidates: it is empty or no list"),
-        ({"user": 3, "candidates": [1.5]}, 422, r"candidates\[0\]: 1.5 is no item's id"),
-        ({"user": 3, "candidates": [1, None]}, 422, r"candidates\[1\]: None is no item's id"),
-        ({"user": 3, "candidates": [{"country": "DE"}]}, 422, r"candidates\[0\]: None is no item's id"),
-        ({"user": 3, "candidates": ["one"]}, 422, "item_id: 'one' is no "),
-        ({"user": "me", "candidates": [1]}, 422, "user_id: 'me' is no id of this column: pass a whole"),
-        ({"user": 2**63, "candidates": [1]}, 422, "user_id: 9223372036854775808 is "),
+        ({"user": 3, "candidates": [1.5]}, 422, r"candidates\[0\]: 1.5 is no id: pass a whole number of 64 bits"),
+        ({"user": 3, "candidates": [1, None]}, 422, r"candidates\[1\]: it has no item's id"),
+        ({"user": 3, "candidates": [{"country": "DE"}]}, 422, r"candidates\[0\]: it has no item's id"),
+        ({"user": 3, "candidates": ["one"]}, 422, r"candidates\[0\]: 'one' is no id"),
+        ({"user": "me", "candidates": [1]}, 422, "user: 'me' is no id: pass a whole number"),
+        ({"user": 2**63, "candidates": [1]}, 422, "user: 9223372036854775808 is no id"),
         ({"user": 3, "context": {"planet": "Mars"}, "candidates": [1]}, 422, "context.'planet' is no column .*country"),
         ({"user": 3, "context": {"surface": "search"}, "candidates": [1]}, 422, "context.'surface' is no column"),
         ({"user": 3, "context": {"country": 49}, "candidates": [1]}, 422, "country: 49 is no text"),
@@ -343,6 +343,22 @@ def test_a_log_that_cannot_be_written_stops_readiness_then_answers(
     opened.__exit__(None, None, None)
     logged = pl.read_parquet(work.state.requests / STUDENT / "*" / "*.parquet", hive_partitioning=False)
     assert logged["request_id"].n_unique() == 3  # none of those that were answered is lost
+
+
+def test_files_that_were_mended_are_served_without_another_release(
+    work: Workspace, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serving.releases.AGAIN_SECONDS", 0.1)
+    opened = client()
+    _older(work, "second")
+    graph = work.state.release(STUDENT) / "second" / GRAPH
+    whole = graph.read_bytes()
+    graph.write_bytes(b"no graph")
+    _name(work, "second", 8)
+    _until(lambda: "fault" in opened.get("/students").json()[STUDENT])
+    graph.write_bytes(whole)
+    _until(lambda: rank(opened).json()["version"] == "second")
+    assert "fault" not in opened.get("/students").json()[STUDENT]
 
 
 def test_item_features_are_kept_for_their_age_and_read_again(work: Workspace) -> None:
