@@ -203,7 +203,7 @@ def feasts_server(work: Workspace, student: str, seconds: int, _: int) -> Number
             of_student = work.project.student(student).surface
             bodies = [
                 json.dumps({
-                    "feature_service": inputs_service(student),
+                    "feature_service": inputs_service(student), "full_feature_names": True,
                     "entities": {stream.user.name: [each["user"]] * candidates, stream.item.name: each["candidates"],
                                  stream.surface.name: [of_student] * candidates},
                 })
