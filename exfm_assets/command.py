@@ -4,6 +4,7 @@ Belongs here: which commands there are, and where they find projects. Not here: 
 """
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -137,7 +138,15 @@ def _feast(arguments: list[str]) -> int:
     from exfm.state import ROOT
 
     command = [sys.executable, "-m", "feature_repo.feast_command", "-c", str(ROOT / "feature_repo"), *arguments]
-    return subprocess.run(command, check=False).returncode
+    with subprocess.Popen(command) as process:
+        # `feast serve` and `feast ui` go on until they are told to end: who ends this process means them.
+        before = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+        try:
+            return process.wait()
+        except KeyboardInterrupt:  # which the terminal gave to both
+            return process.wait()
+        finally:
+            signal.signal(signal.SIGTERM, before)
 
 
 def _home(arguments: list[str]) -> int:
