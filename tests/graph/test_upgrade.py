@@ -3,6 +3,8 @@
 import json
 import logging
 import shutil
+import sqlite3
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 
 from models.formats import FORMAT
 from pipeline.registry.checkpoint_store import CheckpointStore
+from pipeline.verify.online_current import online_faults
 from tests.conftest import Ran
 from tests.graph.runs import left_by, made_by, run, sentences
 from tests.graph.test_changes import grown_teacher, planned
@@ -90,3 +93,30 @@ def test_an_upgrade_to_digests_of_columns_trains_nothing_again(tmp_path: Path, m
     assert made == {"features/device_activity", "logged_inputs"}
     assert planned(grown).is_empty
     assert CheckpointStore.of(work, work.project.teachers[0]).manifest(first) == manifest
+
+
+def test_an_online_store_of_feasts_layout_is_loaded_again(ran: Ran, tmp_path: Path) -> None:
+    """An earlier exfm kept a row for each feature of each entity."""
+    work = tiny_workspace(tmp_path)
+    shutil.copytree(ran.work.state.folder, work.state.folder)
+    path = work.state.feast / "online.json"
+    note = json.loads(path.read_text())
+    del note["layout"]
+    path.write_text(json.dumps(note, indent=1))
+    with sqlite3.connect(work.state.feast / "online.db") as connection:
+        (table,) = connection.execute("SELECT name FROM sqlite_master WHERE name LIKE '%item_opinion:rows'").fetchone()
+        before = connection.execute(f'SELECT * FROM "{table}" ORDER BY 1').fetchall()
+        connection.execute(f'DROP TABLE "{table}"')
+        connection.execute(
+            f'CREATE TABLE "{table.removesuffix(":rows")}" (entity_key BLOB, feature_name TEXT, value BLOB, '
+            "value_text TEXT, vector_value BLOB, event_ts timestamp, created_ts timestamp, PRIMARY KEY(entity_key))"
+        )
+        connection.execute(f"PRAGMA user_version = {zlib.crc32(path.read_bytes()) & 0x7FFFFFFF}")
+    faults = [fault.why for fault in online_faults(work)]
+    assert faults == ["online.db is of an earlier exfm, which kept a row a feature: it is loaded again"]
+    assert "online_store" in {step.key.to_user_string() for step in planned(work).steps}
+    assert run(work, select='key:"online_store"').success
+    assert not list(online_faults(work))
+    with sqlite3.connect(work.state.feast / "online.db") as connection:
+        assert connection.execute(f'SELECT * FROM "{table}" ORDER BY 1').fetchall() == before and len(before) > 10
+        assert not connection.execute("SELECT name FROM sqlite_master WHERE name = ?", (table[:-5],)).fetchall()
