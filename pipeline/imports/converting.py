@@ -195,7 +195,10 @@ class _Column:
         return True
 
     def _type(self, expression: str, field: str) -> str:
-        """The type of an expression; of files of one shape it is asked once."""
+        """The type of an expression; of files of one shape it is asked once, of a column of theirs it is known."""
+        for name, kind in self.relation.columns.items():
+            if expression in (quoted(name), f"({quoted(name)})"):
+                return kind
         key = (self._shape, expression)
         if key not in _TYPES:
             if len(_TYPES) > MOST_TYPES:

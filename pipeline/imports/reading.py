@@ -27,7 +27,7 @@ from pipeline.imports.finding import SourceFile
 from pipeline.tables import DataError
 
 LONGEST_LINE = 16 * 2**20  # bytes
-CHUNK = 2**20
+CHUNK = 2**18
 BUFFER = 2 * LONGEST_LINE  # bytes that a thread is given at once; DuckDB's own choice leaves a file of 200 MB to one
 LOOKED_AT = 1_000  # lines of a JSON file from which its names are known
 LINE = "exfm line"  # the whole line of a JSON file, or of a CSV where that can't be cut
