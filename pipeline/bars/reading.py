@@ -22,8 +22,8 @@ from pipeline.bars.shards import Shard, Shards
 from pipeline.imports.connection import connected, explained, watched
 from pipeline.imports.converting import Conversion, Target, conversion_of, names_of
 from pipeline.imports.finding import SourceFile, find_files
-from pipeline.imports.importing import KEPT, REASON, select_rows
 from pipeline.imports.reading import Relation, check_whole, literal, naming, quoted, rejected_lines, relation_of
+from pipeline.imports.selecting import KEPT, REASON, select_rows
 from pipeline.imports.side_tables import read_side_table
 from pipeline.streams.contract import LABEL, NO_LABEL
 from pipeline.tables import DataError

@@ -8,7 +8,6 @@ Nothing is guessed and nothing is rounded: a value that is not just what the con
 
 import re
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 
@@ -17,6 +16,7 @@ import polars as pl
 
 from exfm.log_files import EventTime, Files, From
 from exfm.stream import Stream
+from pipeline.imports.expressions import is_row_by_row
 from pipeline.imports.finding import SourceFile
 from pipeline.imports.reading import Relation, literal, quoted
 from pipeline.imports.values import (
@@ -195,7 +195,10 @@ class _Column:
         return True
 
     def _type(self, expression: str, field: str) -> str:
-        """The type of an expression; of files of one shape it is asked once."""
+        """The type of an expression; of files of one shape it is asked once, of a column of theirs it is known."""
+        for name, kind in self.relation.columns.items():
+            if expression in (quoted(name), f"({quoted(name)})"):
+                return kind
         key = (self._shape, expression)
         if key not in _TYPES:
             if len(_TYPES) > MOST_TYPES:
@@ -216,15 +219,10 @@ class _Column:
 
     def _check_rows(self, expression: str, field: str) -> None:
         """Refuse an expression that makes several rows of one, or none."""
-        if not self._asks(f"rows of {expression}"):
-            return
-        first = f"(SELECT * FROM {self.relation.sql} LIMIT 1)"
-        counted = f"(SELECT count(*) FROM (SELECT {expression} AS value FROM {first}))"
-        with suppress(duckdb.Error):  # what is no expression at all is said where its type is asked for
-            if self.connection.sql(f"SELECT {counted} <> (SELECT count(*) FROM {first})").fetchall()[0][0]:
-                raise DataError(
-                    f"{self.source.table}.{field}: {expression} gives not one value for each row: write one that does"
-                )
+        if self._asks(f"rows of {expression}") and not is_row_by_row(self.connection, self.relation, expression):
+            raise DataError(
+                f"{self.source.table}.{field}: {expression} gives not one value for each row: write one that does"
+            )
 
     def _known(self, expression: str, kind: str) -> str:
         """An expression whose texts that mean nothing are null."""

@@ -20,9 +20,10 @@ from pipeline.imports.connection import connected, explained
 from pipeline.imports.converting import Target, conversion_of, names_of
 from pipeline.imports.entries import Entry, made_of, read_entries, write_entry
 from pipeline.imports.finding import SourceFile, kind_of, levels_of
-from pipeline.imports.importing import KEPT, REASON, quarantine_path, select_rows
+from pipeline.imports.importing import quarantine_path
 from pipeline.imports.reading import Relation, header_of, literal, quoted, relation_of
 from pipeline.imports.run import tables_to_import
+from pipeline.imports.selecting import KEPT, REASON, select_rows
 from pipeline.imports.values import hashed
 from pipeline.streams.contract import TIME
 from pipeline.tables import DataError, write_parquet

@@ -13,7 +13,7 @@ import io
 import json
 import os
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,7 +27,8 @@ from pipeline.imports.finding import SourceFile
 from pipeline.tables import DataError
 
 LONGEST_LINE = 16 * 2**20  # bytes
-CHUNK = 2**20
+CHUNK = 2**18
+BUFFER = 2 * LONGEST_LINE  # bytes that a thread is given at once; DuckDB's own choice leaves a file of 200 MB to one
 LOOKED_AT = 1_000  # lines of a JSON file from which its names are known
 LINE = "exfm line"  # the whole line of a JSON file, or of a CSV where that can't be cut
 FILENAME = "filename"  # a column of every file: its path below EXFM_DATA
@@ -44,6 +45,8 @@ class Relation:
         bad: an expression that tells rows that are none, ``NULL`` for the others.
         raw: an expression of a row as it was read, as JSON.
         row: an expression of its place in the file, from 1 on; ``None`` where only counting tells.
+        shared, alone: as ``sql``, of a CSV that several threads cut into rows, or one from its start on (lines.py).
+        head: lines before the first row.
     """
 
     sql: str
@@ -51,6 +54,9 @@ class Relation:
     bad: str
     raw: str
     row: str | None = None
+    shared: str | None = None
+    alone: str | None = None
+    head: int = 0
 
 
 def quoted(name: str) -> str:
@@ -86,7 +92,9 @@ def relation_of(connection: duckdb.DuckDBPyConnection, source: SourceFile, wante
     levels = {name: value for name, value in told.items() if name.lower() not in map(str.lower, relation.columns)}
     added = "".join(f", {literal(value)}::VARCHAR AS {quoted(name)}" for name, value in levels.items())
     columns = {**relation.columns, **dict.fromkeys(levels, "VARCHAR")}
-    return replace(relation, sql=f"(SELECT *{added} FROM {relation.sql})", columns=columns)
+    shared, alone = (text and f"(SELECT *{added} FROM {text})" for text in (relation.shared, relation.alone))
+    sql = f"(SELECT *{added} FROM {relation.sql})"
+    return replace(relation, sql=sql, columns=columns, shared=shared, alone=alone)
 
 
 _DAMAGE = (
@@ -130,18 +138,25 @@ def _csv(connection: duckdb.DuckDBPyConnection, source: SourceFile, wanted: list
     if not names:
         return Relation("(SELECT NULL::VARCHAR AS nothing WHERE false)", {}, "NULL::VARCHAR", "NULL::VARCHAR")
     types = "{" + ", ".join(f"{literal(name)}: 'VARCHAR'" for name in names) + "}"
-    sql = _read_csv(source, types, source.separator, '"', header=not source.files.header, skip=skipped)
-    row = ", ".join(f"{literal(name)}, {quoted(name)}" for name in names)
-    return Relation(sql, dict.fromkeys(names, "VARCHAR"), "NULL::VARCHAR", f"json_object({row})")
+    header = not source.files.header
+    sql, shared, alone = (
+        _read_csv(source, types, source.separator, '"', header=header, skip=skipped, threads=threads)
+        for threads in ("", f"buffer_size={BUFFER}, ", f"buffer_size={BUFFER}, parallel=false, ")
+    )
+    row, columns = ", ".join(f"{literal(name)}, {quoted(name)}" for name in names), dict.fromkeys(names, "VARCHAR")
+    raw = f"json_object({row})"
+    return Relation(sql, columns, "NULL::VARCHAR", raw, shared=shared, alone=alone, head=skipped + header)
 
 
-def _read_csv(source: SourceFile, types: str, separator: str, quote: str, *, header: bool, skip: int = 0) -> str:
+def _read_csv(
+    source: SourceFile, types: str, separator: str, quote: str, *, header: bool, skip: int = 0, threads: str = ""
+) -> str:
     """A call that reads lines as they are: nothing is detected, what can't be cut is set aside."""
     return (
         f"read_csv({place_of(source.path)}, auto_detect=false, hive_partitioning=false, columns={types}, "
         f"header={str(header).lower()}, skip={skip}, delim={literal(separator)}, quote={literal(quote)}, "
         f"escape={literal(quote)}, encoding={literal(source.files.encoding)}, nullstr='', "
-        f"max_line_size={LONGEST_LINE}, store_rejects=true, rejects_table={literal(REJECTED)}, "
+        f"{threads}max_line_size={LONGEST_LINE}, store_rejects=true, rejects_table={literal(REJECTED)}, "
         f"rejects_scan={literal(SCANNED)}, compression={literal(_compression(source.path.name))})"
     )
 
@@ -174,17 +189,15 @@ def _header(source: SourceFile) -> tuple[int, list[str]]:
 
 def _text(source: SourceFile) -> io.TextIOWrapper:
     encoding = {"utf-8": "utf-8-sig", "utf-16": "utf-16", "latin-1": "latin-1"}[source.files.encoding]
-    binary: Any = source.path.open("rb")
-    if (compression := _compression(source.path.name)) != "none":
-        binary = _plain(binary, compression)
+    binary = _plain(source.path.open("rb"), _compression(source.path.name))
     return io.TextIOWrapper(binary, encoding=encoding, errors="replace", newline="")
 
 
 def _plain(binary: Any, compression: str) -> Any:
-    """What a compressed file holds."""
+    """What a file holds."""
     if compression == "gzip":
         return gzip.GzipFile(fileobj=binary)
-    return io.BufferedReader(pa.CompressedInputStream(binary, "zstd"))
+    return binary if compression == "none" else io.BufferedReader(pa.CompressedInputStream(binary, "zstd"))
 
 
 def check_whole(source: SourceFile) -> None:
@@ -193,12 +206,23 @@ def check_whole(source: SourceFile) -> None:
     Raises:
         DataError: if it is damaged.
     """
+    if is_compressed(source):
+        with naming(source):
+            for _ in blocks_of(source):
+                pass
+
+
+def blocks_of(source: SourceFile) -> Iterator[bytes]:
+    """What a file holds, uncompressed, piece by piece."""
     compression = _compression(source.path.name)
-    if compression == "none" or source.kind == "parquet":
-        return
-    with naming(source), source.path.open("rb") as binary, closing(_plain(binary, compression)) as plain:
-        while plain.read(CHUNK):
-            pass
+    with source.path.open("rb") as binary, closing(_plain(binary, compression)) as plain:
+        while block := plain.read(CHUNK):
+            yield block
+
+
+def is_compressed(source: SourceFile) -> bool:
+    """Is a text compressed?"""
+    return source.kind != "parquet" and _compression(source.path.name) != "none"
 
 
 def _compression(name: str) -> str:
@@ -230,8 +254,7 @@ def _json(connection: duckdb.DuckDBPyConnection, source: SourceFile, wanted: lis
         if name.lower() not in lowered:
             lowered.add(name.lower())
             names[name] = None
-    connection.sql(f"DROP TABLE IF EXISTS {REJECTED}")
-    connection.sql(f"DROP TABLE IF EXISTS {SCANNED}")
+    forget_lines(connection)
     values = "".join(
         f", CASE WHEN {ok} THEN json_extract_string({line}, {literal(_json_path(name))}) END AS {quoted(name)}"
         for name in names
@@ -250,6 +273,12 @@ def _parquet(connection: duckdb.DuckDBPyConnection, source: SourceFile, wanted: 
     columns = {str(row[0]): str(row[1]) for row in described}
     row = ", ".join(f"{literal(name)}, {quoted(name)}" for name in columns)
     return Relation(sql, columns, "NULL::VARCHAR", f"json_object({row})", "file_row_number + 1")
+
+
+def forget_lines(connection: duckdb.DuckDBPyConnection) -> None:
+    """Forget the lines of a CSV that could not be cut, before a file is read, or read again."""
+    for table in (REJECTED, SCANNED):
+        connection.execute(f"DROP TABLE IF EXISTS {table}")
 
 
 def rejected_lines(connection: duckdb.DuckDBPyConnection) -> list[tuple[int, str, str]]:

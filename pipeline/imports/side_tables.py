@@ -14,8 +14,8 @@ from exfm.log_files import Files
 from pipeline.imports.connection import connected, explained
 from pipeline.imports.converting import Conversion, Target, conversion_of, names_of
 from pipeline.imports.finding import SourceFile, find_files
-from pipeline.imports.importing import KEPT, REASON, select_rows
 from pipeline.imports.reading import check_whole, naming, quoted, rejected_lines, relation_of
+from pipeline.imports.selecting import KEPT, REASON, select_rows
 from pipeline.tables import DataError
 
 DOUBT = "exfm doubt"

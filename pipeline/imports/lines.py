@@ -1,0 +1,121 @@
+"""The lines and quotes of a CSV, looked through beside the reading: how many threads may cut it into rows.
+
+DuckDB lets each thread look for the first row of its share of the file. It takes a line of a quoted value for a row,
+and loses a share that begins with a line that is no row, without a word. So threads share a file only if no line break
+stands in a value, and what they read counts only if each line became a row or is told of. One thread is right about
+both, but does not tell of a quote that is not closed: that it reads a file needs all of them closed.
+
+Belongs here: looking. Not here: cutting (reading.py), what follows from it (by_day.py).
+"""
+
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.imports.finding import SourceFile
+from pipeline.imports.reading import LONGEST_LINE, blocks_of, is_compressed, naming
+
+_QUOTE, _BREAK, _RETURN = b'"'[0], b"\n"[0], b"\r"[0]
+
+
+@dataclass(frozen=True)
+class Lines:
+    """What was seen of a file.
+
+    Args:
+        count: of its lines, without blank ones at its end.
+        closed: whether each quote begins or ends a value, and each value ends.
+        broken: whether a line break is in a value.
+    """
+
+    count: int = 0
+    closed: bool = False
+    broken: bool = False
+
+    @property
+    def may_share(self) -> bool:
+        """May several threads cut the file?"""
+        return self.closed and not self.broken
+
+
+@contextmanager
+def looked_through(source: SourceFile) -> Iterator["Future[Lines]"]:
+    """Look through a file in a thread, while the block reads it.
+
+    Raises:
+        DataError: if a compressed file is damaged, whatever the block stumbles over.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        looked = pool.submit(lines_of, source)
+        try:
+            yield looked
+        finally:
+            looked.result()
+
+
+def lines_of(source: SourceFile) -> Lines:
+    """Read a file once through, if it is compressed or large enough for several threads.
+
+    Raises:
+        DataError: if a compressed file is damaged (``check_whole``).
+    """
+    compressed, shareable = is_compressed(source), source.kind == "csv" and source.files.encoding != "utf-16"
+    with naming(source):
+        if not compressed and (not shareable or source.path.stat().st_size <= LONGEST_LINE):
+            return Lines()
+        counter = _Counter(source.separator)
+        for block in blocks_of(source):
+            counter.see(block)
+    return counter.lines() if shareable else Lines()
+
+
+class _Counter:
+    """Counts the lines of a file that comes in blocks, and looks at its quotes."""
+
+    def __init__(self, separator: str) -> None:
+        self._sides = np.zeros(256, dtype=bool)  # what may stand beside a quote that begins or ends a value
+        self._sides[[_QUOTE, _BREAK, _RETURN]] = True
+        if len(separator.encode()) == 1:
+            self._sides[separator.encode()[0]] = True
+        self._breaks, self._at_end, self._rest = 0, 0, b""
+        self._inside, self._closed, self._broken = 0, True, False
+
+    def see(self, block: bytes) -> None:
+        """The next block of the file."""
+        if not self._closed:
+            return
+        end = block.rfind(b"\n") + 1
+        if not end:
+            self._rest += block
+            self._closed = len(self._rest) <= LONGEST_LINE
+            return
+        self._whole_lines(self._rest + block[:end])
+        self._rest = block[end:]
+
+    def _whole_lines(self, text: bytes) -> None:
+        letters = np.frombuffer(text, dtype=np.uint8)
+        self._breaks += int(np.count_nonzero(letters == _BREAK))
+        at_end = len(text) - len(text.rstrip(b"\n"))
+        self._at_end = at_end + (self._at_end if at_end == len(text) else 0)
+        if self._inside or b'"' in text:
+            self._look_at_quotes(letters)
+
+    def _look_at_quotes(self, letters: np.ndarray) -> None:
+        """Of two quotes in a value the first ends it and the second begins it again."""
+        quotes = np.flatnonzero(letters == _QUOTE)
+        begin, end = quotes[self._inside :: 2], quotes[1 - self._inside :: 2]
+        before = letters[begin - 1]
+        before[begin == 0] = _BREAK
+        self._closed = bool(self._sides[before].all() and self._sides[letters[end + 1]].all())
+        breaks = np.flatnonzero((letters == _BREAK) | (letters == _RETURN))
+        self._broken |= bool(((np.searchsorted(quotes, breaks) + self._inside) % 2).any())
+        self._inside = (self._inside + len(quotes)) % 2
+
+    def lines(self) -> Lines:
+        """What was seen, at the end of the file."""
+        if self._rest and self._closed:
+            self._whole_lines(self._rest + b"\n")
+        return Lines(self._breaks - max(self._at_end - 1, 0), self._closed and not self._inside, self._broken)
