@@ -3,6 +3,7 @@
 Belongs here: ranges of columns, read once a process for as long as a file stays the same. Not here: rows (reader.py).
 """
 
+import json
 from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
 from pathlib import Path
@@ -14,6 +15,8 @@ import pyarrow.parquet as pq
 from pipeline.streams.contract import TIME
 
 Range = tuple[Any, Any] | None
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_UNITS = {"milliseconds": 1_000, "microseconds": 1_000_000, "nanoseconds": 1_000_000_000}
 
 
 def may_hold(path: Path, day: date, table: str, start: datetime, end: datetime) -> bool:
@@ -76,9 +79,23 @@ def _read(path: Path, column: str, identity: tuple[int, ...]) -> Range:
         groups = [footer.row_group(group).column(index).statistics for group in range(footer.num_row_groups)]
         if not all(stats is not None and stats.has_min_max and stats.null_count == 0 for stats in groups) or not groups:
             return None
+        if (per_second := _per_second(groups[0])) is not None:
+            # Of times pyarrow would make Python's, and import pandas for it, which takes as long as a small plan.
+            least, most = min(stats.min_raw for stats in groups), max(stats.max_raw for stats in groups)
+            return _moment(least, per_second), _moment(most, per_second)
         return min(stats.min for stats in groups), max(stats.max for stats in groups)
     except (pa.ArrowException, OSError, ValueError, TypeError, AttributeError, OverflowError):
         return None
+
+
+def _per_second(statistics: Any) -> int | None:
+    """The unit of a column of times; ``None`` of any other."""
+    kind = json.loads(statistics.logical_type.to_json())
+    return _UNITS.get(kind.get("timeUnit")) if kind.get("Type") == "Timestamp" else None
+
+
+def _moment(since: int, per_second: int) -> datetime:
+    return _EPOCH + timedelta(seconds=since // per_second, microseconds=since % per_second * 1_000_000 // per_second)
 
 
 def _utc(moment: datetime) -> datetime:
