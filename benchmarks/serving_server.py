@@ -20,6 +20,7 @@ from feature_repo.store import load_online, open_store
 from pipeline.workspace import Workspace
 from serving.answering import Answering
 from serving.app import Server
+from serving.command import SWITCH_SECONDS
 from serving.request_log import RequestLog
 
 
@@ -42,6 +43,7 @@ def loaded_redis(work: Workspace, address: str) -> None:
 
 def build() -> Starlette:
     """The app of a worker process."""
+    sys.setswitchinterval(SWITCH_SECONDS)
     project = load_project()
     state = load_state(project)
     address = os.environ.get("BENCH_REDIS", "")

@@ -22,7 +22,7 @@ from serving.errors import RequestError
 from serving.features import Asked, FeatureReader, Gathered, ItemCache
 from serving.model import ServedModel
 from serving.releases import Releases, Serving
-from serving.request_log import RequestLog, schema_of
+from serving.request_log import RequestLog, Same, rows_of, schema_of
 from serving.requests import asked_of, clock_of
 
 
@@ -160,10 +160,8 @@ class Answering:
         if schema is None:
             schema = self._schemas[serving.version] = schema_of(serving.model.signature, serving.reader.dtypes, keys)
 
-        def columns() -> dict[str, Sequence[Any]]:
-            return _logged(serving, asked, gathered, scores, order, request_id, keys)
-
-        log.add(serving.student.name, serving.version, schema, len(order), columns)
+        columns = _logged(serving, asked, gathered, scores, order, request_id, keys)
+        log.add(serving.student.name, serving.version, rows_of(columns, schema, len(order)))
 
 
 def _logged(
@@ -174,23 +172,26 @@ def _logged(
     order: np.ndarray,
     request_id: str,
     keys: Sequence[str],
-) -> dict[str, Sequence[Any]]:
-    """An answer's columns in the request log."""
-    count, at = len(order), order.tolist()
-    columns: dict[str, Sequence[Any]] = {
-        "request_id": [request_id] * count,
-        "impression_id": [f"{request_id}-{place}" for place in range(count)],
-        "event_timestamp": [asked.now] * count,
-        "release": [serving.number] * count,
-        "version": [serving.version] * count,
-        "position": range(count),
-        "score": scores[order].tolist(),
-        "propensity": [1.0] * count,  # nothing is drawn by chance
+) -> dict[str, Any]:
+    """An answer's columns in the request log, candidates as they were asked; ``position`` says where each came."""
+    position = np.empty(len(order), dtype=np.int64)
+    position[order] = np.arange(len(order))
+    columns: dict[str, Any] = {
+        "request_id": Same(request_id),
+        "impression_id": [f"{request_id}-{place}" for place in position.tolist()],
+        "event_timestamp": Same(asked.now),
+        "release": Same(serving.number),
+        "version": Same(serving.version),
+        "position": position,
+        "score": scores,
+        "propensity": Same(1.0),  # nothing is drawn by chance
     }
     for name in keys:
-        columns[name] = [asked.each[place].get(name, asked.shared.get(name)) for place in at]
+        of_each = any(name in one for one in asked.each)
+        everywhere = asked.shared.get(name)
+        columns[name] = [one.get(name, everywhere) for one in asked.each] if of_each else Same(everywhere)
     for name, values in gathered.columns.items():
-        columns[name] = list(values) * count if len(values) == 1 else [values[place] for place in at]
+        columns[name] = Same(values[0]) if len(values) == 1 else values
     return columns
 
 

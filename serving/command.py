@@ -21,11 +21,13 @@ from serving.answering import Answering, Limits
 from serving.app import Server
 from serving.request_log import RequestLog
 
+SWITCH_SECONDS = 0.001  # for which a thread may hold Python while others wait: its own 5 ms are longer than an answer
 _SETTINGS = "EXFM_SERVE_"  # of the parent, for its workers
 
 
 def build() -> Starlette:
     """The app, as the environment says: each worker process builds its own."""
+    sys.setswitchinterval(SWITCH_SECONDS)
     project = load_project()
     state = load_state(project)
     given = {each.name: os.environ.get(_SETTINGS + each.name.upper()) for each in fields(Limits)}

@@ -11,13 +11,14 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from exfm.atomic_write import atomic_write, sync_folder
@@ -28,7 +29,7 @@ from serving.encoder import Signature
 FLUSH_SECONDS, ROTATE_SECONDS, ROTATE_ROWS = 0.5, 60.0, 100_000
 MOST_WAITING = 500_000  # rows in memory while the disk refuses them; then requests are refused
 SPOOL = ".arrows"
-Columns = Mapping[str, Sequence[Any]]
+_DAY = 86_400_000_000  # microseconds
 _log = logging.getLogger(__name__)
 _OWN = {
     "request_id": pa.string(), "impression_id": pa.string(), "event_timestamp": pa.timestamp("us", "UTC"),
@@ -55,33 +56,39 @@ def _type_of(encoding: Encoding | None) -> pa.DataType:
     return kinds[encoding.kind]
 
 
-def _table(waiting: "_Waiting") -> pa.Table:
-    """All answers that wait, one after the other; one that has a value of no column's type is left out, and said."""
-    together: dict[str, list[Any]] = {name: [] for name in waiting.schema.names}
-    for answer in waiting.answers:
-        columns = answer()
-        for name, values in together.items():
-            values.extend(columns[name])
-    try:
-        return _typed(together, waiting.schema)
-    except (pa.ArrowException, OverflowError, TypeError, ValueError):
-        if len(waiting.answers) == 1:
-            _log.exception("an answer can't be logged")
-            return waiting.schema.empty_table()
-        return pa.concat_tables(_table(_Waiting(waiting.schema, [answer])) for answer in waiting.answers)
+def rows_of(columns: Mapping[str, Any], schema: pa.Schema, count: int) -> pa.RecordBatch:
+    """Rows of an answer, column by column: a list of values, or ``Same`` for all rows.
 
-
-def _typed(columns: Mapping[str, Sequence[Any]], schema: pa.Schema) -> pa.Table:
-    """Whole numbers may stand in columns of floats, of any size: Arrow would refuse what a float rounds."""
+    They are made while somebody waits, in about half a millisecond for a hundred. Made later they would hold up all
+    answers at once, and where many are asked for none would ever be written.
+    """
     arrays = []
     for name in schema.names:
-        kind, values = schema.field(name).type, columns[name]
+        values, kind = columns[name], schema.field(name).type
+        if isinstance(values, Same):
+            arrays.append(pa.repeat(_typed([values.value], kind)[0], count))
+        else:
+            arrays.append(_typed(values, kind))
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def _typed(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
+    try:
+        return pa.array(values, kind)
+    except pa.ArrowInvalid:
+        # Whole numbers may stand in columns of floats, of any size: Arrow refuses what a float rounds.
         if pa.types.is_floating(kind):
-            values = [None if value is None else float(value) for value in values]
-        elif pa.types.is_list(kind) and pa.types.is_floating(kind.value_type):
-            values = [None if value is None else list(map(float, value)) for value in values]
-        arrays.append(pa.array(values, kind))
-    return pa.Table.from_arrays(arrays, schema=schema)
+            return pa.array([None if value is None else float(value) for value in values], kind)
+        if pa.types.is_list(kind) and pa.types.is_floating(kind.value_type):
+            return pa.array([None if value is None else list(map(float, value)) for value in values], kind)
+        raise
+
+
+@dataclass(frozen=True)
+class Same:
+    """A value of all rows of an answer."""
+
+    value: Any
 
 
 @dataclass
@@ -100,7 +107,7 @@ class _Waiting:
     """Answers that are not on the disk yet."""
 
     schema: pa.Schema
-    answers: list[Callable[[], Columns]] = field(default_factory=list)
+    batches: list[pa.RecordBatch] = field(default_factory=list)
 
 
 class RequestLog:
@@ -113,6 +120,7 @@ class RequestLog:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._lock, self._waiting, self._rows = threading.Lock(), dict[tuple[str, str], _Waiting](), 0
+        self._writing = threading.Lock()
         self._spools: dict[tuple[str, str], _Spool] = {}
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -130,15 +138,11 @@ class RequestLog:
         self._thread = threading.Thread(target=self._run, name="request log", daemon=True)
         self._thread.start()
 
-    def add(self, student: str, version: str, schema: pa.Schema, rows: int, columns: Callable[[], Columns]) -> None:
-        """Log an answer's rows; they are on the disk within ``FLUSH_SECONDS``.
-
-        Args:
-            columns: gives the answer's columns by name; called when they are written, not while somebody waits.
-        """
+    def add(self, student: str, version: str, rows: pa.RecordBatch) -> None:
+        """Log an answer's rows; they are on the disk within ``FLUSH_SECONDS``."""
         with self._lock:
-            self._waiting.setdefault((student, version), _Waiting(schema)).answers.append(columns)
-            self._rows += rows
+            self._waiting.setdefault((student, version), _Waiting(rows.schema)).batches.append(rows)
+            self._rows += rows.num_rows
 
     def stop(self) -> None:
         """Write all that waits, and close every file."""
@@ -155,12 +159,16 @@ class RequestLog:
 
     def flush(self) -> None:
         """Bring what waits to the disk; what it refuses waits on, and why is kept in ``fault``."""
+        with self._writing:
+            self._flush()
+
+    def _flush(self) -> None:
         with self._lock:
             taken, self._waiting = self._waiting, {}
         done = 0
         try:
             for key in list(taken):
-                table = _table(taken[key])
+                table = pa.Table.from_batches(taken[key].batches, taken[key].schema)
                 self._append(key, taken[key].schema, table)
                 done += table.num_rows
                 del taken[key]
@@ -175,7 +183,7 @@ class RequestLog:
             self._rows -= done
             for key, left in taken.items():
                 later = self._waiting.setdefault(key, _Waiting(left.schema))
-                later.answers[:0] = left.answers
+                later.batches[:0] = left.batches
 
     def _append(self, key: tuple[str, str], schema: pa.Schema, table: pa.Table) -> None:
         spool = self._spools.get(key)
@@ -221,7 +229,7 @@ def _is_alive(pid: int) -> bool:
 
 def _publish(spool: Path) -> None:
     """A spool's rows as parquet files of their UTC days; a batch that was cut off is left out."""
-    student, version = spool.name.split(".")[:2]
+    student, version, written = spool.name.removesuffix(SPOOL).split(".", 2)
     batches: list[pa.RecordBatch] = []
     with spool.open("rb") as file:
         try:
@@ -229,23 +237,13 @@ def _publish(spool: Path) -> None:
                 for batch in stream:
                     batches.append(batch)
         except (pa.ArrowInvalid, OSError):
-            _log.warning(
-                "%s ends in the middle of a batch, as its server was killed: that batch is left out", spool.name
-            )
+            _log.warning("%s ends in a batch that was cut off, as its server was killed: it is left out", spool.name)
     if batches:
         table = pa.Table.from_batches(batches)
-        days = [datetime.fromtimestamp(at / 1e6, UTC).strftime("%Y-%m-%d") for at in
-                table["event_timestamp"].cast(pa.int64()).to_pylist()]  # fmt: skip
-        for day in sorted(set(days)):
-            rows = table.filter(pa.array([each == day for each in days]))
-            path = (
-                spool.parent
-                / student
-                / f"day={day}"
-                / f"{version}-{spool.name.removesuffix(SPOOL).split('.', 2)[2]}.parquet"
-            )
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with atomic_write(path) as out:
-                pq.write_table(rows, out)
+        days = pc.divide(table["event_timestamp"].cast(pa.int64()), _DAY)
+        for day in pc.unique(days).to_pylist():
+            name = f"day={datetime.fromtimestamp(day * _DAY / 1e6, UTC):%Y-%m-%d}"
+            with atomic_write(spool.parent / student / name / f"{version}-{written}.parquet") as out:
+                pq.write_table(table.filter(pc.equal(days, day)), out)
     spool.unlink()
     sync_folder(spool.parent)

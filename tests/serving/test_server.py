@@ -314,9 +314,11 @@ def test_answers_are_logged_as_they_were_served(work: Workspace, client: Client)
     answer = rank(opened).json()
     opened.__exit__(None, None, None)
     logged = pl.read_parquet(work.state.requests / STUDENT / "*" / "*.parquet", hive_partitioning=False)
-    assert logged["item_id"].to_list() == [each["item"] for each in answer["scores"]]
-    assert logged["score"].to_list() == pytest.approx([each["score"] for each in answer["scores"]], abs=1e-7)
-    assert logged["position"].to_list() == [0, 1, 2, 3] and set(logged["request_id"]) == {answer["request_id"]}
+    assert logged["item_id"].to_list() == [1, 2, 5, 10**6]  # as they were asked
+    placed = logged.sort("position")
+    assert placed["item_id"].to_list() == [each["item"] for each in answer["scores"]]
+    assert placed["score"].to_list() == pytest.approx([each["score"] for each in answer["scores"]], abs=1e-7)
+    assert placed["position"].to_list() == [0, 1, 2, 3] and set(logged["request_id"]) == {answer["request_id"]}
     assert set(logged["user_id"]) == {3} and set(logged["country"]) == {"DE"} and set(logged["surface"]) == {"feed"}
     assert logged["impression_id"].n_unique() == 4 and set(logged["version"]) == {answer["version"]}
     assert not list(work.state.requests.glob("*.arrows"))
