@@ -7,6 +7,8 @@ What is of the user or the request alone is read once a request. What is of cand
 and kept for a declared age. A value that has outlived its view's ttl is missing, as it is in training.
 """
 
+import feature_repo.unchecked  # noqa: F401  # isort: skip  # before Feast, which then takes half the time
+
 import threading
 import time
 from collections import OrderedDict
