@@ -10,6 +10,7 @@ import feature_repo.unchecked  # noqa: F401  # isort: skip  # before Feast, whic
 
 import logging
 import sqlite3
+import threading
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
@@ -19,7 +20,13 @@ from urllib.parse import quote
 import pyarrow as pa
 from feast import Entity, FeatureView
 from feast.infra.key_encoding_utils import serialize_entity_key
-from feast.infra.online_stores.sqlite import SqliteOnlineStore, SqliteOnlineStoreConfig, _quote_id, _table_id
+from feast.infra.online_stores.sqlite import (
+    SqliteOnlineStore,
+    SqliteOnlineStoreConfig,
+    _initialize_conn,
+    _quote_id,
+    _table_id,
+)
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.repo_config import RepoConfig
 from sqlalchemy import URL
@@ -37,6 +44,7 @@ from feature_repo.registry import follow, make
 REGISTRY, ONLINE, LOCK = "registry.db", "online.db", ".lock"
 MAKING = ".making"  # a separate lock: a process that applies holds the other one already
 BUSY_SECONDS = 30  # how long a connection waits for another process's transaction; sqlite's own 5 s are short
+_OPENING = threading.Lock()
 _log = logging.getLogger(__name__)
 
 
@@ -88,7 +96,7 @@ class EmbeddedOnlineStore(SqliteOnlineStore):  # type: ignore[misc]  # Feast shi
     """
 
     _conn: Any = None
-    _of: tuple[int, int] | None = None  # which file is open
+    _opened: tuple[Any, tuple[int, int] | None] = (None, None)  # the connection, and of which file it is
 
     @staticmethod
     def _get_db_path(config: RepoConfig) -> str:
@@ -103,18 +111,28 @@ class EmbeddedOnlineStore(SqliteOnlineStore):  # type: ignore[misc]  # Feast shi
     def _get_conn(self, config: RepoConfig) -> Any:
         """The connection; a file that is damaged is removed before it is opened, for all in it can be loaded again.
 
-        A file that another process made anew is opened anew: a server would read the old one for ever.
+        A file that another process made anew is opened anew: a server would read the old one for ever. Threads may ask
+        at once.
         """
         path = Path(self._get_db_path(config))
-        if self._conn is not None and self._of != _identity(path):
-            self._conn = None  # not closed: another thread may be reading
-        if self._conn is None:
-            remove_damaged(path, "materialise online_store to load it again")
-            opened = super()._get_conn(config)
-            opened.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}")
-            opened.execute("SELECT name FROM sqlite_master LIMIT 1")  # which makes the file
-            self._of = _identity(path)
+        if not self._is_open(path):
+            with _OPENING:
+                if not self._is_open(path):
+                    self._open(config, path)
         return self._conn
+
+    def _is_open(self, path: Path) -> bool:
+        opened, of = self._opened
+        return opened is not None and opened is self._conn and of == _identity(path)
+
+    def _open(self, config: RepoConfig, path: Path) -> None:
+        remove_damaged(path, "materialise online_store to load it again")
+        opened = _initialize_conn(str(path))
+        opened.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}")
+        opened.execute("SELECT name FROM sqlite_master LIMIT 1")  # which makes the file
+        # The one before is not closed: another thread may be reading.
+        self._conn = opened
+        self._opened = opened, _identity(path)
 
     def update(
         self,
@@ -131,6 +149,8 @@ class EmbeddedOnlineStore(SqliteOnlineStore):  # type: ignore[misc]  # Feast shi
             return
         connection = self._get_conn(config)
         connection.execute("PRAGMA journal_mode = WAL")  # who reads does not wait for who loads
+        if not connection.in_transaction:
+            connection.execute("BEGIN IMMEDIATE")  # or a reader would see a table between two changes
         old = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         old &= {_id(config, view) for view in (*tables_to_delete, *tables_to_keep)}
         with connection:

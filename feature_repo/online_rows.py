@@ -170,12 +170,13 @@ class OnlineTable:
         self, connection: sqlite3.Connection, keys: Sequence[bytes], features: Sequence[str]
     ) -> dict[bytes, tuple[Any, ...]]:
         """Rows by key, as they are kept: event, then the values of ``features``; unknown keys are left out."""
-        columns = ", ".join(map(_quoted, (KEY, EVENT, *map(column_of, features))))
+        # SQLite takes a name that is no column for a text, but for one that says of which table it is.
+        columns = ", ".join(f"kept.{_quoted(name)}" for name in (KEY, EVENT, *map(column_of, features)))
         found: dict[bytes, tuple[Any, ...]] = {}
         for first in range(0, len(keys), AT_ONCE):
             some = keys[first : first + AT_ONCE]
-            where = f"{_quoted(KEY)} IN ({', '.join('?' * len(some))})"
-            question = f"SELECT {columns} FROM {_quoted(self.name)} WHERE {where}"
+            where = f"kept.{_quoted(KEY)} IN ({', '.join('?' * len(some))})"
+            question = f"SELECT {columns} FROM {_quoted(self.name)} AS kept WHERE {where}"
             found.update({row[0]: row[1:] for row in connection.execute(question, some)})
         return found
 

@@ -118,8 +118,11 @@ class Answering:
             raise RequestError(f"student {student}: {why}", 503)
         return serving
 
-    def rank(self, student: str, body: bytes) -> Answer:
+    def rank(self, student: str, body: bytes, given_up: Callable[[], bool] = lambda: False) -> Answer:
         """Candidates in the order of their scores.
+
+        Args:
+            given_up: whether nobody waits for the answer any more: then it is not logged as one that was given.
 
         Raises:
             RequestError: if the request can't be answered as it is.
@@ -136,7 +139,7 @@ class Answering:
         order = np.argsort(-scores, kind="stable")
         request_id, item = uuid.uuid4().hex, self.project.stream.item.name
         ranked = [{"item": asked.each[at][item], "score": float(scores[at])} for at in order.tolist()]
-        if self.log is not None:
+        if self.log is not None and not given_up():
             with _timed(seconds, "log"):
                 self._log(self.log, serving, asked, gathered, scores, order, request_id)
         answer = {
@@ -163,7 +166,11 @@ class Answering:
             schema = self._schemas[serving.version] = schema_of(serving.model.signature, serving.reader.dtypes, keys)
 
         columns = _logged(serving, asked, gathered, scores, order, request_id, keys)
-        log.add(serving.student.name, serving.version, rows_of(columns, schema, len(order)))
+        try:
+            rows = rows_of(columns, schema, len(order))
+        except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+            raise RequestError(f"a value is of no column's type ({error}): pass those of the log") from error
+        log.add(serving.student.name, serving.version, rows)
 
 
 def _logged(
@@ -179,14 +186,14 @@ def _logged(
     position = np.empty(len(order), dtype=np.int64)
     position[order] = np.arange(len(order))
     columns: dict[str, Any] = {
-        "request_id": Same(request_id),
+        "served_request": Same(request_id),
         "impression_id": [f"{request_id}-{place}" for place in position.tolist()],
         "event_timestamp": Same(asked.now),
-        "release": Same(serving.number),
-        "version": Same(serving.version),
-        "position": position,
-        "score": scores,
-        "propensity": Same(1.0),  # nothing is drawn by chance
+        "served_release": Same(serving.number),
+        "served_version": Same(serving.version),
+        "served_position": position,
+        "served_score": scores,
+        "served_propensity": Same(1.0),  # nothing is drawn by chance
     }
     for name in keys:
         of_each = any(name in one for one in asked.each)

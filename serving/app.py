@@ -12,9 +12,10 @@ What a sender has to change is a 4xx with one sentence; more requests than can w
 import asyncio
 import gc
 import logging
+import threading
 import time
 from collections.abc import AsyncIterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -23,6 +24,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from feast_asof.errors import RetrievalError
 from serving.answering import Answer, Answering
 from serving.errors import RequestError
 from serving.metrics import Metrics
@@ -41,6 +43,7 @@ class Server:
         self.answering, self.metrics = answering, Metrics()
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="answer")
         self._waiting = 0
+        answering.releases.on_change = self.metrics.changed
 
     def app(self) -> Starlette:
         """As ASGI."""
@@ -89,21 +92,30 @@ class Server:
         return response
 
     async def _answer(self, student: str, request: Request) -> Answer:
-        limits = self.answering.limits
+        limits, given_up = self.answering.limits, threading.Event()
         if self._waiting >= limits.waiting:
             raise RequestError(f"{limits.waiting} requests are waiting already: come again", 503)
-        self._waiting += 1
-        self.metrics.answering.set(self._waiting)
+        self._count(1)
+        job: Future[Answer] | None = None
         try:
             async with asyncio.timeout(limits.seconds):
                 body = await _body(request, limits.body)
+                job = self._pool.submit(self.answering.rank, student, body, given_up.is_set)
                 loop = asyncio.get_running_loop()
-                return await loop.run_in_executor(self._pool, self.answering.rank, student, body)
+                job.add_done_callback(lambda _: loop.call_soon_threadsafe(self._count, -1))
+                return await asyncio.wrap_future(job)
         except TimeoutError:
+            given_up.set()
             raise RequestError(f"no answer within {limits.seconds:g} s: come again", 503) from None
+        except RetrievalError as error:
+            raise RequestError(str(error), 503) from error
         finally:
-            self._waiting -= 1
-            self.metrics.answering.set(self._waiting)
+            if job is None:  # else it counts until its thread is free again
+                self._count(-1)
+
+    def _count(self, more: int) -> None:
+        self._waiting += more
+        self.metrics.answering.set(self._waiting)
 
     async def students(self, _: Request) -> Response:
         """What each student answers with."""
@@ -139,7 +151,7 @@ class Server:
 
     async def metrics_text(self, _: Request) -> Response:
         """For Prometheus."""
-        text = self.metrics.text(self.answering.releases)
+        text = self.metrics.text()
         return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
 

@@ -73,7 +73,10 @@ def main(arguments: list[str] | None = None) -> int:
 def _taken(host: str, port: int) -> str | None:
     """Why an address can't be listened on."""
     try:
-        with socket.create_server((host, port), reuse_port=False):
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
             return None
     except OSError as error:
-        return f"{host}:{port} can't be listened on ({os.strerror(error.errno or 0)}): choose another one with --port"
+        return f"{host}:{port} can't be listened on ({error.strerror}): choose another one with --host or --port"

@@ -239,6 +239,8 @@ def _vectors(name: str, values: Column, width: int) -> NDArray[np.float32]:
             continue
         if not isinstance(value, Sequence | np.ndarray) or isinstance(value, str) or len(value) != width:
             raise RequestError(f"{name}: {_shown(value)} is no vector of {width} numbers: pass one, or null if unknown")
+        if any(one is None for one in value):
+            raise RequestError(f"{name}: {_shown(value)} has a null inside: pass a whole vector, or null if unknown")
         read[row] = _floats(name, {name: list(value)})
     return read
 

@@ -133,6 +133,10 @@ class FeatureReader:
             self._view(name, tuple(each.feature for each in of_views if each.view == name)) for name in names
         )
         self.of_log = tuple(name for name in signature.columns if "__" not in name)
+        encodings = {name: signature.encoding_of(name) for name in signature.columns}
+        self._lengths = {
+            name: encoding.length for name, encoding in encodings.items() if encoding is not None and encoding.length
+        }
         self._zone = ZoneInfo(self.stream.time_zone)
 
     def _view(self, name: str, features: tuple[str, ...]) -> ViewRead:
@@ -165,7 +169,20 @@ class FeatureReader:
                 gathered.columns[name] = [asked.shared.get(name)]
         for view in self.views:
             self._of_view(view, asked, gathered)
+        for name, length in self._lengths.items():  # what stands behind is not read, so it is not logged
+            gathered.columns[name] = [
+                value[:length] if isinstance(value, list) else value for value in gathered.columns[name]
+            ]
         return gathered
+
+    def probe(self) -> None:
+        """Ask the store for one unknown key of each view.
+
+        Raises:
+            RetrievalError: if it can't be read, or was never loaded.
+        """
+        for view in self.views:
+            self._read(view, [tuple(dtype() for dtype in view.dtypes)])
 
     def _of_view(self, view: ViewRead, asked: Asked, gathered: Gathered) -> None:
         """Add a view's columns: one value each where its keys are the same for all candidates."""

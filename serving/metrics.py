@@ -5,15 +5,16 @@ Belongs here: names, labels, buckets. Not here: when something is counted (app.p
 
 import os
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import datetime
+from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.metrics_core import Metric
-from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
 
 from serving.answering import Answer
-from serving.releases import Releases
+from serving.releases import Serving
 
 SECONDS = (0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
@@ -45,23 +46,25 @@ class Metrics:
             "exfm_missing_features", "Entities that the online store did not know", ("student", "view"), registry=on
         )
         age = "Age of the oldest feature of the last answer"
-        self.feature_age = Gauge("exfm_feature_age_seconds", age, ("student",), multiprocess_mode="max", registry=on)
+        self.feature_age = Gauge(
+            "exfm_feature_age_seconds", age, ("student",), multiprocess_mode="livemax", registry=on
+        )
         self.release = Gauge(
             "exfm_release_number",
             "Number of the release that is served",
             ("student",),
-            multiprocess_mode="min",
+            multiprocess_mode="livemin",
             registry=on,
         )
-        staleness = "Since the newest impression that the served release has learnt from"
-        self.release_age = Gauge(
-            "exfm_release_age_seconds", staleness, ("student",), multiprocess_mode="max", registry=on
+        newest = "Time of the newest impression that the served release has learnt from, in seconds since 1970"
+        self.trained_until = Gauge(
+            "exfm_release_trained_until_seconds", newest, ("student",), multiprocess_mode="livemax", registry=on
         )
         self.faults = Gauge(
             "exfm_release_faults",
             "Whether a newer release can't be loaded",
             ("student",),
-            multiprocess_mode="max",
+            multiprocess_mode="livemax",
             registry=on,
         )
         self.answering = Gauge(
@@ -81,19 +84,23 @@ class Metrics:
         if gathered.age is not None:
             self.feature_age.labels(student).set(gathered.age)
 
-    def text(self, releases: Releases) -> bytes:
-        """All of it, as Prometheus reads it."""
-        for name in releases.students:
-            serving = releases.of(name)
-            self.faults.labels(name).set(name in releases.faults)
-            if serving is None:
-                continue
-            self.release.labels(name).set(serving.number)
+    def changed(self, student: str, serving: Serving | None, fault: str | None) -> None:
+        """Note what a student serves now, in this process; why a newer release can't be, if so."""
+        self.faults.labels(student).set(fault is not None)
+        if serving is not None:
+            self.release.labels(student).set(serving.number)
             if serving.trained_until is not None:
-                until = datetime.fromisoformat(serving.trained_until)
-                self.release_age.labels(name).set((datetime.now(UTC) - until).total_seconds())
-        if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+                self.trained_until.labels(student).set(datetime.fromisoformat(serving.trained_until).timestamp())
+
+    def text(self) -> bytes:
+        """All of it, as Prometheus reads it."""
+        folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+        if folder is None:
             return generate_latest(self.registry)
+        for path in Path(folder).glob("gauge_live*_*.db"):
+            pid = int(path.stem.rpartition("_")[2])
+            if not Path(f"/proc/{pid}").exists() and Path("/proc/self").exists():
+                mark_process_dead(pid)
         together = CollectorRegistry()
         together.register(_Ours(MultiProcessCollector(None)))
         return generate_latest(together)

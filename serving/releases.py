@@ -17,6 +17,7 @@ from pathlib import Path
 
 from exfm.learning import Student
 from exfm.state import State
+from feast_asof.errors import RetrievalError
 from serving.errors import ReleaseError
 from serving.features import FeatureReader
 from serving.model import ServedModel
@@ -59,6 +60,8 @@ class Releases:
 
     Args:
         reader_of: features of a loaded model.
+
+    Attributes:
         on_change: told of each student whose release changed, or whose new one failed (with the reason).
     """
 
@@ -67,10 +70,10 @@ class Releases:
         state: State,
         students: Iterable[Student],
         reader_of: Callable[[ServedModel], FeatureReader],
-        on_change: Callable[[str, Serving | None, str | None], None] = lambda *_: None,
         threads: int = 1,
     ) -> None:
-        self._state, self._reader_of, self._on_change, self._threads = state, reader_of, on_change, threads
+        self._state, self._reader_of, self._threads = state, reader_of, threads
+        self.on_change: Callable[[str, Serving | None, str | None], None] = lambda *_: None
         self.students = {student.name: student for student in students}
         self._serving: dict[str, Serving] = {}
         self._seen: dict[str, tuple[int, int, int]] = {}
@@ -122,26 +125,34 @@ class Releases:
         try:
             pointer = pointer_of(path)
             if serving is not None and serving.version == pointer.version and serving.change == pointer.change:
+                self._served(name, serving)
                 return
             model = self._loaded(name, pointer, serving)
+            reader = self._reader_of(model)
+            reader.probe()
             loaded = Serving(
-                self.students[name], pointer.number, pointer.change, model, self._reader_of(model),
-                pointer.trained_until, datetime.now(UTC),
+                self.students[name], pointer.number, pointer.change, model, reader, pointer.trained_until,
+                datetime.now(UTC),
             )  # fmt: skip
         except Exception as error:
-            fault = str(error) if isinstance(error, ReleaseError) else f"{type(error).__name__}: {error}"
+            fault = (
+                str(error) if isinstance(error, ReleaseError | RetrievalError) else f"{type(error).__name__}: {error}"
+            )
             said = self.faults.get(name) == fault
             self.faults[name], self._failed_at[name] = fault, time.monotonic()
             if said:
                 return
             kept = "nothing is served" if serving is None else f"release {serving.number} goes on"
             _log.error("student %s: its new release can't be served, %s: %s", name, kept, fault)
-            self._on_change(name, serving, fault)
+            self.on_change(name, serving, fault)
             return
-        self._serving[name] = loaded
-        self.faults.pop(name, None)
-        self._on_change(name, loaded, None)
+        self._served(name, loaded)
         _log.info("student %s: release %d (%s) is served", name, loaded.number, loaded.version)
+
+    def _served(self, name: str, serving: Serving) -> None:
+        self._serving[name] = serving
+        self.faults.pop(name, None)
+        self.on_change(name, serving, None)
 
     def _loaded(self, name: str, pointer: Pointer, serving: Serving | None) -> ServedModel:
         """The release's model, warm; the same one where only its change has another number."""

@@ -7,11 +7,13 @@ most the answers since then. A spool of some age becomes a parquet file under ``
 there; a spool whose process is dead becomes one when a server starts.
 """
 
+import fcntl
 import logging
 import os
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,21 +27,29 @@ from exfm.atomic_write import atomic_write, sync_folder
 from exfm.encoding import Encoding
 from exfm.writing import StateError
 from serving.encoder import Signature
+from serving.errors import ReleaseError
 
 FLUSH_SECONDS, ROTATE_SECONDS, ROTATE_ROWS = 0.5, 60.0, 100_000
 MOST_WAITING = 500_000  # rows in memory while the disk refuses them; then requests are refused
 SPOOL = ".arrows"
 _DAY = 86_400_000_000  # microseconds
 _log = logging.getLogger(__name__)
+# The server's own columns begin alike: logs have positions, scores and propensities of their own.
 _OWN = {
-    "request_id": pa.string(), "impression_id": pa.string(), "event_timestamp": pa.timestamp("us", "UTC"),
-    "release": pa.int64(), "version": pa.string(), "position": pa.int64(), "score": pa.float32(),
-    "propensity": pa.float32(),
+    "impression_id": pa.string(), "event_timestamp": pa.timestamp("us", "UTC"), "served_request": pa.string(),
+    "served_release": pa.int64(), "served_version": pa.string(), "served_position": pa.int64(),
+    "served_score": pa.float32(), "served_propensity": pa.float32(),
 }  # fmt: skip
 
 
 def schema_of(signature: Signature, dtypes: Mapping[str, type], keys: Sequence[str]) -> pa.Schema:
-    """Columns of a release's log: its own, the log's keys, then every raw column that it read."""
+    """Columns of a release's log: its own, the log's keys, then every raw column that it read.
+
+    Raises:
+        ReleaseError: if one of the log's is called as one of those.
+    """
+    if taken := sorted({*signature.columns, *keys} & _OWN.keys()):
+        raise ReleaseError(f"column {taken[0]!r} of the log is called as one of the request log's: rename it")
     of_keys = {name: pa.string() if dtypes[name] is str else pa.int64() for name in keys}
     read = {name: _type_of(signature.encoding_of(name)) for name in signature.columns}
     return pa.schema([pa.field(name, kind) for name, kind in {**_OWN, **read, **of_keys}.items()])
@@ -93,13 +103,18 @@ class Same:
 
 @dataclass
 class _Spool:
-    """What one process appends to, of one student's release."""
+    """What one process appends to, of one student's release; locked for as long as it is open.
+
+    Args:
+        whole: bytes that are on the disk, up to the end of an answer.
+    """
 
     path: Path
     file: Any
     writer: Any
     began: float
     rows: int = 0
+    whole: int = 0
 
 
 @dataclass
@@ -122,6 +137,7 @@ class RequestLog:
         self._lock, self._waiting, self._rows = threading.Lock(), dict[tuple[str, str], _Waiting](), 0
         self._writing = threading.Lock()
         self._spools: dict[tuple[str, str], _Spool] = {}
+        self._ended: list[Path] = []  # spools that are to become files
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self.fault: str | None = None
@@ -133,10 +149,17 @@ class RequestLog:
 
     def start(self) -> None:
         """Turn what dead processes left into files, then write every ``FLUSH_SECONDS``."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        recover(self.folder)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            recover(self.folder)
+        except (OSError, StateError) as error:
+            self._refused(error)
         self._thread = threading.Thread(target=self._run, name="request log", daemon=True)
         self._thread.start()
+
+    def _refused(self, error: Exception) -> None:
+        self.fault = f"{self.folder}: {error}: make room, or make the folder writable"
+        _log.error("the request log can't be written: %s", self.fault)
 
     def add(self, student: str, version: str, rows: pa.RecordBatch) -> None:
         """Log an answer's rows; they are on the disk within ``FLUSH_SECONDS``."""
@@ -150,8 +173,10 @@ class RequestLog:
         if self._thread is not None:
             self._thread.join()
         self.flush()
-        for key in list(self._spools):
-            self._rotate(key)
+        with self._writing:
+            for key in list(self._spools):
+                self._end(key)
+        self.flush()
 
     def _run(self) -> None:
         while not self._stop.wait(FLUSH_SECONDS):
@@ -174,57 +199,65 @@ class RequestLog:
                 del taken[key]
             for key, spool in list(self._spools.items()):
                 if spool.rows >= ROTATE_ROWS or time.monotonic() - spool.began >= ROTATE_SECONDS:
-                    self._rotate(key)
+                    self._end(key)
+            while self._ended:
+                _publish(self._ended[-1])
+                self._ended.pop()
             self.fault = None
         except (OSError, StateError) as error:
-            self.fault = f"{self.folder}: {error}: make room, or make the folder writable"
-            _log.error("the request log can't be written: %s", self.fault)
-        with self._lock:
-            self._rows -= done
-            for key, left in taken.items():
-                later = self._waiting.setdefault(key, _Waiting(left.schema))
-                later.batches[:0] = left.batches
+            self._refused(error)
+        except Exception as error:  # whatever it is, what waits is not lost, and the next flush is made
+            _log.exception("writing the request log failed")
+            self.fault = f"{self.folder}: {type(error).__name__}: {error}"
+        finally:
+            with self._lock:
+                self._rows -= done
+                for key, left in taken.items():
+                    later = self._waiting.setdefault(key, _Waiting(left.schema))
+                    later.batches[:0] = left.batches
 
     def _append(self, key: tuple[str, str], schema: pa.Schema, table: pa.Table) -> None:
         spool = self._spools.get(key)
         if spool is None:
             student, version = key
-            name = f"{student}.{version}.{os.getpid()}.{time.time_ns()}{SPOOL}"
-            file = (self.folder / name).open("wb")
-            spool = _Spool(self.folder / name, file, pa.ipc.new_stream(file, schema), time.monotonic())
-            self._spools[key] = spool
+            path = self.folder / f"{student}.{version}.{os.getpid()}.{time.time_ns()}{SPOOL}"
+            file = path.open("wb")
+            fcntl.flock(file, fcntl.LOCK_EX)
+            spool = self._spools[key] = _Spool(path, file, pa.ipc.new_stream(file, schema), time.monotonic())
         try:
             spool.writer.write_table(table)
             spool.file.flush()
             os.fsync(spool.file.fileno())
-        except OSError:
-            del self._spools[key]  # what it holds is whole up to here; the next one begins anew
+        except Exception:
+            # What was on the disk before stays; what was not is written again, to another spool.
+            self._end(key)
             raise
-        spool.rows += table.num_rows
+        spool.rows, spool.whole = spool.rows + table.num_rows, spool.file.tell()
 
-    def _rotate(self, key: tuple[str, str]) -> None:
+    def _end(self, key: tuple[str, str]) -> None:
+        """Close a spool, whose answers become a file at this flush or the next one that can."""
         spool = self._spools.pop(key)
-        spool.writer.close()
-        spool.file.close()
-        _publish(spool.path)
+        self._ended.append(spool.path)
+        with suppress(OSError):
+            spool.file.flush()
+        with suppress(OSError):
+            os.truncate(spool.path, spool.whole)
+        with suppress(OSError):
+            spool.file.close()
 
 
 def recover(folder: Path) -> int:
-    """Turn spools whose process is gone into files; how many."""
-    left = [path for path in sorted(folder.glob(f"*{SPOOL}")) if not _is_alive(int(path.name.split(".")[-3]))]
-    for path in left:
-        _publish(path)
-    return len(left)
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return pid != os.getpid()  # of this process's number, but of an earlier one
+    """Turn spools that no process has open into files; how many."""
+    found = 0
+    for path in sorted(folder.glob(f"*{SPOOL}")):
+        with suppress(FileNotFoundError), path.open("rb") as file:  # another server that starts may take it first
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            _publish(path)
+            found += 1
+    return found
 
 
 def _publish(spool: Path) -> None:
@@ -245,5 +278,5 @@ def _publish(spool: Path) -> None:
             name = f"day={datetime.fromtimestamp(day * _DAY / 1e6, UTC):%Y-%m-%d}"
             with atomic_write(spool.parent / student / name / f"{version}-{written}.parquet") as out:
                 pq.write_table(table.filter(pc.equal(days, day)), out)
-    spool.unlink()
+    spool.unlink(missing_ok=True)
     sync_folder(spool.parent)

@@ -62,7 +62,7 @@ def asked_of(body: bytes, project: Project, student: Student, known: frozenset[s
         raise RequestError(
             f"candidates: {len(candidates)} are more than the {most} of a request: rank them in parts", 413
         )
-    each = [_candidate(at, given, stream.item, known) for at, given in enumerate(candidates)]
+    each = [_candidate(at, given, stream.item, known - {stream.user.name}) for at, given in enumerate(candidates)]
     shared[stream.surface.name] = student.surface
     return Asked(shared, each, now)
 

@@ -3,6 +3,8 @@
 Belongs here: adding it to what is served. Not here: the model (models/export.py), publishing (publishing.py).
 """
 
+from pathlib import Path
+
 from exfm.atomic_write import atomic_write
 from exfm.learning import Student
 from pipeline.releases.history import changing
@@ -28,9 +30,6 @@ def export_release(work: Workspace, student: Student) -> None:
     Raises:
         DataError: if the release is damaged, or of an exfm so early that it can't be said how its columns are read.
     """
-    from models.checkpoint import load_checkpoint
-    from models.export import exported_files
-
     with changing(work, student) as served:
         if served is None:
             return
@@ -39,12 +38,22 @@ def export_release(work: Workspace, student: Student) -> None:
             return  # somebody else did meanwhile
         if (fault := release_fault(work, student)) is not None:
             raise DataError(f"{fault}: materialise student/{student.name}/release to mend it")
-        files = exported_files(*load_checkpoint(folder))
-        if not files:
+        if not add_graph(folder):
             raise DataError(
                 f"releases/{student.name}/{served.version}: its manifest has no encoders, as an early exfm wrote it: "
                 f"materialise student/{student.name}/release once its student has learnt from one more slice"
             )
-        for name, content in files.items():  # the signature last: it says of the graph that it is whole
-            with atomic_write(folder / name) as file:
-                file.write(content)
+
+
+def add_graph(folder: Path) -> bool:
+    """Write a release's graph if it lacks one; whether it has one now."""
+    from models.checkpoint import load_checkpoint
+    from models.export import exported_files
+
+    if not lacks_graph(folder):
+        return True
+    files = exported_files(*load_checkpoint(folder))
+    for name, content in files.items():  # the signature last: it says of the graph that it is whole
+        with atomic_write(folder / name) as file:
+            file.write(content)
+    return bool(files)

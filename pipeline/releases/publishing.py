@@ -13,6 +13,7 @@ from exfm.stream import Slice
 from models.checkpoint import save_serving
 from models.manifest import FILE, Manifest, load_manifest
 from pipeline.registry.checkpoint_store import CheckpointStore
+from pipeline.releases.exporting import add_graph
 from pipeline.releases.history import RECORD, changing, history_of, record
 from pipeline.releases.release import MENDED, RELEASED, Released
 from pipeline.releases.verdict import Verdict
@@ -106,6 +107,7 @@ def name_served(
     pinned: bool = False,
 ) -> Released:
     """Let a release whose files are there be served from now on; within ``changing``."""
+    add_graph(work.state.release(student.name) / manifest.version)  # one of an earlier exfm that is gone back to
     at = work.now().isoformat()
     released = Released(
         manifest.version, manifest.slice, manifest.trained_until, at, action=action, why=why, pinned=pinned

@@ -46,15 +46,15 @@ def _fault_of(folder: Path) -> str | None:
 
 
 def lacks_graph(folder: Path) -> bool:
-    """Has a release no model for runtimes without torch, as those of an earlier exfm?"""
-    return not (folder / SIGNATURE).exists() and not (folder / GRAPH).exists()
+    """Has a release no model for runtimes without torch, as those of an earlier exfm? Its signature is written last."""
+    return not (folder / SIGNATURE).exists()
 
 
 def _fault_of_graph(folder: Path) -> str | None:
     try:
         digest = json.loads((folder / SIGNATURE).read_text(encoding="utf-8"))["graph"]
     except (OSError, ValueError, KeyError, TypeError):
-        return f"{SIGNATURE} is missing or damaged"
+        return f"{SIGNATURE} is damaged"
     if not (folder / GRAPH).is_file():
         return f"{GRAPH} is missing"
     return None if sha256_of(folder / GRAPH) == digest else f"{GRAPH} is damaged"

@@ -1,6 +1,7 @@
 """A view in the embedded online store: what it keeps through changes, and Feast's own store as the reference."""
 
 import sqlite3
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -226,3 +227,23 @@ def test_a_file_that_was_made_anew_is_read_anew(tmp_path: Path) -> None:
     server.file.unlink()
     loader.write(view, {1: {"clicks": Value(int64_val=2)}})
     assert server.read(view, [1])[0][1]["clicks"].int64_val == 2
+
+
+def test_a_column_that_is_gone_is_an_error_not_its_name(tmp_path: Path) -> None:
+    """SQLite takes a quoted name of no column for a text."""
+    before = view_of({"clicks": Int64, "country": String})
+    server, other = Online(tmp_path), Online(tmp_path)
+    server.write(before, {1: {"clicks": Value(int64_val=1), "country": Value(string_val="DE")}})
+    other.apply(view_of({"clicks": Int64}))
+    with pytest.raises(RetrievalError, match="view 'mine' can't be read .no such column"):
+        server.read(before, [1])
+
+
+def test_threads_that_ask_at_once_get_a_connection_each_time(tmp_path: Path) -> None:
+    view = view_of({"clicks": Int64})
+    Online(tmp_path).write(view, {1: {"clicks": Value(int64_val=1)}})
+    with ThreadPoolExecutor(8) as pool:
+        for _ in range(40):
+            online = Online(tmp_path)
+            found = pool.map(lambda _, store=online: store.read(view, [1])[0][1]["clicks"].int64_val, range(8))
+            assert list(found) == [1] * 8

@@ -89,6 +89,7 @@ def test_hashes_numbers_and_rows_are_those_of_training_to_the_bit(folder: Path) 
         ("clicks", "many", "clicks: 'many' is no number"),
         ("rate", 10**400, "rate: .* too large"),
         ("image", [1.0, 2.0], r"image: \[1.0, 2.0\] is no vector of 3 numbers"),
+        ("image", [1.0, None, 2.0], r"image: \[1.0, None, 2.0\] has a null inside"),
         ("image", "abc", "image: 'abc' is no vector of 3 numbers"),
         ("image", [1.0, "x", 2.0], "image: 'x' is no number"),
         ("seen", "abc", "seen: 'abc' is no list of ids"),

@@ -91,7 +91,7 @@ def test_it_answers_where_torch_is_not_installed_and_ctrl_c_ends_it(ran: Ran, tm
         status, answer = server.ask("/rank/feed_click", BODY)
         assert status == 200 and len(answer["scores"]) == 3
     logged = pl.read_parquet(server.state / "requests" / "feed_click" / "*" / "*.parquet", hive_partitioning=False)
-    assert set(logged["request_id"]) == {answer["request_id"]}
+    assert set(logged["served_request"]) == {answer["request_id"]}
 
 
 def test_a_port_that_is_taken_is_one_sentence(ran: Ran, tmp_path: Path) -> None:
@@ -101,8 +101,8 @@ def test_a_port_that_is_taken_is_one_sentence(ran: Ran, tmp_path: Path) -> None:
         environment = {**os.environ, "EXFM_PROJECT": "tests.tiny:PROJECT", "EXFM_STATE": str(tmp_path)}
         done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    expected = f"127.0.0.1:{server.port} can't be listened on (Address already in use): choose another one with --port"
-    assert done.stderr.strip() == expected
+    why = "can't be listened on (Address already in use): choose another one with --host or --port"
+    assert done.stderr.strip() == f"127.0.0.1:{server.port} {why}"
 
 
 def _workers(server: Running) -> list[psutil.Process]:
@@ -135,6 +135,8 @@ def test_a_killed_worker_is_replaced_and_loses_no_answer_that_was_given(ran: Ran
     from serving.request_log import recover
 
     recover(requests)
-    logged = set(pl.read_parquet(requests / "feed_click" / "*" / "*.parquet", hive_partitioning=False)["request_id"])
+    logged = set(
+        pl.read_parquet(requests / "feed_click" / "*" / "*.parquet", hive_partitioning=False)["served_request"]
+    )
     assert killed and len(before) > 20 and set(before) <= logged
     assert len(set(answered) - logged) <= 400  # what came in the last half second

@@ -4,6 +4,8 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,10 @@ import pyarrow as pa
 import pytest
 
 from serving import request_log
-from serving.request_log import RequestLog, Same, recover, rows_of
+from serving.errors import ReleaseError
+from serving.model import signature_of
+from serving.request_log import RequestLog, Same, recover, rows_of, schema_of
+from tests.serving.worlds import released
 
 AT = datetime(2026, 1, 1, 23, 59, 59, tzinfo=UTC)
 SCHEMA = pa.schema({"request_id": pa.string(), "event_timestamp": pa.timestamp("us", "UTC"), "score": pa.float32()})
@@ -109,19 +114,81 @@ def test_a_spool_becomes_a_file_when_it_is_old_or_long(tmp_path: Path, monkeypat
     assert rows(tmp_path).height == 9
 
 
-def test_a_spool_of_a_living_server_is_left_alone(tmp_path: Path) -> None:
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
-        log = RequestLog(tmp_path)
-        put(log, 0)
+HOLDER = """
+import fcntl, sys
+file = open(sys.argv[1], "rb")
+fcntl.flock(file, fcntl.LOCK_EX)
+print("held", flush=True)
+input()
+"""
+
+
+def test_a_spool_that_a_server_has_open_is_left_alone(tmp_path: Path) -> None:
+    log = RequestLog(tmp_path)
+    put(log, 0)
+    log.flush()
+    assert recover(tmp_path) == 0  # this very process
+    (spool,) = tmp_path.glob("*.arrows")
+    other = spool.with_name(spool.name.replace("s.v1.", "s.v1.9"))
+    other.write_bytes(spool.read_bytes())
+    log.stop()
+    command = [sys.executable, "-c", HOLDER, str(other)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None and holder.stdout.readline() == "held\n"
+        assert recover(tmp_path) == 0 and other.exists()
+        holder.communicate("\n")
+    assert recover(tmp_path) == 1 and rows(tmp_path).height == 6
+
+
+def test_servers_that_start_together_share_what_is_left(tmp_path: Path) -> None:
+    log = RequestLog(tmp_path)
+    put(log, 0)
+    log.flush()
+    (spool,) = tmp_path.glob("*.arrows")
+    for number in range(20):
+        spool.with_name(spool.name.replace("s.v1.", f"s.v1.{number}")).write_bytes(spool.read_bytes())
+    log.stop()
+    with ThreadPoolExecutor(4) as pool:
+        counts = list(pool.map(recover, [tmp_path] * 4))
+    assert sum(counts) >= 20 and rows(tmp_path).height == 63 and not list(tmp_path.glob("*.arrows"))
+
+
+def test_an_answer_whose_write_failed_is_there_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log, sync = RequestLog(tmp_path), os.fsync
+    put(log, 0)
+    log.flush()
+    put(log, 1)
+    monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    log.flush()
+    assert log.fault is not None and "No space left" in log.fault
+    monkeypatch.setattr(os, "fsync", sync)
+    log.stop()
+    assert log.fault is None
+    assert sorted(rows(tmp_path)["request_id"].to_list()) == ["r0"] * 3 + ["r1"] * 3
+    assert not list(tmp_path.glob("*.arrows"))
+
+
+def test_a_fault_of_ours_loses_nothing_and_the_next_flush_is_made(tmp_path: Path) -> None:
+    log, publish = RequestLog(tmp_path), request_log._publish
+    put(log, 0)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(request_log, "ROTATE_ROWS", 1)
+        patched.setattr(request_log, "_publish", lambda _: 1 / 0)
         log.flush()
-        (spool,) = tmp_path.glob("*.arrows")
-        name = spool.name.split(".")
-        living = spool.with_name(".".join([*name[:2], str(other.pid), *name[3:]]))
-        living.write_bytes(spool.read_bytes())
-        log.stop()
-        assert recover(tmp_path) == 0 and living.exists()
-        other.communicate(b"\n")
-    assert recover(tmp_path) == 1
+        assert log.fault is not None and "ZeroDivisionError" in log.fault
+    assert request_log._publish is publish
+    log.stop()
+    assert rows(tmp_path).height == 3
+
+
+def test_a_log_whose_column_is_called_as_one_of_ours_is_refused(tmp_path: Path) -> None:
+    released(tmp_path / "v1", slices=1)
+    signature = signature_of(tmp_path / "v1")
+    dtypes = {"user_id": int, "item_id": str}
+    assert "price" in schema_of(signature, dtypes, ("user_id", "item_id")).names
+    taken = replace(signature, numbers={**signature.numbers, "served_score": signature.numbers["rate"]})
+    with pytest.raises(ReleaseError, match="column 'served_score' of the log is called as one of the request log's"):
+        schema_of(taken, dtypes, ("user_id", "item_id"))
 
 
 def test_values_are_columns_of_their_types_whatever_python_makes_of_them() -> None:

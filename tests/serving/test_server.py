@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,12 @@ from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
 from exfm.state import State
+from models.manifest import load_manifest
 from models.parts import GRAPH, SERVING, SIGNATURE
 from pipeline.releases.exporting import export_release, lacking_graphs
+from pipeline.releases.history import changing
+from pipeline.releases.publishing import name_served
+from pipeline.releases.release import ROLLED_BACK
 from pipeline.workspace import Workspace
 from serving.answering import Answering, Limits
 from serving.app import Server
@@ -95,6 +100,7 @@ def test_what_is_left_out_is_unknown_and_who_is_unknown_is_answered(client: Clie
         ({"user": 3, "candidates": [1, None]}, 422, r"candidates\[1\]: it has no item's id"),
         ({"user": 3, "candidates": [{"country": "DE"}]}, 422, r"candidates\[0\]: it has no item's id"),
         ({"user": 3, "candidates": ["one"]}, 422, r"candidates\[0\]: 'one' is no id"),
+        ({"user": 3, "candidates": [{"item_id": 1, "user_id": 4}]}, 422, r"candidates\[0\].'user_id' is no column"),
         ({"user": "me", "candidates": [1]}, 422, "user: 'me' is no id: pass a whole number"),
         ({"user": 2**63, "candidates": [1]}, 422, "user: 9223372036854775808 is no id"),
         ({"user": 3, "context": {"planet": "Mars"}, "candidates": [1]}, 422, "context.'planet' is no column .*country"),
@@ -163,9 +169,9 @@ def test_more_than_can_wait_are_told_to_come_again(client: Client, monkeypatch: 
     opened, enough = client(Limits(waiting=2)), threading.Event()
     slow = Answering.rank
 
-    def held(self: Answering, student: str, body: bytes) -> Any:
+    def held(self: Answering, student: str, body: bytes, *rest: Any) -> Any:
         enough.wait(20)
-        return slow(self, student, body)
+        return slow(self, student, body, *rest)
 
     monkeypatch.setattr(Answering, "rank", held)
     answers: list[Any] = []
@@ -218,7 +224,7 @@ def test_metrics_tell_of_requests_parts_caches_and_what_is_missing(client: Clien
     assert values['exfm_candidates_total{student="feed_click"}'] >= 12
     assert values['exfm_item_cache_total{found="yes"}'] > values['exfm_item_cache_total{found="no"}'] / 10
     assert any(name.startswith('exfm_missing_features_total{student="feed_click",view="item') for name in values)
-    assert any(name.startswith("exfm_release_age_seconds") and value > 0 for name, value in values.items())
+    assert any(name.startswith("exfm_release_trained_until") and value > 1.7e9 for name, value in values.items())
     assert not [name for name in values if not name.startswith("exfm_")]
 
 
@@ -309,22 +315,60 @@ def test_a_release_of_an_earlier_exfm_is_exported_as_it_would_be_now(work: Works
     assert {name: (folder / name).read_bytes() for name in whole} == whole and lacking_graphs(work) == []
 
 
+def test_what_is_gone_back_to_gets_a_graph_and_half_an_export_is_done_again(work: Workspace, client: Client) -> None:
+    (student, *_) = work.project.students
+    opened = client()
+    _older(work, "older")
+    folder = work.state.release(student.name) / "older"
+    (folder / SIGNATURE).unlink()  # and its graph is there: as a kill between both leaves it
+    manifest = load_manifest(folder)
+    with changing(work, student):
+        name_served(work, student, replace(manifest, version="older"), action=ROLLED_BACK)
+    assert json.loads((folder / SIGNATURE).read_text())["graph"] == sha256((folder / GRAPH).read_bytes()).hexdigest()
+    _until(lambda: "it is release" in opened.get("/students").json()[STUDENT].get("fault", ""))  # a copy is no release
+
+
+def test_an_online_store_that_was_never_loaded_is_said_and_nothing_is_served(work: Workspace, client: Client) -> None:
+    for path in work.state.feast.glob("online.db*"):
+        path.unlink()
+    opened = client()
+    answer = rank(opened)
+    assert answer.status_code == 503 and "materialise online_store again" in answer.json()["error"]
+    assert opened.get("/ready").status_code == 503
+
+
+def test_an_answer_that_nobody_waits_for_is_not_logged(work: Workspace) -> None:
+    log = RequestLog(work.state.requests)
+    answering = Answering(work.project, work.state, log=log)
+    answering.releases.look()
+    answering.rank(STUDENT, json.dumps(BODY).encode(), lambda: True)
+    assert log._rows == 0
+    answering.rank(STUDENT, json.dumps(BODY).encode(), lambda: False)
+    assert log._rows == 4
+
+
 def test_answers_are_logged_as_they_were_served(work: Workspace, client: Client) -> None:
     opened = client(log=RequestLog(work.state.requests))
     answer = rank(opened).json()
     opened.__exit__(None, None, None)
     logged = pl.read_parquet(work.state.requests / STUDENT / "*" / "*.parquet", hive_partitioning=False)
     assert logged["item_id"].to_list() == [1, 2, 5, 10**6]  # as they were asked
-    placed = logged.sort("position")
+    placed = logged.sort("served_position")
     assert placed["item_id"].to_list() == [each["item"] for each in answer["scores"]]
-    assert placed["score"].to_list() == pytest.approx([each["score"] for each in answer["scores"]], abs=1e-7)
-    assert placed["position"].to_list() == [0, 1, 2, 3] and set(logged["request_id"]) == {answer["request_id"]}
+    assert placed["served_score"].to_list() == pytest.approx([each["score"] for each in answer["scores"]], abs=1e-7)
+    assert placed["served_position"].to_list() == [0, 1, 2, 3] and set(logged["served_request"]) == {
+        answer["request_id"]
+    }
     assert set(logged["user_id"]) == {3} and set(logged["country"]) == {"DE"} and set(logged["surface"]) == {"feed"}
-    assert logged["impression_id"].n_unique() == 4 and set(logged["version"]) == {answer["version"]}
+    assert logged["impression_id"].n_unique() == 4 and set(logged["served_version"]) == {answer["version"]}
     assert not list(work.state.requests.glob("*.arrows"))
     features = [name for name in logged.columns if "__" in name]
     known = logged.filter(pl.col("item_id") < 10**6).select(features)
     assert features and known.null_count().sum_horizontal().item() < known.height * known.width
+
+
+def _no_room(*_: Any) -> None:
+    raise OSError(28, "No space left on device")
 
 
 def test_a_log_that_cannot_be_written_stops_readiness_then_answers(
@@ -333,7 +377,7 @@ def test_a_log_that_cannot_be_written_stops_readiness_then_answers(
     log = RequestLog(work.state.requests)
     opened = client(log=log)
     monkeypatch.setattr("serving.request_log.MOST_WAITING", 8)
-    monkeypatch.setattr(RequestLog, "_append", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    monkeypatch.setattr(RequestLog, "_append", _no_room)
     assert rank(opened).status_code == 200
     _until(lambda: opened.get("/ready").status_code == 503)
     assert "No space left" in opened.get("/ready").json()["faults"]["request log"]
@@ -344,7 +388,7 @@ def test_a_log_that_cannot_be_written_stops_readiness_then_answers(
     assert rank(opened).status_code == 200
     opened.__exit__(None, None, None)
     logged = pl.read_parquet(work.state.requests / STUDENT / "*" / "*.parquet", hive_partitioning=False)
-    assert logged["request_id"].n_unique() == 3  # none of those that were answered is lost
+    assert logged["served_request"].n_unique() == 3  # none of those that were answered is lost
 
 
 def test_files_that_were_mended_are_served_without_another_release(
