@@ -11,7 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -106,9 +106,13 @@ def test_a_port_that_is_taken_is_one_sentence(ran: Ran, tmp_path: Path) -> None:
 
 
 def _workers(server: Running) -> list[psutil.Process]:
-    """Its worker processes, without Python's own helper of them."""
-    children = psutil.Process(server.process.pid).children()
-    return [child for child in children if "resource_tracker" not in " ".join(child.cmdline())]
+    """Its living worker processes, without Python's own helper of them."""
+    workers = []
+    for child in psutil.Process(server.process.pid).children():
+        with suppress(psutil.Error):  # one that was killed just now
+            if "resource_tracker" not in " ".join(child.cmdline()):
+                workers.append(child)
+    return workers
 
 
 @pytest.mark.slow
