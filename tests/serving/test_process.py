@@ -42,6 +42,13 @@ class Running:
         except urllib.error.HTTPError as error:
             return error.code, json.loads(error.read())
 
+    def told(self) -> object:
+        """What the server says of itself."""
+        try:
+            return self.ask("/ready"), self.ask("/students")
+        except (OSError, urllib.error.URLError) as error:
+            return error
+
     def until(self, is_so: Callable[[], bool], seconds: float = 60.0) -> None:
         end = time.monotonic() + seconds
         while True:
@@ -51,7 +58,7 @@ class Running:
             except (OSError, urllib.error.URLError):
                 pass
             assert self.process.poll() is None, self.process.stderr and self.process.stderr.read()
-            assert time.monotonic() < end, "it never was"
+            assert time.monotonic() < end, f"it never was: {self.told()}"
             time.sleep(0.05)
 
 
