@@ -52,9 +52,8 @@ class WukongLayer(nn.Module):
     def _over_fields(layer: nn.Module, turned: Tensor) -> Tensor:
         """A linear layer across fields: (S, B, E, F) -> (S, B, E, F')."""
         mixed: Tensor = layer(turned.flatten(1, 2))
-        return mixed.view(
-            turned.shape[0], -1, turned.shape[2], mixed.shape[2]
-        )  # B is what remains, so a graph needs none
+        # B is what remains, so an exported graph holds no batch's size.
+        return mixed.view(turned.shape[0], -1, turned.shape[2], mixed.shape[2])
 
     def forward(self, x: Tensor) -> Tensor:
         turned = x.transpose(2, 3)  # (S, B, F, E) -> (S, B, E, F)

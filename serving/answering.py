@@ -86,9 +86,14 @@ class Answering:
         self._store, self._cache = store or open_store(project, state), ItemCache(limits.item_age)
         self.releases = Releases(state, project.students, self._reader, threads=threads)
         self._schemas: dict[str, pa.Schema] = {}
+        stream = project.stream
+        self._keys = (stream.user.name, stream.item.name, stream.surface.name)
 
     def _reader(self, model: ServedModel) -> FeatureReader:
-        return FeatureReader(self.project, self._store, model.signature, self._cache)
+        """Of a release that is being loaded; one whose answers could not be logged is refused here."""
+        reader = FeatureReader(self.project, self._store, model.signature, self._cache)
+        self._schemas[model.version] = schema_of(model.signature, reader.dtypes, self._keys)
+        return reader
 
     def start(self) -> None:
         """Load what is released, and follow it."""
@@ -158,16 +163,10 @@ class Answering:
         order: np.ndarray,
         request_id: str,
     ) -> None:
-        """A row a candidate, in the order that was answered; position 0 is the first."""
-        stream = self.project.stream
-        keys = (stream.user.name, stream.item.name, stream.surface.name)
-        schema = self._schemas.get(serving.version)
-        if schema is None:
-            schema = self._schemas[serving.version] = schema_of(serving.model.signature, serving.reader.dtypes, keys)
-
-        columns = _logged(serving, asked, gathered, scores, order, request_id, keys)
+        """A row a candidate, as they were asked."""
+        columns = _logged(serving, asked, gathered, scores, order, request_id, self._keys)
         try:
-            rows = rows_of(columns, schema, len(order))
+            rows = rows_of(columns, self._schemas[serving.version], len(order))
         except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
             raise RequestError(f"a value is of no column's type ({error}): pass those of the log") from error
         log.add(serving.student.name, serving.version, rows)
@@ -182,7 +181,7 @@ def _logged(
     request_id: str,
     keys: Sequence[str],
 ) -> dict[str, Any]:
-    """An answer's columns in the request log, candidates as they were asked; ``position`` says where each came."""
+    """An answer's columns in the log, candidates as they were asked; ``served_position`` says where each came."""
     position = np.empty(len(order), dtype=np.int64)
     position[order] = np.arange(len(order))
     columns: dict[str, Any] = {
