@@ -238,5 +238,5 @@ def _check_events(project: "Project") -> None:
     for event in project.simulation.events:
         if event.kind in ("null", "stuck"):
             choose_from(f"Event({event.kind}).of", event.of, columns, what="context column")
-        elif event.kind == "surface":
-            choose_from("Event(surface).of", event.of, project.stream.surfaces, what="surface")
+        elif event.kind == "surface" or (event.kind == "rates" and event.of is not None):
+            choose_from(f"Event({event.kind}).of", event.of, project.stream.surfaces, what="surface")

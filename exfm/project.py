@@ -150,6 +150,11 @@ class Project(Declaration):
             self.release_limits(student)
 
     @property
+    def drawn(self) -> Simulation | None:
+        """The simulated world whose log is drawn slice by slice; ``None`` of a real log, or a world that lives."""
+        return None if self.simulation is None or self.simulation.live else self.simulation
+
+    @property
     def all_views(self) -> tuple[View, ...]:
         """Every view that can be an input."""
         return (*self.feature_views, *self.prediction_views)

@@ -15,17 +15,20 @@ class Event(Declaration):
 
     Args:
         kind: ``taste``: that share of taste jumps; ``rates``: outcomes become so many times as likely; ``traffic``: so
-            many times as many impressions; ``null``, ``stuck``: that share of a context column's values is null, or
-            always the same; ``surface``: a surface that was not shown before appears; ``missing``: nothing is logged;
+            many times as many impressions; ``popularity``: that share of what makes items liked, and often shown, turns
+            into something else; ``null``, ``stuck``: that share of a context column's values is null, or always the
+            same; ``surface``: a surface that was not shown before appears; ``missing``: nothing is logged;
             ``late``: what happens is in the log only so many days after its slice's end; ``silent``, ``poisoned``: that
             share of every teacher's predictions is no number, or the opposite of what the teacher says.
         day: when it begins, in days since the first slice.
         length: how many days it lasts; ``None``: for good.
         strength: as ``kind`` says.
-        of: the context column, or the surface.
+        of: the context column, or the surface; of ``rates`` the surface, or ``None`` for all.
     """
 
-    kind: Literal["taste", "rates", "traffic", "null", "stuck", "surface", "missing", "late", "silent", "poisoned"]
+    kind: Literal[
+        "taste", "rates", "traffic", "popularity", "null", "stuck", "surface", "missing", "late", "silent", "poisoned"
+    ]
     day: float
     length: float | None = None
     strength: float = 1.0
@@ -36,7 +39,7 @@ class Event(Declaration):
         at_least("Event.day", self.day, 0)
         if self.length is not None:
             above_zero("Event.length", self.length)
-        if self.kind in ("taste", "null", "stuck", "silent", "poisoned"):
+        if self.kind in ("taste", "popularity", "null", "stuck", "silent", "poisoned"):
             share("Event.strength", self.strength)
         elif self.kind in ("rates", "traffic", "late"):
             above_zero("Event.strength", self.strength)
@@ -65,6 +68,8 @@ class Simulation(Declaration):
         drift_strength: share of taste that has moved after a week (gradual) or at the jump (sudden), in [0, 1].
         late_share, duplicate_share, orphan_share: shares of outcomes that break the rules.
         events: what happens to the stream on the way.
+        live: its log is not drawn slice by slice, but written by ``exfm live`` as time goes on: what users are shown
+            depends on what the released students answer.
     """
 
     seed: int = 7
@@ -82,6 +87,7 @@ class Simulation(Declaration):
     duplicate_share: float = 0.01
     orphan_share: float = 0.002
     events: tuple[Event, ...] = ()
+    live: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -21,6 +21,7 @@ HELP = """exfm: one large teacher, its predictions kept in Feast, many small stu
     exfm quarantine [TABLE] [--to FILE | --mend FILE]                rows of the log that were refused, and mended
     exfm ui [arguments of dagster dev]                               Dagster's UI and daemon, automation on
     exfm serve [--port N] [--workers N]                              answer requests with the released students
+    exfm live [--drift] [--fresh] [--minutes N]                      a simulated crowd that asks them, all kept current
     exfm status                                                      what serves, how old, how good, what is next
     exfm alerts [--send]                                             what needs a person now; a test of the webhook
     exfm releases list|show|compare|promote|rollback|unpin           what serves, what served, and going back
@@ -87,7 +88,10 @@ def _quarantine(arguments: list[str]) -> int:
 
 
 def _ui(arguments: list[str]) -> int:
+    from exfm_assets.live_children import end_with_parent
     from exfm_assets.ui import main
+
+    end_with_parent()
 
     return main(arguments)
 
@@ -105,7 +109,15 @@ def _releases(arguments: list[str]) -> int:
 
 
 def _serve(arguments: list[str]) -> int:
+    from exfm_assets.live_children import end_with_parent
     from exfm_assets.serve import main
+
+    end_with_parent()
+    return main(arguments)
+
+
+def _live(arguments: list[str]) -> int:
+    from exfm_assets.live import main
 
     return main(arguments)
 
@@ -168,6 +180,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "quarantine": _quarantine,
     "ui": _ui,
     "serve": _serve,
+    "live": _live,
     "status": _status,
     "alerts": _alerts,
     "releases": _releases,

@@ -45,7 +45,7 @@ LABELS = dg.AssetKey("labels")
 
 def stream_assets(project: Project) -> list[dg.AssetsDefinition]:
     """The assets between the log and the labels of a project's stream."""
-    log = [_simulated_log(project)] if project.simulation is not None else []
+    log = [_simulated_log(project)] if project.drawn is not None else []
     return [
         *log,
         *imported_assets(project),
@@ -63,11 +63,11 @@ def _simulated_log(project: Project) -> dg.AssetsDefinition:
         backfill_policy=SINGLE_RUN,
         group_name="stream",
         kinds={"python", "parquet"},
-        code_version=digest(project.simulation),
+        code_version=digest(project.drawn),
     )
     def simulated_log(context: dg.AssetExecutionContext, work: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
         """The canonical log of a seeded world: impressions, late and broken outcomes, interactions, and the truth."""
-        simulation = work.project.simulation
+        simulation = work.project.drawn
         assert simulation is not None
         stream, log, digests = work.project.stream, work.state.log, []
         for slice_ in slices_of(stream, context.partition_keys):
@@ -94,7 +94,7 @@ def _log_deps(project: Project, reach: int = 0) -> list[dg.AssetDep]:
     """A simulated outcome may fall into a later slice than its impression, so outcomes look back."""
     if project.log is not None:
         return [dg.AssetDep(IMPORTED_LOG)]
-    if project.simulation is None:
+    if project.drawn is None:
         return []
     return [dg.AssetDep(SIMULATED_LOG, partition_mapping=earlier(reach, to=0) if reach else None)]
 

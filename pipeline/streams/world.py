@@ -4,9 +4,9 @@ Belongs here: users, items, tastes and true probabilities, each a pure function 
 Not here: drawing a slice's events from them (simulator.py), the knobs (exfm/simulation.py).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,12 @@ def during(event: Event, days: Floats) -> NDArray[np.bool_]:
     """(N,) whether an event goes on at these days since the stream began."""
     going: NDArray[np.bool_] = (days >= event.day) & (days < event.end)
     return going
+
+
+@lru_cache(maxsize=64)
+def _block(seed: int, kind: int, block: int, width: int) -> Floats:
+    """(BLOCK, width) traits of entities that are drawn together; kept, because they are asked for again and again."""
+    return generator(seed, kind, block).standard_normal((BLOCK, width))
 
 
 @dataclass(frozen=True)
@@ -64,9 +70,7 @@ class World:
         """(N, 2 + T + 2 K) standard normal traits of users or items by id; the same id always has the same."""
         width = 2 + len(self.stream.tasks) + 2 * self.simulation.taste
         blocks = np.unique(ids // BLOCK)
-        drawn = np.stack(
-            [generator(self.simulation.seed, kind, int(b)).standard_normal((BLOCK, width)) for b in blocks]
-        )
+        drawn = np.stack([_block(self.simulation.seed, kind, int(block), width) for block in blocks])
         traits: Floats = drawn[np.searchsorted(blocks, ids // BLOCK), ids % BLOCK]
         return traits
 
@@ -85,8 +89,10 @@ class World:
 
     def appeal(self, ids: Ints, moment: datetime) -> Floats:
         """How much items are shown: log-normal, halved every half-life, nothing before birth."""
-        age = self.days(moment) - self.born(ids)
-        decayed = np.exp(1.1 * self.traits(ITEMS, ids)[:, 0]) * 0.5 ** (age / self.simulation.half_life_days)
+        day, traits = self.days(moment), self.traits(ITEMS, ids)
+        age = day - self.born(ids)
+        popular = self._turned(traits[:, :1], traits[:, 1:2], np.array([day]))[:, 0]
+        decayed = np.exp(1.1 * popular) * 0.5 ** (age / self.simulation.half_life_days)
         shown: Floats = np.where(age >= 0, decayed, 0.0)
         return shown
 
@@ -101,6 +107,15 @@ class World:
         jumped = sum((event.strength * during(event, days) for event in self._events("taste")), np.zeros_like(days))
         angle: Floats = np.pi / 2 * (moved[simulation.drift] + jumped)
         return angle
+
+    def _turned(self, before: Floats, after: Floats, days: Floats) -> Floats:
+        """(N, M) traits of items that events of popularity turn into others, at these (N,) or (1,) days."""
+        events = self._events("popularity")
+        if not events:
+            return before
+        angle = np.pi / 2 * sum((event.strength * during(event, days) for event in events), np.zeros_like(days))[:, None]
+        turned: Floats = np.cos(angle) * before + np.sin(angle) * after
+        return turned
 
     def _events(self, kind: str) -> list[Event]:
         return [event for event in self.simulation.events if event.kind == kind]
@@ -152,7 +167,9 @@ class World:
         """(N, T) logits before each surface's and task's intercept."""
         tasks = len(self.stream.tasks)
         propensity = 0.6 * self.traits(USERS, users)[:, 2 : 2 + tasks]
-        quality = 0.7 * self.traits(ITEMS, items)[:, 2 : 2 + tasks]
+        item = self.traits(ITEMS, items)
+        other = 2 + tasks + self.simulation.taste + np.arange(tasks) % self.simulation.taste  # no item's taste is there
+        quality = 0.7 * self._turned(item[:, 2 : 2 + tasks], item[:, other], days)
         liking = 0.7 * self.affinity(users, items, surfaces, days)[:, None]
         hour = 0.15 * np.sin(2 * np.pi * (days % 1.0))[:, None] * np.linspace(1, -1, tasks)
         positions = np.arange(context.shape[1])
@@ -172,7 +189,8 @@ class World:
         probabilities: Floats = 1 / (1 + np.exp(-(free + self.intercepts[surfaces])))
         for event in self._events("rates"):
             raised = np.minimum(probabilities * event.strength, HIGHEST_RATE)
-            probabilities = np.where(during(event, days)[:, None], raised, probabilities)
+            there = True if event.of is None else surfaces == self.stream.surfaces.index(event.of)
+            probabilities = np.where((during(event, days) & there)[:, None], raised, probabilities)
         return probabilities
 
     def rates(self) -> Floats:
@@ -183,7 +201,9 @@ class World:
 
     @cached_property
     def intercepts(self) -> Floats:
-        """(S, T) so that a reference crowd at the stream's start meets ``rates`` (bisection)."""
+        """(S, T) so that a reference crowd at the stream's start meets ``rates`` (bisection); whatever befalls it later."""
+        if self.simulation.events:
+            return replace(self, simulation=replace(self.simulation, events=())).intercepts
         random = generator(self.simulation.seed, REFERENCE, 0)
         start = self.stream.first_slice
         intercepts = np.empty((len(self.stream.surfaces), len(self.stream.tasks)))

@@ -129,7 +129,7 @@ class StoredState:
         return _of_folders(folder, list(stream.slices(stream.first_slice, self.work.now())))
 
     def _simulated(self) -> set[int]:
-        simulation, stream = self.work.project.simulation, self.work.project.stream
+        simulation, stream = self.work.project.drawn, self.work.project.stream
         if simulation is None:
             return set()
         slices = stream.slices(stream.first_slice, self.work.now())
@@ -137,7 +137,7 @@ class StoredState:
 
     def _simulated_faults(self) -> Iterator[Fault]:
         """Slices that would be drawn otherwise now, have landed since, or whose files are not what was written."""
-        simulation, stream, log = self.work.project.simulation, self.work.project.stream, self.work.state.log
+        simulation, stream, log = self.work.project.drawn, self.work.project.stream, self.work.state.log
         if simulation is None:
             return
         for slice_ in stream.slices(stream.first_slice, self.work.now()):

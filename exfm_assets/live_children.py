@@ -1,0 +1,150 @@
+"""The processes beside a live world: the server, and Dagster with its daemon.
+
+Belongs here: starting them, ending all of them, what they cost. Not here: what they do.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+PARENT = "EXFM_ENDS_WITH"  # process id: a child ends when its parent is another one
+LOOK_SECONDS, PATIENCE_SECONDS = 1.0, 90.0
+PARTS = {
+    "world": "the world", "server": "server", "webserver": "Dagster's webserver", "daemon": "Dagster's daemon",
+    "code": "Dagster's code location", "run": "runs",
+}  # fmt: skip
+
+
+class Children:
+    """Two commands, each with all that it starts.
+
+    Args:
+        folder: of their logs.
+    """
+
+    def __init__(self, folder: Path, port: int, ui_port: int) -> None:
+        self.folder = folder
+        exfm = [sys.executable, "-m", "exfm_assets.command"]
+        self._commands = {
+            "server": [*exfm, "serve", "--port", str(port)],
+            "dagster": [*exfm, "ui", "-h", "127.0.0.1", "-p", str(ui_port)],
+        }
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._ended, self._stop = threading.Event(), threading.Event()
+        self._began = time.monotonic()
+        self.cpu: Counter[str] = Counter()
+        self._seen: dict[tuple[int, float], float] = {}
+
+    @contextmanager
+    def running(self) -> Iterator[threading.Event]:
+        """Both run; the event is set when one has ended by itself."""
+        self._began = time.monotonic()
+        watcher = threading.Thread(target=self._watch, daemon=True)
+        try:
+            for name, command in self._commands.items():
+                with (self.folder / f"{name}.log").open("ab") as out:
+                    self._processes[name] = subprocess.Popen(
+                        command, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, process_group=0,
+                        env={**os.environ, PARENT: str(os.getpid())},
+                    )  # fmt: skip
+            watcher.start()
+            yield self._ended
+        finally:
+            self._stop.set()
+            self._end()
+
+    def _watch(self) -> None:
+        while not self._stop.wait(LOOK_SECONDS):
+            self._measure()
+            if any(process.poll() is not None for process in self._processes.values()):
+                self._ended.set()
+                return
+
+    def _end(self) -> None:
+        for process in self._processes.values():
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+        until = time.monotonic() + PATIENCE_SECONDS
+        for process in self._processes.values():
+            try:
+                process.wait(max(until - time.monotonic(), 0.1))
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+
+    def why(self) -> str:
+        """What ended by itself, with the end of what it said."""
+        name = next((name for name, each in self._processes.items() if each.returncode not in (0, -signal.SIGTERM)), "")
+        path = self.folder / f"{name}.log"
+        said = path.read_text(encoding="utf-8", errors="replace").splitlines()[-12:] if path.is_file() else []
+        status = self._processes[name].returncode if name else 0
+        return "\n".join([f"exfm live: its {name} ended with status {status}; the end of {path}:", *said])
+
+    def _measure(self) -> None:
+        """Add the processor time that each part took since the last look."""
+        roots = {process.pid for process in self._processes.values()}
+        for (pid, started), (part, seconds) in processes_of(roots | {os.getpid()}).items():
+            self.cpu[part] += max(seconds - self._seen.get((pid, started), 0.0), 0.0)
+            self._seen[pid, started] = seconds
+
+    def summary(self) -> str:
+        """How much of one processor each part took on average."""
+        lasted = time.monotonic() - self._began
+        parts = [f"{PARTS[part]} {self.cpu[part] / lasted:.0%}" for part in PARTS if self.cpu[part]]
+        whole = sum(self.cpu.values()) / lasted
+        return f"Of one processor, over {lasted / 60:.0f} minutes: {', '.join(parts)}; together {whole:.0%}."
+
+
+def processes_of(roots: set[int]) -> dict[tuple[int, float], tuple[str, float]]:
+    """(process id, start) -> part and seconds of processor time, of some processes and all that they started."""
+    found: dict[int, tuple[int, str, float, float]] = {}
+    ticks = os.sysconf("SC_CLK_TCK")
+    for path in Path("/proc").glob("[0-9]*/stat"):  # none where there is no /proc: then nothing is told
+        try:
+            fields = path.read_text().rpartition(")")[2].split()
+            command = (path.parent / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except (OSError, ValueError):
+            continue  # it has ended meanwhile
+        seconds = (int(fields[11]) + int(fields[12])) / ticks
+        found[int(path.parent.name)] = (int(fields[1]), command, seconds, float(fields[19]))
+    told: dict[tuple[int, float], tuple[str, float]] = {}
+    for pid, (_, command, seconds, started) in found.items():
+        above = pid
+        while above not in roots and above in found:
+            above = found[above][0]
+        if above in roots:
+            told[pid, started] = (_part_of(pid, command), seconds)
+    return told
+
+
+def _part_of(pid: int, command: str) -> str:
+    if pid == os.getpid():
+        return "world"
+    for words, part in (
+        ("execute_run", "run"), ("execute_step", "run"), ("dagster-webserver", "webserver"),
+        ("dagster_webserver", "webserver"), ("daemon", "daemon"), ("grpc", "code"), ("exfm_assets.command serve", "server"),
+    ):  # fmt: skip
+        if words in command:
+            return part
+    return "run" if "spawn" in command or "forkserver" in command else "daemon"
+
+
+def end_with_parent() -> None:
+    """Let this process end when its parent does, if it was told to: one that is killed can't end it."""
+    parent = os.environ.pop(PARENT, "")
+    if not parent:
+        return
+
+    def watch() -> None:
+        while os.getppid() == int(parent):
+            time.sleep(LOOK_SECONDS)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()

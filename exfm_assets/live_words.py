@@ -1,0 +1,117 @@
+"""What is said of a live world on its terminal: a sentence when something happens, with why.
+
+Belongs here: noticing and wording. Not here: what makes it happen.
+"""
+
+import threading
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+from rich.console import Console
+
+from exfm.learning import Student
+from exfm.stream import Slice
+from pipeline.drift.report import drifted, stored_drift
+from pipeline.evaluation.evaluations import read_evaluations
+from pipeline.live.live_world import NOBODY
+from pipeline.releases.history import history_of
+from pipeline.releases.verdict import REFUSED, read_verdict
+from pipeline.tables import DataError
+from pipeline.workspace import Workspace
+
+LOOK_SECONDS = 2.0
+
+
+class Costs(Protocol):
+    """What can say what it costs."""
+
+    def summary(self) -> str: ...
+
+
+class Narrator:
+    """Notices what changed since it looked last."""
+
+    def __init__(self, work: Workspace, console: Console) -> None:
+        self._work, self._console = work, console
+        self._changes = {student.name: len(history_of(work, student)) for student in work.project.students}
+        self._said: dict[str, str] = {}
+        self._answers: dict[str, bool] = {}
+
+    def run(self, stop: threading.Event, costs: Costs) -> None:
+        """Look until told to stop."""
+        while not stop.wait(LOOK_SECONDS):
+            self.look()
+
+    def look(self) -> None:
+        """Say what is new of each student."""
+        for student in self._work.project.students:
+            try:
+                self._releases(student)
+                self._verdict(student)
+                self._drift(student)
+            except DataError as error:
+                self._once(f"{student.name} fault", str(error))
+
+    def slice_ended(self, slice_: Slice, told: dict[str, Any]) -> None:
+        """A line on a slice that is over: who chose, how often that was clicked, and how well students were judged."""
+        parts = [f"{told['impressions']:,} shown"]
+        for surface, by in told["surfaces"].items():
+            rates = [f"{who} {_rate(count)}" for who, count in sorted(by.items(), key=lambda each: each[0] == NOBODY)]
+            parts.append(f"{surface}: clicked by who chose it, {', '.join(rates)}")
+        self._say("; ".join(parts))
+        for reason, count in told["unanswered"].items():
+            self._once("unanswered", f"{count:,} requests had no answer: {reason}; popularity chose instead")
+        self._chosen(told)
+        for student in self._work.project.students:
+            self._judged(student)
+
+    def _chosen(self, told: dict[str, Any]) -> None:
+        for surface, by in told["surfaces"].items():
+            shown = sum(count["impressions"] for count in by.values())
+            students = {who: count["impressions"] / shown for who, count in by.items() if who != NOBODY and shown}
+            for who, share in students.items():
+                if not self._answers.get(who):
+                    self._answers[who] = True
+                    self._say(f"{who} chooses {share:.0%} of what is shown on {surface}; popularity keeps its holdout")
+
+    def _releases(self, student: Student) -> None:
+        history = history_of(self._work, student)
+        for change in history[self._changes[student.name] :]:
+            learnt = f", which has learnt until {change.trained_until[11:16]}" if change.trained_until else ""
+            because = f": {change.why}" if change.why else ""
+            self._say(f"{student.name}: release {change.number} serves{learnt} ({change.action}{because})")
+        self._changes[student.name] = len(history)
+
+    def _verdict(self, student: Student) -> None:
+        verdict = read_verdict(self._work, student)
+        if verdict is not None and verdict.outcome == REFUSED:
+            self._once(f"{student.name} gate", f"{student.name}: its gate refused a candidate: {verdict.reason}")
+
+    def _drift(self, student: Student) -> None:
+        rows = stored_drift(self._work)
+        reason = None if rows is None else drifted(rows, f"student/{student.name}")
+        if reason is not None:
+            self._once(f"{student.name} drift", f"{student.name} drifted: {reason}; it is trained again")
+
+    def _judged(self, student: Student) -> None:
+        table = self._work.evaluations(student.name)
+        stored = table.stored(self._work.project.stream)
+        if not stored:
+            return
+        rows = read_evaluations(table, stored[-1:])
+        of = {row["model"]: row for row in rows.iter_rows(named=True)}
+        figures = [f"{name} {row['ne']:.3f}" for name, row in of.items() if row.get("ne") is not None]
+        if figures:
+            self._once(f"{student.name} judged", f"{student.name} on {stored[-1].key[-5:]}: NE {', '.join(figures)}")
+
+    def _once(self, what: str, sentence: str) -> None:
+        if self._said.get(what) != sentence:
+            self._said[what] = sentence
+            self._say(sentence)
+
+    def _say(self, sentence: str) -> None:
+        self._console.print(f"{datetime.now(UTC):%H:%M:%S}  {sentence}", markup=False)
+
+
+def _rate(count: dict[str, int]) -> str:
+    return f"{count['clicks'] / max(count['impressions'], 1):.3f}"
