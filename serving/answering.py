@@ -22,6 +22,7 @@ from exfm.state import State
 from feature_repo.store import open_store
 from serving.errors import RequestError
 from serving.features import Asked, FeatureReader, Gathered, ItemCache
+from serving.impression_ids import impression_ids
 from serving.model import ServedModel
 from serving.releases import Releases, Serving
 from serving.request_log import RequestLog, Same, rows_of, schema_of
@@ -142,13 +143,17 @@ class Answering:
         with _timed(seconds, "scores"):
             scores = serving.model.score(gathered.columns, len(asked.each), asked.now.timestamp())
         order = np.argsort(-scores, kind="stable")
-        request_id, item = uuid.uuid4().hex, self.project.stream.item.name
-        ranked = [{"item": asked.each[at][item], "score": float(scores[at])} for at in order.tolist()]
+        request, item = uuid.uuid4(), self.project.stream.item.name
+        ids = impression_ids(request, len(order))
+        ranked = [
+            {"item": asked.each[at][item], "score": float(scores[at]), "impression_id": str(each)}
+            for at, each in zip(order.tolist(), ids.tolist(), strict=True)
+        ]
         if self.log is not None and not given_up():
             with _timed(seconds, "log"):
-                self._log(self.log, serving, asked, gathered, scores, order, request_id)
+                self._log(self.log, serving, asked, gathered, scores, order, ids, request.hex)
         answer = {
-            "request_id": request_id, "student": student, "release": serving.number, "version": serving.version,
+            "request_id": request.hex, "student": student, "release": serving.number, "version": serving.version,
             "scores": ranked,
         }  # fmt: skip
         return Answer(answer, scores.tolist(), serving, gathered, seconds)
@@ -161,10 +166,11 @@ class Answering:
         gathered: Gathered,
         scores: np.ndarray,
         order: np.ndarray,
+        ids: np.ndarray,
         request_id: str,
     ) -> None:
         """A row a candidate, as they were asked."""
-        columns = _logged(serving, asked, gathered, scores, order, request_id, self._keys)
+        columns = _logged(serving, asked, gathered, scores, order, ids, request_id, self._keys)
         try:
             rows = rows_of(columns, self._schemas[serving.version], len(order))
         except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
@@ -178,6 +184,7 @@ def _logged(
     gathered: Gathered,
     scores: np.ndarray,
     order: np.ndarray,
+    ids: np.ndarray,
     request_id: str,
     keys: Sequence[str],
 ) -> dict[str, Any]:
@@ -186,7 +193,7 @@ def _logged(
     position[order] = np.arange(len(order))
     columns: dict[str, Any] = {
         "served_request": Same(request_id),
-        "impression_id": [f"{request_id}-{place}" for place in position.tolist()],
+        "impression_id": ids[position],
         "event_timestamp": Same(asked.now),
         "served_release": Same(serving.number),
         "served_version": Same(serving.version),
