@@ -12,7 +12,6 @@ import json
 import os
 import shutil
 import signal
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -101,8 +100,8 @@ def _forget(folder: Path) -> None:
     others = sorted(path.name for path in state_root().iterdir() if path.name not in own)
     if others:
         raise DeclarationError(
-            f"EXFM_STATE: {state_root()} holds more than a live world ({others[0]}), so it is not emptied: use a folder "
-            "of its own"
+            f"EXFM_STATE: {state_root()} holds more than a live world ({others[0]}), so it is not emptied: "
+            "use a folder of its own"
         )
     for name in own - {LOCK}:
         shutil.rmtree(state_root() / name, ignore_errors=True)
@@ -202,4 +201,4 @@ def _catch_up(world: LiveWorld, work: Workspace, is_new: bool, console: Console)
     empty = max(gap // stream.slice_length, 0)
     console.print(f"The world in {state_root()} goes on; for {empty} minutes nobody came.")
     if gap > LONG:
-        console.print(f"Dagster fills {empty} empty slices first, some 2 s each: `exfm live --fresh` begins a new world.")
+        console.print(f"Dagster fills {empty} empty slices first, some 2 s each; `exfm live --fresh` begins anew.")

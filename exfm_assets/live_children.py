@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,7 +39,7 @@ class Children:
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._ended, self._stop = threading.Event(), threading.Event()
         self._began = time.monotonic()
-        self.cpu: Counter[str] = Counter()
+        self.cpu: dict[str, float] = defaultdict(float)
         self._seen: dict[tuple[int, float], float] = {}
 
     @contextmanager
@@ -129,7 +129,8 @@ def _part_of(pid: int, command: str) -> str:
         return "world"
     for words, part in (
         ("execute_run", "run"), ("execute_step", "run"), ("dagster-webserver", "webserver"),
-        ("dagster_webserver", "webserver"), ("daemon", "daemon"), ("grpc", "code"), ("exfm_assets.command serve", "server"),
+        ("dagster_webserver", "webserver"), ("daemon", "daemon"), ("grpc", "code"),
+        ("exfm_assets.command serve", "server"),
     ):  # fmt: skip
         if words in command:
             return part

@@ -4,14 +4,18 @@ Belongs here: giving releases of an earlier exfm what a server needs. Not here: 
 nothing of torch.
 """
 
+import os
 import sys
+import threading
 
 from exfm.errors import DeclarationError
 from exfm.load import load_project, load_state
 from exfm.writing import StateError
 from pipeline.releases.exporting import export_release, lacking_graphs
+from pipeline.report.vega import javascript, script_file
 from pipeline.tables import DataError
 from pipeline.workspace import Workspace
+from serving.page import SCRIPT
 
 
 def main(arguments: list[str]) -> int:
@@ -23,6 +27,8 @@ def main(arguments: list[str]) -> int:
         except (DeclarationError, StateError) as error:
             print(error, file=sys.stderr)
             return 2
+        os.environ.setdefault(SCRIPT, str(script_file()))
+        threading.Thread(target=javascript, daemon=True).start()  # takes seconds, once a version of it
     from serving.command import main as serve
 
     return serve(arguments)

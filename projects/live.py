@@ -12,6 +12,7 @@ from exfm import (
     DCNv2,
     Drift,
     FeatureView,
+    Gate,
     HistoryView,
     LeadAware,
     PredictionView,
@@ -68,6 +69,7 @@ def _student(surface: str) -> Student:
         network=DCNv2(embedding=8, cross=1, hidden=(16,)), distillation=AuxiliaryHead(weight=4.0),
         lead=LeadAware(none_at=0.002, full_at=0.01),
         training=Training(batch_size=256),
+        gate=Gate(tolerance=0.01),
     )  # fmt: skip
 
 

@@ -5,6 +5,7 @@ Belongs here: routes, limits, statuses. Not here: answers (answering.py), starti
     POST /rank/<student>   candidates in the order of their scores
     GET  /students         what each student answers with
     GET  /health  /ready  /metrics
+    GET  /                 the page
 
 What a sender has to change is a 4xx with one sentence; more requests than can wait get a 503 at once, with Retry-After.
 """
@@ -28,6 +29,9 @@ from feast_asof.errors import RetrievalError
 from serving.answering import Answer, Answering
 from serving.errors import RequestError
 from serving.metrics import Metrics
+from serving.page import Page
+from serving.page_data import PageData
+from serving.samples import Samples
 
 _log = logging.getLogger(__name__)
 
@@ -41,6 +45,8 @@ class Server:
 
     def __init__(self, answering: Answering, threads: int = 2) -> None:
         self.answering, self.metrics = answering, Metrics()
+        self._samples = Samples(self.metrics)
+        self._page = Page(PageData(answering.project, answering.state), self._samples)
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="answer")
         self._waiting = 0
         answering.releases.on_change = self.metrics.changed
@@ -53,18 +59,21 @@ class Server:
             Route("/health", self.health),
             Route("/ready", self.ready),
             Route("/metrics", self.metrics_text),
+            *self._page.routes(),
         ]
         return Starlette(routes=routes, lifespan=self._lifespan)
 
     @asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
         self.answering.start()
+        self._samples.start()
         # What is there now stays. Looking through all of it for cycles takes a quarter of a second, in which no answer
         # is given.
         gc.collect()
         gc.freeze()
         yield
         gc.unfreeze()
+        self._samples.stop()
         self._pool.shutdown()
         self.answering.stop()
 

@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
+from prometheus_client.values import MutexValue, ValueClass
 
 from serving.answering import Answer
 from serving.releases import Serving
@@ -94,16 +95,23 @@ class Metrics:
 
     def text(self) -> bytes:
         """All of it, as Prometheus reads it."""
+        return generate_latest(self._together())
+
+    def families(self) -> Iterator[Metric]:
+        """All of it, one metric after the other."""
+        return iter(self._together().collect())
+
+    def _together(self) -> CollectorRegistry:
         folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
-        if folder is None:
-            return generate_latest(self.registry)
+        if folder is None or ValueClass is MutexValue:  # Feast names a folder too, maybe after these were made
+            return self.registry
         for path in Path(folder).glob("gauge_live*_*.db"):
             pid = int(path.stem.rpartition("_")[2])
             if not Path(f"/proc/{pid}").exists() and Path("/proc/self").exists():
                 mark_process_dead(pid)
         together = CollectorRegistry()
         together.register(_Ours(MultiProcessCollector(None)))
-        return generate_latest(together)
+        return together
 
 
 class _Ours(Collector):

@@ -31,7 +31,7 @@ from pipeline.live.live_log import LiveLog
 from pipeline.live.visits import Shown, Visit, Visitors, context_values
 
 WORLD, EVENTS, TRAFFIC = "world.json", "events.json", "traffic.jsonl"
-TICK_SECONDS = 0.25
+TICK_SECONDS, LATE = 0.25, timedelta(seconds=5)
 NOBODY = "popularity"  # who chooses where no student does
 
 
@@ -74,7 +74,7 @@ class LiveWorld:
         began = clock()
         self._random = np.random.default_rng([project.simulation.seed, int(began.timestamp() * 1000)])
         self._visitors = Visitors(project, self._random)
-        self._log = LiveLog(project.stream, state.log, began)
+        self._log, self._since = LiveLog(project.stream, state.log, began), began
         self._traffic, self._events_seen = Traffic(), b""
         self._students = {surface: student_of(project, surface) for surface in project.stream.surfaces}
         self.on_slice: Callable[[Slice, dict[str, Any]], None] = lambda *_: None
@@ -83,29 +83,35 @@ class LiveWorld:
         """Write slices that are over, in which nobody could be asked."""
         for slice_ in slices:
             self._look_at_events()
-            for visit in self._visitors.between(slice_.start, slice_.end, self._per_day):
-                self._take(visit, by_popularity(visit, self._random))
-            self._organic(slice_.start, slice_.end)
+            self._since = slice_.start
+            self._live_until(slice_.end, slice_.end)
             self._end(slice_)
 
     def run(self, stop: threading.Event) -> None:
         """Live on until told to stop, then write what there is of the slice under way."""
         stream = self.project.stream
         self._look_at_events()
-        since = self._clock()
-        slice_ = stream.slice_at(stream.index_at(since))
+        slice_ = stream.slice_at(stream.index_at(self._since))
         while not stop.wait(TICK_SECONDS):
-            until = self._clock()
-            for visit in self._visitors.between(since, until, self._per_day):
-                self._visited(replace(visit, at=self._clock()))
-            self._organic(since, until)
-            since = until
-            while self._clock() >= slice_.end:
+            now = self._clock()
+            while slice_.end <= now:
+                self._live_until(slice_.end, now)
                 self._end(slice_)
                 slice_ = stream.slice_at(slice_.index + 1)
                 self._look_at_events()
+            self._live_until(now, now)
         if self._traffic.shown:
             self._end(slice_, self._clock())
+
+    def _live_until(self, end: datetime, now: datetime) -> None:
+        """Let come who comes before a moment; nobody is asked for visits that are over for long."""
+        for visit in self._visitors.between(self._since, end, self._per_day):
+            if now - visit.at > LATE:
+                self._take(visit, by_popularity(visit, self._random))
+            else:
+                self._visited(replace(visit, at=self._clock()))
+        self._organic(self._since, end)
+        self._since = end
 
     def _visited(self, visit: Visit) -> None:
         student = None if visit.in_holdout else self._students[self.project.stream.surfaces[visit.surface]]

@@ -23,7 +23,7 @@ def javascript() -> str:
     """
     import vl_convert
 
-    path = _cache_folder() / f"vega-{version('vl-convert-python')}.js"
+    path = script_file()
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, ValueError):
@@ -36,6 +36,11 @@ def javascript() -> str:
     except (OSError, StateError):
         pass  # no home, or one that can't be written to: the next process takes as long
     return bundle
+
+
+def script_file() -> Path:
+    """Where ``javascript`` keeps its script."""
+    return _cache_folder() / f"vega-{version('vl-convert-python')}.js"
 
 
 def picture(spec: Mapping[str, Any], alternative: str) -> str:

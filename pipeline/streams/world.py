@@ -113,7 +113,9 @@ class World:
         events = self._events("popularity")
         if not events:
             return before
-        angle = np.pi / 2 * sum((event.strength * during(event, days) for event in events), np.zeros_like(days))[:, None]
+        angle = (
+            np.pi / 2 * sum((event.strength * during(event, days) for event in events), np.zeros_like(days))[:, None]
+        )
         turned: Floats = np.cos(angle) * before + np.sin(angle) * after
         return turned
 
