@@ -61,6 +61,12 @@ ui: $(READY) ## Dagster with automation on, at http://127.0.0.1:3000
 serve: $(READY) ## answer requests with the released students, at http://127.0.0.1:8080: PORT=8080 WORKERS=1
 	@exec $(BIN)/exfm serve --port $${PORT:-8080} --workers $${WORKERS:-1}
 
+live: $(READY) ## a simulated crowd that asks the served students, Dagster, and a page, until Ctrl-C: PORT=8080 UI_PORT=3000
+	@exec $(BIN)/exfm live --port $${PORT:-8080} --ui-port $${UI_PORT:-3000}
+
+live-drift: $(READY) ## the same; in five minutes what is popular turns over, or at once where a world lives already
+	@exec $(BIN)/exfm live --drift --port $${PORT:-8080} --ui-port $${UI_PORT:-3000}
+
 docs: $(DOCS_READY) ## the pages and the API reference, into site/index.html
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 

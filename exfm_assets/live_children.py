@@ -11,7 +11,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 PARENT = "EXFM_ENDS_WITH"  # process id: a child ends when its parent is another one
@@ -76,8 +76,10 @@ class Children:
             try:
                 process.wait(max(until - time.monotonic(), 0.1))
             except subprocess.TimeoutExpired:
+                pass
+            with suppress(ProcessLookupError, PermissionError):  # of what it left behind, if anything
                 os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+            process.wait()
 
     def why(self) -> str:
         """What ended by itself, with the end of what it said."""

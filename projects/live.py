@@ -65,11 +65,10 @@ def _activity(entity: str) -> FeatureView:
 
 def _student(surface: str) -> Student:
     return Student(
-        name=f"{surface}_click", surface=surface, task="click", inputs=(*SEEN, "item_activity:click_rate_15m", "item_opinion"), teacher="large",
+        name=f"{surface}_click", surface=surface, task="click", teacher="large",
+        inputs=(*SEEN, "item_activity:click_rate_15m", "item_opinion"),
         network=DCNv2(embedding=8, cross=1, hidden=(16,)), distillation=AuxiliaryHead(weight=4.0),
-        lead=LeadAware(none_at=0.002, full_at=0.01),
-        training=Training(batch_size=256),
-        gate=Gate(tolerance=0.01),
+        lead=LeadAware(none_at=0.002, full_at=0.01), training=Training(batch_size=256), gate=Gate(tolerance=0.01),
     )  # fmt: skip
 
 

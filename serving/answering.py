@@ -83,13 +83,8 @@ class Answering:
         threads: int = 1,
         store: FeatureStore | None = None,
     ) -> None:
-        self.project, self.state, self.limits, self.log, self._now = (
-            project,
-            state,
-            limits,
-            log,
-            now or clock_of(project),
-        )
+        self.project, self.state, self.limits, self.log = project, state, limits, log
+        self._now = now or clock_of(project)
         self._store, self._cache = store or open_store(project, state), ItemCache(limits.item_age)
         self.releases = Releases(state, project.students, self._reader, threads=threads)
         self._schemas: dict[str, pa.Schema] = {}

@@ -113,9 +113,8 @@ class World:
         events = self._events("popularity")
         if not events:
             return before
-        angle = (
-            np.pi / 2 * sum((event.strength * during(event, days) for event in events), np.zeros_like(days))[:, None]
-        )
+        moved = sum((event.strength * during(event, days) for event in events), np.zeros_like(days))
+        angle = np.pi / 2 * moved[:, None]
         turned: Floats = np.cos(angle) * before + np.sin(angle) * after
         return turned
 
@@ -203,7 +202,7 @@ class World:
 
     @cached_property
     def intercepts(self) -> Floats:
-        """(S, T) so that a reference crowd at the stream's start meets ``rates`` (bisection); whatever befalls it later."""
+        """(S, T) so that a reference crowd at the stream's start meets ``rates`` (bisection), whatever befalls it."""
         if self.simulation.events:
             return replace(self, simulation=replace(self.simulation, events=())).intercepts
         random = generator(self.simulation.seed, REFERENCE, 0)
