@@ -73,10 +73,8 @@ class Children:
                 process.send_signal(signal.SIGTERM)
         until = time.monotonic() + PATIENCE_SECONDS
         for process in self._processes.values():
-            try:
+            with suppress(subprocess.TimeoutExpired):
                 process.wait(max(until - time.monotonic(), 0.1))
-            except subprocess.TimeoutExpired:
-                pass
             with suppress(ProcessLookupError, PermissionError):  # of what it left behind, if anything
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
