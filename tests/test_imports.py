@@ -44,7 +44,7 @@ FLOORS = (
     "column_digests", "parts", "sidecar", "tables", "workspace",
     "transforms", "streams", "imports", "sorted_parts",
     "slices", "registry", "releases", "evaluation", "training", "verify",
-    "gate", "drift", "upkeep", "studies", "report", "mirror", "bars", "drafting",
+    "gate", "drift", "upkeep", "studies", "report", "mirror", "bars", "drafting", "live",
 )  # fmt: skip
 
 
