@@ -177,8 +177,12 @@ class Project(Declaration):
         return next(student for student in self.students if student.name == name)
 
     def release_limits(self, student: Student) -> Limits:
-        """How old the data may be that a student serves: the slices of its gate come after those it learnt from."""
-        best = self.stream.task(student.task).window + (student.gate.slices + 1) * self.stream.slice_length
+        """How old the data may be that a student serves: the slices of its gate come after those it learnt from.
+
+        Those of a canary come after that.
+        """
+        judged = student.gate.slices + (student.serving.canary_slices if student.serving.canary else 0)
+        best = self.stream.task(student.task).window + (judged + 1) * self.stream.slice_length
         where = f"Student({student.name}).freshness"
         return limits(where, student.freshness, best, self.stream.slice_length)
 
