@@ -25,6 +25,7 @@ from serving.arms import is_canary
 from serving.errors import RequestError
 from serving.exploring import Order, order_of
 from serving.features import Asked, FeatureReader, Gathered, ItemCache
+from serving.impression_ids import impression_ids
 from serving.model import ServedModel
 from serving.releases import Releases, Serving
 from serving.request_log import RequestLog, Same, rows_of, schema_of
@@ -67,6 +68,27 @@ class Answer:
     gathered: Gathered
     is_drawn: bool = False
     seconds: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """Candidates of an answer, as they were asked.
+
+    Args:
+        ids: of their impressions, by place.
+    """
+
+    scores: np.ndarray
+    order: Order
+    ids: np.ndarray
+    request_id: str
+
+    def told(self, items: Sequence[Any]) -> list[dict[str, Any]]:
+        """As they are returned, place by place."""
+        return [
+            {"item": items[at], "score": float(self.scores[at]), "impression_id": str(each)}
+            for at, each in zip(self.order.by_place.tolist(), self.ids.tolist(), strict=True)
+        ]
 
 
 class Answering:
@@ -165,16 +187,15 @@ class Answering:
             scores = serving.model.score(gathered.columns, len(asked.each), asked.now.timestamp())
         with self._drawing:
             order = order_of(scores, serving.student.serving.exploration, self._draws)
-        item = self.project.stream.item.name
-        ranked = [{"item": asked.each[at][item], "score": float(scores[at])} for at in order.by_place.tolist()]
+        ranked = Ranked(scores, order, impression_ids(request, len(scores)), request.hex)
         if self.log is not None and not given_up():
             with _timed(seconds, "log"):
-                logged = self._log(self.log, serving, asked, gathered, scores, order, request.hex)
+                logged = self._log(self.log, serving, asked, gathered, ranked)
             if shadow is not None and self.shadows is not None:
                 self.shadows.score(shadow, Answered(student, asked, logged["impression_id"], request.hex))
         answer = {
             "request_id": request.hex, "student": student, "release": serving.number, "version": serving.version,
-            "scores": ranked,
+            "scores": ranked.told([each[self.project.stream.item.name] for each in asked.each]),
         }  # fmt: skip
         return Answer(answer, scores.tolist(), serving, gathered, order.is_drawn, seconds)
 
@@ -190,14 +211,12 @@ class Answering:
         serving: Serving,
         asked: Asked,
         gathered: Gathered,
-        scores: np.ndarray,
-        order: Order,
-        request_id: str,
+        ranked: Ranked,
     ) -> pa.RecordBatch:
         """A row a candidate, as they were asked."""
-        columns = _logged(serving, asked, gathered, scores, order, request_id, self._keys)
+        columns = _logged(serving, asked, gathered, ranked, self._keys)
         try:
-            rows = rows_of(columns, self._schemas[serving.version], len(scores))
+            rows = rows_of(columns, self._schemas[serving.version], len(ranked.scores))
         except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
             raise RequestError(f"a value is of no column's type ({error}): pass those of the log") from error
         log.add(serving.student.name, serving.version, rows)
@@ -208,22 +227,21 @@ def _logged(
     serving: Serving,
     asked: Asked,
     gathered: Gathered,
-    scores: np.ndarray,
-    order: Order,
-    request_id: str,
+    ranked: Ranked,
     keys: Sequence[str],
 ) -> dict[str, Any]:
     """An answer's columns in the log, candidates as they were asked; ``served_position`` says where each came."""
-    position = np.empty(len(scores), dtype=np.int64)
-    position[order.by_place] = np.arange(len(scores))
+    order = ranked.order
+    position = np.empty(len(ranked.scores), dtype=np.int64)
+    position[order.by_place] = np.arange(len(position))
     columns: dict[str, Any] = {
-        "served_request": Same(request_id),
-        "impression_id": [f"{request_id}-{place}" for place in position.tolist()],
+        "served_request": Same(ranked.request_id),
+        "impression_id": ranked.ids[position],
         "event_timestamp": Same(asked.now),
         "served_release": Same(serving.number),
         "served_version": Same(serving.version),
         "served_position": position,
-        "served_score": scores,
+        "served_score": ranked.scores,
         "served_propensity": order.propensity,
         "served_arm": Same(serving.arm),
     }

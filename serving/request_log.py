@@ -36,7 +36,7 @@ _DAY = 86_400_000_000  # microseconds
 _log = logging.getLogger(__name__)
 # The server's own columns begin alike: logs have positions, scores and propensities of their own.
 _OWN = {
-    "impression_id": pa.string(), "event_timestamp": pa.timestamp("us", "UTC"), "served_request": pa.string(),
+    "impression_id": pa.int64(), "event_timestamp": pa.timestamp("us", "UTC"), "served_request": pa.string(),
     "served_release": pa.int64(), "served_version": pa.string(), "served_position": pa.int64(),
     "served_score": pa.float32(), "served_propensity": pa.float32(), "served_arm": pa.string(),
 }  # fmt: skip
