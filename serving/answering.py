@@ -116,7 +116,8 @@ class Answering:
         self.project, self.limits, self.log, self._now = project, limits, log, now or clock_of(project)
         self._store, self._cache = store or open_store(project, state), ItemCache(limits.item_age)
         self.releases = Releases(state, project.students, self._reader, threads=threads)
-        self.shadows = None if log is None else Shadows(log)
+        shadowed = any(student.serving.shadow for student in project.students)
+        self.shadows = Shadows(RequestLog(state.shadows)) if shadowed and log is not None else None
         self._draws, self._drawing = np.random.default_rng(seed), Lock()
         self._schemas: dict[str, pa.Schema] = {}
         stream = project.stream
@@ -132,6 +133,8 @@ class Answering:
         """Load what is released, and follow it."""
         if self.log is not None:
             self.log.start()
+        if self.shadows is not None:
+            self.shadows.start()
         self.releases.start()
 
     def stop(self) -> None:
@@ -161,7 +164,7 @@ class Answering:
     def shadow_of(self, student: str) -> Serving | None:
         """What scores each request to a student beside it, if it has a release and answers are logged."""
         name = self.releases.students[student].serving.shadow
-        return None if name is None or self.log is None else self.releases.of(name)
+        return None if name is None or self.shadows is None else self.releases.of(name)
 
     def rank(self, student: str, body: bytes, given_up: Callable[[], bool] = lambda: False) -> Answer:
         """Candidates in the order of their scores.
@@ -192,7 +195,8 @@ class Answering:
             with _timed(seconds, "log"):
                 logged = self._log(self.log, serving, asked, gathered, ranked)
             if shadow is not None and self.shadows is not None:
-                self.shadows.score(shadow, Answered(student, asked, logged["impression_id"], request.hex))
+                ids = (logged["impression_id"], logged[self.project.stream.item.name])
+                self.shadows.score(shadow, Answered(student, asked, *ids, request.hex))
         answer = {
             "request_id": request.hex, "student": student, "release": serving.number, "version": serving.version,
             "scores": ranked.told([each[self.project.stream.item.name] for each in asked.each]),

@@ -3,8 +3,8 @@
 Belongs here: when they score, and what is logged of it. Not here: features (features.py), which release a shadow has
 (releases.py).
 
-One thread scores for all. What it can't keep up with is skipped and counted, and a fault of it is logged and counted:
-neither changes an answer.
+One thread scores for all, into a log of their own. What they can't keep up with, or the disk refuses, is skipped and
+counted; a fault of a shadow is said and counted. None of it changes an answer.
 """
 
 import logging
@@ -12,8 +12,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from threading import Lock
+from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from serving.features import Asked
@@ -25,38 +25,26 @@ SCORED, SKIPPED, FAILED = "scored", "skipped", "failed"
 _log = logging.getLogger(__name__)
 
 
-def folder_of(student: str) -> str:
-    """Folder of a student's shadow in the request log; no student's name has a hyphen."""
-    return f"{student}-shadow"
-
-
 @dataclass(frozen=True)
 class Answered:
     """What was answered, as a shadow needs it.
 
     Args:
-        ids: of the impressions, candidates as they were asked.
+        ids: of the impressions, and ``items`` of the log, candidates as they were asked.
     """
 
     student: str
     asked: Asked
     ids: pa.Array
+    items: pa.Array
     request_id: str
-
-
-def schema_of(ids: pa.DataType) -> pa.Schema:
-    """Columns of the log of a shadow's scores; what was answered has the features (request_log.py)."""
-    return pa.schema(
-        {
-            "impression_id": ids, "event_timestamp": pa.timestamp("us", "UTC"), "served_request": pa.string(),
-            "served_student": pa.string(), "served_release": pa.int64(), "served_version": pa.string(),
-            "served_score": pa.float32(),
-        }
-    )  # fmt: skip
 
 
 class Shadows:
     """Of a server process.
+
+    Args:
+        log: of shadows alone.
 
     Attributes:
         on_scored: told of each request, by student and what became of it: ``scored``, ``skipped`` or ``failed``.
@@ -72,21 +60,26 @@ class Shadows:
     def score(self, shadow: Serving, answered: Answered) -> None:
         """Score what was asked once there is time; if too much waits already, don't."""
         with self._lock:
-            if self._waiting >= WAITING:
+            if self._waiting >= WAITING or self._log.is_full:
                 self.on_scored(answered.student, SKIPPED)
                 return
             self._waiting += 1
         self._pool.submit(self._score, shadow, answered)
 
+    def start(self) -> None:
+        """Open the log."""
+        self._log.start()
+
     def stop(self) -> None:
-        """Score what waits, then end."""
+        """Score what waits, then end; what was scored is logged."""
         self._pool.shutdown()
+        self._log.stop()
 
     def _score(self, shadow: Serving, answered: Answered) -> None:
         student = answered.student
         try:
             rows = _scored(shadow, answered)
-            self._log.add(folder_of(student), shadow.version, rows)
+            self._log.add(student, shadow.version, rows)
         except Exception as error:  # whatever it is, requests were answered without it
             fault = f"{type(error).__name__}: {error}"
             if self.faults.get(student) != fault:
@@ -106,13 +99,15 @@ def _scored(shadow: Serving, answered: Answered) -> pa.RecordBatch:
     asked = answered.asked
     gathered = shadow.reader.gather(asked)
     scores = shadow.model.score(gathered.columns, len(asked.each), asked.now.timestamp())
-    columns = {
-        "impression_id": answered.ids,
-        "event_timestamp": Same(asked.now),
-        "served_request": Same(answered.request_id),
-        "served_student": Same(shadow.student.name),
-        "served_release": Same(shadow.number),
-        "served_version": Same(shadow.version),
-        "served_score": np.asarray(scores),
+    columns: dict[str, tuple[Any, pa.DataType]] = {
+        "impression_id": (answered.ids, answered.ids.type),
+        "event_timestamp": (Same(asked.now), pa.timestamp("us", "UTC")),
+        shadow.reader.stream.item.name: (answered.items, answered.items.type),
+        "served_request": (Same(answered.request_id), pa.string()),
+        "served_shadow": (Same(shadow.student.name), pa.string()),
+        "served_release": (Same(shadow.number), pa.int64()),
+        "served_version": (Same(shadow.version), pa.string()),
+        "served_score": (scores, pa.float32()),
     }
-    return rows_of(columns, schema_of(answered.ids.type), len(asked.each))
+    schema = pa.schema({name: kind for name, (_, kind) in columns.items()})
+    return rows_of({name: values for name, (values, _) in columns.items()}, schema, len(asked.each))

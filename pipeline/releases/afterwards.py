@@ -50,7 +50,7 @@ def read_afterwards(work: Workspace, student: Student) -> Mapping[str, Afterward
     """The newest of each kind; none if there is none, or none that can be read."""
     try:
         plain = json.loads((work.state.release(student.name) / FILE).read_text(encoding="utf-8"))
-        read = [Afterwards(**{field.name: each[field.name] for field in fields(Afterwards)}) for each in plain]
-        return {each.who: each for each in read}
+        known = [{field.name: each[field.name] for field in fields(Afterwards)} for each in plain]
+        return {each["who"]: Afterwards(**{**each, "slices": tuple(each["slices"])}) for each in known}
     except (OSError, ValueError, KeyError, TypeError):
         return {}

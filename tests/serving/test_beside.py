@@ -65,8 +65,8 @@ def asked(client: TestClient, user: Any, student: str = STUDENT) -> dict[str, An
     return dict(answer.json())
 
 
-def logged(work: Workspace, folder: str = STUDENT) -> pl.DataFrame:
-    return pl.read_parquet(work.state.requests / folder / "*" / "*.parquet", hive_partitioning=False)
+def logged(work: Workspace, folder: Path | None = None) -> pl.DataFrame:
+    return pl.read_parquet((folder or work.state.requests) / STUDENT / "*" / "*.parquet", hive_partitioning=False)
 
 
 def counted(client: TestClient) -> dict[str, float]:
@@ -168,8 +168,8 @@ def test_a_shadow_scores_each_request_and_only_the_log_knows(work: Workspace, op
     assert {answer["student"] for answer in answers} == {STUDENT}
     assert told(client)["shadow"]["student"] == SHADE and told(client)["shadow"]["release"] >= 1
     client.__exit__(None, None, None)
-    rows, beside = logged(work), logged(work, f"{STUDENT}-shadow")
-    assert rows.height == beside.height == 12 * len(ITEMS) and set(beside["served_student"]) == {SHADE}
+    rows, beside = logged(work), logged(work, work.state.shadows)
+    assert rows.height == beside.height == 12 * len(ITEMS) and set(beside["served_shadow"]) == {SHADE}
     both = rows.join(beside, on=["impression_id", "served_request"], suffix="_shadow")
     assert both.height == rows.height  # of the same impressions
     for user, item, score, own in both.select("user_id", "item_id", "served_score_shadow", "served_score").iter_rows():
@@ -245,3 +245,25 @@ def test_drawn_orders_are_returned_and_logged_with_their_probability(
         assert mine["served_propensity"].to_list() == pytest.approx(expected)
     assert len(orders) > 8 and abs(drawn - rounds * exploration) <= 15
     client.__enter__()
+
+
+def test_a_full_disk_of_the_shadows_refuses_no_request(
+    work: Workspace, open_: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shaded(work)
+    client = open_(Serving(shadow=SHADE))
+    append = RequestLog._append
+
+    def refused(self: RequestLog, *rest: Any) -> None:
+        if self.folder == work.state.shadows:
+            raise OSError(28, "No space left on device")
+        append(self, *rest)
+
+    monkeypatch.setattr(RequestLog, "_append", refused)
+    full = property(lambda self: self.folder == work.state.shadows and self._rows >= 8)
+    monkeypatch.setattr(RequestLog, "is_full", full)
+    name = f'exfm_shadow_requests_total{{outcome="skipped",student="{STUDENT}"}}'
+    before = counted(client).get(name, 0)
+    until(lambda: asked(client, 3) != {} and counted(client).get(name, 0) > before)
+    assert client.get("/ready").status_code == 200 and len(asked(client, 3)["scores"]) == len(ITEMS)
+    monkeypatch.undo()
