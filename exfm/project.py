@@ -27,6 +27,7 @@ from exfm.log_files import Log
 from exfm.mlflow import MLflow
 from exfm.online import View, graph_loads
 from exfm.prediction_views import PredictionView, known_after
+from exfm.served_inputs import ServedInputs
 from exfm.simulation import Simulation
 from exfm.source_views import SourceView
 from exfm.stream import Stream
@@ -116,6 +117,7 @@ class Project(Declaration):
         log: how the log is made of files in another layout; ``None``: ``EXFM_DATA`` is in the canonical one.
         owners: ``team:<name>`` or e-mail addresses; they stand on every asset in Dagster and every object in Feast.
         mlflow: where releases and figures are mirrored; ``None``: nowhere.
+        served: whether models learn from features as a server logged them; ``None``: from joined ones alone.
 
     Raises:
         DeclarationError: for the first part that does not fit, in one sentence with the mend.
@@ -135,6 +137,7 @@ class Project(Declaration):
     alerts: Alerts | None = None
     owners: tuple[str, ...] = ()
     mlflow: MLflow | None = None
+    served: ServedInputs | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()

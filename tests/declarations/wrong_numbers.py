@@ -13,6 +13,7 @@ from exfm.learning import Gate, Succession, Training
 from exfm.log_columns import Column, Request, Task
 from exfm.networks import DLRM, DCNv2, Wukong
 from exfm.project import Drift, Retention, Upkeep
+from exfm.served_inputs import ServedInputs
 from exfm.serving import Serving
 from exfm.simulation import Simulation
 from projects.simulated import PROJECT
@@ -163,6 +164,11 @@ CLOCKS: list[Wrong] = [
     ("Upkeep.look_back", lambda: Upkeep(look_back=0)),
     ("Upkeep.retrain", lambda: Upkeep(retrain=-1)),
     ("Freshness.fail", lambda: Freshness(fail=AGES)),
+    ("ServedInputs.within", lambda: ServedInputs(within=timedelta(0))),
+    ("ServedInputs.within", lambda: ServedInputs(within=AGES)),
+    ("ServedInputs.skew", lambda: ServedInputs(skew=1.5)),
+    ("ServedInputs.skew", lambda: ServedInputs(skew=-0.1)),
+    ("ServedInputs.skew", lambda: ServedInputs(skew=NAN)),
     ("Alerts.again", lambda: Alerts(again=timedelta(0))),
     ("Alerts.again", lambda: Alerts(again=-DAY)),
     ("FeatureView(item_activity).every", lambda: view(every=timedelta(0))),
