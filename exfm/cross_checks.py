@@ -133,9 +133,29 @@ def _check_student(project: "Project", student: Student) -> None:
             raise DeclarationError(
                 f"{where}.teacher: {min(shared)!r} succeeds {teacher!r}, so it would teach twice: name one of them"
             )
+    _check_shadow(project, student)
     columns = _check_model(project, student, 1)
     for name in views_of(columns.of_views):
         check_served(f"{where}.inputs", project.view(name), project.stream)
+
+
+def _check_shadow(project: "Project", student: Student) -> None:
+    """Refuse a shadow whose scores would say nothing of this student's requests."""
+    where, name = f"Student({student.name}).serving.shadow", student.serving.shadow
+    if name is None:
+        return
+    choose_from(where, name, (each.name for each in project.students if each != student), what="other student")
+    shadow = project.student(name)
+    if shadow.task != student.task:
+        raise DeclarationError(
+            f"{where}: {name!r} predicts {shadow.task!r} and not {student.task!r}, so nothing could be compared: "
+            "name a student of the same task"
+        )
+    if shadow.surface not in (None, student.surface):
+        raise DeclarationError(
+            f"{where}: {name!r} is of surface {shadow.surface!r} and not of {student.surface!r}: name one of the same "
+            "surface, or of all"
+        )
 
 
 def _check_model(project: "Project", model: Teacher | Student, tasks: int) -> "Columns":

@@ -27,6 +27,7 @@ from exfm.log_files import Log
 from exfm.mlflow import MLflow
 from exfm.online import View, graph_loads
 from exfm.prediction_views import PredictionView, known_after
+from exfm.served_inputs import ServedInputs
 from exfm.simulation import Simulation
 from exfm.source_views import SourceView
 from exfm.stream import Stream
@@ -116,6 +117,7 @@ class Project(Declaration):
         log: how the log is made of files in another layout; ``None``: ``EXFM_DATA`` is in the canonical one.
         owners: ``team:<name>`` or e-mail addresses; they stand on every asset in Dagster and every object in Feast.
         mlflow: where releases and figures are mirrored; ``None``: nowhere.
+        served: whether models learn from features as a server logged them; ``None``: from joined ones alone.
 
     Raises:
         DeclarationError: for the first part that does not fit, in one sentence with the mend.
@@ -135,6 +137,7 @@ class Project(Declaration):
     alerts: Alerts | None = None
     owners: tuple[str, ...] = ()
     mlflow: MLflow | None = None
+    served: ServedInputs | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -182,8 +185,12 @@ class Project(Declaration):
         return next(student for student in self.students if student.name == name)
 
     def release_limits(self, student: Student) -> Limits:
-        """How old the data may be that a student serves: the slices of its gate come after those it learnt from."""
-        best = self.stream.task(student.task).window + (student.gate.slices + 1) * self.stream.slice_length
+        """How old the data may be that a student serves: the slices of its gate come after those it learnt from.
+
+        Those of a canary come after that.
+        """
+        judged = student.gate.slices + (student.serving.canary_slices if student.serving.canary else 0)
+        best = self.stream.task(student.task).window + (judged + 1) * self.stream.slice_length
         where = f"Student({student.name}).freshness"
         return limits(where, student.freshness, best, self.stream.slice_length)
 

@@ -75,6 +75,11 @@ class State:
         return self.folder / "requests"
 
     @property
+    def shadows(self) -> Path:
+        """Folder of what shadows said of requests to other students: as ``requests``."""
+        return self.folder / "shadows"
+
+    @property
     def feast(self) -> Path:
         return self.folder / "feast"
 

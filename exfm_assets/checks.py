@@ -22,6 +22,7 @@ from exfm_assets.partitions import slices_of
 from pipeline.drift.check import no_drift
 from pipeline.verify import checkpoints_sound, predictions_sound, tables_current, tables_sound
 from pipeline.verify.findings import CheckFn
+from pipeline.verify.served_skew import served_skew
 from pipeline.workspace import Workspace
 
 
@@ -78,6 +79,7 @@ def declared(project: Project) -> Iterator[Check]:
     yield Check(
         LOGGED_INPUTS, "one_per_impression", tables_sound.same_rows("logged_inputs"), "as many rows as impressions"
     )
+    yield from _of_served(project)
     for teacher in project.teachers:
         key = teacher_key(teacher, PREDICTIONS)
         yield Check(
@@ -122,6 +124,14 @@ def declared(project: Project) -> Iterator[Check]:
     for model in drifting(project):
         description = f"nothing of {model} has drifted since what serves was trained; a failure retrains"
         yield Check(DRIFT_REPORT, f"drift_{model.replace('/', '_')}", no_drift(model), description, blocking=False)
+
+
+def _of_served(project: Project) -> Iterator[Check]:
+    tables = [LOGGED_INPUTS, *([LOGGED_TEACHER_FEATURES] if project.teacher_feature_columns.features else [])]
+    for key in () if project.served is None else tables:
+        look = served_skew(key.to_user_string())
+        description = "features were served as they are joined afterwards"
+        yield Check(key, "served_skew", look, description, blocking=False)
 
 
 def drifting(project: Project) -> list[str]:

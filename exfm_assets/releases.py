@@ -88,6 +88,7 @@ def _list(work: Workspace, student: Student, given: argparse.Namespace, console:
     for entry in list(reversed(history))[: max(given.last, 1)]:
         serves = now is not None and (entry.change, entry.version) == (now.change or entry.change, now.version)
         number = f"{entry.number}{' serves' if serves else ''}{', pinned' if entry.pinned else ''}"
+        number += "" if entry.canary is None else f", canary {entry.canary.number}"
         cells = (entry.released_at[:19], number, entry.action, entry.slice, entry.version, entry.why)
         table.add_row(*map(escape, cells))
     console.print(table)
@@ -170,8 +171,10 @@ def materialization(student: Student, released: Released) -> dg.AssetMaterializa
 def sentence(student: Student, released: Released) -> str:
     """What serves now, for a person."""
     holds = "it is pinned: nothing newer is released until `exfm releases unpin`" if released.pinned else "not pinned"
+    ended = f"; {released.dropped} is not released again by itself" if released.dropped else ""
     return (
-        f"student {student.name} serves release {released.number} ({released.version}, slice {released.slice}); {holds}"
+        f"student {student.name} serves release {released.number} ({released.version}, slice {released.slice}); "
+        f"{holds}{ended}"
     )
 
 

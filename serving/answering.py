@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -20,13 +21,16 @@ from feast import FeatureStore
 from exfm.project import Project
 from exfm.state import State
 from feature_repo.store import open_store
+from serving.arms import is_canary
 from serving.errors import RequestError
+from serving.exploring import Order, order_of
 from serving.features import Asked, FeatureReader, Gathered, ItemCache
 from serving.impression_ids import impression_ids
 from serving.model import ServedModel
 from serving.releases import Releases, Serving
 from serving.request_log import RequestLog, Same, rows_of, schema_of
 from serving.requests import asked_of, clock_of
+from serving.shadows import Answered, Shadows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,13 +58,37 @@ class Answer:
 
     Args:
         in_order: scores of the candidates as they were asked.
+        serving: what answered, be it the canary.
+        is_drawn: was the order drawn by chance?
     """
 
     body: dict[str, Any]
     in_order: list[float]
     serving: Serving
     gathered: Gathered
+    is_drawn: bool = False
     seconds: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """Candidates of an answer, as they were asked.
+
+    Args:
+        ids: of their impressions, by place.
+    """
+
+    scores: np.ndarray
+    order: Order
+    ids: np.ndarray
+    request_id: str
+
+    def told(self, items: Sequence[Any]) -> list[dict[str, Any]]:
+        """As they are returned, place by place."""
+        return [
+            {"item": items[at], "score": float(self.scores[at]), "impression_id": str(each)}
+            for at, each in zip(self.order.by_place.tolist(), self.ids.tolist(), strict=True)
+        ]
 
 
 class Answering:
@@ -71,6 +99,7 @@ class Answering:
         now: the clock of requests, in UTC; ``None``: the stream's.
         threads: of one score.
         store: ``None``: as ``feature_store.yaml`` says.
+        seed: of what is drawn by chance; ``None``: of the system.
     """
 
     def __init__(
@@ -82,11 +111,15 @@ class Answering:
         now: Callable[[], datetime] | None = None,
         threads: int = 1,
         store: FeatureStore | None = None,
+        seed: int | None = None,
     ) -> None:
         self.project, self.state, self.limits, self.log = project, state, limits, log
         self._now = now or clock_of(project)
         self._store, self._cache = store or open_store(project, state), ItemCache(limits.item_age)
         self.releases = Releases(state, project.students, self._reader, threads=threads)
+        shadowed = any(student.serving.shadow for student in project.students)
+        self.shadows = Shadows(RequestLog(state.shadows)) if shadowed and log is not None else None
+        self._draws, self._drawing = np.random.default_rng(seed), Lock()
         self._schemas: dict[str, pa.Schema] = {}
         stream = project.stream
         self._keys = (stream.user.name, stream.item.name, stream.surface.name)
@@ -101,11 +134,15 @@ class Answering:
         """Load what is released, and follow it."""
         if self.log is not None:
             self.log.start()
+        if self.shadows is not None:
+            self.shadows.start()
         self.releases.start()
 
     def stop(self) -> None:
         """End all threads; what was answered is logged."""
         self.releases.stop()
+        if self.shadows is not None:
+            self.shadows.stop()
         if self.log is not None:
             self.log.stop()
 
@@ -125,6 +162,11 @@ class Answering:
             raise RequestError(f"student {student}: {why}", 503)
         return serving
 
+    def shadow_of(self, student: str) -> Serving | None:
+        """What scores each request to a student beside it, if it has a release and answers are logged."""
+        name = self.releases.students[student].serving.shadow
+        return None if name is None or self.shadows is None else self.releases.of(name)
+
     def rank(self, student: str, body: bytes, given_up: Callable[[], bool] = lambda: False) -> Answer:
         """Candidates in the order of their scores.
 
@@ -137,27 +179,36 @@ class Answering:
         serving, seconds = self.serving(student), dict[str, float]()
         if self.log is not None and self.log.is_full:
             raise RequestError(f"the request log can't be written: {self.log.fault}", 503)
+        shadow, request = self.shadow_of(student), uuid.uuid4()
+        readers = (serving, self.releases.canary_of(student), shadow)
+        known = frozenset[str]().union(*(each.reader.known for each in readers if each is not None))
+        asked = asked_of(body, self.project, serving.student, known, self.limits.candidates, self._now())
+        serving = self._arm(serving, asked, request.hex)
         reader = serving.reader
-        asked = asked_of(body, self.project, serving.student, reader.known, self.limits.candidates, self._now())
         with _timed(seconds, "features"):
             gathered = reader.gather(asked)
         with _timed(seconds, "scores"):
             scores = serving.model.score(gathered.columns, len(asked.each), asked.now.timestamp())
-        order = np.argsort(-scores, kind="stable")
-        request, item = uuid.uuid4(), self.project.stream.item.name
-        ids = impression_ids(request, len(order))
-        ranked = [
-            {"item": asked.each[at][item], "score": float(scores[at]), "impression_id": str(each)}
-            for at, each in zip(order.tolist(), ids.tolist(), strict=True)
-        ]
+        with self._drawing:
+            order = order_of(scores, serving.student.serving.exploration, self._draws)
+        ranked = Ranked(scores, order, impression_ids(request, len(scores)), request.hex)
         if self.log is not None and not given_up():
             with _timed(seconds, "log"):
-                self._log(self.log, serving, asked, gathered, scores, order, ids, request.hex)
+                logged = self._log(self.log, serving, asked, gathered, ranked)
+            if shadow is not None and self.shadows is not None:
+                ids = (logged["impression_id"], logged[self.project.stream.item.name])
+                self.shadows.score(shadow, Answered(student, asked, *ids, request.hex))
         answer = {
             "request_id": request.hex, "student": student, "release": serving.number, "version": serving.version,
-            "scores": ranked,
+            "scores": ranked.told([each[self.project.stream.item.name] for each in asked.each]),
         }  # fmt: skip
-        return Answer(answer, scores.tolist(), serving, gathered, seconds)
+        return Answer(answer, scores.tolist(), serving, gathered, order.is_drawn, seconds)
+
+    def _arm(self, serving: Serving, asked: Asked, request_id: str) -> Serving:
+        """What serves, or the canary, by the user."""
+        canary, name = self.releases.canary_of(serving.student.name), serving.student.name
+        user, share = asked.shared[self.project.stream.user.name], serving.student.serving.canary
+        return canary if canary is not None and is_canary(name, user, request_id, share) else serving
 
     def _log(
         self,
@@ -165,42 +216,39 @@ class Answering:
         serving: Serving,
         asked: Asked,
         gathered: Gathered,
-        scores: np.ndarray,
-        order: np.ndarray,
-        ids: np.ndarray,
-        request_id: str,
-    ) -> None:
+        ranked: Ranked,
+    ) -> pa.RecordBatch:
         """A row a candidate, as they were asked."""
-        columns = _logged(serving, asked, gathered, scores, order, ids, request_id, self._keys)
+        columns = _logged(serving, asked, gathered, ranked, self._keys)
         try:
-            rows = rows_of(columns, self._schemas[serving.version], len(order))
+            rows = rows_of(columns, self._schemas[serving.version], len(ranked.scores))
         except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
             raise RequestError(f"a value is of no column's type ({error}): pass those of the log") from error
         log.add(serving.student.name, serving.version, rows)
+        return rows
 
 
 def _logged(
     serving: Serving,
     asked: Asked,
     gathered: Gathered,
-    scores: np.ndarray,
-    order: np.ndarray,
-    ids: np.ndarray,
-    request_id: str,
+    ranked: Ranked,
     keys: Sequence[str],
 ) -> dict[str, Any]:
     """An answer's columns in the log, candidates as they were asked; ``served_position`` says where each came."""
-    position = np.empty(len(order), dtype=np.int64)
-    position[order] = np.arange(len(order))
+    order = ranked.order
+    position = np.empty(len(ranked.scores), dtype=np.int64)
+    position[order.by_place] = np.arange(len(position))
     columns: dict[str, Any] = {
-        "served_request": Same(request_id),
-        "impression_id": ids[position],
+        "served_request": Same(ranked.request_id),
+        "impression_id": ranked.ids[position],
         "event_timestamp": Same(asked.now),
         "served_release": Same(serving.number),
         "served_version": Same(serving.version),
         "served_position": position,
-        "served_score": scores,
-        "served_propensity": Same(1.0),  # nothing is drawn by chance
+        "served_score": ranked.scores,
+        "served_propensity": order.propensity,
+        "served_arm": Same(serving.arm),
     }
     for name in keys:
         of_each = any(name in one for one in asked.each)

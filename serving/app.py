@@ -25,12 +25,14 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from exfm.serving import Serving as Declared
 from feast_asof.errors import RetrievalError
 from serving.answering import Answer, Answering
 from serving.errors import RequestError
 from serving.metrics import Metrics
 from serving.page import Page
 from serving.page_data import PageData
+from serving.releases import Serving
 from serving.samples import Samples
 
 _log = logging.getLogger(__name__)
@@ -50,6 +52,8 @@ class Server:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="answer")
         self._waiting = 0
         answering.releases.on_change = self.metrics.changed
+        if answering.shadows is not None:
+            answering.shadows.on_scored = self.metrics.shadow
 
     def app(self) -> Starlette:
         """As ASGI."""
@@ -137,10 +141,25 @@ class Server:
             return {"release": None, **told}
         columns = sorted(serving.reader.known - {self.answering.project.stream.surface.name})
         return {
-            "release": serving.number, "version": serving.version, "trained_until": serving.trained_until,
-            "since": serving.since.isoformat(), "surface": serving.student.surface, "task": serving.student.task,
-            "columns": columns, **told,
+            **_release(serving), "since": serving.since.isoformat(), "surface": serving.student.surface,
+            "task": serving.student.task, "columns": columns, **told, **self._beside(name, serving.student.serving),
         }  # fmt: skip
+
+    def _beside(self, name: str, declared: Declared) -> dict[str, Any]:
+        """Canary, shadow and exploration, where they are declared or there."""
+        answering, told = self.answering, dict[str, Any]()
+        canary, fault = answering.releases.canary_of(name), answering.releases.canary_faults.get(name)
+        if canary is not None or fault:
+            of = {"release": None, "fault": fault} if canary is None else _release(canary)
+            told["canary"] = {"share": declared.canary, **of}
+        if declared.shadow is not None:
+            shadow, faults = answering.shadow_of(name), {} if answering.shadows is None else answering.shadows.faults
+            of = {"release": None} if shadow is None else _release(shadow)
+            fault = faults.get(name, "no answer is logged, so nothing is scored" if answering.shadows is None else None)
+            told["shadow"] = {"student": declared.shadow, **of, **({"fault": fault} if fault else {})}
+        if declared.exploration:
+            told["exploration"] = declared.exploration
+        return told
 
     async def health(self, _: Request) -> Response:
         """The process is there."""
@@ -177,3 +196,7 @@ async def _body(request: Request, most: int) -> bytes:
             raise RequestError(f"the body has more than {most} bytes: send fewer candidates", 413)
         parts.append(part)
     return b"".join(parts)
+
+
+def _release(serving: Serving) -> dict[str, Any]:
+    return {"release": serving.number, "version": serving.version, "trained_until": serving.trained_until}

@@ -15,6 +15,7 @@ from prometheus_client.registry import Collector
 from prometheus_client.values import MutexValue, ValueClass
 
 from serving.answering import Answer
+from serving.arms import CANARY
 from serving.releases import Serving
 
 SECONDS = (0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
@@ -68,6 +69,23 @@ class Metrics:
             multiprocess_mode="livemax",
             registry=on,
         )
+        self.arms = Counter(
+            "exfm_answers", "Answers by what gave them: served or canary", ("student", "arm"), registry=on
+        )
+        self.drawn = Counter("exfm_drawn_orders", "Answers whose order was drawn by chance", ("student",), registry=on)
+        self.shadowed = Counter(
+            "exfm_shadow_requests",
+            "Requests of a student with a shadow, by what became of them: scored, skipped or failed",
+            ("student", "outcome"),
+            registry=on,
+        )
+        self.canary = Gauge(
+            "exfm_canary_number",
+            "Number of the release that a share of users gets; 0: none",
+            ("student",),
+            multiprocess_mode="livemin",
+            registry=on,
+        )
         self.answering = Gauge(
             "exfm_requests_in_progress", "Requests that are answered or wait", multiprocess_mode="livesum", registry=on
         )
@@ -76,6 +94,9 @@ class Metrics:
         """Count an answer's parts."""
         for part, seconds in answer.seconds.items():
             self.parts.labels(student, part).observe(seconds)
+        self.arms.labels(student, answer.serving.arm).inc()
+        if answer.is_drawn:
+            self.drawn.labels(student).inc()
         gathered = answer.gathered
         self.candidates.labels(student).inc(len(answer.body["scores"]))
         self.hits.labels("yes").inc(gathered.hits)
@@ -85,8 +106,15 @@ class Metrics:
         if gathered.age is not None:
             self.feature_age.labels(student).set(gathered.age)
 
-    def changed(self, student: str, serving: Serving | None, fault: str | None) -> None:
+    def shadow(self, student: str, outcome: str) -> None:
+        """Count what became of a request in the shadow of a student."""
+        self.shadowed.labels(student, outcome).inc()
+
+    def changed(self, student: str, arm: str, serving: Serving | None, fault: str | None) -> None:
         """Note what a student serves now, in this process; why a newer release can't be, if so."""
+        if arm == CANARY:
+            self.canary.labels(student).set(0 if serving is None else serving.number)
+            return
         self.faults.labels(student).set(fault is not None)
         if serving is not None:
             self.release.labels(student).set(serving.number)

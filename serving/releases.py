@@ -3,21 +3,24 @@
 Belongs here: following, loading, swapping. Not here: a release's files (model.py), who releases (pipeline/releases/).
 
 A request takes one ``Serving`` and keeps it to its end: its model and its features are of one release. What can't be
-loaded is never served: the one before goes on, and why is said.
+loaded is never served: the one before goes on, and why is said. A canary is loaded beside what serves; where it can't
+be, what serves answers its users, too.
 """
 
 import json
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from exfm.learning import Student
 from exfm.state import State
 from feast_asof.errors import RetrievalError
+from serving.arms import CANARY, SERVED
 from serving.errors import ReleaseError
 from serving.features import FeatureReader
 from serving.model import ServedModel
@@ -30,7 +33,11 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Serving:
-    """A student's release as it answers."""
+    """A student's release as it answers.
+
+    Args:
+        arm: ``served``, or ``canary`` where a share of users gets it.
+    """
 
     student: Student
     number: int
@@ -39,6 +46,7 @@ class Serving:
     reader: FeatureReader
     trained_until: str | None
     since: datetime
+    arm: str = SERVED
 
     @property
     def version(self) -> str:
@@ -47,12 +55,13 @@ class Serving:
 
 @dataclass(frozen=True)
 class Pointer:
-    """What ``current.json`` names."""
+    """What ``current.json`` names, and the canary beside it."""
 
     version: str
     number: int
     change: int
     trained_until: str | None
+    canary: "Pointer | None" = None
 
 
 class Releases:
@@ -62,7 +71,8 @@ class Releases:
         reader_of: features of a loaded model.
 
     Attributes:
-        on_change: told of each student whose release changed, or whose new one failed (with the reason).
+        on_change: told of each student and arm whose release changed, or whose new one failed (with the reason).
+        faults: student -> why its newest release can't be served; ``canary_faults``: the same of its canary.
     """
 
     def __init__(
@@ -73,18 +83,23 @@ class Releases:
         threads: int = 1,
     ) -> None:
         self._state, self._reader_of, self._threads = state, reader_of, threads
-        self.on_change: Callable[[str, Serving | None, str | None], None] = lambda *_: None
+        self.on_change: Callable[[str, str, Serving | None, str | None], None] = lambda *_: None
         self.students = {student.name: student for student in students}
-        self._serving: dict[str, Serving] = {}
+        self._serving: dict[str, dict[str, Serving]] = {SERVED: {}, CANARY: {}}
+        self._faults: dict[str, dict[str, str]] = {SERVED: {}, CANARY: {}}
         self._seen: dict[str, tuple[int, int, int]] = {}
         self._failed_at: dict[str, float] = {}
-        self.faults: dict[str, str] = {}
+        self.faults, self.canary_faults = self._faults[SERVED], self._faults[CANARY]
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
     def of(self, student: str) -> Serving | None:
         """What a student answers with now; ``None`` before its first release."""
-        return self._serving.get(student)
+        return self._serving[SERVED].get(student)
+
+    def canary_of(self, student: str) -> Serving | None:
+        """What a share of its users gets; ``None`` where nothing is tried."""
+        return self._serving[CANARY].get(student)
 
     def start(self) -> None:
         """Load what is released now, then follow."""
@@ -114,50 +129,72 @@ class Releases:
                 seen = (found.st_mtime_ns, found.st_ino, found.st_size)
             except FileNotFoundError:
                 continue
-            again = name in self.faults and time.monotonic() - self._failed_at[name] >= AGAIN_SECONDS
+            failed = name in self.faults or name in self.canary_faults
+            again = failed and time.monotonic() - self._failed_at[name] >= AGAIN_SECONDS
             if self._seen.get(name) == seen and not again:
                 continue
             self._take(name, path)
             self._seen[name] = seen
 
     def _take(self, name: str, path: Path) -> None:
-        serving = self._serving.get(name)
         try:
             pointer = pointer_of(path)
-            if serving is not None and serving.version == pointer.version and serving.change == pointer.change:
-                self._served(name, serving)
-                return
-            model = self._loaded(name, pointer, serving)
+        except ReleaseError as error:
+            self._failed(name, SERVED, str(error))
+            return
+        self._follow_arm(name, SERVED, pointer)
+        if pointer.canary is not None and pointer.canary.version != pointer.version:
+            self._follow_arm(name, CANARY, pointer.canary)
+            return
+        self.canary_faults.pop(name, None)
+        if self._serving[CANARY].pop(name, None) is not None:
+            _log.info("student %s: no canary any more", name)
+            self.on_change(name, CANARY, None, None)
+
+    def _follow_arm(self, name: str, arm: str, pointer: Pointer) -> None:
+        serving = self._serving[arm].get(name)
+        if serving is not None and serving.version == pointer.version and serving.change == pointer.change:
+            self._served(name, serving)
+            return
+        try:
+            model = self._loaded(name, pointer)
             reader = self._reader_of(model)
             reader.probe()
-            loaded = Serving(
-                self.students[name], pointer.number, pointer.change, model, reader, pointer.trained_until,
-                datetime.now(UTC),
-            )  # fmt: skip
         except Exception as error:
-            fault = (
-                str(error) if isinstance(error, ReleaseError | RetrievalError) else f"{type(error).__name__}: {error}"
-            )
-            said = self.faults.get(name) == fault
-            self.faults[name], self._failed_at[name] = fault, time.monotonic()
-            if said:
-                return
-            kept = "nothing is served" if serving is None else f"release {serving.number} goes on"
-            _log.error("student %s: its new release can't be served, %s: %s", name, kept, fault)
-            self.on_change(name, serving, fault)
+            known = isinstance(error, ReleaseError | RetrievalError)
+            self._failed(name, arm, str(error) if known else f"{type(error).__name__}: {error}")
             return
+        loaded = Serving(
+            self.students[name], pointer.number, pointer.change, model, reader, pointer.trained_until,
+            datetime.now(UTC), arm,
+        )  # fmt: skip
         self._served(name, loaded)
-        _log.info("student %s: release %d (%s) is served", name, loaded.number, loaded.version)
+        _log.info("student %s: release %d (%s) is %s", name, loaded.number, loaded.version, arm)
+
+    def _failed(self, name: str, arm: str, fault: str) -> None:
+        said = self._faults[arm].get(name) == fault
+        self._faults[arm][name], self._failed_at[name] = fault, time.monotonic()
+        if arm == CANARY:
+            self._serving[arm].pop(name, None)  # one before it is decided on already
+        if said:
+            return
+        serving = self._serving[arm].get(name)
+        kept = "nothing is served" if serving is None else f"release {serving.number} goes on"
+        what, kept = ("canary", "its users get what serves") if arm == CANARY else ("new release", kept)
+        _log.error("student %s: its %s can't be served, %s: %s", name, what, kept, fault)
+        self.on_change(name, arm, serving, fault)
 
     def _served(self, name: str, serving: Serving) -> None:
-        self._serving[name] = serving
-        self.faults.pop(name, None)
-        self.on_change(name, serving, None)
+        self._serving[serving.arm][name] = serving
+        self._faults[serving.arm].pop(name, None)
+        self.on_change(name, serving.arm, serving, None)
 
-    def _loaded(self, name: str, pointer: Pointer, serving: Serving | None) -> ServedModel:
-        """The release's model, warm; the same one where only its change has another number."""
-        if serving is not None and serving.version == pointer.version:
-            return serving.model
+    def _loaded(self, name: str, pointer: Pointer) -> ServedModel:
+        """The release's model, warm; one that is loaded already where only its change or its arm is another."""
+        for arm in (SERVED, CANARY):
+            serving = self._serving[arm].get(name)
+            if serving is not None and serving.version == pointer.version:
+                return serving.model
         model = ServedModel(self._state.release(name) / pointer.version, self._threads)
         if model.version != pointer.version:
             raise ReleaseError(f"{model.folder}: it is release {model.version}: release it again")
@@ -173,9 +210,14 @@ def pointer_of(path: Path) -> Pointer:
     """
     try:
         plain = json.loads(path.read_text(encoding="utf-8"))
-        version = str(plain["version"])
-        if "/" in version or version.startswith("."):
-            raise ValueError(f"version {version!r} is no folder's name")
-        return Pointer(version, int(plain.get("number", 0)), int(plain.get("change", 0)), plain.get("trained_until"))
+        canary = plain.get("canary")
+        return replace(_pointer(plain), canary=None if canary is None else _pointer(canary))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ReleaseError(f"{path} can't be read ({error}): materialise the student's release again") from error
+
+
+def _pointer(plain: Mapping[str, Any]) -> Pointer:
+    version = str(plain["version"])
+    if "/" in version or version.startswith("."):
+        raise ValueError(f"version {version!r} is no folder's name")
+    return Pointer(version, int(plain.get("number", 0)), int(plain.get("change", 0)), plain.get("trained_until"))

@@ -38,7 +38,7 @@ _log = logging.getLogger(__name__)
 _OWN = {
     "impression_id": pa.int64(), "event_timestamp": pa.timestamp("us", "UTC"), "served_request": pa.string(),
     "served_release": pa.int64(), "served_version": pa.string(), "served_position": pa.int64(),
-    "served_score": pa.float32(), "served_propensity": pa.float32(),
+    "served_score": pa.float32(), "served_propensity": pa.float32(), "served_arm": pa.string(),
 }  # fmt: skip
 
 

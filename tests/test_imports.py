@@ -42,7 +42,7 @@ ROOMS: dict[str, set[str]] = {
 # Rooms of the pipeline, lowest first: each imports those before it.
 FLOORS = (
     "column_digests", "parts", "sidecar", "tables", "workspace",
-    "transforms", "streams", "imports", "sorted_parts",
+    "transforms", "streams", "imports", "sorted_parts", "served",
     "slices", "registry", "releases", "evaluation", "training", "verify",
     "gate", "drift", "upkeep", "studies", "report", "mirror", "bars", "drafting", "live",
 )  # fmt: skip

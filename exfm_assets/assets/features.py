@@ -232,13 +232,15 @@ def _logged_inputs(project: Project) -> dg.AssetsDefinition:
         code_version=digest(list(project.logged_columns.of_log), list(project.logged_columns.of_views)),
     )
     def logged_inputs(context: dg.AssetExecutionContext, work: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
-        """Every input of every student and teacher, joined by Feast as of the impression; written once a slice."""
+        """Every input of every student and teacher, joined by Feast as of the impression; written once a slice.
+
+        With ``Project(served=...)``, impressions that a server answered have the features that it used, from its log.
+        """
         writer = SliceWriter(context, LOGGED_INPUTS, work.table("logged_inputs"))
         for slice_ in slices_of(stream, context.partition_keys):
-            made = of_logged_inputs(work, slice_)
-            if writer.keep(slice_, made):
+            if writer.keep(slice_, of_logged_inputs(work, slice_, writer.table.sidecar(slice_))):
                 continue
-            inputs = LoggedInputs(work, slice_, joined)
+            made, inputs = of_logged_inputs(work, slice_), LoggedInputs(work, slice_, joined)
             writer.write(slice_, inputs.parts(), made, told=inputs.told, of=work.table("impressions").rows(slice_))
             for sentence in inputs.unmatched():
                 context.log.warning(sentence)

@@ -20,7 +20,7 @@ from exfm_assets.assets.features import LOGGED_INPUTS, REGISTRY
 from exfm_assets.assets.stream import IMPRESSIONS
 from exfm_assets.assets.teachers import PREDICTIONS, teacher_key
 from exfm_assets.partitions import SINGLE_RUN, earlier, slice_partitions, slices_of, slices_within
-from pipeline.slices.joined_inputs import joined_inputs
+from pipeline.slices.joined_inputs import joined_inputs, served_features
 from pipeline.slices.predictions import sound_files
 from pipeline.slices.provenance import of_logged_teacher_features, of_prediction_view
 from pipeline.transforms.predicted import bucket, needed, predicted, together
@@ -145,12 +145,16 @@ def _logged(project: Project) -> dg.AssetsDefinition:
         """Teacher features as of each impression, by Feast; apart from ``logged_inputs``, which teachers read."""
         writer = SliceWriter(context, LOGGED_TEACHER_FEATURES, work.table("logged_teacher_features"))
         for slice_ in slices_of(stream, context.partition_keys):
-            made = of_logged_teacher_features(work, slice_)
-            if writer.keep(slice_, made):
+            if writer.keep(slice_, of_logged_teacher_features(work, slice_, writer.table.sidecar(slice_))):
                 continue
+            made, served = of_logged_teacher_features(work, slice_), served_features(work, columns.features)
             names = ("impression_id", "event_timestamp", *columns.features)
-            parts = (part.select(names) for part in joined_inputs(work, slice_, "logged_teacher_features", joined))
-            writer.write(slice_, parts, made, of=work.table("impressions").rows(slice_))
+            read = joined_inputs(work, slice_, "logged_teacher_features", joined)
+            parts = ((part if served is None else served.into(part)).select(names) for part in read)
+            told = None if served is None else served.told
+            writer.write(slice_, parts, made, told=told, of=work.table("impressions").rows(slice_))
+            for sentence in () if served is None else served.sentences():
+                context.log.warning(sentence)
         return writer.result(lineage)
 
     return logged_teacher_features

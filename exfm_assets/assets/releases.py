@@ -19,9 +19,10 @@ from exfm_assets.assets.stream import IMPRESSIONS, LABELS
 from exfm_assets.assets.students import DRIFT_REPORT, PROGRESS, student_key
 from exfm_assets.partitions import SINGLE_RUN
 from pipeline.drift.report import FILE, drift_rows, drift_table
-from pipeline.releases.release import current_release
+from pipeline.releases.history import history_of
+from pipeline.releases.release import Released, current_release
 from pipeline.releases.verdict import NOT_JUDGED, Verdict
-from pipeline.report.gates import comparisons_table, gates_table
+from pipeline.report.gates import changes_table, comparisons_table, gates_table
 from pipeline.report.plots import drift_plots
 from pipeline.sidecar import write_stored
 from pipeline.tables import UnsettledError
@@ -47,12 +48,13 @@ def _release(project: Project, student: Student) -> dg.AssetsDefinition:
         backfill_policy=SINGLE_RUN,
     )
     def release(context: dg.AssetExecutionContext, work: dg.ResourceParam[Workspace]) -> Iterator[dg.MaterializeResult]:
-        from pipeline.gate.releasing import release_candidate
+        from pipeline.gate.releasing import held_back, release_candidate
         from pipeline.releases.publishing import mend_release
 
         if (repair := mend_release(work, student, work.device)) is not None:
             context.log.warning(repair)
         before = current_release(work, student)
+        seen = 0 if before is None else before.change
         # The gate is evaluated here, not in a check: a check blocks only inside its own run, and a release that was
         # recorded and then failed its check would look like a new one.
         try:
@@ -63,26 +65,41 @@ def _release(project: Project, student: Student) -> dg.AssetsDefinition:
             return
         log = context.log.info if verdict.passed else context.log.warning
         log(f"{key.to_user_string()}: {verdict.outcome}: {verdict.reason}")
+        changes = [] if before is None else [entry for entry in history_of(work, student) if entry.change > seen]
+        for entry in changes:  # more than one, as where a canary serves and the next candidate is the canary
+            said = context.log.warning if entry.dropped else context.log.info
+            said(f"{key.to_user_string()}: {entry.action}: {entry.why}")
         if released is not None and released.hold:
             context.log.warning(f"{key.to_user_string()}: {released.hold}")
             return
-        if not verdict.passed or released is None:
+        if (why := held_back(work, student, verdict, released)) is not None:
+            context.log.warning(f"{key.to_user_string()}: {why}")
+        if released is None or not (verdict.passed or changes):
             return
         if released == before and context.instance.get_latest_materialization_event(key) is not None:
             # Recorded again it would look like a new one.
             context.log.info(f"{key.to_user_string()}: {released.version} is served already")
             return
-        metadata: dict[str, Any] = {
-            keys.CHECKPOINT: released.version,
-            keys.TRAINED_UNTIL: released.trained_until or "never",
-            "gate": verdict.reason,
-            "release": released.number,
-            "slice": released.slice,
-            "comparisons": dg.MetadataValue.md(comparisons_table(verdict)),
-        }
+        metadata = _told(released, verdict)
+        if changes:
+            metadata["changes"] = dg.MetadataValue.md(changes_table(changes))
         yield dg.MaterializeResult(asset_key=key, metadata=metadata, data_version=dg.DataVersion(released.version))
 
     return release
+
+
+def _told(released: Released, verdict: Verdict) -> dict[str, Any]:
+    """Metadata: what serves now, and what its gate said."""
+    canary = released.canary
+    return {
+        keys.CHECKPOINT: released.version,
+        keys.TRAINED_UNTIL: released.trained_until or "never",
+        "gate": verdict.reason,
+        "release": released.number,
+        "slice": released.slice,
+        "comparisons": dg.MetadataValue.md(comparisons_table(verdict)),
+        **({} if canary is None else {"canary": canary.number, "canary_slice": canary.slice}),
+    }
 
 
 def _release_spec(project: Project, student: Student) -> dg.AssetSpec:

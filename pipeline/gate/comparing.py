@@ -3,6 +3,7 @@
 Belongs here: which rows, the figures. Not here: scores (scoring.py), intervals (comparison.py), words (exfm_assets/).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from exfm.errors import DeclarationError
@@ -44,24 +45,40 @@ def compare(work: Workspace, student: Student, first: Released, second: Released
         DataError: if inputs or labels are damaged.
     """
     learnt = max(first.slice, second.slice)
-    chosen: list[Slice] = []
-    count = 0
-    for slice_, labelled in newest_labelled(work, student):
-        if slice_.key <= learnt or (count >= student.gate.judged_rows and len(chosen) >= student.gate.slices):
-            break
-        chosen.append(slice_)
-        count += labelled
+    chosen, _ = slices_since(work, student, learnt, student.gate.slices)
     if not chosen:
         raise DeclarationError(f"compare: no closed slice is newer than {learnt}, which one of the two has learnt from")
+    return compared_on(JudgedRows(work, device), student, first, second, chosen)
+
+
+def slices_since(work: Workspace, student: Student, after: str, least: int) -> tuple[list[Slice], int]:
+    """The newest closed slices later than one, oldest first, and their labelled rows.
+
+    As many as there are until they are ``least``, with as many rows as the gate judges on.
+    """
+    chosen: list[Slice] = []
+    rows = 0
+    for slice_, labelled in newest_labelled(work, student):
+        if slice_.key <= after or (rows >= student.gate.judged_rows and len(chosen) >= least):
+            break
+        chosen.append(slice_)
+        rows += labelled
+    return chosen[::-1], rows
+
+
+def compared_on(
+    rows: JudgedRows, student: Student, first: Released, second: Released, slices: Sequence[Slice]
+) -> Comparison:
+    """Compare on the labelled rows of some slices, which neither has learnt from; raises as ``compare``."""
     models = {}
     for name, release in (("first", first), ("second", second)):
-        learner = released_learner(work, student, release.version, device)
+        learner = released_learner(rows.work, student, release.version, rows.device)
         if isinstance(learner, str):
             raise DeclarationError(f"compare: release {release.number} can't be compared: {learner}")
         models[name] = learner
-    scored = score_slices(JudgedRows(work, device), student, list(reversed(chosen)), models)
+    scored = score_slices(rows, student, slices, models)
     if not 0 < scored.labels.sum() < len(scored.labels):
-        raise DeclarationError(f"compare: the {len(scored.labels):,} labels since {learnt} are all the same")
+        raise DeclarationError(f"compare: the {len(scored.labels):,} labels since {slices[0].key} are all the same")
     resampled = resamples_of(student, scored.users, seed=0)
     base, mine = scored.losses["first"], scored.losses["second"]
     logits = (scored.logits["first"], scored.logits["second"])
@@ -70,5 +87,5 @@ def compare(work: Workspace, student: Student, first: Released, second: Released
     first_mean, second_mean = (mean(probabilities(each), scored.weights) for each in logits)
     calibration = (first_mean / rate, second_mean / rate)
     difference = resampled.ratio(mine - base, base, student.gate.confidence)
-    keys = tuple(slice_.key for slice_ in reversed(chosen))
+    keys = tuple(slice_.key for slice_ in slices)
     return Comparison(keys, len(scored.labels), ne, calibration, difference)

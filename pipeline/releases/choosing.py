@@ -6,7 +6,7 @@ Belongs here: the decisions, by number or version. Not here: their record (histo
 from exfm.errors import DeclarationError
 from exfm.learning import Student
 from models.manifest import load_manifest
-from pipeline.releases.history import changing, history_of, numbered
+from pipeline.releases.history import changing, history_of, numbered, served_once
 from pipeline.releases.publishing import name_served
 from pipeline.releases.release import PROMOTED, ROLLED_BACK, UNPINNED, Released
 from pipeline.releases.whole import whole_releases
@@ -29,7 +29,7 @@ def release_named(work: Workspace, student: Student, name: str) -> Released:
 
 
 def promote(work: Workspace, student: Student, name: str, *, why: str, pin: bool = False) -> Released:
-    """Serve a release that was made before, whatever the gate says of newer ones.
+    """Serve a release that was made before, whatever the gate says of newer ones; a canary ends, or is what serves.
 
     Args:
         pin: keep it until somebody unpins it; else the next candidate that passes its gate takes over.
@@ -52,7 +52,7 @@ def promote(work: Workspace, student: Student, name: str, *, why: str, pin: bool
 def roll_back(work: Workspace, student: Student, *, why: str, pin: bool = True) -> Released:
     """Serve the newest whole release before the one that serves now, which no withdrawal touched.
 
-    It is pinned, or the automation would release again what comes after it.
+    It is pinned, or the automation would release again what comes after it. A canary ends.
 
     Raises:
         DeclarationError: if there is none.
@@ -61,7 +61,7 @@ def roll_back(work: Workspace, student: Student, *, why: str, pin: bool = True) 
         history = history_of(work, student)
         if not history:
             raise DeclarationError(f"student {student.name!r}: nothing of it was ever released")
-        known, whole, now = numbered(history), whole_releases(work, student), history[-1]
+        known, whole, now = served_once(history), whole_releases(work, student), history[-1]
         before = [
             number
             for number, release in known.items()

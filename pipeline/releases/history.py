@@ -17,7 +17,7 @@ from pathlib import Path
 
 from exfm.atomic_write import atomic_write
 from exfm.learning import Student
-from pipeline.releases.release import CURRENT, Released, current_release, read_released, release_manifest
+from pipeline.releases.release import CANARY, CURRENT, Released, current_release, read_released, release_manifest
 from pipeline.workspace import Workspace
 
 FOLDER = "history"
@@ -77,10 +77,12 @@ def record(work: Workspace, student: Student, released: Released) -> Released:
         path = folder / FOLDER / f"{entry.change:06}.json"
         if read_released(path) != entry:
             _write(path, entry)  # of an earlier exfm, or what a stopped writer left
-    known = next((entry.number for entry in before if entry.version == released.version), 0)
-    number = known or 1 + max((entry.number for entry in before), default=0)
+    known = {release.version: number for number, release in numbered(before).items()}
+    new = 1 + max(known.values(), default=0)
     change = 1 + max((entry.change for entry in before), default=0)
-    entry = replace(released, number=number, change=change)
+    entry = replace(released, number=known.get(released.version, new), change=change)
+    if entry.canary is not None:
+        entry = replace(entry, canary=replace(entry.canary, number=known.get(entry.canary.version, new)))
     _write(folder / FOLDER / f"{change:06}.json", entry)
     _write(folder / CURRENT, entry)
     return entry
@@ -92,8 +94,31 @@ def _write(path: Path, entry: Released) -> None:
 
 
 def numbered(history: list[Released]) -> dict[int, Released]:
-    """Number -> the release, as it was served first."""
+    """Number -> the release, as it was served first, be it as a canary."""
     found: dict[int, Released] = {}
     for entry in history:
         found.setdefault(entry.number, entry)
+        if (canary := entry.canary) is not None:
+            of = (canary.version, canary.slice, canary.trained_until, canary.since, canary.number, entry.change)
+            found.setdefault(canary.number, Released(*of, action=CANARY, why=entry.why))
+    return found
+
+
+def served_once(history: list[Released]) -> dict[int, Released]:
+    """Those that served all users, and were not dropped since: what can be gone back to."""
+    served, gone = {entry.version for entry in history}, dropped(history)
+    return {
+        number: release
+        for number, release in numbered(history).items()
+        if release.version in served and release.version not in gone
+    }
+
+
+def dropped(history: list[Released]) -> dict[str, str]:
+    """Version -> why, of releases that are not made again by themselves; what a person serves again is none."""
+    found: dict[str, str] = {}
+    for entry in history:
+        if entry.dropped:
+            found[entry.dropped] = entry.why
+        found.pop(entry.version, None)
     return found

@@ -15,7 +15,7 @@ from models.manifest import FILE, Manifest, load_manifest
 from pipeline.registry.checkpoint_store import CheckpointStore
 from pipeline.releases.exporting import add_graph
 from pipeline.releases.history import RECORD, changing, history_of, record
-from pipeline.releases.release import MENDED, RELEASED, Released
+from pipeline.releases.release import MENDED, RELEASED, Released, current_release
 from pipeline.releases.verdict import Verdict
 from pipeline.releases.whole import release_fault, whole_releases
 from pipeline.tables import DataError
@@ -42,7 +42,7 @@ def mend_release(work: Workspace, student: Student, device: str) -> str | None:
             return f"{fault}, and no earlier release is whole: nothing can be served until its gate passes"
         chosen, pinned = _last_whole(work, student, served, whole)
         manifest = load_manifest(work.state.release(student.name) / chosen)
-        name_served(work, student, manifest, action=MENDED, why=fault, pinned=pinned)
+        name_served(work, student, manifest, action=MENDED, why=fault, pinned=pinned, canary_goes_on=True)
         return f"{fault}: {chosen}, the newest release before it that is whole, is served"
 
 
@@ -77,13 +77,21 @@ def publish(
     Raises:
         DataError: if the checkpoint is damaged, or by now another one than ``version``.
     """
+    manifest = save_release(work, student, slice_, version, device, verdict)
+    return name_served(work, student, manifest, why="" if verdict is None else verdict.reason)
+
+
+def save_release(
+    work: Workspace, student: Student, slice_: Slice, version: str, device: str, verdict: Verdict | None = None
+) -> Manifest:
+    """Write the files of a release that nobody is served with yet; raises as ``publish``."""
     manifest = _save(work, student, slice_, version, device)
     path = work.state.release(student.name) / version / RECORD
     if not path.is_file():  # what let it through first
         of = {"gate": None if verdict is None else asdict(verdict), "exfm": version_of("exfm")}
         with atomic_write(path) as file:
             file.write(json.dumps(of, indent=1).encode())
-    return name_served(work, student, manifest, why="" if verdict is None else verdict.reason)
+    return manifest
 
 
 def _save(work: Workspace, student: Student, slice_: Slice, version: str, device: str) -> Manifest:
@@ -105,11 +113,23 @@ def name_served(
     action: str = RELEASED,
     why: str = "",
     pinned: bool = False,
+    dropped: str = "",
+    canary_goes_on: bool = False,
 ) -> Released:
-    """Let a release whose files are there be served from now on; within ``changing``."""
+    """Let a release whose files are there be served from now on; within ``changing``.
+
+    Args:
+        dropped: version of the release that this one takes over from, if that is not to be released again.
+        canary_goes_on: else a canary ends, and is not released again if it is not what serves now.
+    """
     add_graph(work.state.release(student.name) / manifest.version)  # one of an earlier exfm that is gone back to
-    at = work.now().isoformat()
+    at, before = work.now().isoformat(), current_release(work, student)
+    canary = None if before is None else before.canary
+    if canary is not None and (not canary_goes_on or canary.version == manifest.version):
+        dropped = dropped or ("" if canary.version == manifest.version else canary.version)
+        canary = None
     released = Released(
-        manifest.version, manifest.slice, manifest.trained_until, at, action=action, why=why, pinned=pinned
-    )
+        manifest.version, manifest.slice, manifest.trained_until, at, action=action, why=why, pinned=pinned,
+        canary=canary, dropped=dropped,
+    )  # fmt: skip
     return record(work, student, released)

@@ -18,6 +18,23 @@ from pipeline.workspace import Workspace
 CURRENT = "current.json"
 RELEASED, PROMOTED, ROLLED_BACK, UNPINNED, MENDED = "released", "promoted", "rolled back", "unpinned", "mended"
 TAKEN_BACK = "taken back"
+CANARY, DROPPED = "canary", "canary dropped"
+
+
+@dataclass(frozen=True)
+class Canary:
+    """A release that only a share of users gets, until it is judged on slices that came since.
+
+    Args:
+        since: ISO moment.
+        number: of the release, as it will have when it serves.
+    """
+
+    version: str
+    slice: str
+    trained_until: str | None
+    since: str
+    number: int = 0
 
 
 @dataclass(frozen=True)
@@ -28,9 +45,12 @@ class Released:
         released_at: ISO moment.
         number: of the release, from 1 on; the same whenever it is served. 0: an earlier exfm did not count.
         change: which change of what is served this is, from 1 on.
-        action: ``released`` (by its gate), ``promoted``, ``rolled back``, ``unpinned`` (by a person), ``mended``,
-            ``taken back`` (what served before was touched by a withdrawal).
+        action: ``released`` (by its gate), ``promoted``, ``unpinned`` (by a person), ``rolled back`` (by a person, or
+            by itself: then ``dropped`` says from what), ``mended``, ``taken back`` (what served before was touched by
+            a withdrawal), ``canary``, ``canary dropped`` (what serves all others stayed the same).
         pinned: nothing newer is released until a person unpins it.
+        canary: what a share of users gets in its place.
+        dropped: version of a release or a canary that this change ended; it is not released again by itself.
     """
 
     version: str
@@ -42,6 +62,8 @@ class Released:
     action: str = RELEASED
     why: str = ""
     pinned: bool = False
+    canary: Canary | None = None
+    dropped: str = ""
 
     @property
     def hold(self) -> str:
@@ -61,6 +83,8 @@ def read_released(path: Path) -> Released | None:
     """A change of what is served; ``None`` if it is not there or can't be read."""
     try:
         plain = json.loads(path.read_text(encoding="utf-8"))
+        if (canary := plain.get("canary")) is not None:
+            plain["canary"] = Canary(**{field.name: canary[field.name] for field in fields(Canary)})
         return Released(**{field.name: plain[field.name] for field in fields(Released) if field.name in plain})
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -21,14 +21,19 @@ def release_fault(work: Workspace, student: Student) -> str | None:
     if served is None:
         there = (folder / CURRENT).exists() or released_versions(work, student)
         return f"releases/{student.name}/{CURRENT} is missing or damaged" if there else None
-    fault = _fault_of(folder / served.version)
-    return f"releases/{student.name}/{served.version}/{fault}" if fault is not None else None
+    return version_fault(work, student, served.version)
 
 
 def whole_releases(work: Workspace, student: Student) -> list[str]:
     """Versions whose files are there as they were written."""
     folder = work.state.release(student.name)
     return [version for version in released_versions(work, student) if _fault_of(folder / version) is None]
+
+
+def version_fault(work: Workspace, student: Student, version: str) -> str | None:
+    """What is wrong with the files of a release, in a few words."""
+    fault = _fault_of(work.state.release(student.name) / version)
+    return None if fault is None else f"releases/{student.name}/{version}/{fault}"
 
 
 def _fault_of(folder: Path) -> str | None:

@@ -15,7 +15,8 @@ from exfm.learning import Student, Teacher
 from exfm.stream import Slice
 from models.manifest import load_manifest
 from pipeline.registry.plain_manifests import manifests_of
-from pipeline.releases.history import changing, history_of, numbered
+from pipeline.releases.canaries import end_canary
+from pipeline.releases.history import changing, history_of, numbered, served_once
 from pipeline.releases.publishing import name_served
 from pipeline.releases.release import TAKEN_BACK, Released, current_release, release_manifest
 from pipeline.releases.whole import whole_releases
@@ -110,6 +111,7 @@ def settle(work: Workspace, student: Student) -> Touched:
 
     Where there is none, what serves goes on: a touched model may still be better than none, and who asks is told.
     """
+    _settle_canary(work, student)
     was = current_release(work, student)
     if was is None or touched_by(work, student, was) is None:
         return Touched(student.name, was, was, is_touched=False)
@@ -120,7 +122,7 @@ def settle(work: Workspace, student: Student) -> Touched:
         whole = whole_releases(work, student)
         sound = [
             release
-            for release in numbered(history_of(work, student)).values()
+            for release in served_once(history_of(work, student)).values()
             if release.version in whole and touched_by(work, student, release) is None
         ]
         if not sound:
@@ -129,9 +131,20 @@ def settle(work: Workspace, student: Student) -> Touched:
         chosen = max(older or sound, key=lambda release: release.number)
         manifest = load_manifest(work.state.release(student.name) / chosen.version)
         why = f"{gone.model} {gone.slice} was withdrawn: {gone.why}"
-        return Touched(
-            student.name, was, name_served(work, student, manifest, action=TAKEN_BACK, why=why), is_touched=False
-        )
+        now = name_served(work, student, manifest, action=TAKEN_BACK, why=why, canary_goes_on=True)
+        return Touched(student.name, was, now, is_touched=False)
+
+
+def _settle_canary(work: Workspace, student: Student) -> None:
+    """End a canary that comes from what was withdrawn."""
+    served = current_release(work, student)
+    if served is None or served.canary is None:
+        return
+    with changing(work, student) as served:
+        known = {} if served is None else numbered(history_of(work, student))
+        canary = None if served is None or served.canary is None else known[served.canary.number]
+        if canary is not None and (gone := touched_by(work, student, canary)) is not None:
+            end_canary(work, student, f"{gone.model} {gone.slice} was withdrawn: {gone.why}")
 
 
 def touched_by(work: Workspace, student: Student, release: Released) -> Withdrawal | None:

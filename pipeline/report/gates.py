@@ -1,10 +1,11 @@
-"""Verdicts of the gate as tables, for Dagster and for the report.
+"""Verdicts of the gate, and changes of what serves, as tables, for Dagster and for the report.
 
 Belongs here: columns and their words. Not here: judging (gate/), the page (page.py).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+from pipeline.releases.release import Released
 from pipeline.releases.verdict import Verdict
 
 
@@ -27,4 +28,13 @@ def comparisons_table(verdict: Verdict) -> str:
     if verdict.calibration is not None:
         value, low, high = verdict.calibration
         lines.append(f"| calibration | all | {verdict.rows:,} | {value:.3f} | {low:.3f} | {high:.3f} | |")
+    return "\n".join(lines)
+
+
+def changes_table(changes: Sequence[Released]) -> str:
+    """Markdown, one row a change of what serves, oldest first."""
+    lines = ["| release | canary | what | why |", "|---:|---:|---|---|"]
+    for each in changes:
+        canary = "–" if each.canary is None else str(each.canary.number)
+        lines.append(f"| {each.number} | {canary} | {each.action} | {each.why} |")
     return "\n".join(lines)

@@ -16,7 +16,7 @@ from exfm.learning import Student
 from pipeline.drift.report import drifted, stored_drift
 from pipeline.evaluation.summary import summary
 from pipeline.releases.history import history_of
-from pipeline.releases.release import Released, current_release
+from pipeline.releases.release import CANARY, DROPPED, Released, current_release
 from pipeline.releases.verdict import NOT_JUDGED, TOO_LITTLE, verdict_of
 from pipeline.slices.teaching import read_takeover
 from pipeline.slices.withdrawals import Withdrawal, withdrawals
@@ -187,11 +187,13 @@ def _student(work: Workspace, student: Student, age: Age, row: dict[str, Any]) -
 
 
 def _since(work: Workspace, student: Student, served: Released) -> Released:
-    """The same, since it has served without a break: unpinning changes nothing of that."""
+    """The same, since it has served without a break: unpinning changes nothing of that, nor do canaries beside it."""
     for entry in reversed(history_of(work, student)):
         if entry.version != served.version:
             break
         served = replace(served, released_at=entry.released_at)
+        if served.action in (CANARY, DROPPED):
+            served = replace(served, action=entry.action, why=entry.why)
     return served
 
 
@@ -199,7 +201,8 @@ def _serves(served: Released, age: Age) -> str:
     number = f"release {served.number}" if served.number else "a release"  # an earlier exfm did not count them
     since = f"{number} ({served.version}) since {served.released_at[:16]}, {served.action}"
     why = f": {served.why}" if served.why and served.action != "released" else ""
-    return f"{since}{why}; {str(age).partition(': ')[2]}"
+    canary = f"; canary {served.canary.number} since {served.canary.since[:16]}" if served.canary is not None else ""
+    return f"{since}{why}{canary}; {str(age).partition(': ')[2]}"
 
 
 def gain_says(student: Student, row: Mapping[str, Any]) -> str:

@@ -14,6 +14,7 @@ from exfm.columns import FeatureColumn
 from exfm.prediction_views import PredictionView
 from exfm.source_views import SourceView
 from exfm.stream import Slice
+from pipeline.served.inputs import ServedFeatures
 from pipeline.slices.provenance import slices_known
 from pipeline.tables import naming_damage
 from pipeline.transforms.inputs import rows_of, with_calendar
@@ -41,12 +42,21 @@ def joined_inputs(
             yield pl.DataFrame(part)
 
 
+def served_features(work: Workspace, columns: Sequence[str]) -> ServedFeatures | None:
+    """What puts features as they were served into parts of a slice; ``None`` where that is not declared."""
+    declared = work.project.served
+    return None if declared is None else ServedFeatures(work, declared, columns)
+
+
 @dataclass
 class LoggedInputs:
     """Every input of a slice that the log or a view of it has, and for how many impressions a view had any.
 
     Args:
         views: that are joined; none where models read columns of the log alone.
+
+    Attributes:
+        served: what a server answered of them with; ``None`` where the project does not learn from that.
     """
 
     work: Workspace
@@ -54,6 +64,10 @@ class LoggedInputs:
     views: Sequence[KeptView]
     _rows: int = 0
     _unknown: Counter[str] = field(default_factory=Counter)
+    served: ServedFeatures | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        self.served = served_features(self.work, self.work.project.logged_columns.stored)
 
     def parts(self) -> Iterator[pl.DataFrame]:
         """``impression_id``, ``event_timestamp``, and the columns, in the order of the impressions."""
@@ -63,7 +77,8 @@ class LoggedInputs:
         else:  # there is nothing to join, and no service
             read = self.work.table("impressions").parts(self.slice)
         for part in read:
-            frame = with_calendar(part, stream).select("impression_id", "event_timestamp", *columns.stored)
+            whole = part if self.served is None else self.served.into(part)
+            frame = with_calendar(whole, stream).select("impression_id", "event_timestamp", *columns.stored)
             self._rows += frame.height
             self._unknown.update({view.name: self._nulls(frame, view.name) for view in self.views})
             yield frame
@@ -76,12 +91,14 @@ class LoggedInputs:
     def _share_known(self, view: KeptView) -> float:
         return 1 - self._unknown[view.name] / max(self._rows, 1)
 
-    def told(self) -> dict[str, float]:
-        """The share of impressions for which each view had a value."""
-        return {f"known/{view.name}": self._share_known(view) for view in self.views}
+    def told(self) -> dict[str, object]:
+        """The share of impressions for which each view had a value, and what was served."""
+        known = {f"known/{view.name}": self._share_known(view) for view in self.views}
+        return known | (self.served.told() if self.served is not None else {})
 
     def unmatched(self) -> Iterator[str]:
-        """Tables of somebody else that no impression finds a row of."""
+        """Tables of somebody else that no impression finds a row of, and what of the request log was passed over."""
+        yield from () if self.served is None else self.served.sentences()
         for view in self.views:
             if isinstance(view, SourceView) and self._rows and not self._share_known(view):
                 yield (

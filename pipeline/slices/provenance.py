@@ -23,6 +23,7 @@ from exfm.prediction_views import PredictionView, known_after
 from exfm.source_views import SourceView
 from exfm.stream import Slice, Stream
 from pipeline.imports.sources import source_digest
+from pipeline.served.made_of import served_of
 from pipeline.sidecar import LogFile, Sidecar
 from pipeline.slices.attributed import outcomes_of, recognised_since
 from pipeline.slices.log_withdrawals import withdrawn_digest
@@ -197,18 +198,19 @@ def impressions_now(work: Workspace, slice_: Slice) -> str:
     return _slices(work.table("impressions"), [slice_])
 
 
-def of_logged_inputs(work: Workspace, slice_: Slice) -> Made:
-    """The impressions, and every view that Feast joins to them, as far back as its values hold."""
+def of_logged_inputs(work: Workspace, slice_: Slice, before: Sidecar | None = None) -> Made:
+    """The impressions, every view that Feast joins to them, as far back as its values hold, and what was served."""
     columns = work.project.logged_columns
     declared = {"ids": list(columns.of_log), "columns": list(columns.of_views)}
-    return _joined(work, slice_, "logged_inputs", declared, columns.of_views, work.project.feature_views)
+    return _joined(work, slice_, "logged_inputs", declared, columns.of_views, work.project.feature_views, before)
 
 
-def of_logged_teacher_features(work: Workspace, slice_: Slice) -> Made:
+def of_logged_teacher_features(work: Workspace, slice_: Slice, before: Sidecar | None = None) -> Made:
     """The same of the views of earlier predictions."""
     columns = work.project.teacher_feature_columns
     declared = {"columns": list(columns.features)}
-    return _joined(work, slice_, "logged_teacher_features", declared, columns.features, work.project.prediction_views)
+    views = work.project.prediction_views
+    return _joined(work, slice_, "logged_teacher_features", declared, columns.features, views, before)
 
 
 def _joined(
@@ -218,14 +220,16 @@ def _joined(
     declared: Mapping[str, list[str]],
     columns: Iterable[str],
     views: Iterable[KeptView | PredictionView],
+    before: Sidecar | None,
 ) -> Made:
     read = set(views_of(columns))
-    of = {"impressions": _slices(work.table("impressions"), [slice_])}
+    served, files = served_of(work, slice_, before)
+    of = {**served, "impressions": _slices(work.table("impressions"), [slice_])}
     for view in views:
         if view.name in read:
             known = slices_known(view, work.project.stream, slice_)
             of[f"features/{view.name}"] = _slices(work.features(view.name), known)
-    return _made(table, digest(*declared.values()), declared, of)
+    return _made(table, digest(*declared.values()), declared, of, files)
 
 
 def _log(work: Workspace, table: str, start: datetime, end: datetime, before: Sidecar | None) -> Made:

@@ -135,12 +135,12 @@ def tables_of(work: Workspace) -> dict[str, tuple[SliceTable, Of]]:
         )
     tables["logged_inputs"] = (
         work.table("logged_inputs"),
-        lambda slice_, before: provenance.of_logged_inputs(work, slice_),
+        lambda slice_, before: provenance.of_logged_inputs(work, slice_, before),
     )
     if project.teacher_feature_columns.features:
         tables["logged_teacher_features"] = (
             work.table("logged_teacher_features"),
-            lambda slice_, before: provenance.of_logged_teacher_features(work, slice_),
+            lambda slice_, before: provenance.of_logged_teacher_features(work, slice_, before),
         )
     return tables
 

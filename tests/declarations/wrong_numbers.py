@@ -13,6 +13,8 @@ from exfm.learning import Gate, Succession, Training
 from exfm.log_columns import Column, Request, Task
 from exfm.networks import DLRM, DCNv2, Wukong
 from exfm.project import Drift, Retention, Upkeep
+from exfm.served_inputs import ServedInputs
+from exfm.serving import Serving
 from exfm.simulation import Simulation
 from projects.simulated import PROJECT
 from tests.declarations.base import (
@@ -83,6 +85,14 @@ NUMBERS: list[Wrong] = [
     ("Succession.by", lambda: Succession(teacher="large", by="users")),
     ("Gate.by", lambda: Gate(by="users")),
     ("Gate.calibration", lambda: Gate(calibration=0.0)),
+    ("Serving.canary", lambda: Serving(canary=NAN)),
+    ("Serving.canary", lambda: Serving(canary=-0.1)),
+    ("Serving.canary", lambda: Serving(canary=1.0)),
+    ("Serving.canary", lambda: Serving(canary=20.0)),
+    ("Serving.canary_slices", lambda: Serving(canary_slices=0)),
+    ("Serving.canary_slices", lambda: Serving(canary_slices=10**6)),
+    ("Serving.exploration", lambda: Serving(exploration=1.5)),
+    ("Serving.exploration", lambda: Serving(exploration=NAN)),
     ("Drift.ne_rise", lambda: Drift(ne_rise=NAN)),
     ("Drift.calibration_error", lambda: Drift(calibration_error=INF)),
     ("FeatureView(item_activity).prior", lambda: view(prior=NAN)),
@@ -154,6 +164,11 @@ CLOCKS: list[Wrong] = [
     ("Upkeep.look_back", lambda: Upkeep(look_back=0)),
     ("Upkeep.retrain", lambda: Upkeep(retrain=-1)),
     ("Freshness.fail", lambda: Freshness(fail=AGES)),
+    ("ServedInputs.within", lambda: ServedInputs(within=timedelta(0))),
+    ("ServedInputs.within", lambda: ServedInputs(within=AGES)),
+    ("ServedInputs.skew", lambda: ServedInputs(skew=1.5)),
+    ("ServedInputs.skew", lambda: ServedInputs(skew=-0.1)),
+    ("ServedInputs.skew", lambda: ServedInputs(skew=NAN)),
     ("Alerts.again", lambda: Alerts(again=timedelta(0))),
     ("Alerts.again", lambda: Alerts(again=-DAY)),
     ("FeatureView(item_activity).every", lambda: view(every=timedelta(0))),

@@ -3,11 +3,14 @@
 Belongs here: cases, each with the field that its sentence must name. Not here: the test (test_wrong.py).
 """
 
+from typing import Any
+
 from exfm import distillation as distil
 from exfm.learning import Gate, Training
 from exfm.log_columns import Column
 from exfm.networks import DLRM, DCNv2, DeepFM, TwoTower, Wukong
-from exfm.project import Drift, Retention
+from exfm.project import Drift, Project, Retention
+from exfm.serving import Serving
 from exfm.simulation import Simulation
 from projects.simulated import PROJECT
 from tests.declarations.base import (
@@ -30,6 +33,12 @@ from tests.declarations.base import (
     with_view,
 )
 
+
+def shadowed(name: str, **changes: Any) -> Project:
+    """A student with a shadow, and one more student."""
+    return project(students=(student(serving=Serving(shadow=name)), student(**{"name": "other", **changes})))
+
+
 REFERENCES: list[Wrong] = [
     ("Stream.surfaces", lambda: stream(surfaces=(1, 2))),
     ("Stream.surfaces", lambda: stream(surfaces=())),
@@ -43,6 +52,10 @@ REFERENCES: list[Wrong] = [
     ("Student(feed_click).inputs", lambda: with_student(inputs=("item_activity:click",))),
     ("Student(feed_click).inputs", lambda: student(inputs=())),
     ("Student(feed_click).inputs", lambda: with_student(inputs=("user_id", "impression_id"))),
+    ("Student(feed_click).serving.shadow", lambda: with_student(serving=Serving(shadow="small"))),
+    ("Student(feed_click).serving.shadow", lambda: shadowed("feed_click")),
+    ("Student(feed_click).serving.shadow", lambda: shadowed("other", task="convert")),
+    ("Student(feed_click).serving.shadow", lambda: shadowed("other", surface="search")),
     ("Student(feed_click).teacher", lambda: with_student(teacher="small")),
     ("Student(feed_click).teacher", lambda: with_student(teacher=("large", "small"))),
     ("Student(feed_click).teacher", lambda: student(teacher=())),

@@ -22,6 +22,7 @@ from exfm.freshness import Freshness
 from exfm.history_views import HistoryView
 from exfm.learning import Gate, Training
 from exfm.project import Drift, Project, Retention, Upkeep
+from exfm.serving import Serving
 from exfm_assets.definitions import build_defs
 from exfm_assets.main_job import EVERYDAY
 from exfm_assets.plan import Plan, Planner
@@ -129,6 +130,7 @@ EVALUATIONS = ("student/feed_click/evaluation", "student/feed_convert/evaluation
 CHANGES: dict[str, tuple[Change, set[str]]] = {
     "nothing": (lambda work, patch: work.project, set()),
     "a gate": (with_student(0, gate=Gate(tolerance=1.0, judged_rows=200, rows=300)), set()),
+    "how it is served": (with_student(0, serving=Serving(canary=0.1, exploration=0.1)), set()),
     "a freshness policy": (with_student(0, freshness=Freshness(warn=7 * DAY)), set()),
     "drift": (declared(drift=Drift(slices=2)), set()),
     "retention": (declared(retention=Retention(last=5)), set()),

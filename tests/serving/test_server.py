@@ -178,7 +178,7 @@ def test_more_than_can_wait_are_told_to_come_again(client: Client, monkeypatch: 
     threads = [threading.Thread(target=lambda: answers.append(rank(opened))) for _ in range(2)]
     for thread in threads:
         thread.start()
-    _until(lambda: "exfm_requests_in_progress" in opened.get("/metrics").text and _in_progress(opened) == 2)
+    until(lambda: "exfm_requests_in_progress" in opened.get("/metrics").text and _in_progress(opened) == 2)
     refused = rank(opened)
     assert refused.status_code == 503 and refused.headers["Retry-After"] == "1"
     assert refused.json()["error"] == "2 requests are waiting already: come again"
@@ -194,7 +194,7 @@ def _in_progress(client: TestClient) -> float:
     return sum(float(line.split()[-1]) for line in lines if line.startswith("exfm_requests_in_progress"))
 
 
-def _until(is_so: Callable[[], bool], seconds: float = 30.0) -> None:
+def until(is_so: Callable[[], bool], seconds: float = 30.0) -> None:
     end = time.monotonic() + seconds
     while not is_so():
         assert time.monotonic() < end, "it never was"
@@ -258,17 +258,17 @@ def test_releases_swap_between_two_requests_and_a_broken_one_never_serves(work: 
     thread = threading.Thread(target=ask)
     thread.start()
     _name(work, "second", 8)
-    _until(lambda: (200, "second") in seen)
+    until(lambda: (200, "second") in seen)
     _older(work, "broken")
     (work.state.release(STUDENT) / "broken" / GRAPH).write_bytes(b"no graph")
     _name(work, "broken", 9)
-    _until(lambda: "fault" in opened.get("/students").json()[STUDENT])
+    until(lambda: "fault" in opened.get("/students").json()[STUDENT])
     told = opened.get("/students").json()[STUDENT]
     assert told["version"] == "second" and "model.onnx is damaged" in told["fault"]
     assert opened.get("/ready").status_code == 200
     _name(work, first, 10)  # back
-    _until(lambda: "fault" not in opened.get("/students").json()[STUDENT])
-    _until(lambda: seen[-1] == (200, first))
+    until(lambda: "fault" not in opened.get("/students").json()[STUDENT])
+    until(lambda: seen[-1] == (200, first))
     stop.set()
     thread.join()
     versions = [version for status, version in seen if status == 200]
@@ -291,14 +291,14 @@ def test_without_a_release_it_says_so_and_a_first_one_is_picked_up(work: Workspa
         "students": "none has a release: run `exfm run` first"
     }
     folder.with_name("aside").rename(folder)
-    _until(lambda: rank(opened).status_code == 200)
+    until(lambda: rank(opened).status_code == 200)
     assert opened.get("/ready").status_code == 200
 
 
 def test_a_pointer_can_name_no_other_folder(work: Workspace, client: Client) -> None:
     opened = client()
     _name(work, "../../feed_convert", 5)
-    _until(lambda: "is no folder's name" in opened.get("/students").json()[STUDENT].get("fault", ""))
+    until(lambda: "is no folder's name" in opened.get("/students").json()[STUDENT].get("fault", ""))
     assert rank(opened).status_code == 200
 
 
@@ -325,7 +325,7 @@ def test_what_is_gone_back_to_gets_a_graph_and_half_an_export_is_done_again(work
     with changing(work, student):
         name_served(work, student, replace(manifest, version="older"), action=ROLLED_BACK)
     assert json.loads((folder / SIGNATURE).read_text())["graph"] == sha256((folder / GRAPH).read_bytes()).hexdigest()
-    _until(lambda: "it is release" in opened.get("/students").json()[STUDENT].get("fault", ""))  # a copy is no release
+    until(lambda: "it is release" in opened.get("/students").json()[STUDENT].get("fault", ""))  # a copy is no release
 
 
 def test_an_online_store_that_was_never_loaded_is_said_and_nothing_is_served(work: Workspace, client: Client) -> None:
@@ -382,12 +382,12 @@ def test_a_log_that_cannot_be_written_stops_readiness_then_answers(
     monkeypatch.setattr("serving.request_log.MOST_WAITING", 8)
     monkeypatch.setattr(RequestLog, "_append", _no_room)
     assert rank(opened).status_code == 200
-    _until(lambda: opened.get("/ready").status_code == 503)
+    until(lambda: opened.get("/ready").status_code == 503)
     assert "No space left" in opened.get("/ready").json()["faults"]["request log"]
     assert rank(opened).status_code == 200
     assert rank(opened).status_code == 503
     monkeypatch.undo()
-    _until(lambda: opened.get("/ready").status_code == 200)
+    until(lambda: opened.get("/ready").status_code == 200)
     assert rank(opened).status_code == 200
     opened.__exit__(None, None, None)
     logged = pl.read_parquet(work.state.requests / STUDENT / "*" / "*.parquet", hive_partitioning=False)
@@ -404,9 +404,9 @@ def test_files_that_were_mended_are_served_without_another_release(
     whole = graph.read_bytes()
     graph.write_bytes(b"no graph")
     _name(work, "second", 8)
-    _until(lambda: "fault" in opened.get("/students").json()[STUDENT])
+    until(lambda: "fault" in opened.get("/students").json()[STUDENT])
     graph.write_bytes(whole)
-    _until(lambda: rank(opened).json()["version"] == "second")
+    until(lambda: rank(opened).json()["version"] == "second")
     assert "fault" not in opened.get("/students").json()[STUDENT]
 
 

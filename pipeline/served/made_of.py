@@ -1,0 +1,62 @@
+"""What of the request log a slice is made of: which of its impressions were answered.
+
+Belongs here: a digest of those, and the files that were looked at. Not here: what else a slice is made of
+(slices/provenance.py).
+
+A row of the request log never changes, and its impression's id names it. So the digest is of ids: that a spool becomes
+a file, or that another slice's answers come, changes nothing. A spool that is found late makes those slices stale whose
+impressions it has, once. Files that are deleted make none stale.
+"""
+
+import hashlib
+from collections.abc import Mapping
+
+import polars as pl
+
+from exfm.stream import Slice
+from pipeline.served.files import ID, TIME, files_between, stats_of
+from pipeline.served.rows import CLOCKS, served_rows
+from pipeline.sidecar import LogFile, Sidecar
+from pipeline.workspace import Workspace
+
+REQUEST_LOG = "request_log"  # in what a slice is made of, and among the files that it looked at
+Files = Mapping[str, Mapping[str, LogFile]]
+
+
+def served_of(work: Workspace, slice_: Slice, before: Sidecar | None = None) -> tuple[Mapping[str, str], Files]:
+    """The request log among what a slice is made of, and its files; nothing where no impression was answered.
+
+    Args:
+        before: of the slice as it is stored: where there is no file that it has not looked at, it still holds.
+    """
+    declared, folder = work.project.served, work.state.requests
+    if declared is None:
+        return {}, {}
+    listed = stats_of(folder, files_between(folder, slice_.start - declared.within, slice_.end + CLOCKS))
+    then = before.made_of.get(REQUEST_LOG) if before is not None else None
+    looked_at = before.log.get(REQUEST_LOG, {}) if before is not None else {}
+    if before is not None and (listed.items() <= looked_at.items() or not work.table("impressions").sound(slice_)):
+        return _named(then), _files(looked_at)
+    return _named(_digest(work, slice_)), _files(listed)
+
+
+def _digest(work: Workspace, slice_: Slice) -> str | None:
+    """Of the ids of impressions that were answered, in their order; ``None`` if none was."""
+    declared, item = work.project.served, work.project.stream.item.name
+    assert declared is not None
+    hashed, rows = hashlib.sha256(), 0
+    for part in work.table("impressions").parts(slice_, [ID, TIME, item]):
+        found = served_rows(work, declared, part, [])
+        if found.rows:
+            ids = pl.concat([group[ID] for group in found.groups])
+            hashed.update(part[ID].filter(part[ID].is_in(ids.implode())).to_numpy().tobytes())
+            rows += found.rows
+    return hashed.hexdigest()[:12] if rows else None
+
+
+def _named(digest: str | None) -> Mapping[str, str]:
+    return {} if digest is None else {REQUEST_LOG: digest}
+
+
+def _files(files: Mapping[str, LogFile]) -> Files:
+    return {REQUEST_LOG: files} if files else {}

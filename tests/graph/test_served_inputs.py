@@ -1,0 +1,291 @@
+"""From answers back to what models learn from: features as they were served, and how they differ from joined ones."""
+
+import json
+import re
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from exfm.served_inputs import ServedInputs
+from exfm.state import State
+from exfm.stream import Slice
+from feature_repo.store import apply
+from pipeline.served.inputs import COLUMNS, OTHER_ITEMS, PASSED_OVER, ROWS, WITHOUT, ServedFeatures
+from pipeline.verify.tables_current import stale
+from pipeline.workspace import Workspace
+from serving.answering import Answering
+from serving.request_log import RequestLog
+from tests.conftest import Ran
+from tests.graph.runs import made_by, run
+from tests.tiny import SLICES
+
+TABLES = 'key:"impressions" or key:"logged_inputs" or key:"logged_teacher_features"'
+INPUTS, OPINIONS = "logged_inputs", "logged_teacher_features"
+PLACE = ["event_timestamp", "user_id", "item_id"]
+
+
+@dataclass
+class World:
+    """A project whose last slice is answered by its server before it is logged."""
+
+    work: Workspace
+    joined: dict[str, pl.DataFrame]  # of the last slice, by table: what is joined where nothing was served
+    log: RequestLog
+
+    @property
+    def slice(self) -> Slice:
+        return self.work.project.stream.slice_at(SLICES - 1)
+
+    def stored(self, table: str) -> pl.DataFrame:
+        return self.work.table(table).read([self.slice]).sort("impression_id")
+
+    def notes(self, table: str) -> dict:  # type: ignore[type-arg]
+        sidecar = self.work.table(table).sidecar(self.slice)
+        assert sidecar is not None
+        return dict(sidecar.notes)
+
+    def make(self) -> tuple[set[str], dict[str, str]]:
+        """Tables whose slice was made, and checks that failed: what they said."""
+        done = run(self.work, self.slice.key, self.slice.key, TABLES)
+        assert done.success
+        failed = {
+            f"{each.asset_key.to_user_string()}:{each.check_name}": str(each.description)
+            for each in done.get_asset_check_evaluations()
+            if not each.passed
+        }
+        return {key.to_user_string() for key, _ in made_by(done)}, failed
+
+    def stale(self) -> list[str]:
+        return [str(each) for each in stale(self.work, [INPUTS, OPINIONS])]
+
+    def load(self, until: datetime) -> None:
+        """The online store as it stood then."""
+        for path in self.work.state.feast.glob("online.db*"):
+            path.unlink()
+        names = [view.name for view in self.work.project.all_views if view.online]
+        self.work.store.materialize(until - timedelta(days=60), until, feature_views=names)
+
+    def answer(
+        self,
+        students: Iterable[str] = ("feed_click", "feed_convert"),
+        country: str | None = None,
+        *,
+        mixed: bool = False,
+    ) -> pl.DataFrame:
+        """Ask a student for each of some impressions, then log them by the ids of the answers; they.
+
+        Args:
+            country: that requests bring in place of the one that is logged.
+            mixed: take the id of the other candidate.
+        """
+        (path,) = (self.work.state.log / "impressions" / f"day={self.slice.key}").glob("*.parquet")
+        logged = pl.read_parquet(path, hive_partitioning=False)
+        clock = [self.slice.start]
+        answering = Answering(self.work.project, self.work.state, log=self.log, now=lambda: clock[0])
+        answering.releases.look()
+        shown = logged.filter(surface="feed").head(200).with_row_index("at")
+        ids, names = dict[int, int](), list(students)
+        for row in shown.iter_rows(named=True):
+            clock[0] = row["event_timestamp"] - timedelta(seconds=row["at"] % 7)
+            candidates = [row["item_id"], row["item_id"] + 10**6]  # the other one is not shown
+            context = {"device": row["device"], "country": country or row["country"]}
+            body = {"user": row["user_id"], "context": context, "candidates": candidates}
+            answer = answering.rank(names[row["at"] % len(names)], json.dumps(body).encode())
+            chosen = next(each for each in answer.body["scores"] if (each["item"] == row["item_id"]) != mixed)
+            ids[row["impression_id"]] = int(chosen["impression_id"])
+        self.log.flush()
+        assert self.log.fault is None
+        new = logged.with_columns(pl.col("impression_id").replace(ids))
+        new.write_parquet(path)
+        return new.filter(pl.col("impression_id").is_in(list(ids.values())))
+
+    def joined_now(self, table: str) -> pl.DataFrame:
+        """What is joined, by the ids that impressions have now."""
+        stored = self.work.table("impressions").read([self.slice]).select("impression_id", *PLACE)
+        rows = self.joined[table].drop("impression_id").join(stored, on=PLACE)
+        return rows.select(self.joined[table].columns).sort("impression_id")
+
+    def expected(self, table: str) -> tuple[pl.DataFrame, dict[str, tuple[int, int]]]:
+        """By brute force over the request log's files: what is learnt from, and in how many rows columns differ."""
+        rows = self.joined_now(table)
+        served: dict[int, dict[str, object]] = {}
+        for path in self.work.state.requests.glob("*/*/*.parquet"):
+            frame = pl.read_parquet(path, hive_partitioning=False)
+            served |= {row["impression_id"]: row for row in frame.iter_rows(named=True)}
+        counts: dict[str, list[int]] = {}
+        plain, columns = rows.to_dicts(), {*self.stored(table).columns}
+        for row in plain:
+            for name in served.get(row["impression_id"], {}).keys() & columns - {*PLACE[::2], "impression_id"}:
+                value, joined = served[row["impression_id"]][name], row[name]
+                near = value == joined or (
+                    isinstance(value, float) and joined is not None and abs(value - joined) <= 1e-5 * abs(joined)
+                )
+                counted = counts.setdefault(name, [0, 0])
+                counted[0], counted[1] = counted[0] + 1, counted[1] + (not near)
+                row[name] = value if "__" in name else joined
+        calendar = self.work.project.stream.calendar
+        differ = {name: (rows_, count) for name, (rows_, count) in counts.items() if name not in calendar}
+        return pl.DataFrame(plain, schema=rows.schema, strict=False), differ
+
+
+@pytest.fixture
+def world(ran: Ran, tmp_path: Path) -> World:
+    project = replace(ran.work.project, served=ServedInputs())
+    state = State(folder=tmp_path / project.name, log=tmp_path / project.name / "log")
+    shutil.copytree(ran.work.state.folder, state.folder)
+    work = Workspace(project, state)
+    apply(project, state)
+    last = project.stream.slice_at(SLICES - 1)
+    shown = work.table("impressions").read([last])
+    joined = {
+        INPUTS: work.table(INPUTS).read([last]),
+        OPINIONS: work.table(OPINIONS).read([last]).join(
+            shown.select("impression_id", "user_id", "item_id"), on="impression_id"
+        ),
+    }  # fmt: skip
+    assert all(table.select(PLACE).is_unique().all() for table in joined.values())
+    state.requests.mkdir()
+    made = World(work, joined, RequestLog(state.requests))
+    made.load(last.start)
+    return made
+
+
+def test_where_both_stores_agree_what_is_learnt_from_is_what_is_joined(world: World) -> None:
+    shown = world.answer()
+    made, failed = world.make()
+    assert made == {"impressions", INPUTS, OPINIONS} and failed == {}
+    world.log.stop()
+    for table, read in ((INPUTS, "item_activity__click_rate_7d"), (OPINIONS, "user_opinion__click_last")):
+        expected, differ = world.expected(table)
+        assert world.stored(table).equals(expected.select(world.stored(table).columns), null_equal=True)
+        notes = world.notes(table)
+        assert notes[ROWS] == shown.height == 200 and notes[WITHOUT] == expected.height - 200
+        counted = {name: (skew["rows"], skew["differ"]) for name, skew in notes[COLUMNS].items()}
+        assert counted == differ and read in counted and {count for _, count in counted.values()} == {0}
+    assert counted[read] == (100, 0)  # one student reads it, the other does not
+
+
+def test_a_store_that_is_older_is_found_named_and_counted(world: World) -> None:
+    world.load(world.slice.start - 2 * world.work.project.stream.slice_length)
+    world.answer()
+    _, failed = world.make()
+    assert sorted(failed) == [f"{INPUTS}:served_skew", f"{OPINIONS}:served_skew"]
+    world.log.stop()
+    for table, read in ((INPUTS, "item_activity__click_rate_7d"), (OPINIONS, "user_opinion__click_last")):
+        expected, differ = world.expected(table)
+        counted = {name: (skew["rows"], skew["differ"]) for name, skew in world.notes(table)[COLUMNS].items()}
+        assert counted == differ and differ[read][1] > 20
+        # It is what was served that models learn from, and nothing else of a row changes.
+        stored = world.stored(table)
+        assert stored.equals(expected.select(stored.columns), null_equal=True)
+        assert expected[read].to_list() != world.joined_now(table)[read].to_list()
+    said = failed[f"{INPUTS}:served_skew"]
+    assert re.search(r"item_activity__\w+ was served otherwise than it is joined in \d+ of 100 rows", said), said
+    assert "the online store was older than the offline one" in said and "FeatureView(item_activity).delay" in said
+
+
+def test_entities_that_the_store_does_not_know_are_served_as_nothing(world: World) -> None:
+    world.load(world.work.project.stream.first_slice)
+    world.answer(["feed_convert"])
+    _, failed = world.make()
+    assert (
+        "as nothing: the online store did not know them, or not within its ttl of 8 days"
+        in failed[f"{INPUTS}:served_skew"]
+    )
+    skew = world.notes(INPUTS)[COLUMNS]["item_activity__click_rate_7d"]
+    assert skew["served_null"] == skew["differ"] > 50 and skew["joined_null"] == 0
+
+
+def test_requests_that_bring_other_values_than_are_logged_are_named(world: World) -> None:
+    world.answer(country="Mars")
+    _, failed = world.make()
+    assert failed == {
+        f"{INPUTS}:served_skew": "country was served otherwise than it is joined in 200 of 200 rows: requests brought "
+        "other values than the log has: pass what is logged in requests, too"
+    }
+    assert "Mars" not in world.stored(INPUTS)["country"].to_list()  # the log's columns are the log's
+
+
+def test_a_spool_that_becomes_a_file_or_files_that_go_make_nothing_again(world: World) -> None:
+    world.answer()
+    assert list(world.work.state.requests.glob("*.arrows"))
+    assert world.make()[0] == {"impressions", INPUTS, OPINIONS}
+    first = world.stored(INPUTS)
+    world.log.stop()
+    assert not list(world.work.state.requests.glob("*.arrows"))
+    assert world.stale() == [] and world.make()[0] == set()
+    # Made again of files it is what it was of spools.
+    shutil.rmtree(world.work.table(INPUTS).path(world.slice).parent)
+    assert world.make()[0] == {INPUTS}
+    assert world.stored(INPUTS).equals(first, null_equal=True)
+    shutil.rmtree(world.work.state.requests)
+    assert world.stale() == [] and world.make()[0] == set()
+
+
+def test_a_spool_that_is_found_late_makes_its_slice_again_once(world: World, tmp_path: Path) -> None:
+    world.load(world.slice.start - 2 * world.work.project.stream.slice_length)
+    world.answer()
+    late = [(path, path.rename(tmp_path / path.name)) for path in world.work.state.requests.glob("*.arrows")]
+    world.make()
+    before = world.stored(INPUTS)
+    assert world.notes(INPUTS)[ROWS] == 0 and world.stale() == []
+    for path, aside in late:
+        aside.rename(path)
+    assert world.stale() == [
+        f"{table} 2026-01-05: made of other request_log than are stored now: materialise {table} for it again"
+        for table in (INPUTS, OPINIONS)
+    ]
+    assert world.make()[0] == {INPUTS, OPINIONS}
+    assert world.notes(INPUTS)[ROWS] == 200 and not world.stored(INPUTS).equals(before, null_equal=True)
+    assert world.stale() == [] and world.make()[0] == set()
+
+
+def test_parts_are_what_a_whole_slice_is(world: World) -> None:
+    world.load(world.slice.start - 2 * world.work.project.stream.slice_length)
+    world.answer()
+    world.make()
+    whole, notes = world.stored(INPUTS), world.notes(INPUTS)
+    project = world.work.project
+    shutil.rmtree(world.work.table(INPUTS).path(world.slice).parent)
+    world.work = Workspace(replace(project, stream=replace(project.stream, part_rows=211)), world.work.state)
+    assert INPUTS in world.make()[0]
+    assert world.stored(INPUTS).equals(whole, null_equal=True)
+    again = world.notes(INPUTS)
+    assert {name: again[name] for name in (ROWS, WITHOUT, COLUMNS)} == {
+        name: notes[name] for name in (ROWS, WITHOUT, COLUMNS)
+    }
+
+
+def test_ids_of_other_candidates_and_files_of_an_earlier_exfm_are_passed_over_and_said(world: World) -> None:
+    world.answer(mixed=True)
+    day = world.work.state.requests / "feed_click" / f"day={world.slice.key}"
+    day.mkdir(parents=True)
+    pl.DataFrame({"impression_id": ["a-0"], "event_timestamp": [world.slice.start]}).write_parquet(
+        day / "v-1.2.parquet"
+    )
+    (day / "v-1.3.parquet").write_bytes(b"PAR1 no parquet")
+    world.make()
+    notes = world.notes(INPUTS)
+    assert (notes[ROWS], notes[OTHER_ITEMS], notes[PASSED_OVER]) == (0, 200, 2)
+    features = ServedFeatures(world.work, ServedInputs(), world.work.project.logged_columns.stored)
+    features.into(world.work.table("impressions").read([world.slice]).with_columns(item_activity__click_rate_7d=0.5))
+    assert [sentence.partition(":")[0] for sentence in features.sentences()] == [
+        "the request log has 1 file damaged, or gone since they were listed",
+        "the request log has 1 file of an earlier exfm, whose impression_id is no int64",
+        "200 impressions have the impression_id of a candidate that was another item",
+    ]
+
+
+def test_a_project_that_does_not_declare_it_is_left_alone(world: World) -> None:
+    world.load(world.slice.start - 2 * world.work.project.stream.slice_length)
+    world.answer()
+    world.work = Workspace(replace(world.work.project, served=None), world.work.state)
+    assert not world.make()[1]
+    assert ROWS not in world.notes(INPUTS) and "request_log" not in world.notes(INPUTS)
+    joined = world.joined[INPUTS].sort(PLACE)
+    assert world.stored(INPUTS).sort(PLACE).drop("impression_id").equals(joined.drop("impression_id"), null_equal=True)
