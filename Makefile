@@ -107,6 +107,9 @@ bench-checkpoints: $(READY) ## what a checkpoint costs to write and to read, as 
 bench-serving: $(BENCH_READY) ## what an answer costs: the network alone, a whole request, on the embedded store and on Redis
 	@$(BIN)/python -m benchmarks.serving
 
+bench-serving-load: $(BENCH_READY) ## a server under load while releases are swapped and workers are killed, every answer looked at: MINUTES=30
+	@$(BIN)/python -m benchmarks.serving_load --minutes $${MINUTES:-30}
+
 bench-loading: $(READY) ## loading the online store, beside Feast's own engine and store
 	@$(BIN)/python -W ignore -m benchmarks.loading
 

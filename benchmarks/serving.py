@@ -115,8 +115,8 @@ def free_port() -> int:
 
 
 @contextmanager
-def process(command: list[str], ready: Callable[[], bool], **environment: str) -> Iterator[None]:
-    """A server, ended by its own process id."""
+def process(command: list[str], ready: Callable[[], bool], **environment: str) -> Iterator[int]:
+    """A server, ended by its own process id, which is given."""
     with tempfile.TemporaryFile("w+") as said:
         running = subprocess.Popen(
             command, env={**os.environ, "OMP_NUM_THREADS": "1", **environment}, cwd=ROOT, stdout=said, stderr=said
@@ -128,7 +128,7 @@ def process(command: list[str], ready: Callable[[], bool], **environment: str) -
                     said.seek(0)
                     raise SystemExit(f"{' '.join(command)} did not start:\n{said.read()[-3000:]}")
                 time.sleep(0.1)
-            yield
+            yield running.pid
         finally:
             running.terminate()
             running.wait(30)
