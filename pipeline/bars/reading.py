@@ -22,7 +22,8 @@ from pipeline.bars.shards import Shard, Shards
 from pipeline.imports.connection import connected, explained, watched
 from pipeline.imports.converting import Conversion, Target, conversion_of, names_of
 from pipeline.imports.finding import SourceFile, find_files
-from pipeline.imports.reading import Relation, check_whole, literal, naming, quoted, rejected_lines, relation_of
+from pipeline.imports.lines import by_one_thread, lines_of
+from pipeline.imports.reading import Relation, literal, naming, quoted, rejected_lines, relation_of
 from pipeline.imports.selecting import KEPT, REASON, select_rows
 from pipeline.imports.side_tables import read_side_table
 from pipeline.streams.contract import LABEL, NO_LABEL
@@ -125,9 +126,10 @@ class SplitReader:
         for number, source in enumerate(self._sources(part, self.split.parts[part])):
             words = f"reading {source.name} ({source.path.stat().st_size / 2**20:,.0f} MiB)"
             path = self.aside / f"{part}-{number}.parquet"
-            check_whole(source)
+            lines = lines_of(source)
             with connected(self.aside) as connection:
                 relation, conversion = self._opened(connection, source)
+                relation = by_one_thread(relation, lines)
                 label = quoted(self.split.label)
                 query = (
                     f"SELECT * REPLACE (CASE WHEN NOT {quoted(KEPT)} THEN NULL WHEN {quoted(REASON)} IS NOT NULL THEN "

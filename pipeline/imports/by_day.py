@@ -17,7 +17,7 @@ from exfm.stream import Stream
 from pipeline.imports.connection import explained, watched
 from pipeline.imports.converting import Conversion, Target, conversion_of, names_of
 from pipeline.imports.finding import SourceFile
-from pipeline.imports.lines import Lines, looked_through
+from pipeline.imports.lines import Lines, by_one_thread, looked_through
 from pipeline.imports.reading import (
     Relation,
     forget_lines,
@@ -101,8 +101,7 @@ class Reading:
         if may and (is_compressed(self.source) or looked.result().may_share):
             parts = self._cut(replace(relation, sql=relation.shared or relation.sql), conversion, target)
         lines = looked.result()
-        if relation.alone is not None and lines.closed:
-            relation = replace(relation, sql=relation.alone)
+        relation = by_one_thread(relation, lines)
         if parts is not None:
             rows = sum(rows for paths in parts.values() for _, rows in paths) + len(rejected_lines(self.connection))
             if lines.may_share and rows == lines.count - relation.head:

@@ -11,12 +11,12 @@ Belongs here: looking. Not here: cutting (reading.py), what follows from it (by_
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from pipeline.imports.finding import SourceFile
-from pipeline.imports.reading import LONGEST_LINE, blocks_of, is_compressed, naming
+from pipeline.imports.reading import LONGEST_LINE, Relation, blocks_of, is_compressed, naming
 
 _QUOTE, _BREAK, _RETURN = b'"'[0], b"\n"[0], b"\r"[0]
 
@@ -41,6 +41,11 @@ class Lines:
         return self.closed and not self.broken
 
 
+def by_one_thread(relation: Relation, lines: Lines) -> Relation:
+    """A file as one thread reads it, which is right about its rows where all its quotes are closed."""
+    return replace(relation, sql=relation.alone) if relation.alone is not None and lines.closed else relation
+
+
 @contextmanager
 def looked_through(source: SourceFile) -> Iterator["Future[Lines]"]:
     """Look through a file in a thread, while the block reads it.
@@ -60,7 +65,8 @@ def lines_of(source: SourceFile) -> Lines:
     """Read a file once through, if it is compressed or large enough for several threads.
 
     Raises:
-        DataError: if a compressed file is damaged (``check_whole``).
+        DataError: if a compressed file is damaged: DuckDB neither compares its checksum nor sees where a ``.zst`` is
+            cut.
     """
     compressed, shareable = is_compressed(source), source.kind == "csv" and source.files.encoding != "utf-16"
     with naming(source):

@@ -200,18 +200,6 @@ def _plain(binary: Any, compression: str) -> Any:
     return binary if compression == "none" else io.BufferedReader(pa.CompressedInputStream(binary, "zstd"))
 
 
-def check_whole(source: SourceFile) -> None:
-    """Read a compressed file once through: DuckDB neither compares its checksum nor sees where a ``.zst`` is cut.
-
-    Raises:
-        DataError: if it is damaged.
-    """
-    if is_compressed(source):
-        with naming(source):
-            for _ in blocks_of(source):
-                pass
-
-
 def blocks_of(source: SourceFile) -> Iterator[bytes]:
     """What a file holds, uncompressed, piece by piece."""
     compression = _compression(source.path.name)

@@ -14,7 +14,8 @@ from exfm.log_files import Files
 from pipeline.imports.connection import connected, explained
 from pipeline.imports.converting import Conversion, Target, conversion_of, names_of
 from pipeline.imports.finding import SourceFile, find_files
-from pipeline.imports.reading import check_whole, naming, quoted, rejected_lines, relation_of
+from pipeline.imports.lines import by_one_thread, lines_of
+from pipeline.imports.reading import naming, quoted, rejected_lines, relation_of
 from pipeline.imports.selecting import KEPT, REASON, select_rows
 from pipeline.tables import DataError
 
@@ -60,11 +61,12 @@ def read_side_table(where: str, files: Files, folder: Path, target: Target) -> l
 
 
 def _read(source: SourceFile, target: Target) -> TableRead:
-    check_whole(source)
+    lines = lines_of(source)
     with tempfile.TemporaryDirectory() as aside, connected(Path(aside)) as connection:
         relation = relation_of(connection, source, [*names_of(source.files), *target.schema])
         if not relation.columns:
             return TableRead(source, pl.DataFrame(schema=dict(target.schema)), {})
+        relation = by_one_thread(relation, lines)
         conversion, doubts = _without_doubts(conversion_of(connection, relation, source, target), target)
         rows = select_rows(relation, conversion, source, {DOUBT: doubts})
         with naming(source), explained(source):

@@ -6,13 +6,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pyarrow as pa
 import pytest
 
+from exfm.log_files import Files
 from pipeline.imports import by_day, lines, reading
+from pipeline.imports.converting import Target
 from pipeline.imports.lines import Lines, lines_of
 from pipeline.imports.reading import Relation
 from pipeline.imports.run import sources_of
+from pipeline.imports.side_tables import read_side_table
 from tests.imports.logs import PLAIN, csv, read_in, rows, workspace
 
 COUNT = 40_000
@@ -70,6 +74,18 @@ def test_threads_find_the_rows_that_one_finds(
     (table,) = read_in(work).tables
     assert (table.kept, table.quarantined) == (kept, refused)
     assert sorted(rows(work)["user_id"]) == [row for row in range(kept + refused) if line is not _too_few or row % 2]
+
+
+@pytest.mark.parametrize(("line", "kept", "cut"), [(_over_lines, 100_000, 0), (_too_few, 100_000, 100_000)])
+def test_a_side_table_has_the_rows_that_one_thread_finds(
+    tmp_path: Path, line: Callable[[int], str], kept: int, cut: int
+) -> None:
+    _write(tmp_path / "table.csv", line, kept + cut)
+    schema: dict[str, pl.DataType] = {"user": pl.Int64(), "item": pl.String()}
+    files = Files(paths=("table.csv",))
+    (read,) = read_side_table("here", files, tmp_path, Target(schema, None, ("user",)))
+    assert read.frame["user"].sort().to_list() == [row for row in range(kept + cut) if line is not _too_few or row % 2]
+    assert read.refused == ({"no row of a CSV": cut} if cut else {})
 
 
 def test_usual_files_are_read_once_by_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
