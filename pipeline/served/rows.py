@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -44,19 +45,22 @@ class Served:
         return sum(group.height for group in self.groups)
 
 
-def served_rows(work: Workspace, declared: ServedInputs, shown: pl.DataFrame, columns: Sequence[str]) -> Served:
+def served_rows(
+    work: Workspace, declared: ServedInputs, shown: pl.DataFrame, columns: Sequence[str], folder: Path | None = None
+) -> Served:
     """What servers answered for impressions.
 
     Args:
         shown: ``impression_id``, ``event_timestamp`` and the item of impressions.
         columns: those wanted; a release that did not read one has none.
+        folder: of the log; ``None``: that of answers.
     """
     served = Served([])
     if shown.is_empty():
         return served
     item = work.project.stream.item.name
     first, last = shown[TIME].min(), shown[TIME].max()
-    files = files_between(work.state.requests, first - declared.within, last + CLOCKS)  # type: ignore[operator, arg-type]
+    files = files_between(folder or work.state.requests, first - declared.within, last + CLOCKS)  # type: ignore[operator, arg-type]
     known = shown.select(ID, item, pl.col(TIME).alias(_SHOWN))
     wanted = list(dict.fromkeys((ID, TIME, item, RELEASE, *columns)))
     found: dict[tuple[str, ...], list[pl.DataFrame]] = {}
