@@ -18,6 +18,8 @@ from exfm_assets.assets.predicted import LOGGED_TEACHER_FEATURES
 from exfm_assets.assets.stream import IMPRESSIONS, LABELS
 from exfm_assets.assets.students import DRIFT_REPORT, PROGRESS, student_key
 from exfm_assets.partitions import SINGLE_RUN
+from pipeline.drift.arms import FILE as ARMS
+from pipeline.drift.arms import arms_of, arms_table
 from pipeline.drift.report import FILE, drift_rows, drift_table
 from pipeline.releases.history import history_of
 from pipeline.releases.release import Released, current_release
@@ -148,10 +150,12 @@ def _gates(project: Project) -> dg.AssetsDefinition:
 
 
 def _drift_report(project: Project) -> dg.AssetsDefinition:
+    has_arms = any(student.serving.canary or student.serving.shadow for student in project.students)
+
     @dg.asset(
         key=DRIFT_REPORT,
         # All slices, not the last one: on a live stream the slice that was just judged is never the last.
-        deps=[PROGRESS, *(key for key in judged_on(project, *project.students) if key != LABELS)],
+        deps=[PROGRESS, *(key for key in judged_on(project, *project.students) if key != LABELS or has_arms)],
         backfill_policy=SINGLE_RUN,
         group_name="upkeep",
         kinds={"polars", "river"},
@@ -162,9 +166,16 @@ def _drift_report(project: Project) -> dg.AssetsDefinition:
         write_stored(rows, work.state.reports / FILE)
         for row in rows.filter(rows["drifted"]).iter_rows(named=True):
             context.log.warning(f"{row['model']} drifted: {row['slice']}: {row['reason']}")
+        told = {}
+        if has_arms:
+            arms = arms_of(work)
+            write_stored(arms.rows, work.state.reports / ARMS)
+            told["arms"] = dg.MetadataValue.md(arms_table(arms.rows))
+            for said in arms.left_out:
+                context.log.warning(f"arms are without {said}")
         plots = {f"plot/{name}": dg.MetadataValue.md(plot) for name, plot in drift_plots(work)}
         return dg.MaterializeResult(
-            metadata={keys.ROW_COUNT: rows.height, "drift": dg.MetadataValue.md(drift_table(rows)), **plots}
+            metadata={keys.ROW_COUNT: rows.height, "drift": dg.MetadataValue.md(drift_table(rows)), **told, **plots}
         )
 
     return drift_report

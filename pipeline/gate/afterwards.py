@@ -31,7 +31,7 @@ from pipeline.releases.afterwards import (
 from pipeline.releases.canaries import end_canary, serve_canary
 from pipeline.releases.history import RECORD, changing, dropped, history_of, numbered
 from pipeline.releases.publishing import name_served
-from pipeline.releases.release import RELEASED, ROLLED_BACK, Released, current_release
+from pipeline.releases.release import PROMOTED, RELEASED, ROLLED_BACK, UNPINNED, Released, current_release
 from pipeline.releases.whole import version_fault
 from pipeline.releases.withdrawing import touched_by
 from pipeline.workspace import Workspace
@@ -81,7 +81,8 @@ def predecessor(work: Workspace, student: Student) -> Released | None:
     since = len(history)
     while since and history[since - 1].version == history[-1].version:
         since -= 1
-    if not since or history[since].action != RELEASED:
+    chosen = {entry.action for entry in history[since:]} & {PROMOTED, ROLLED_BACK, UNPINNED}
+    if not since or history[since].action != RELEASED or chosen:
         return None
     before = numbered(history)[history[since - 1].number]
     usable = before.version not in dropped(history) and version_fault(work, student, before.version) is None

@@ -6,11 +6,13 @@ Belongs here: findings and inputs with NE beside them. Not here: finding them (d
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import numpy as np
 import polars as pl
 
 from exfm.learning import Student
+from pipeline.drift.arms import compared_students, stored_arms
 from pipeline.drift.report import psi_over_slices, stored_drift, stored_profiles
 from pipeline.report import charts
 from pipeline.workspace import Workspace
@@ -103,6 +105,15 @@ def moved_inputs(work: Workspace, evaluations: dict[str, pl.DataFrame], most: in
             figures = ne_at(evaluations[student.name], at)
             found.append(MovedInput(student.name, name, max(finite.values()), at, finite[max(finite)], *figures))
     return sorted(found, key=lambda each: (-each.newest, -each.psi))
+
+
+def arms(work: Workspace) -> list[dict[str, Any]]:
+    """Arms of students with a canary or a shadow, as the drift report has them, newest slice first."""
+    rows, names = stored_arms(work), [student.name for student in compared_students(work)]
+    if rows is None:
+        return []
+    newest = rows.filter(pl.col("student").is_in(names)).sort("slice", descending=True, maintain_order=True)
+    return list(newest.iter_rows(named=True))
 
 
 def psi_of_findings(

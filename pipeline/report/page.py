@@ -119,6 +119,7 @@ def page_of(work: Workspace, run_id: str | None = None) -> str:
         teachers=sections.teachers(work, summed),
         findings=moved.findings(work, evaluations),
         inputs=moved.moved_inputs(work, evaluations),
+        arms=moved.arms(work),
         quarantined=sections.quarantined(work),
         look_back=work.project.upkeep.look_back,
         psi_limit=work.project.drift.psi,

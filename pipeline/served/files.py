@@ -7,7 +7,8 @@ A spool becomes parquet files at any moment, and goes then. So spools are listed
 the files that it has become: a row is found in one of both, or in both.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
@@ -17,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from exfm.declaration import digest
 from pipeline.sidecar import LogFile
 from pipeline.streams.footers import may_hold
 
@@ -46,16 +48,49 @@ class RequestFile:
 
 def files_between(folder: Path, start: datetime, end: datetime) -> list[RequestFile]:
     """Files that may hold a request in [start, end), of all students; spools last."""
-    spools = [RequestFile(path, path.name.partition(".")[0]) for path in sorted(folder.glob(f"*{SPOOL}"))]
-    students = sorted(path for path in folder.glob("*") if path.is_dir())
+    spools = _spools(folder)
     parquet = [
-        RequestFile(path, student.name)
-        for student in students
-        for day in _days(start, end)
-        for path in sorted((student / f"day={day}").glob("*.parquet"))
+        RequestFile(path, within.parent.name)
+        for day, within in _folders(folder, start, end)
+        for path in sorted(within.glob("*.parquet"))
         if may_hold(path, day, "impressions", start, end)
     ]
     return [*parquet, *(file for file in spools if _spool_may_hold(file, start, end))]
+
+
+def looked_at(folder: Path, start: datetime, end: datetime) -> dict[str, LogFile]:
+    """By what it is seen whether a file came: spools that may hold a request of a window, and folders of its days."""
+    paths = [file.path for file in _spools(folder) if _spool_may_hold(file, start, end)]
+    paths += [within for _, within in _folders(folder, start, end)]
+    return _stats(folder, paths)
+
+
+def digest_of_files(folder: Path, start: datetime, end: datetime) -> str:
+    """Of the files that may hold a request of a window: of their names, as those that are whole never change."""
+    stats = _stats(folder, (file.path for file in files_between(folder, start, end)))
+    return digest(sorted([name, size] for name, (size, _, _) in stats.items()))
+
+
+def _stats(folder: Path, paths: Iterable[Path]) -> dict[str, LogFile]:
+    """Paths below the log with sizes (of folders none) and when they changed; what is gone by now is left out."""
+    found: dict[str, LogFile] = {}
+    for path in paths:
+        with suppress(FileNotFoundError):
+            stat = path.stat()
+            name, size = path.relative_to(folder).as_posix(), 0 if path.is_dir() else stat.st_size
+            found[name] = (size, stat.st_mtime_ns, None)
+    return found
+
+
+def _spools(folder: Path) -> list[RequestFile]:
+    return [RequestFile(path, path.name.partition(".")[0]) for path in sorted(folder.glob(f"*{SPOOL}"))]
+
+
+def _folders(folder: Path, start: datetime, end: datetime) -> Iterator[tuple[date, Path]]:
+    """Those of a window's days that are there, of each student."""
+    days = list(_days(start, end))
+    for student in sorted(path for path in folder.glob("*") if path.is_dir()):
+        yield from ((day, within) for day in days if (within := student / f"day={day}").is_dir())
 
 
 def _days(start: datetime, end: datetime) -> Iterator[date]:
@@ -63,18 +98,6 @@ def _days(start: datetime, end: datetime) -> Iterator[date]:
     while datetime.combine(day, datetime.min.time(), UTC) < end:
         yield day
         day += timedelta(days=1)
-
-
-def stats_of(folder: Path, files: Sequence[RequestFile]) -> Mapping[str, LogFile]:
-    """Files by their path in the log: size and when they changed; what is gone by now is left out."""
-    found: dict[str, LogFile] = {}
-    for file in files:
-        try:
-            stat = file.path.stat()
-        except FileNotFoundError:
-            continue
-        found[file.path.relative_to(folder).as_posix()] = (stat.st_size, stat.st_mtime_ns, None)
-    return found
 
 
 def fault_of(file: RequestFile, item: str, dtype: type) -> str | None:

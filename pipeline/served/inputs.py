@@ -9,9 +9,11 @@ those of the log: what a request brings and what is logged both come from the se
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import polars as pl
 
+from exfm.encoding import Encoding
 from exfm.served_inputs import ServedInputs
 from pipeline.served.files import ID, TIME
 from pipeline.served.rows import Served, served_rows
@@ -20,7 +22,7 @@ from pipeline.workspace import Workspace
 
 # Among the notes of a slice.
 ROWS, WITHOUT, WORST, COLUMNS = "served/rows", "served/without", "served/skew", "served/columns"
-OTHER_ITEMS, PASSED_OVER = "served/other_items", "served/files_passed_over"
+LATE, OTHER_ITEMS, PASSED_OVER = "served/late", "served/other_items", "served/files_passed_over"
 _MARK, _AS_SERVED = "_is_served", "_as_served:"
 
 
@@ -37,6 +39,7 @@ class ServedFeatures:
     columns: Sequence[str]
     rows: int = 0
     served: int = 0
+    late: int = 0
     other_items: int = 0
     skew: dict[str, Skew] = field(default_factory=dict)
     passed_over: Counter[str] = field(default_factory=Counter)
@@ -54,7 +57,7 @@ class ServedFeatures:
 
     def _count(self, rows: int, served: Served) -> None:
         self.rows, self.served = self.rows + rows, self.served + served.rows
-        self.other_items += served.other_items
+        self.late, self.other_items = self.late + served.late, self.other_items + served.other_items
         # Parts meet the same files: what is counted of them is how many, not how often.
         self.passed_over |= served.passed_over
 
@@ -70,7 +73,7 @@ class ServedFeatures:
         lengths = {name: length for name, length in self._lengths().items() if name in fitting}
         for name, skew in skews(both, {name: (_AS_SERVED + name, name) for name in fitting}, lengths).items():
             self.skew[name] = self.skew.get(name, Skew()) + skew
-        put = [self._put(name, part.schema[name]) for name in fitting if "__" in name]
+        put = [self._put(name, part.schema[name]) for name in self._together(fitting) if "__" in name]
         return beside.with_columns(put).select(part.columns)
 
     @staticmethod
@@ -80,9 +83,21 @@ class ServedFeatures:
             is_served &= served.is_not_null() | (pl.col(name).list.len() > 0)
         return pl.when(is_served).then(served).otherwise(pl.col(name)).alias(name)
 
+    def _together(self, names: Sequence[str]) -> list[str]:
+        """Without lists that stand beside each other of which a release read some: they would be of two lengths."""
+        beside: dict[str, set[str]] = {}
+        for name, encoding in self._encoder.items():
+            for of in encoding.of if encoding.kind in ("ids", "ages") else ():
+                beside.setdefault(of, {of}).add(name)
+        broken = {name for lists in beside.values() if not lists <= {*names} for name in lists}
+        return [name for name in names if name not in broken]
+
     def _lengths(self) -> dict[str, int]:
-        encoder = self.work.project.encoder(self.work.project.logged_columns)
-        return {name: encoding.length for name, encoding in encoder.items() if encoding.length is not None}
+        return {name: encoding.length for name, encoding in self._encoder.items() if encoding.length is not None}
+
+    @cached_property
+    def _encoder(self) -> dict[str, Encoding]:
+        return self.work.project.encoder(self.work.project.logged_columns)
 
     def told(self) -> dict[str, object]:
         """Notes of the slice: rows with features as served and without, and of each column how both differ."""
@@ -90,13 +105,18 @@ class ServedFeatures:
         if self.skew:
             notes[WORST] = max(skew.share for skew in self.skew.values())
             notes[COLUMNS] = {name: skew.plain() for name, skew in sorted(self.skew.items())}
-        counted = {OTHER_ITEMS: self.other_items, PASSED_OVER: self.passed_over.total()}
+        counted = {LATE: self.late, OTHER_ITEMS: self.other_items, PASSED_OVER: self.passed_over.total()}
         return notes | {name: count for name, count in counted.items() if count}
 
     def sentences(self) -> Iterator[str]:
         """What was passed over, and why."""
         for why, count in sorted(self.passed_over.items()):
             yield f"the request log has {count:,} {'file' if count == 1 else 'files'} {why}: passed over"
+        if self.late:
+            yield (
+                f"{self.late:,} impressions were shown before their request or over {self.declared.within} after it: "
+                "set ServedInputs.within to how long it may take; they are joined"
+            )
         if self.other_items:
             yield (
                 f"{self.other_items:,} impressions have the impression_id of a candidate that was another item: log "

@@ -5,7 +5,7 @@ Belongs here: a digest of those, and the files that were looked at. Not here: wh
 
 A row of the request log never changes, and its impression's id names it. So the digest is of ids: that a spool becomes
 a file, or that another slice's answers come, changes nothing. A spool that is found late makes those slices stale whose
-impressions it has, once. Files that are deleted make none stale.
+impressions it has, once. A day that is deleted as a whole makes none stale.
 """
 
 import hashlib
@@ -14,12 +14,13 @@ from collections.abc import Mapping
 import polars as pl
 
 from exfm.stream import Slice
-from pipeline.served.files import ID, TIME, files_between, stats_of
+from pipeline.served.files import ID, TIME, digest_of_files, looked_at
 from pipeline.served.rows import CLOCKS, served_rows
 from pipeline.sidecar import LogFile, Sidecar
 from pipeline.workspace import Workspace
 
 REQUEST_LOG = "request_log"  # in what a slice is made of, and among the files that it looked at
+FILES = "*"  # among those: all that may hold a request of the slice
 Files = Mapping[str, Mapping[str, LogFile]]
 
 
@@ -32,11 +33,14 @@ def served_of(work: Workspace, slice_: Slice, before: Sidecar | None = None) -> 
     declared, folder = work.project.served, work.state.requests
     if declared is None:
         return {}, {}
-    listed = stats_of(folder, files_between(folder, slice_.start - declared.within, slice_.end + CLOCKS))
-    then = before.made_of.get(REQUEST_LOG) if before is not None else None
-    looked_at = before.log.get(REQUEST_LOG, {}) if before is not None else {}
-    if before is not None and (listed.items() <= looked_at.items() or not work.table("impressions").sound(slice_)):
-        return _named(then), _files(looked_at)
+    window = slice_.start - declared.within, slice_.end + CLOCKS
+    listed = looked_at(folder, *window)
+    then = {} if before is None else before.log.get(REQUEST_LOG, {})
+    if before is not None and (listed.items() <= then.items() or not work.table("impressions").sound(slice_)):
+        return _named(before.made_of.get(REQUEST_LOG)), _files(then)
+    listed[FILES] = (0, 0, digest_of_files(folder, *window))
+    if before is not None and listed[FILES] == then.get(FILES):
+        return _named(before.made_of.get(REQUEST_LOG)), _files(listed)
     return _named(_digest(work, slice_)), _files(listed)
 
 
@@ -59,4 +63,4 @@ def _named(digest: str | None) -> Mapping[str, str]:
 
 
 def _files(files: Mapping[str, LogFile]) -> Files:
-    return {REQUEST_LOG: files} if files else {}
+    return {REQUEST_LOG: files} if files.keys() - {FILES} else {}

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -31,11 +32,13 @@ class Served:
     Args:
         groups: rows of releases that read the same columns: ``impression_id``, ``event_timestamp`` (of the request),
             the item, ``served_version``, ``served_student``, then those columns.
+        late: rows of requests that were too long before, so far as they lie in the files that were read.
         other_items: rows whose impression shows another item than they ranked: its id was mixed up by who logged it.
         passed_over: why -> how many files.
     """
 
     groups: list[pl.DataFrame]
+    late: int = 0
     other_items: int = 0
     passed_over: Counter[str] = field(default_factory=Counter)
 
@@ -44,19 +47,22 @@ class Served:
         return sum(group.height for group in self.groups)
 
 
-def served_rows(work: Workspace, declared: ServedInputs, shown: pl.DataFrame, columns: Sequence[str]) -> Served:
+def served_rows(
+    work: Workspace, declared: ServedInputs, shown: pl.DataFrame, columns: Sequence[str], folder: Path | None = None
+) -> Served:
     """What servers answered for impressions.
 
     Args:
         shown: ``impression_id``, ``event_timestamp`` and the item of impressions.
         columns: those wanted; a release that did not read one has none.
+        folder: of the log; ``None``: that of answers.
     """
     served = Served([])
     if shown.is_empty():
         return served
     item = work.project.stream.item.name
     first, last = shown[TIME].min(), shown[TIME].max()
-    files = files_between(work.state.requests, first - declared.within, last + CLOCKS)  # type: ignore[operator, arg-type]
+    files = files_between(folder or work.state.requests, first - declared.within, last + CLOCKS)  # type: ignore[operator, arg-type]
     known = shown.select(ID, item, pl.col(TIME).alias(_SHOWN))
     wanted = list(dict.fromkeys((ID, TIME, item, RELEASE, *columns)))
     found: dict[tuple[str, ...], list[pl.DataFrame]] = {}
@@ -78,14 +84,16 @@ def _read(
     if (fault := fault_of(file, stream.item.name, stream.item.dtype)) is not None:
         served.passed_over[fault] += 1
         return
-    after = pl.col(_SHOWN) - pl.col(TIME)
+    in_time = (pl.col(_SHOWN) - pl.col(TIME)).is_between(-CLOCKS, within)
     try:
         for batch in batches_of(file, wanted):
             for start in range(0, batch.num_rows, ROWS_AT_ONCE):
                 frame = pl.from_arrow(batch.slice(start, ROWS_AT_ONCE))
                 assert isinstance(frame, pl.DataFrame)
                 both = frame.join(known, on=ID, how="inner", suffix="_shown", maintain_order="left")
-                yield both.filter(after.is_between(-CLOCKS, within)).with_columns(pl.lit(file.student).alias(STUDENT))
+                kept = both.filter(in_time).with_columns(pl.lit(file.student).alias(STUDENT))
+                served.late += both.height - kept.height
+                yield kept
     except (pa.ArrowException, OSError):
         served.passed_over[DAMAGED] += 1
 

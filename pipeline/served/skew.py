@@ -87,5 +87,6 @@ def _comparable(column: pl.Expr, dtype: pl.DataType, length: int | None) -> pl.E
 def _same(mine: pl.Expr, theirs: pl.Expr, dtype: pl.DataType) -> pl.Expr:
     if not dtype.is_float():
         return mine.eq_missing(theirs)
-    near = (mine - theirs).abs() <= TOLERANCE * pl.max_horizontal(mine.abs(), theirs.abs())
+    apart = (mine - theirs).abs()
+    near = apart.is_finite() & (apart <= TOLERANCE * pl.max_horizontal(mine.abs(), theirs.abs()))
     return mine.eq_missing(theirs) | near.fill_null(False)

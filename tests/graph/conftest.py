@@ -5,7 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.workspace import Workspace
+from tests.conftest import Ran
+from tests.graph.after_release import TRAIN, began, flip, quick
+from tests.graph.runs import FIRST, LAST, run
 from tests.graph.scene import Scene
+from tests.tiny import tiny_workspace
 
 
 @pytest.fixture(scope="session")
@@ -25,3 +30,29 @@ def seven(seven_released: Scene, tmp_path: Path) -> Scene:
     copied.record_all()
     assert copied.settle().asked == []
     return copied
+
+
+@pytest.fixture(scope="session")
+def learnt(ran: Ran, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Workspace]:
+    """A student has learnt from all slices, in one world slice 2 with flipped labels. Group ``afterwards``."""
+    worlds = {}
+    for name in ("sound", "poisoned"):
+        folder = tmp_path_factory.mktemp(name)
+        shutil.copytree(ran.work.state.folder, folder / "tiny")
+        work = worlds[name] = quick(tiny_workspace(folder))
+        if name == "poisoned":
+            flip(work, 2)
+        assert run(work, FIRST, LAST, select=TRAIN, checks=False).success
+    return worlds
+
+
+@pytest.fixture
+def poisoned(learnt: dict[str, Workspace], tmp_path: Path) -> Workspace:
+    shutil.copytree(learnt["poisoned"].state.folder, tmp_path / "tiny")
+    return began(quick(tiny_workspace(tmp_path)))
+
+
+@pytest.fixture
+def sound(learnt: dict[str, Workspace], tmp_path: Path) -> Workspace:
+    shutil.copytree(learnt["sound"].state.folder, tmp_path / "tiny")
+    return began(quick(tiny_workspace(tmp_path)))

@@ -193,9 +193,10 @@ def test_a_bad_candidate_leaves_what_serves(
 
 
 def older_is_served(work: Workspace, student: Student) -> None:
-    """As if the checkpoint before the candidate were what serves."""
+    """As if the checkpoint before the candidate were what serves, and nothing before it."""
     from pipeline.releases.publishing import publish
 
+    shutil.rmtree(work.state.release(student.name))
     store = CheckpointStore.of(work, student)
     publish(work, student, last(work, 2), store.manifest(last(work, 2)).version, "cpu")
 
