@@ -15,7 +15,7 @@ from exfm.served_inputs import ServedInputs
 from exfm.state import State
 from exfm.stream import Slice
 from feature_repo.store import apply
-from pipeline.served.inputs import COLUMNS, OTHER_ITEMS, PASSED_OVER, ROWS, WITHOUT, ServedFeatures
+from pipeline.served.inputs import COLUMNS, LATE, OTHER_ITEMS, PASSED_OVER, ROWS, WITHOUT, ServedFeatures
 from pipeline.verify.tables_current import lines_of, stale
 from pipeline.workspace import Workspace
 from serving.answering import Answering
@@ -246,6 +246,17 @@ def test_a_spool_that_is_found_late_makes_its_slice_again_once(world: World, tmp
     assert world.make()[0] == {INPUTS, OPINIONS}
     assert world.notes(INPUTS)[ROWS] == 200 and not world.stored(INPUTS).equals(before, null_equal=True)
     assert world.stale() == [] and world.make()[0] == set()
+
+
+def test_another_time_between_request_and_impression_makes_answered_slices_again(world: World) -> None:
+    world.answer()  # each 0 to 6 seconds before its impression
+    world.make()
+    declared = replace(world.work.project, served=ServedInputs(within=timedelta(seconds=1)))
+    world.work = Workspace(declared, world.work.state)
+    assert [each.partition(":")[0] for each in world.stale()] == [f"{INPUTS} 2026-01-05", f"{OPINIONS} 2026-01-05"]
+    world.make()
+    kept = sum(at % 7 <= 1 for at in range(200))
+    assert (world.notes(INPUTS)[ROWS], world.notes(INPUTS)[LATE]) == (kept, 200 - kept) and world.stale() == []
 
 
 def test_parts_are_what_a_whole_slice_is(world: World) -> None:
