@@ -17,6 +17,8 @@ from exfm import (
     LeadAware,
     PredictionView,
     Project,
+    ServedInputs,
+    Serving,
     Simulation,
     Stream,
     Student,
@@ -69,6 +71,7 @@ def _student(surface: str) -> Student:
         inputs=(*SEEN, "item_activity:click_rate_15m", "item_opinion"),
         network=DCNv2(embedding=8, cross=1, hidden=(16,)), distillation=AuxiliaryHead(weight=4.0),
         lead=LeadAware(none_at=0.002, full_at=0.01), training=Training(batch_size=256), gate=Gate(tolerance=0.01),
+        serving=Serving(exploration=0.02),
     )  # fmt: skip
 
 
@@ -102,5 +105,6 @@ PROJECT = Project(
         ),
     ),
     students=(_student("feed"), _student("video")),
+    served=ServedInputs(within=timedelta(minutes=1)),
     drift=Drift(slices=3),
 )  # fmt: skip
