@@ -60,7 +60,8 @@ class Narrator:
             parts.append(f"{surface}: clicked by who chose it, {', '.join(rates)}")
         self._say("; ".join(parts))
         for reason, count in told["unanswered"].items():
-            self._once("unanswered", f"{count:,} requests had no answer: {reason}; popularity chose instead")
+            if self._said.get(reason) is None:  # the traffic file has the counts of each slice
+                self._once(reason, f"{count:,} requests had no answer: {reason}; popularity chooses until there is one")
         self._chosen(told)
         for student in self._work.project.students:
             self._judged(student)

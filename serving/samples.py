@@ -34,16 +34,19 @@ class Samples:
     def __init__(self, metrics: Metrics) -> None:
         self._metrics, self._kept = metrics, deque[dict[str, Any]](maxlen=KEPT)
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="samples", daemon=True)
+        self._thread: threading.Thread | None = None
 
     def start(self) -> None:
         """Sample until stopped."""
+        self._stop.clear()
+        self._thread = threading.Thread(target=self._run, name="samples", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
         """End the thread."""
         self._stop.set()
-        self._thread.join()
+        if self._thread is not None:
+            self._thread.join()
 
     def told(self) -> list[dict[str, Any]]:
         """All samples: when, requests a second, refused ones a second, p50 and p99 in milliseconds (or ``None``)."""
