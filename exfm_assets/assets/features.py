@@ -238,9 +238,12 @@ def _logged_inputs(project: Project) -> dg.AssetsDefinition:
         """
         writer = SliceWriter(context, LOGGED_INPUTS, work.table("logged_inputs"))
         for slice_ in slices_of(stream, context.partition_keys):
-            if writer.keep(slice_, of_logged_inputs(work, slice_, writer.table.sidecar(slice_))):
+            before = writer.table.sidecar(slice_)
+            made = of_logged_inputs(work, slice_, before)
+            if writer.keep(slice_, made):
                 continue
-            made, inputs = of_logged_inputs(work, slice_), LoggedInputs(work, slice_, joined)
+            made = made if before is None else of_logged_inputs(work, slice_)
+            inputs = LoggedInputs(work, slice_, joined)
             writer.write(slice_, inputs.parts(), made, told=inputs.told, of=work.table("impressions").rows(slice_))
             for sentence in inputs.unmatched():
                 context.log.warning(sentence)

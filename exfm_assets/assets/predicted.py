@@ -145,9 +145,12 @@ def _logged(project: Project) -> dg.AssetsDefinition:
         """Teacher features as of each impression, by Feast; apart from ``logged_inputs``, which teachers read."""
         writer = SliceWriter(context, LOGGED_TEACHER_FEATURES, work.table("logged_teacher_features"))
         for slice_ in slices_of(stream, context.partition_keys):
-            if writer.keep(slice_, of_logged_teacher_features(work, slice_, writer.table.sidecar(slice_))):
+            before = writer.table.sidecar(slice_)
+            made = of_logged_teacher_features(work, slice_, before)
+            if writer.keep(slice_, made):
                 continue
-            made, served = of_logged_teacher_features(work, slice_), served_features(work, columns.features)
+            made = made if before is None else of_logged_teacher_features(work, slice_)
+            served = served_features(work, columns.features)
             names = ("impression_id", "event_timestamp", *columns.features)
             read = joined_inputs(work, slice_, "logged_teacher_features", joined)
             parts = ((part if served is None else served.into(part)).select(names) for part in read)

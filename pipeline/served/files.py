@@ -53,7 +53,7 @@ def files_between(folder: Path, start: datetime, end: datetime) -> list[RequestF
         RequestFile(path, within.parent.name)
         for day, within in _folders(folder, start, end)
         for path in sorted(within.glob("*.parquet"))
-        if may_hold(path, day, "impressions", start, end)
+        if _may_hold(path, day, start, end)
     ]
     return [*parquet, *(file for file in spools if _spool_may_hold(file, start, end))]
 
@@ -165,6 +165,13 @@ def _of_spool(path: Path) -> Iterator[pa.RecordBatch]:
                 yield from stream
         except (pa.ArrowInvalid, OSError):
             return
+
+
+def _may_hold(path: Path, day: date, start: datetime, end: datetime) -> bool:
+    try:
+        return may_hold(path, day, "impressions", start, end)
+    except FileNotFoundError:  # deleted since it was listed
+        return False
 
 
 def _spool_may_hold(file: RequestFile, start: datetime, end: datetime) -> bool:

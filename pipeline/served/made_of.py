@@ -10,6 +10,7 @@ impressions it has, once. A day that is deleted as a whole makes none stale.
 
 import hashlib
 from collections.abc import Mapping
+from datetime import timedelta
 
 import polars as pl
 
@@ -20,7 +21,7 @@ from pipeline.sidecar import LogFile, Sidecar
 from pipeline.workspace import Workspace
 
 REQUEST_LOG = "request_log"  # in what a slice is made of, and among the files that it looked at
-FILES = "*"  # among those: all that may hold a request of the slice
+FILES = "*"  # among those: ServedInputs.within, and all files that may hold a request of the slice
 Files = Mapping[str, Mapping[str, LogFile]]
 
 
@@ -33,12 +34,13 @@ def served_of(work: Workspace, slice_: Slice, before: Sidecar | None = None) -> 
     declared, folder = work.project.served, work.state.requests
     if declared is None:
         return {}, {}
-    window = slice_.start - declared.within, slice_.end + CLOCKS
+    window, within = (slice_.start - declared.within, slice_.end + CLOCKS), declared.within // timedelta(microseconds=1)
     listed = looked_at(folder, *window)
     then = {} if before is None else before.log.get(REQUEST_LOG, {})
-    if before is not None and (listed.items() <= then.items() or not work.table("impressions").sound(slice_)):
+    holds = listed.items() <= then.items() and then.get(FILES, (within,))[0] == within
+    if before is not None and (holds or not work.table("impressions").sound(slice_)):
         return _named(before.made_of.get(REQUEST_LOG)), _files(then)
-    listed[FILES] = (0, 0, digest_of_files(folder, *window))
+    listed[FILES] = (within, 0, digest_of_files(folder, *window))
     if before is not None and listed[FILES] == then.get(FILES):
         return _named(before.made_of.get(REQUEST_LOG)), _files(listed)
     return _named(_digest(work, slice_)), _files(listed)

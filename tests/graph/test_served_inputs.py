@@ -15,8 +15,8 @@ from exfm.served_inputs import ServedInputs
 from exfm.state import State
 from exfm.stream import Slice
 from feature_repo.store import apply
-from pipeline.served.inputs import COLUMNS, OTHER_ITEMS, PASSED_OVER, ROWS, WITHOUT, ServedFeatures
-from pipeline.verify.tables_current import stale
+from pipeline.served.inputs import COLUMNS, LATE, OTHER_ITEMS, PASSED_OVER, ROWS, WITHOUT, ServedFeatures
+from pipeline.verify.tables_current import lines_of, stale
 from pipeline.workspace import Workspace
 from serving.answering import Answering
 from serving.request_log import RequestLog
@@ -102,6 +102,9 @@ class World:
         assert self.log.fault is None
         new = logged.with_columns(pl.col("impression_id").replace(ids))
         new.write_parquet(path)
+        for outcomes in (self.work.state.log / "outcomes").glob(f"*/from-{self.slice.key}.parquet"):
+            frame = pl.read_parquet(outcomes, hive_partitioning=False)
+            frame.with_columns(pl.col("impression_id").replace(ids)).write_parquet(outcomes)
         return new.filter(pl.col("impression_id").is_in(list(ids.values())))
 
     def joined_now(self, table: str) -> pl.DataFrame:
@@ -245,6 +248,17 @@ def test_a_spool_that_is_found_late_makes_its_slice_again_once(world: World, tmp
     assert world.stale() == [] and world.make()[0] == set()
 
 
+def test_another_time_between_request_and_impression_makes_answered_slices_again(world: World) -> None:
+    world.answer()  # each 0 to 6 seconds before its impression
+    world.make()
+    declared = replace(world.work.project, served=ServedInputs(within=timedelta(seconds=1)))
+    world.work = Workspace(declared, world.work.state)
+    assert [each.partition(":")[0] for each in world.stale()] == [f"{INPUTS} 2026-01-05", f"{OPINIONS} 2026-01-05"]
+    world.make()
+    kept = sum(at % 7 <= 1 for at in range(200))
+    assert (world.notes(INPUTS)[ROWS], world.notes(INPUTS)[LATE]) == (kept, 200 - kept) and world.stale() == []
+
+
 def test_parts_are_what_a_whole_slice_is(world: World) -> None:
     world.load(world.slice.start - 2 * world.work.project.stream.slice_length)
     world.answer()
@@ -289,3 +303,28 @@ def test_a_project_that_does_not_declare_it_is_left_alone(world: World) -> None:
     assert ROWS not in world.notes(INPUTS) and "request_log" not in world.notes(INPUTS)
     joined = world.joined[INPUTS].sort(PLACE)
     assert world.stored(INPUTS).sort(PLACE).drop("impression_id").equals(joined.drop("impression_id"), null_equal=True)
+
+
+@pytest.mark.slow
+def test_models_learn_from_it_and_all_that_is_stored_stands(world: World) -> None:
+    """The slice's labels follow the answers' ids, teacher and students are trained on it, and a second run is idle."""
+    world.work = Workspace(replace(world.work.project, simulation=None), world.work.state)
+    labels = world.work.table("labels").read([world.slice]).select(world.work.project.stream.task_names).sum().row(0)
+    before = {name: manifest_version(world.work, name) for name in ("teacher/large", "student/feed_convert")}
+    world.load(world.slice.start - 2 * world.work.project.stream.slice_length)
+    world.answer()
+    done = run(world.work, world.slice.key, world.slice.key)
+    assert done.success and world.notes(INPUTS)[ROWS] == 200
+    assert (
+        world.work.table("labels").read([world.slice]).select(world.work.project.stream.task_names).sum().row(0)
+        == labels
+    )
+    assert all(manifest_version(world.work, name) != version for name, version in before.items())
+    assert lines_of(world.work) == []
+    again = run(world.work, world.slice.key, world.slice.key)
+    assert again.success and not made_by(again)
+
+
+def manifest_version(work: Workspace, model: str) -> str:
+    last = work.project.stream.slice_at(SLICES - 1)
+    return str(json.loads((work.state.checkpoints(model) / last.folder / "manifest.json").read_text())["version"])

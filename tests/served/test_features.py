@@ -38,7 +38,7 @@ ENCODER: dict[str, Encoding] = {
 def value(name: str, draws: random.Random) -> Any:
     some: dict[str, Callable[[], Any]] = {
         "user_id": lambda: draws.randrange(3), "country": lambda: draws.choice(["DE", ""]),
-        "price": lambda: draws.choice([0.0, 1.5, math.nan, math.inf, -math.inf]),
+        "price": lambda: draws.choice([0.0, 1.5, 1.5 + 1e-9, math.nan, math.inf, -math.inf]),
         "tags": lambda: [draws.choice("ab") for _ in range(draws.randrange(4))],
         "a__count": lambda: draws.randrange(4), "a__rate": lambda: draws.choice([0.1, 0.25, 1 / 3, 0.3333]),
         "a__image": lambda: [draws.choice([0.5, 1 / 3]), 1.0], "h__last": lambda: [1] * draws.randrange(3),
