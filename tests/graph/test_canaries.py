@@ -1,6 +1,7 @@
 """Canaries: a share of users gets a release first; it serves or is dropped when slices have come, or by hand."""
 
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from exfm.errors import DeclarationError
 from exfm.learning import Gate, Student
+from exfm_assets import releases as command
 from pipeline.gate.releasing import held_back
 from pipeline.releases import history
 from pipeline.releases.afterwards import WAITS, WORSE, read_afterwards
@@ -17,6 +19,7 @@ from pipeline.releases.history import dropped, history_of, numbered
 from pipeline.releases.publishing import mend_release
 from pipeline.releases.release import Released, current_release
 from pipeline.releases.withdrawing import withdraw
+from pipeline.report.status import status_of
 from pipeline.workspace import Workspace
 from tests.graph.after_release import STRICT, TOLERANT, close, declared, hide, released, slice_served, story
 from tests.graph.runs import FIRST, LAST, run
@@ -149,3 +152,26 @@ def test_the_asset_says_what_became_of_a_canary(poisoned: Workspace) -> None:
     second = materialised(STRICT)
     assert "canary" not in second and "| 1 | – | canary dropped | release 2 against 1" in second["changes"]
     assert pl.read_json(poisoned.state.release("feed_click") / "current.json")["number"][0] == 1
+
+
+def test_the_command_shows_a_canary(
+    sound: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    released(sound, TOLERANT, canary=0.2)
+    monkeypatch.setenv("EXFM_PROJECT", "tests.tiny:PROJECT")
+    monkeypatch.setenv("EXFM_STATE", str(sound.state.folder.parent))
+    assert command.main(["list", "feed_click"]) == 0
+    out = capsys.readouterr().out
+    assert "1 serves, canary 2" in out and out.count("canary") == 2 and "released" in out
+    assert command.main(["show", "feed_click", "2"]) == 0
+    assert "release 2, version" in capsys.readouterr().out
+    assert "canary 2 since" in status_of(sound).students[0].serves + status_of(sound).students[1].serves
+
+
+def test_data_is_as_much_older_as_a_canary_takes(sound: Workspace) -> None:
+    def best(**serving: Any) -> timedelta:
+        work, student = declared(sound, STRICT, **serving)
+        return work.project.release_limits(student).best
+
+    assert best(canary=0.1, canary_slices=3) - best() == 3 * sound.project.stream.slice_length
+    assert best(canary_slices=3, exploration=0.1) == best()
