@@ -28,6 +28,7 @@ from exfm.mlflow import MLflow
 from exfm.networks import DLRM, DCNv2, DeepFM, Network, TwoTower, Wukong
 from exfm.prediction_views import PredictionView
 from exfm.project import Drift, Project, Retention, Upkeep
+from exfm.serving import Serving
 from exfm.simulation import Event, Simulation
 from exfm.source_views import SourceView
 from exfm.state import State
@@ -69,6 +70,7 @@ __all__ = [
     "Recalibration",
     "Request",
     "Retention",
+    "Serving",
     "SideTable",
     "Simulation",
     "SourceView",

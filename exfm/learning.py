@@ -10,6 +10,7 @@ from exfm.distillation import Distillation, LeadAware
 from exfm.errors import DeclarationError, above_zero, at_least, at_most, choose_from, not_empty, unique
 from exfm.freshness import Freshness
 from exfm.networks import Network, student_network
+from exfm.serving import Serving
 
 
 @declaration
@@ -193,6 +194,7 @@ class Student(Declaration):
         distillation: how they do; ``None`` learns from labels alone. Each of several teachers has its own term.
         lead: distil as much as the teacher's measured lead deserves; ``None`` always distils whole.
         freshness: how old the data may be that the served checkpoint learnt from.
+        serving: how its releases are kept and served.
     """
 
     name: str
@@ -206,6 +208,7 @@ class Student(Declaration):
     training: Training = Training()
     gate: Gate = Gate()
     freshness: Freshness = Freshness()
+    serving: Serving = Serving()
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -18,6 +18,7 @@ from exfm.declaration import adapter
 from exfm.encoding import Encoding
 from serving.encoder import Arrays, Column, Encoder, IdInput, Signature
 from serving.errors import ReleaseError
+from serving.tables import mapped
 
 SIGNATURE, GRAPH, WEIGHTS, MANIFEST = "signature.json", "model.onnx", "serving.safetensors", "manifest.json"
 FORMAT = 1  # of signatures that this exfm reads
@@ -120,26 +121,6 @@ def signature_of(folder: Path, plain: Mapping[str, Any] | None = None) -> Signat
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ReleaseError(f"{folder / SIGNATURE} can't be read ({error}): release it again") from error
-
-
-def mapped(path: Path, name: str) -> NDArray[np.float32]:
-    """A float32 tensor of a safetensors file, mapped into memory: pages are read as rows are asked for.
-
-    Raises:
-        ReleaseError: if the file has no such tensor.
-    """
-    try:
-        with path.open("rb") as file:
-            size = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(size))
-        about = header[name]
-        if about["dtype"] != "F32":
-            raise ReleaseError(f"{path}: {name} is {about['dtype']}, not F32: release it again")
-        begin = about["data_offsets"][0]
-        shape = tuple(about["shape"])
-        return np.memmap(path, dtype="<f4", mode="r", offset=8 + size + begin, shape=shape)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ReleaseError(f"{path} can't be read ({error}): release it again") from error
 
 
 def _plain(folder: Path) -> dict[str, Any]:

@@ -73,7 +73,7 @@ def _release(project: Project, student: Student) -> dg.AssetsDefinition:
             context.log.info(f"{key.to_user_string()}: {released.version} is served already")
             return
         metadata: dict[str, Any] = {
-            keys.CHECKPOINT: released.version,
+            keys.CHECKPOINT: released.checkpoint,
             keys.TRAINED_UNTIL: released.trained_until or "never",
             "gate": verdict.reason,
             "release": released.number,

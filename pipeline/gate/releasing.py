@@ -17,7 +17,8 @@ from pipeline.workspace import Workspace
 def release_candidate(work: Workspace, student: Student, device: str) -> tuple[Verdict, Released | None]:
     """Judge the candidate and publish it if it passes; what serves stays as it is if not, or if it is the candidate.
 
-    What a person pinned stays too, whatever the gate says; what a withdrawal touched does not.
+    What a person pinned stays too, whatever the gate says; what a withdrawal touched does not. Where ``Serving.table``
+    was declared otherwise since, what would stay is released again with such a table, under a number of its own.
 
     Returns:
         the verdict, and what serves now.
@@ -33,8 +34,12 @@ def release_candidate(work: Workspace, student: Student, device: str) -> tuple[V
         if not verdict.passed or verdict.candidate is None or verdict.slice is None:
             return verdict, served
         if served is not None and release_fault(work, student) is None:
-            stays = served.slice > verdict.slice and stored_version(work, student, served.slice) == served.version
-            if stays or served.version == verdict.candidate:
-                return verdict, served  # it, or a later one, as after an upgrade or under a gate of more slices
+            stays = served.slice > verdict.slice and stored_version(work, student, served.slice) == served.checkpoint
+            if stays or served.checkpoint == verdict.candidate:
+                # it, or a later one, as after an upgrade or under a gate of more slices
+                if served.table == student.serving.table:
+                    return verdict, served
+                slice_ = work.project.stream.slice_of(served.slice)
+                return verdict, publish(work, student, slice_, served.checkpoint, device, verdict)
         slice_ = work.project.stream.slice_of(verdict.slice)
         return verdict, publish(work, student, slice_, verdict.candidate, device, verdict)

@@ -18,6 +18,7 @@ from exfm.encoding import DERIVED
 from exfm.freshness import Freshness
 from exfm.learning import Gate, Student, Teacher
 from exfm.project import Project
+from exfm.serving import Serving
 from exfm.stream import PART_ROWS, Slice
 from pipeline.registry.growth import has_grown
 from pipeline.slices.predictions import scored_by
@@ -84,8 +85,9 @@ Data = Callable[[Recorded | None], Mapping[str, str]]
 def declared_of(project: Project, model: Teacher | Student, *, control: bool = False) -> dict[str, Any]:
     """What the model's weights depend on, of all that is declared, in its canonical form.
 
-    Gates, successions, freshness and the end of a closed log are left out: they change what is done with weights, not
-    weights. What the code does with a part is in its ``code_version``: that of ``Training`` is of the loop itself.
+    Gates, successions, freshness, serving and the end of a closed log are left out: they change what is done with
+    weights, not weights. What the code does with a part is in its ``code_version``: that of ``Training`` is of the loop
+    itself.
     """
     stream = project.stream
     training = replace(model.training, warm_start=True)  # what stands, not what it is made of
@@ -93,7 +95,7 @@ def declared_of(project: Project, model: Teacher | Student, *, control: bool = F
     if isinstance(model, Teacher):
         model = replace(model, succeeds=None)
     else:
-        model = replace(model, gate=Gate())
+        model = replace(model, gate=Gate(), serving=Serving())
         if control:
             model = replace(model, distillation=None, teacher=None, lead=None)
     columns = project.columns_of(model.inputs, where=model.name)

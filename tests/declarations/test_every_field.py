@@ -35,6 +35,7 @@ from exfm.log_files import EventTime, Files, From, Log
 from exfm.mlflow import MLflow
 from exfm.networks import DLRM, DCNv2, DeepFM, TwoTower, Wukong
 from exfm.project import Drift, Retention, Upkeep
+from exfm.serving import Serving
 from exfm.simulation import Event, Simulation
 from exfm.sizes import Reads
 from exfm.source_views import SourceView
@@ -58,7 +59,7 @@ SAMPLES: tuple[Declaration, ...] = (
     PROJECT, PROJECT.stream, PROJECT.stream.user, PROJECT.stream.tasks[0], view(), history(), opinion(), teacher(),
     student(), Training(), Gate(), Freshness(), Drift(), Retention(), Upkeep(), Simulation(), DCNv2(), Wukong(), DLRM(),
     DeepFM(), TwoTower(), KnowledgeDistillation(), AuxiliaryHead(), AuxiliaryTower(), StudentAdapter(), Recalibration(),
-    LeadAware(), Event(kind="rates", day=1), Succession(teacher="large"), Alerts(), MLflow(),
+    LeadAware(), Serving(), Event(kind="rates", day=1), Succession(teacher="large"), Alerts(), MLflow(),
     Request(name="page"), Number(name="price"), Vector(name="image", width=2), Bag(name="tags", rows=9),
     SqlView(name="mine", entities=("user_id",), inputs=(AGE,), reach=DAY, every=DAY, sql="SELECT"),
     PythonView(name="mine", entities=("user_id",), inputs=(AGE,), reach=DAY, every=DAY, function="a:b"),
@@ -99,7 +100,7 @@ DIGESTS = {
     "Succession": "e32cb25c098d", "Alerts": "8d28323642db",
     "MLflow": "fa4982d07d91", "Number": "c0538bf017e3", "Vector": "97d13771be56", "Bag": "4082e4061355",
     "Cross": "c0d7d60f37c8", "Bucket": "387495ad9bf5",
-    "SourceView": "2cbb93ed52e0", "SqlView": "f9108d2adeee", "PythonView": "29440d528333",
+    "SourceView": "2cbb93ed52e0", "Serving": "afd20f9dc64f", "SqlView": "f9108d2adeee", "PythonView": "29440d528333",
 }  # fmt: skip
 
 

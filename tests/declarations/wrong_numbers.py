@@ -13,6 +13,7 @@ from exfm.learning import Gate, Succession, Training
 from exfm.log_columns import Column, Request, Task
 from exfm.networks import DLRM, DCNv2, Wukong
 from exfm.project import Drift, Retention, Upkeep
+from exfm.serving import Serving
 from exfm.simulation import Simulation
 from projects.simulated import PROJECT
 from tests.declarations.base import (
@@ -82,6 +83,8 @@ NUMBERS: list[Wrong] = [
     ("Succession.confidence", lambda: Succession(teacher="large", confidence=1.0)),
     ("Succession.by", lambda: Succession(teacher="large", by="users")),
     ("Gate.by", lambda: Gate(by="users")),
+    ("Serving.table", lambda: Serving(table="float16")),
+    ("Serving.table", lambda: Serving(table="")),
     ("Gate.calibration", lambda: Gate(calibration=0.0)),
     ("Drift.ne_rise", lambda: Drift(ne_rise=NAN)),
     ("Drift.calibration_error", lambda: Drift(calibration_error=INF)),
