@@ -59,11 +59,7 @@ def save_checkpoint(
 
 
 def save_serving(folder: Path, learner: Learner, manifest: Manifest, table: str = FLOAT32) -> Manifest:
-    """Write only what serves, for torch and for runtimes without: no auxiliary head, no adapter, no optimiser.
-
-    Args:
-        table: how the embedding table is kept (``Serving.table``).
-    """
+    """Write only what serves, its table as ``Serving.table`` says: no auxiliary head, no adapter, no optimiser."""
     served = replace(manifest, distillation=None, parts=[], spec=replace(manifest.spec, teachers=()))
     exported = exported_files(learner, served)
     state = kept(serving_state(learner), table)
