@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from exfm.encoding import Encoding
-from models.layers import Head
 from models.learner import Learner
 from models.network_spec import NetworkSpec, positions_of
 from models.serving_network import ServingNetwork
@@ -85,7 +84,7 @@ class Tower(nn.Module):
     def __init__(self, network: ServingNetwork, side: str) -> None:
         super().__init__()
         self.network, self.side, self.inputs = network, side, TowerInputs.of(network.spec, side)
-        self.trunk, self.head = cast(TwoTower, network.trunk), cast(Head, network.serving)
+        self.trunk, self.head = cast(TwoTower, network.trunk), network.serving
         spec, mine = network.spec, self.inputs
         vectors = {position for name, width in spec.vectors if name in mine.vectors
                    for position in positions_of(name, width)}  # fmt: skip

@@ -20,6 +20,7 @@ from feast import FeatureStore
 from exfm.project import Project
 from exfm.state import State
 from feature_repo.store import open_store
+from serving.encoder import Signature
 from serving.errors import RequestError
 from serving.features import Asked, FeatureReader, Gathered, ItemCache
 from serving.model import ServedModel
@@ -38,6 +39,8 @@ class Limits:
         waiting: requests that are answered or wait for it at once; more are told to come again.
         seconds: after which a request is given up.
         item_age: seconds for which candidates' features are kept; 0: never.
+        items: of an index, those that were shown last.
+        index_age: seconds after which an index is made anew with the items' features of then.
     """
 
     body: int = 1_000_000
@@ -45,6 +48,8 @@ class Limits:
     waiting: int = 64
     seconds: float = 2.0
     item_age: float = 30.0
+    items: int = 1_000_000
+    index_age: float = 600.0
 
 
 @dataclass
@@ -82,7 +87,8 @@ class Answering:
         threads: int = 1,
         store: FeatureStore | None = None,
     ) -> None:
-        self.project, self.limits, self.log, self._now = project, limits, log, now or clock_of(project)
+        self.project, self.state, self.limits, self.log = project, state, limits, log
+        self.now = now or clock_of(project)
         self._store, self._cache = store or open_store(project, state), ItemCache(limits.item_age)
         self.releases = Releases(state, project.students, self._reader, threads=threads)
         self._schemas: dict[str, pa.Schema] = {}
@@ -91,9 +97,17 @@ class Answering:
 
     def _reader(self, model: ServedModel) -> FeatureReader:
         """Of a release that is being loaded; one whose answers could not be logged is refused here."""
-        reader = FeatureReader(self.project, self._store, model.signature, self._cache)
+        reader = self.reader_of(model.signature)
         self._schemas[model.version] = schema_of(model.signature, reader.dtypes, self._keys)
         return reader
+
+    def reader_of(self, signature: Signature, cache: ItemCache | None = None) -> FeatureReader:
+        """Features of some columns; ``cache``: of candidates' rows, ``None``: the common one."""
+        return FeatureReader(self.project, self._store, signature, cache or self._cache)
+
+    def schema(self, version: str) -> pa.Schema:
+        """Columns of a loaded release's request log."""
+        return self._schemas[version]
 
     def start(self) -> None:
         """Load what is released, and follow it."""
@@ -132,30 +146,42 @@ class Answering:
         Raises:
             RequestError: if the request can't be answered as it is.
         """
-        serving, seconds = self.serving(student), dict[str, float]()
+        serving = self.serving(student)
+        self.check_log()
+        known = serving.reader.known
+        asked = asked_of(body, self.project, serving.student, known, self.limits.candidates, self.now())
+        return self.ranked(serving, asked, given_up)
+
+    def check_log(self) -> None:
+        """Refuse requests whose answers could not be logged.
+
+        Raises:
+            RequestError: if so.
+        """
         if self.log is not None and self.log.is_full:
             raise RequestError(f"the request log can't be written: {self.log.fault}", 503)
-        reader = serving.reader
-        asked = asked_of(body, self.project, serving.student, reader.known, self.limits.candidates, self._now())
-        with _timed(seconds, "features"):
-            gathered = reader.gather(asked)
-        with _timed(seconds, "scores"):
+
+    def ranked(self, serving: Serving, asked: Asked, given_up: Callable[[], bool]) -> Answer:
+        """Candidates that are known to be right in the order of a release's scores."""
+        seconds = dict[str, float]()
+        with timed(seconds, "features"):
+            gathered = serving.reader.gather(asked)
+        with timed(seconds, "scores"):
             scores = serving.model.score(gathered.columns, len(asked.each), asked.now.timestamp())
         order = np.argsort(-scores, kind="stable")
-        request_id, item = uuid.uuid4().hex, self.project.stream.item.name
+        request_id, item, student = uuid.uuid4().hex, self.project.stream.item.name, serving.student.name
         ranked = [{"item": asked.each[at][item], "score": float(scores[at])} for at in order.tolist()]
         if self.log is not None and not given_up():
-            with _timed(seconds, "log"):
-                self._log(self.log, serving, asked, gathered, scores, order, request_id)
+            with timed(seconds, "log"):
+                self.log_answer(serving, asked, gathered, scores, order, request_id)
         answer = {
             "request_id": request_id, "student": student, "release": serving.number, "version": serving.version,
             "scores": ranked,
         }  # fmt: skip
         return Answer(answer, scores.tolist(), serving, gathered, seconds)
 
-    def _log(
+    def log_answer(
         self,
-        log: RequestLog,
         serving: Serving,
         asked: Asked,
         gathered: Gathered,
@@ -166,10 +192,11 @@ class Answering:
         """A row a candidate, as they were asked."""
         columns = _logged(serving, asked, gathered, scores, order, request_id, self._keys)
         try:
-            rows = rows_of(columns, self._schemas[serving.version], len(order))
+            rows = rows_of(columns, self.schema(serving.version), len(order))
         except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
             raise RequestError(f"a value is of no column's type ({error}): pass those of the log") from error
-        log.add(serving.student.name, serving.version, rows)
+        if self.log is not None:
+            self.log.add(serving.student.name, serving.version, rows)
 
 
 def _logged(
@@ -204,7 +231,8 @@ def _logged(
 
 
 @contextmanager
-def _timed(seconds: dict[str, float], part: str) -> Iterator[None]:
+def timed(seconds: dict[str, float], part: str) -> Iterator[None]:
+    """Note how long a part takes."""
     started = time.perf_counter()
     yield
     seconds[part] = time.perf_counter() - started

@@ -19,6 +19,7 @@ from exfm_assets.assets.stream import IMPRESSIONS, LABELS
 from exfm_assets.assets.students import DRIFT_REPORT, PROGRESS, student_key
 from exfm_assets.partitions import SINGLE_RUN
 from pipeline.drift.report import FILE, drift_rows, drift_table
+from pipeline.releases.items import refreshed
 from pipeline.releases.release import current_release
 from pipeline.releases.verdict import NOT_JUDGED, Verdict
 from pipeline.report.gates import comparisons_table, gates_table
@@ -52,6 +53,8 @@ def _release(project: Project, student: Student) -> dg.AssetsDefinition:
 
         if (repair := mend_release(work, student, work.device)) is not None:
             context.log.warning(repair)
+        if student.network.two_sided:
+            context.log.info(f"{key.to_user_string()}: {refreshed(work, student)}")
         before = current_release(work, student)
         # The gate is evaluated here, not in a check: a check blocks only inside its own run, and a release that was
         # recorded and then failed its check would look like a new one.
