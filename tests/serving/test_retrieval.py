@@ -1,4 +1,4 @@
-"""Retrieval: the items of an index with the scores that ranking gives, both stages, refusals, and what is swapped when."""
+"""Retrieval: an index's items with the scores that ranking gives, both stages, refusals, and what is swapped when."""
 
 import json
 import re
@@ -6,15 +6,18 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import polars as pl
 import pytest
 from starlette.testclient import TestClient
 
 from exfm.state import State
+from models.parts import TOWERS
 from pipeline.releases.items import FILE, SEEN, UNTIL
 from pipeline.workspace import Workspace
 from serving.answering import Answering, Limits
@@ -176,24 +179,20 @@ def test_items_that_appear_are_retrieved_and_the_most_recent_stay(client: Client
     until(lambda: 10**6 in {each["item"] for each in ask(opened, {**BODY, "k": 30}).json()["scores"]})
 
 
-def _older(work: Workspace, version: str) -> None:
-    """What is released, under another version, with an item tower whose vectors are the opposite."""
-    import onnx
-
+def _negated(work: Workspace, version: str) -> None:
+    """What is released, under another version, with both towers' vectors negated: their products are the same."""
     folder = work.state.release(FINDER)
-    now = json.loads((folder / "current.json").read_text())["version"]
-    shutil.copytree(folder / now, folder / version)
+    shutil.copytree(folder / json.loads((folder / "current.json").read_text())["version"], folder / version)
     signature = json.loads((folder / version / "signature.json").read_text())
-    graph = onnx.load(folder / version / "item_tower.onnx")
-    (output,) = graph.graph.output
-    for node in graph.graph.node:
-        node.output[:] = ["straight" if name == output.name else name for name in node.output]
-    graph.graph.node.append(onnx.helper.make_node("Neg", ["straight"], [output.name]))
-    onnx.save(graph, folder / version / "item_tower.onnx")
-    from hashlib import sha256
-
-    digest = sha256((folder / version / "item_tower.onnx").read_bytes()).hexdigest()
-    signature["towers"]["item"]["graph"] = digest
+    for side, name in TOWERS.items():
+        path = folder / version / name
+        graph = onnx.load(path)
+        (output,) = graph.graph.output
+        for node in graph.graph.node:
+            node.output[:] = ["straight" if made == output.name else made for made in node.output]
+        graph.graph.node.append(onnx.helper.make_node("Neg", ["straight"], [output.name]))
+        onnx.save(graph, path)
+        signature["towers"][side]["graph"] = sha256(path.read_bytes()).hexdigest()
     (folder / version / "signature.json").write_text(json.dumps({**signature, "version": version}))
 
 
@@ -205,10 +204,10 @@ def _name(work: Workspace, version: str, change: int) -> None:
 
 
 def test_tower_and_index_are_swapped_together_and_answers_go_on(client: Client, work: Workspace) -> None:
+    """The tower of one release over the index of the other would turn the order round."""
     opened, seen, stop = client(), [], threading.Event()
-    _older(work, "opposite")
+    _negated(work, "negated")
     first = ask(opened).json()
-    offset = json.loads((work.state.release(FINDER) / "opposite" / "signature.json").read_text())["towers"]["offset"]
 
     def follow() -> None:
         while not stop.is_set():
@@ -216,23 +215,18 @@ def test_tower_and_index_are_swapped_together_and_answers_go_on(client: Client, 
 
     thread = threading.Thread(target=follow)
     thread.start()
-    _name(work, "opposite", 8)
-    until(lambda: seen[-1].status_code == 200 and seen[-1].json()["version"] == "opposite")
-    _name(work, first["version"], 9)
-    until(lambda: seen[-1].json()["version"] == first["version"])
-    stop.set()
-    thread.join()
+    try:
+        for change, version in enumerate(("negated", first["version"], "negated"), 8):
+            _name(work, version, change)
+            until(lambda version=version: bool(seen) and seen[-1].json().get("version") == version)  # type: ignore[misc]
+    finally:
+        stop.set()
+        thread.join()
     assert {answer.status_code for answer in seen} == {200}
-    lists = {}
-    for told in (answer.json() for answer in seen):
-        lists.setdefault(told["version"], set()).add(
-            tuple((one["item"], round(one["score"], 5)) for one in told["scores"])
-        )
-    assert lists.keys() == {first["version"], "opposite"}
-    assert all(len(answers) == 1 for answers in lists.values())  # never a tower of one with the index of the other
-    (best,), (worst,) = (answers for _, answers in sorted(lists.items(), key=lambda each: each[0] == "opposite"))
-    logits = [np.log(score / (1 - score)) - offset for score in (best[0][1], worst[0][1])]
-    assert {item for item, _ in best} != {item for item, _ in worst} and logits[0] > 0 < logits[1]
+    told = [answer.json() for answer in seen]
+    assert {answer["version"] for answer in told} == {first["version"], "negated"}
+    for answer in told:
+        assert [each["item"] for each in answer["scores"]] == [each["item"] for each in first["scores"]]
 
 
 def test_an_index_that_cannot_be_made_leaves_the_one_before(
@@ -295,20 +289,25 @@ def test_what_joins_the_towers_in_the_project_is_a_4xx(client: Client, monkeypat
     )
 
 
+def _counted(client: TestClient) -> dict[str, float]:
+    lines = (line.rsplit(" ", 1) for line in client.get("/metrics").text.splitlines() if line[0] != "#")
+    return {name: float(value) for name, value in lines}
+
+
 def test_metrics_tell_of_the_index(client: Client) -> None:
     opened = client()
-    ask(opened)
-    ask(opened, {"k": -1})
-    ask(opened, {**BODY, "rank": RANKER})
-    text = opened.get("/metrics").text
-    for line in (
-        'exfm_requests_total{status="200",student="feed_find"} 2.0',
-        'exfm_requests_total{status="422",student="feed_find"} 1.0', 'exfm_candidates_total{student="feed_find"} 20.0',
-        'exfm_candidates_total{student="feed_click"} 20.0', 'exfm_index_faults{student="feed_find"} 0.0',
-    ):  # fmt: skip
-        assert line in text
-    assert 'exfm_part_seconds_count{part="search",student="feed_find"}' in text
-    assert re.search(r'exfm_index_items\{student="feed_find"\} [5-9]\d\.0', text)
+    before = _counted(opened)  # of the other tests' servers, too
+    for body in (BODY, {"k": -1}, {**BODY, "rank": RANKER}):
+        ask(opened, body)
+    after = _counted(opened)
+    for name, more in {
+        'exfm_requests_total{status="200",student="feed_find"}': 2,
+        'exfm_requests_total{status="422",student="feed_find"}': 1,
+        'exfm_candidates_total{student="feed_find"}': 20, 'exfm_candidates_total{student="feed_click"}': 20,
+        'exfm_part_seconds_count{part="search",student="feed_find"}': 1,
+    }.items():  # fmt: skip
+        assert after[name] - before.get(name, 0) == more, name
+    assert after['exfm_index_items{student="feed_find"}'] > 50 and after['exfm_index_faults{student="feed_find"}'] == 0
 
 
 def test_the_index_finds_what_brute_force_finds() -> None:
