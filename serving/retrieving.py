@@ -118,9 +118,8 @@ class Retrieving:
         retrieved = dict(zip((one[self._item] for one in each), scores.tolist(), strict=True))
         told = [{**one, "retrieved": retrieved[one["item"]]} for one in answer.body["scores"]]
         by = {"student": retriever.serving.student.name, **_index(retriever)}
-        together = {
-            part: seconds.get(part, 0.0) + answer.seconds.get(part, 0.0) for part in {**seconds, **answer.seconds}
-        }
+        parts = {**seconds, **answer.seconds}
+        together = {part: seconds.get(part, 0.0) + answer.seconds.get(part, 0.0) for part in parts}
         return replace(answer, body={**answer.body, "scores": told, "retrieval": by}, seconds=together)
 
 

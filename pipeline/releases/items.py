@@ -126,8 +126,10 @@ def _items_of(work: Workspace, student: Student, source: _Source) -> Iterator[pl
             rows = rows.filter(pl.col(surface[0]) == student.surface).drop(surface) if surface else rows
             seen = pl.col(_CLOCK).cast(pl.Datetime("us", "UTC"))
             yield _last(work, rows.select(pl.exclude(_CLOCK), seen.alias(SEEN), (seen + source.counts).alias(UNTIL)))
-    except UNREADABLE as error:
-        raise DataError(f"{source.table.name}: slice {source.slice.key} can't be read ({error})") from error
+    except (*UNREADABLE, pl.exceptions.ColumnNotFoundError) as error:
+        why = str(error).partition(";")[0]
+        remedy = f"materialise {source.table.name} for it again"
+        raise DataError(f"{source.table.name}: slice {source.slice.key} can't be read ({why}): {remedy}") from error
 
 
 def _last(work: Workspace, rows: pl.DataFrame) -> pl.DataFrame:
