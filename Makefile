@@ -11,7 +11,7 @@ RANGE ?=
 STUDENT ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-slow test-long ui serve docs bench bench-drift bench-inputs bench-ingest bench-bad-teacher bench-checkpoints bench-loading bench-serving bench-upkeep bench-retrieval bench-retrieval-large bench-quality bench-training bench-gpu feast-tests clean
+.PHONY: help run test test-slow test-long ui serve docs bench bench-drift bench-inputs bench-ingest bench-bad-teacher bench-checkpoints bench-loading bench-serving bench-serving-tables bench-item-index bench-upkeep bench-retrieval bench-retrieval-large bench-quality bench-training bench-gpu feast-tests clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -100,6 +100,12 @@ bench-checkpoints: $(READY) ## what a checkpoint costs to write and to read, as 
 
 bench-serving: $(BENCH_READY) ## what an answer costs: the network alone, a whole request, on the embedded store and on Redis
 	@$(BIN)/python -m benchmarks.serving
+
+bench-serving-tables: $(READY) ## what tables in bfloat16 and int8 cost in NE, and what they give
+	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.serving_tables
+
+bench-item-index: $(READY) ## the index that items are retrieved from, against brute force: recall, time, memory
+	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.item_index
 
 bench-loading: $(READY) ## loading the online store, beside Feast's own engine and store
 	@$(BIN)/python -W ignore -m benchmarks.loading
