@@ -107,8 +107,10 @@ class Indexes:
         if (retriever := self._retrievers.get(student)) is not None:
             return retriever
         serving = self._releases.of(student)
-        why = self._joined.get(student) if student in self.students else "its network has no two towers"
-        if serving is not None and isinstance(serving.model.towers, str):
+        why = self._joined.get(student)
+        if student not in self.students:
+            why = "its network has no two towers"
+        elif serving is not None and isinstance(serving.model.towers, str):
             why = serving.model.towers
         if why is not None:
             others = [name for name in self.students if name != student]

@@ -5,7 +5,7 @@ Belongs here: which kind of index, how it is searched. Not here: whose vectors t
 Up to ``EXACT`` vectors all are multiplied, which takes less than a millisecond and misses none. Of more, each number is
 kept in 4 bits first, which 16 vectors at a time are compared by, and ``REFINED`` times as many as are asked for are
 multiplied then. A graph of neighbours (HNSW) is no help: neighbours are near in distance, which of products says
-little, so it finds two thirds of them and takes minutes to build.
+little, so it finds fewer and takes long to build.
 """
 
 from typing import Any, cast

@@ -86,7 +86,7 @@ def towers_of(folder: Path, plain: Mapping[str, Any], signature: Signature, tabl
     """
     about = plain.get("towers")
     if about is None:
-        return "its network has no two towers"
+        return "its release holds no towers"
     try:
         if "joined_by" in about:
             return str(about["joined_by"])
