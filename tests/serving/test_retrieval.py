@@ -19,10 +19,14 @@ from starlette.testclient import TestClient
 from exfm.state import State
 from models.parts import TOWERS
 from pipeline.releases.items import FILE, SEEN, UNTIL
+from pipeline.releases.whole import release_fault
 from pipeline.workspace import Workspace
+from serving import indexes
 from serving.answering import Answering, Limits
 from serving.app import Server
+from serving.errors import ReleaseError
 from serving.item_index import ItemIndex
+from serving.model import ServedModel
 from serving.request_log import RequestLog
 from serving.retrievers import ITEMS, OWN
 from serving.retrieving import Retrieving
@@ -227,6 +231,45 @@ def test_tower_and_index_are_swapped_together_and_answers_go_on(client: Client, 
     assert {answer["version"] for answer in told} == {first["version"], "negated"}
     for answer in told:
         assert [each["item"] for each in answer["scores"]] == [each["item"] for each in first["scores"]]
+
+
+def test_answers_go_on_while_an_index_is_made(client: Client, work: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened, began, enough = client(), threading.Event(), threading.Event()
+    first, real = ask(opened).json(), indexes.made
+
+    def slow(*given: Any) -> Any:
+        began.set()
+        enough.wait(30)
+        return real(*given)
+
+    monkeypatch.setattr(indexes, "made", slow)
+    try:
+        _negated(work, "negated")
+        _name(work, "negated", 8)
+        assert began.wait(30)
+        candidates = {"user": 3, "candidates": [1, 2]}
+        assert ask(opened, candidates, path="rank").json()["version"] == "negated"  # ranked with at once
+        told = ask(opened).json()
+        assert (told["version"], told["scores"]) == (first["version"], first["scores"])
+        assert opened.get("/ready").status_code == 200
+    finally:
+        enough.set()
+    until(lambda: ask(opened).json()["version"] == "negated")
+
+
+def test_a_damaged_tower_is_never_served_and_is_found(work: Workspace) -> None:
+    student, folder = work.project.student(FINDER), work.state.release(FINDER)
+    folder /= json.loads((folder / "current.json").read_text())["version"]
+    assert release_fault(work, student) is None
+    for name in TOWERS.values():
+        whole = (folder / name).read_bytes()
+        for content in (whole[:-1], None):
+            (folder / name).unlink() if content is None else (folder / name).write_bytes(content)
+            with pytest.raises(ReleaseError, match=name):
+                ServedModel(folder)
+            assert name in str(release_fault(work, student))
+        (folder / name).write_bytes(whole)
+    ServedModel(folder)
 
 
 def test_an_index_that_cannot_be_made_leaves_the_one_before(
