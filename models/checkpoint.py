@@ -61,8 +61,7 @@ def save_checkpoint(
 def save_serving(folder: Path, learner: Learner, manifest: Manifest, table: str = FLOAT32) -> Manifest:
     """Write only what serves, its table as ``Serving.table`` says: no auxiliary head, no adapter, no optimiser."""
     served = replace(manifest, distillation=None, parts=[], spec=replace(manifest.spec, teachers=()))
-    exported = exported_files(learner, served)
-    state = kept(serving_state(learner), table)
+    exported, state = exported_files(learner, served), kept(serving_state(learner), table)
     return _save(folder, SERVING, state, lambda weights: replace(served, weights=weights), exported)
 
 
