@@ -11,7 +11,7 @@ RANGE ?=
 STUDENT ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-slow test-long ui serve docs bench bench-drift bench-inputs bench-ingest bench-bad-teacher bench-checkpoints bench-loading bench-serving bench-upkeep bench-retrieval bench-retrieval-large bench-quality bench-training bench-gpu feast-tests clean
+.PHONY: help run test test-slow test-long ui serve docs bench bench-drift bench-inputs bench-ingest bench-bad-teacher bench-checkpoints bench-loading bench-serving bench-serving-tables bench-item-index bench-upkeep bench-retrieval bench-retrieval-large bench-quality bench-training bench-gpu feast-tests clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -109,6 +109,12 @@ bench-serving: $(BENCH_READY) ## what an answer costs: the network alone, a whol
 
 bench-serving-load: $(BENCH_READY) ## a server under load while releases are swapped and workers are killed, every answer looked at: MINUTES=30
 	@$(BIN)/python -m benchmarks.serving_load --minutes $${MINUTES:-30}
+
+bench-serving-tables: $(READY) ## what tables in bfloat16 and int8 cost in NE, and what they give
+	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.serving_tables
+
+bench-item-index: $(READY) ## the index that items are retrieved from, against brute force: recall, time, memory
+	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.item_index
 
 bench-loading: $(READY) ## loading the online store, beside Feast's own engine and store
 	@$(BIN)/python -W ignore -m benchmarks.loading

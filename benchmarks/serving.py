@@ -98,10 +98,10 @@ def network_arms(work: Workspace, name: str, calls: int) -> dict[str, Callable[[
             seconds[f"{batch} rows, us"] = float(np.median(taken)) * 1e6
         return seconds
 
-    reads = {each.name for each in model._session.get_inputs()}
+    reads = {each.name for each in model.graph.session.get_inputs()}
     arrays_of = {batch: {k: v for k, v in given[batch][1].items() if k in reads} for batch in BATCHES}
     return {
-        "bare onnxruntime": partial(timed, lambda batch: model._session.run(["probabilities"], arrays_of[batch])),
+        "bare onnxruntime": partial(timed, lambda batch: model.graph.session.run(["probabilities"], arrays_of[batch])),
         "the server's graph": partial(timed, lambda batch: model.run(given[batch][1])),
         "with encoding": partial(timed, lambda batch: model.score(given[batch][0], batch, 0.0)),
         "torch, eager": partial(timed, lambda batch: learner.predict(given[batch][2])),

@@ -194,7 +194,7 @@ class Student(Declaration):
         distillation: how they do; ``None`` learns from labels alone. Each of several teachers has its own term.
         lead: distil as much as the teacher's measured lead deserves; ``None`` always distils whole.
         freshness: how old the data may be that the served checkpoint learnt from.
-        serving: how requests are answered: canary, shadow, exploration.
+        serving: how its releases are kept, and requests answered: table, canary, shadow, exploration.
     """
 
     name: str

@@ -12,6 +12,7 @@ from exfm.errors import DeclarationError
 from exfm.load import load_project, load_state
 from exfm.writing import StateError
 from pipeline.releases.exporting import export_release, lacking_graphs
+from pipeline.releases.items import refreshed, retrieving
 from pipeline.report.vega import javascript, script_file
 from pipeline.tables import DataError
 from pipeline.workspace import Workspace
@@ -35,10 +36,12 @@ def main(arguments: list[str]) -> int:
 
 
 def complete(work: Workspace) -> None:
-    """Export what is served without a graph; what can't be is said, and not served."""
+    """Export what is served without a graph, write what is retrieved from; what can't be is said, and not served."""
     for student in lacking_graphs(work):
         try:
             export_release(work, student)
             print(f"student {student.name}: its release, of an earlier exfm, was exported for this server")
         except (DataError, ValueError) as error:
             print(f"student {student.name}: {error}", file=sys.stderr)
+    for student in retrieving(work):
+        print(f"student {student.name}: {refreshed(work, student)}")

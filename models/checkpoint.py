@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from exfm.atomic_write import sync_folder, unfinished_path
+from exfm.serving import FLOAT32
 from exfm.writing import refusal, unwritable
 from models.changes import State
 from models.errors import CheckpointError
@@ -27,6 +28,7 @@ from models.learner import Learner
 from models.manifest import FILE, Manifest, called, load_manifest
 from models.parts import CHANGES, SERVING, WEIGHTS
 from models.state import learner_state, load_states, serving_state
+from models.tables import kept, whole
 from models.weights import changes_on, read_state, sha256
 
 
@@ -56,11 +58,11 @@ def save_checkpoint(
     return _save(folder, CHANGES, changed, lambda weights: manifest_of(learner, member, weights, parts=parts, **fields))
 
 
-def save_serving(folder: Path, learner: Learner, manifest: Manifest) -> Manifest:
-    """Write only what serves, for torch and for runtimes without: no auxiliary head, no adapter, no optimiser."""
+def save_serving(folder: Path, learner: Learner, manifest: Manifest, table: str = FLOAT32) -> Manifest:
+    """Write only what serves, its table as ``Serving.table`` says: no auxiliary head, no adapter, no optimiser."""
     served = replace(manifest, distillation=None, parts=[], spec=replace(manifest.spec, teachers=()))
-    exported = exported_files(learner, served)
-    return _save(folder, SERVING, serving_state(learner), lambda weights: replace(served, weights=weights), exported)
+    exported, state = exported_files(learner, served), kept(serving_state(learner), table)
+    return _save(folder, SERVING, state, lambda weights: replace(served, weights=weights), exported)
 
 
 def _save(
@@ -143,5 +145,5 @@ def load_checkpoint(folder: Path, device: str = "cpu", declaration: str | None =
     """
     manifest = load_manifest(folder, declaration)
     learner = Learner.create(manifest.spec, manifest.training, manifest.distillation, device)
-    load_states(learner, [read_state(folder, manifest)], f"checkpoint {called(folder)}")
+    load_states(learner, [whole(read_state(folder, manifest))], f"checkpoint {called(folder)}")
     return learner, manifest

@@ -7,6 +7,7 @@ import io
 import json
 import warnings
 from copy import deepcopy
+from dataclasses import asdict
 from hashlib import sha256
 from typing import Any, cast
 
@@ -20,8 +21,9 @@ from exfm.declaration import adapter
 from exfm.encoding import Encoding
 from models.learner import Learner
 from models.manifest import Manifest
-from models.parts import GRAPH, SIGNATURE
+from models.parts import GRAPH, SIGNATURE, TOWERS
 from models.serving_network import ServingNetwork
+from models.towers import TowerInputs, joined_by, offset_of, towers_of
 
 OPSET = 17  # the first with layer norms; onnxruntime 1.13, TensorRT 8.6 and their Triton backends read it
 FORMAT = 1  # of the signature
@@ -47,8 +49,12 @@ def _triu_indices(graph: Any, rows: Any, columns: Any, offset: Any, *_: Any) -> 
 
 def graph_of(learner: Learner) -> bytes:
     """The ONNX model of a learner's first member: its backbone and serving head, nothing of distillation."""
-    network = deepcopy(ServingNetwork(learner)).cpu().float().eval()
-    shapes = dict(network.names())
+    network = ServingNetwork(learner)
+    return _exported(_Answer(network), dict(network.names()), ["logits", "probabilities"])
+
+
+def _exported(network: nn.Module, shapes: dict[str, list[str | int]], outputs: list[str]) -> bytes:
+    network = deepcopy(network).cpu().float().eval()
     dynamic = {
         name: {at: size for at, size in enumerate(shape) if isinstance(size, str)} for name, shape in shapes.items()
     }
@@ -59,9 +65,9 @@ def graph_of(learner: Learner) -> bytes:
         warnings.filterwarnings("ignore", category=DeprecationWarning)
         warnings.filterwarnings("ignore", category=TracerWarning)
         torch.onnx.export(
-            _Answer(network), tuple(_example(name, shape) for name, shape in shapes.items()), cast(Any, written),
-            input_names=list(shapes), output_names=["logits", "probabilities"], opset_version=OPSET, dynamo=False,
-            dynamic_axes={**dynamic, "logits": {0: "rows"}, "probabilities": {0: "rows"}},
+            network, tuple(_example(name, shape) for name, shape in shapes.items()), cast(Any, written),
+            input_names=list(shapes), output_names=outputs, opset_version=OPSET, dynamo=False,
+            dynamic_axes={**dynamic, **{name: {0: "rows"} for name in outputs}},
         )  # fmt: skip
     return written.getvalue()
 
@@ -73,14 +79,34 @@ def _example(name: str, shape: list[str | int]) -> Tensor:
 
 
 def exported_files(learner: Learner, manifest: Manifest) -> dict[str, bytes]:
-    """Both files by name; none where the manifest, of an early exfm, does not say how columns are encoded."""
+    """All files by name; none where the manifest, of an early exfm, does not say how columns are encoded."""
     spec = manifest.spec
     read = {*spec.id_names, *spec.numbers, *(name for name, _ in (*spec.lists, *spec.vectors))}
     if not read <= manifest.encoder.keys():
         return {}
     graph = graph_of(learner)
-    signature = {**signature_of(learner, manifest), "graph": sha256(graph).hexdigest()}
-    return {GRAPH: graph, SIGNATURE: json.dumps(signature, indent=1).encode()}
+    towers, about = _towers(learner, manifest)
+    signature = {**signature_of(learner, manifest), **about, "graph": sha256(graph).hexdigest()}
+    return {GRAPH: graph, **towers, SIGNATURE: json.dumps(signature, indent=1).encode()}
+
+
+def _towers(learner: Learner, manifest: Manifest) -> tuple[dict[str, bytes], dict[str, Any]]:
+    """Both towers of a network that has two, and what a server needs to know of them; why it has none, if so.
+
+    ``probability = 1 / (1 + exp(-(user . item + offset)))``, which rises with the product: the order of items by their
+    product is that by their score, whoever asks.
+    """
+    if not learner.spec.network.two_sided:
+        return {}, {}
+    if (joined := joined_by(learner.spec, manifest.encoder)) is not None:
+        return {}, {"towers": {"joined_by": joined}}
+    graphs = {side: _exported(tower, dict(tower.names), ["vectors"]) for side, tower in towers_of(learner).items()}
+    sides = {
+        side: {"graph": sha256(graph).hexdigest(), **asdict(TowerInputs.of(learner.spec, side))}
+        for side, graph in graphs.items()
+    }
+    about = {"width": learner.spec.network.output_width, "offset": offset_of(learner), **sides}
+    return {TOWERS[side]: graph for side, graph in graphs.items()}, {"towers": about}
 
 
 def signature_of(learner: Learner, manifest: Manifest) -> dict[str, Any]:

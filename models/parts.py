@@ -7,6 +7,7 @@ from exfm.declaration import declaration
 
 WEIGHTS, CHANGES, SERVING = "weights.safetensors", "changes.safetensors", "serving.safetensors"
 GRAPH, SIGNATURE = "model.onnx", "signature.json"  # of a release, for runtimes without torch
+TOWERS = {"user": "user_tower.onnx", "item": "item_tower.onnx"}  # of a release of a network with two towers
 
 
 @declaration

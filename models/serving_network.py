@@ -43,6 +43,11 @@ class ServingNetwork(nn.Module):
         self.register_buffer("scale", learner.normalizer._scale.clone())
 
     def forward(self, fields: Tensor, numbers: Tensor, *lists: Tensor) -> Tensor:
+        logits: Tensor = self.serving(self.trunk(*self.read(fields, numbers, *lists)))
+        return logits.squeeze(0)
+
+    def read(self, fields: Tensor, numbers: Tensor, *lists: Tensor) -> tuple[Tensor, Tensor]:
+        """What the trunk reads: all fields (1, N, F, E), and numbers (1, N, D) on one scale."""
         count = len(self.spec.lists)
         keys, lengths = list(lists[:count]), lists[count:]
         targets = [fields[:, index] for index in self.targets]  # (N, E) each
@@ -59,9 +64,7 @@ class ServingNetwork(nn.Module):
             for project, vector in zip(self.vectors.values(), vectors, strict=True)
         ]
         all_fields = torch.cat([fields, *made], dim=1) if made else fields
-        hidden = self.trunk(all_fields.unsqueeze(0), plain.unsqueeze(0))
-        logits: Tensor = self.serving(hidden)
-        return logits.squeeze(0)
+        return all_fields.unsqueeze(0), plain.unsqueeze(0)
 
     def _take_sides(self, keys: list[Tensor], targets: list[Tensor], fields: Tensor) -> None:
         """As in ``Sides``, of padded lists."""

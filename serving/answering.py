@@ -22,6 +22,7 @@ from exfm.project import Project
 from exfm.state import State
 from feature_repo.store import open_store
 from serving.arms import is_canary
+from serving.encoder import Signature
 from serving.errors import RequestError
 from serving.exploring import Order, order_of
 from serving.features import Asked, FeatureReader, Gathered, ItemCache
@@ -43,6 +44,8 @@ class Limits:
         waiting: requests that are answered or wait for it at once; more are told to come again.
         seconds: after which a request is given up.
         item_age: seconds for which candidates' features are kept; 0: never.
+        items: of an index, those that were shown last.
+        index_age: seconds after which an index is made anew with the items' features of then.
     """
 
     body: int = 1_000_000
@@ -50,6 +53,8 @@ class Limits:
     waiting: int = 64
     seconds: float = 2.0
     item_age: float = 30.0
+    items: int = 1_000_000
+    index_age: float = 600.0
 
 
 @dataclass
@@ -114,7 +119,7 @@ class Answering:
         seed: int | None = None,
     ) -> None:
         self.project, self.state, self.limits, self.log = project, state, limits, log
-        self._now = now or clock_of(project)
+        self.now = now or clock_of(project)
         self._store, self._cache = store or open_store(project, state), ItemCache(limits.item_age)
         self.releases = Releases(state, project.students, self._reader, threads=threads)
         shadowed = any(student.serving.shadow for student in project.students)
@@ -126,9 +131,17 @@ class Answering:
 
     def _reader(self, model: ServedModel) -> FeatureReader:
         """Of a release that is being loaded; one whose answers could not be logged is refused here."""
-        reader = FeatureReader(self.project, self._store, model.signature, self._cache)
+        reader = self.reader_of(model.signature)
         self._schemas[model.version] = schema_of(model.signature, reader.dtypes, self._keys)
         return reader
+
+    def reader_of(self, signature: Signature, cache: ItemCache | None = None) -> FeatureReader:
+        """Features of some columns; ``cache``: of candidates' rows, ``None``: the common one."""
+        return FeatureReader(self.project, self._store, signature, cache or self._cache)
+
+    def schema(self, version: str) -> pa.Schema:
+        """Columns of a loaded release's request log."""
+        return self._schemas[version]
 
     def start(self) -> None:
         """Load what is released, and follow it."""
@@ -176,26 +189,37 @@ class Answering:
         Raises:
             RequestError: if the request can't be answered as it is.
         """
-        serving, seconds = self.serving(student), dict[str, float]()
+        serving = self.serving(student)
+        self.check_log()
+        readers = (serving, self.releases.canary_of(student), self.shadow_of(student))
+        known = frozenset[str]().union(*(each.reader.known for each in readers if each is not None))
+        asked = asked_of(body, self.project, serving.student, known, self.limits.candidates, self.now())
+        return self.ranked(serving, asked, given_up)
+
+    def check_log(self) -> None:
+        """Refuse requests whose answers could not be logged.
+
+        Raises:
+            RequestError: if so.
+        """
         if self.log is not None and self.log.is_full:
             raise RequestError(f"the request log can't be written: {self.log.fault}", 503)
-        shadow, request = self.shadow_of(student), uuid.uuid4()
-        readers = (serving, self.releases.canary_of(student), shadow)
-        known = frozenset[str]().union(*(each.reader.known for each in readers if each is not None))
-        asked = asked_of(body, self.project, serving.student, known, self.limits.candidates, self._now())
+
+    def ranked(self, serving: Serving, asked: Asked, given_up: Callable[[], bool]) -> Answer:
+        """Candidates that are known to be right in the order of the scores of what serves, or of its canary."""
+        student, seconds, request = serving.student.name, dict[str, float](), uuid.uuid4()
         serving = self._arm(serving, asked, request.hex)
-        reader = serving.reader
-        with _timed(seconds, "features"):
-            gathered = reader.gather(asked)
-        with _timed(seconds, "scores"):
+        with timed(seconds, "features"):
+            gathered = serving.reader.gather(asked)
+        with timed(seconds, "scores"):
             scores = serving.model.score(gathered.columns, len(asked.each), asked.now.timestamp())
         with self._drawing:
             order = order_of(scores, serving.student.serving.exploration, self._draws)
         ranked = Ranked(scores, order, impression_ids(request, len(scores)), request.hex)
         if self.log is not None and not given_up():
-            with _timed(seconds, "log"):
-                logged = self._log(self.log, serving, asked, gathered, ranked)
-            if shadow is not None and self.shadows is not None:
+            with timed(seconds, "log"):
+                logged = self.log_answer(serving, asked, gathered, ranked)
+            if (shadow := self.shadow_of(student)) is not None and self.shadows is not None:
                 ids = (logged["impression_id"], logged[self.project.stream.item.name])
                 self.shadows.score(shadow, Answered(student, asked, *ids, request.hex))
         answer = {
@@ -210,21 +234,15 @@ class Answering:
         user, share = asked.shared[self.project.stream.user.name], serving.student.serving.canary
         return canary if canary is not None and is_canary(name, user, request_id, share) else serving
 
-    def _log(
-        self,
-        log: RequestLog,
-        serving: Serving,
-        asked: Asked,
-        gathered: Gathered,
-        ranked: Ranked,
-    ) -> pa.RecordBatch:
+    def log_answer(self, serving: Serving, asked: Asked, gathered: Gathered, ranked: Ranked) -> pa.RecordBatch:
         """A row a candidate, as they were asked."""
         columns = _logged(serving, asked, gathered, ranked, self._keys)
         try:
-            rows = rows_of(columns, self._schemas[serving.version], len(ranked.scores))
+            rows = rows_of(columns, self.schema(serving.version), len(ranked.scores))
         except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
             raise RequestError(f"a value is of no column's type ({error}): pass those of the log") from error
-        log.add(serving.student.name, serving.version, rows)
+        if self.log is not None:
+            self.log.add(serving.student.name, serving.version, rows)
         return rows
 
 
@@ -260,7 +278,8 @@ def _logged(
 
 
 @contextmanager
-def _timed(seconds: dict[str, float], part: str) -> Iterator[None]:
+def timed(seconds: dict[str, float], part: str) -> Iterator[None]:
+    """Note how long a part takes."""
     started = time.perf_counter()
     yield
     seconds[part] = time.perf_counter() - started

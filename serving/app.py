@@ -2,8 +2,9 @@
 
 Belongs here: routes, limits, statuses. Not here: answers (answering.py), starting it (command.py).
 
-    POST /rank/<student>   candidates in the order of their scores
-    GET  /students         what each student answers with
+    POST /rank/<student>      candidates in the order of their scores
+    POST /retrieve/<student>  the items with the highest scores of all, ranked by another student if asked
+    GET  /students            what each student answers with
     GET  /health  /ready  /metrics
     GET  /                 the page
 
@@ -15,7 +16,7 @@ import gc
 import logging
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Any
@@ -33,8 +34,10 @@ from serving.metrics import Metrics
 from serving.page import Page
 from serving.page_data import PageData
 from serving.releases import Serving
+from serving.retrieving import Retrieving
 from serving.samples import Samples
 
+Answers = Callable[[str, bytes, Callable[[], bool]], Answer]
 _log = logging.getLogger(__name__)
 
 
@@ -46,7 +49,7 @@ class Server:
     """
 
     def __init__(self, answering: Answering, threads: int = 2) -> None:
-        self.answering, self.metrics = answering, Metrics()
+        self.answering, self.retrieving, self.metrics = answering, Retrieving(answering), Metrics()
         self._samples = Samples(self.metrics)
         self._page = Page(PageData(answering.project, answering.state), self._samples)
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="answer")
@@ -54,11 +57,13 @@ class Server:
         answering.releases.on_change = self.metrics.changed
         if answering.shadows is not None:
             answering.shadows.on_scored = self.metrics.shadow
+        self.retrieving.indexes.on_change = self.metrics.indexed
 
     def app(self) -> Starlette:
         """As ASGI."""
         routes = [
             Route("/rank/{student}", self.rank, methods=["POST"]),
+            Route("/retrieve/{student}", self.retrieve, methods=["POST"]),
             Route("/students", self.students),
             Route("/health", self.health),
             Route("/ready", self.ready),
@@ -71,6 +76,7 @@ class Server:
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
         self.answering.start()
         self._samples.start()
+        self.retrieving.indexes.start()
         # What is there now stays. Looking through all of it for cycles takes a quarter of a second, in which no answer
         # is given.
         gc.collect()
@@ -79,14 +85,23 @@ class Server:
         gc.unfreeze()
         self._samples.stop()
         self._pool.shutdown()
+        self.retrieving.indexes.stop()
         self.answering.stop()
 
     async def rank(self, request: Request) -> Response:
+        """Candidates in the order of their scores."""
+        return await self._respond(request, self.answering.rank)
+
+    async def retrieve(self, request: Request) -> Response:
+        """The items with the highest scores."""
+        return await self._respond(request, self.retrieving.retrieve)
+
+    async def _respond(self, request: Request, answers: Answers) -> Response:
         """Answer, or say in one sentence why not."""
         student, started = request.path_params["student"], time.perf_counter()
         known = student if student in self.answering.releases.students else "?"  # a label, whatever is asked
         try:
-            answer = await self._answer(student, request)
+            answer = await self._answer(student, request, answers)
         except RequestError as error:
             self.metrics.requests.labels(known, error.status).inc()
             headers = {"Retry-After": "1"} if error.status == 503 else None
@@ -99,12 +114,12 @@ class Server:
             self.metrics.requests.labels(known, 500).inc()
             return JSONResponse({"error": "a fault of the server: its log has it"}, status_code=500)
         self.metrics.requests.labels(known, 200).inc()
-        self.metrics.answered(student, answer)
+        self.metrics.answered(answer.serving.student.name, answer)
         response = JSONResponse(answer.body)
         self.metrics.seconds.labels(student).observe(time.perf_counter() - started)
         return response
 
-    async def _answer(self, student: str, request: Request) -> Answer:
+    async def _answer(self, student: str, request: Request, answers: Answers) -> Answer:
         limits, given_up = self.answering.limits, threading.Event()
         if self._waiting >= limits.waiting:
             raise RequestError(f"{limits.waiting} requests are waiting already: come again", 503)
@@ -113,7 +128,7 @@ class Server:
         try:
             async with asyncio.timeout(limits.seconds):
                 body = await _body(request, limits.body)
-                job = self._pool.submit(self.answering.rank, student, body, given_up.is_set)
+                job = self._pool.submit(answers, student, body, given_up.is_set)
                 loop = asyncio.get_running_loop()
                 job.add_done_callback(lambda _: loop.call_soon_threadsafe(self._count, -1))
                 return await asyncio.wrap_future(job)
@@ -142,7 +157,8 @@ class Server:
         columns = sorted(serving.reader.known - {self.answering.project.stream.surface.name})
         return {
             **_release(serving), "since": serving.since.isoformat(), "surface": serving.student.surface,
-            "task": serving.student.task, "columns": columns, **told, **self._beside(name, serving.student.serving),
+            "task": serving.student.task, "columns": columns, **told,
+            **self._beside(name, serving.student.serving), **self._index_of(name),
         }  # fmt: skip
 
     def _beside(self, name: str, declared: Declared) -> dict[str, Any]:
@@ -161,18 +177,35 @@ class Server:
             told["exploration"] = declared.exploration
         return told
 
+    def _index_of(self, name: str) -> dict[str, Any]:
+        """Of a student with two towers, what it retrieves from."""
+        indexes = self.retrieving.indexes
+        retriever, fault = indexes.find(name), indexes.fault(name)
+        told: dict[str, Any] = {"index_fault": fault} if fault else {}
+        if retriever is not None:
+            told["index"] = {
+                "release": retriever.serving.number, "version": retriever.serving.version,
+                "items": retriever.index.size, "left_out": retriever.left_out, "exact": retriever.index.is_exact,
+                "made": retriever.made.isoformat(), "seconds": round(retriever.seconds, 3),
+            }  # fmt: skip
+        return told
+
     async def health(self, _: Request) -> Response:
         """The process is there."""
         return JSONResponse({"healthy": True})
 
     async def ready(self, _: Request) -> Response:
-        """Requests can be answered: some student serves, none has lost its release, and answers can be logged."""
+        """Requests can be answered: some student serves, none has lost its release, and answers can be logged.
+
+        Until a student's first index is made, it is waited for.
+        """
         releases, log = self.answering.releases, self.answering.log
         lacking = [name for name, fault in releases.faults.items() if releases.of(name) is None and fault]
         serves = any(releases.of(name) is not None for name in releases.students)
         faults = {name: releases.faults[name] for name in lacking}
         if log is not None and log.fault:
             faults["request log"] = log.fault
+        faults |= dict.fromkeys(self.retrieving.indexes.waited_for, "its index is being made")
         if not serves:
             faults["students"] = "none has a release: run `exfm run` first"
         return JSONResponse({"ready": not faults, **({"faults": faults} if faults else {})}, 503 if faults else 200)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from exfm.encoding import Encoding
 from models.hashing import stable_hash
 from serving.errors import RequestError
+from serving.tables import Rows
 
 Column = Sequence[Any]
 Arrays = dict[str, NDArray[Any]]
@@ -75,10 +76,10 @@ class Encoder:
     """Raw columns -> the inputs of the graph.
 
     Args:
-        table: (R, E) float32, embedding rows; a memory map will do.
+        table: (R, E), embedding rows.
     """
 
-    def __init__(self, signature: Signature, table: NDArray[np.float32]) -> None:
+    def __init__(self, signature: Signature, table: Rows) -> None:
         self.signature, self.table = signature, table
         self._encodings = {each.name: each.encoding for each in signature.ids} | dict(signature.parts)
         self._at = {each.name: at for at, each in enumerate(signature.lists)}

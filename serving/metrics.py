@@ -17,6 +17,7 @@ from prometheus_client.values import MutexValue, ValueClass
 from serving.answering import Answer
 from serving.arms import CANARY
 from serving.releases import Serving
+from serving.retrievers import Retriever
 
 SECONDS = (0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
@@ -86,6 +87,12 @@ class Metrics:
             multiprocess_mode="livemin",
             registry=on,
         )
+        items = "Items in the index that is retrieved from"
+        self.index_items = Gauge("exfm_index_items", items, ("student",), multiprocess_mode="livemin", registry=on)
+        made = "When the items' features of the index were read, in seconds since 1970"
+        self.index_made = Gauge("exfm_index_made_seconds", made, ("student",), multiprocess_mode="livemin", registry=on)
+        faults = "Whether a newer index can't be made"
+        self.index_faults = Gauge("exfm_index_faults", faults, ("student",), multiprocess_mode="livemax", registry=on)
         self.answering = Gauge(
             "exfm_requests_in_progress", "Requests that are answered or wait", multiprocess_mode="livesum", registry=on
         )
@@ -120,6 +127,13 @@ class Metrics:
             self.release.labels(student).set(serving.number)
             if serving.trained_until is not None:
                 self.trained_until.labels(student).set(datetime.fromisoformat(serving.trained_until).timestamp())
+
+    def indexed(self, student: str, retriever: Retriever | None, fault: str | None) -> None:
+        """Note what a student retrieves from now, in this process; why a newer index can't be made, if so."""
+        self.index_faults.labels(student).set(fault is not None)
+        if retriever is not None:
+            self.index_items.labels(student).set(retriever.index.size)
+            self.index_made.labels(student).set(retriever.made.timestamp())
 
     def text(self) -> bytes:
         """All of it, as Prometheus reads it."""

@@ -6,18 +6,19 @@ Belongs here: loading a release's folder, and scoring. Not here: raw features (e
 
 import json
 from collections.abc import Mapping
-from hashlib import file_digest
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from exfm.declaration import adapter
 from exfm.encoding import Encoding
 from serving.encoder import Arrays, Column, Encoder, IdInput, Signature
 from serving.errors import ReleaseError
+from serving.graphs import Graph, check_digest
+from serving.tables import mapped
+from serving.towers import Towers, towers_of
 
 SIGNATURE, GRAPH, WEIGHTS, MANIFEST = "signature.json", "model.onnx", "serving.safetensors", "manifest.json"
 FORMAT = 1  # of signatures that this exfm reads
@@ -31,6 +32,9 @@ class ServedModel:
         folder: of the release.
         threads: of one call.
 
+    Attributes:
+        towers: of a network that has two; else why there are none, in a few words.
+
     Raises:
         ReleaseError: if a file is missing or damaged.
     """
@@ -38,19 +42,10 @@ class ServedModel:
     def __init__(self, folder: Path, threads: int = 1) -> None:
         self.folder, plain = folder, _plain(folder)
         self.signature = signature_of(folder, plain)
-        _check_digest(folder / GRAPH, plain["graph"])
-        _check_digest(folder / WEIGHTS, _json(folder / MANIFEST).get("weights"))
-        self.encoder = Encoder(self.signature, mapped(folder / WEIGHTS, TABLE))
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-        options.log_severity_level = 3
-        try:
-            self._session = onnxruntime.InferenceSession(
-                str(folder / GRAPH), sess_options=options, providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:  # onnxruntime has a class for each of a dozen reasons
-            raise ReleaseError(f"{folder / GRAPH}: onnxruntime can't read it ({error}): release it again") from error
-        self._reads = {each.name for each in self._session.get_inputs()}
+        check_digest(folder / WEIGHTS, _json(folder / MANIFEST).get("weights"))
+        table = mapped(folder / WEIGHTS, TABLE)
+        self.encoder, self.graph = Encoder(self.signature, table), Graph(folder / GRAPH, plain["graph"], threads)
+        self.towers = towers_of(folder, plain, self.signature, table, threads)
 
     @property
     def version(self) -> str:
@@ -67,10 +62,7 @@ class ServedModel:
 
     def run(self, arrays: Arrays) -> NDArray[np.float32]:
         """Probabilities of every task, (N, T), from the graph's inputs."""
-        given = {name: value for name, value in arrays.items() if name in self._reads}  # a family may ignore one
-        (probabilities,) = self._session.run(["probabilities"], given)
-        answered: NDArray[np.float32] = probabilities
-        return answered
+        return self.graph.run("probabilities", arrays)
 
     def warm(self) -> None:
         """Score unknown ids once, so that the first request does not pay for what is made at the first run.
@@ -82,6 +74,8 @@ class ServedModel:
             columns = {name: [None] for name in self.signature.columns}
             if not np.isfinite(self.score(columns, rows, 0.0)).all():
                 raise ReleaseError(f"{self.folder}: it scores unknown ids with no number: roll back, or release again")
+        if isinstance(self.towers, Towers):
+            self.towers.warm()
 
 
 def signature_of(folder: Path, plain: Mapping[str, Any] | None = None) -> Signature:
@@ -122,26 +116,6 @@ def signature_of(folder: Path, plain: Mapping[str, Any] | None = None) -> Signat
         raise ReleaseError(f"{folder / SIGNATURE} can't be read ({error}): release it again") from error
 
 
-def mapped(path: Path, name: str) -> NDArray[np.float32]:
-    """A float32 tensor of a safetensors file, mapped into memory: pages are read as rows are asked for.
-
-    Raises:
-        ReleaseError: if the file has no such tensor.
-    """
-    try:
-        with path.open("rb") as file:
-            size = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(size))
-        about = header[name]
-        if about["dtype"] != "F32":
-            raise ReleaseError(f"{path}: {name} is {about['dtype']}, not F32: release it again")
-        begin = about["data_offsets"][0]
-        shape = tuple(about["shape"])
-        return np.memmap(path, dtype="<f4", mode="r", offset=8 + size + begin, shape=shape)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ReleaseError(f"{path} can't be read ({error}): release it again") from error
-
-
 def _plain(folder: Path) -> dict[str, Any]:
     if not (folder / SIGNATURE).exists():
         raise ReleaseError(
@@ -158,13 +132,3 @@ def _json(path: Path) -> dict[str, Any]:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
         raise ReleaseError(f"{path} is missing or damaged ({error}): release it again") from error
-
-
-def _check_digest(path: Path, expected: object) -> None:
-    try:
-        with path.open("rb") as file:
-            digest = file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise ReleaseError(f"{path} can't be read ({error}): release it again") from error
-    if digest != expected:
-        raise ReleaseError(f"{path} is damaged: it is not what was released: release it again")

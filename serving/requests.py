@@ -3,13 +3,15 @@
 Belongs here: what may be asked, and what is said of what may not. Not here: HTTP (app.py), features (features.py).
 
     {"user": 5, "context": {"country": "DE"}, "candidates": [7, {"item_id": 9, "price": 3.5}]}
+    {"user": 5, "context": {"country": "DE"}, "k": 100, "rank": "feed_click"}
 
 ``user`` and each candidate are an id, or an object with the id and more columns of the log; ``context`` holds the
 columns that are the same for all candidates. What is left out is unknown (null), as a null of the log is.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,7 +21,8 @@ from exfm.project import Project
 from serving.errors import RequestError
 from serving.features import Asked
 
-FIELDS = ("user", "context", "candidates")
+FIELDS, WANTED = ("user", "context", "candidates"), ("user", "context", "k", "rank")
+MOST_WANTED = 100  # items, where a request does not say how many
 
 
 def clock_of(project: Project) -> Callable[[], datetime]:
@@ -44,17 +47,9 @@ def asked_of(body: bytes, project: Project, student: Student, known: frozenset[s
     Raises:
         RequestError: in one sentence that names the field, the value and what to pass.
     """
-    plain = _object("the request", _parsed(body))
-    for name in plain:
-        if name not in FIELDS:
-            raise RequestError(f"{_short(name)} is no field of a request: use {', '.join(FIELDS)}")
-    stream = project.stream
+    plain, stream = _plain(body, FIELDS), project.stream
     known -= {stream.surface.name, *stream.calendar}
-    shared = {**_columns("context", plain.get("context", {}), known - {stream.item.name})}
-    user = plain.get("user")
-    of_user = user if isinstance(user, dict) else {stream.user.name: user}
-    shared |= _columns("user", of_user, known - {stream.item.name})
-    shared[stream.user.name] = _id("user", shared.get(stream.user.name), stream.user.dtype)
+    shared = _shared(plain, project, student, known)
     candidates = plain.get("candidates")
     if not isinstance(candidates, list) or not candidates:
         raise RequestError("candidates: it is empty or no list: pass the items to rank")
@@ -63,16 +58,80 @@ def asked_of(body: bytes, project: Project, student: Student, known: frozenset[s
             f"candidates: {len(candidates)} are more than the {most} of a request: rank them in parts", 413
         )
     each = [_candidate(at, given, stream.item, known - {stream.user.name}) for at, given in enumerate(candidates)]
-    shared[stream.surface.name] = student.surface
     return Asked(shared, each, now)
 
 
-def _parsed(body: bytes) -> Any:
+@dataclass(frozen=True)
+class Wanted:
+    """A retrieval that is asked for.
+
+    Args:
+        shared: as of ``Asked``.
+        k: how many items.
+        rank: the student that ranks them; ``None``: nobody.
+    """
+
+    shared: Mapping[str, Any]
+    k: int
+    rank: str | None
+    now: datetime
+
+
+def wanted_of(
+    body: bytes,
+    project: Project,
+    student: Student,
+    known_of: Callable[[str | None], frozenset[str]],
+    most: int,
+    now: datetime,
+) -> Wanted:
+    """What a body wants of a student that retrieves.
+
+    Args:
+        known_of: names of columns that are used where a student ranks what is retrieved, or nobody (``None``).
+        most: items.
+        now: when it is asked, in UTC.
+
+    Raises:
+        RequestError: in one sentence that names the field, the value and what to pass.
+    """
+    plain, stream = _plain(body, WANTED), project.stream
+    rank, k = plain.get("rank"), plain.get("k", MOST_WANTED)
+    if rank is not None and not isinstance(rank, str):
+        raise RequestError(f"rank: {_short(rank)} is no student's name: pass one, or leave it out")
+    if type(k) is not int or k < 1:
+        raise RequestError(f"k: {_short(k)} is no number of items: pass a whole number from 1 to {most}")
+    if k > most:
+        raise RequestError(f"k: {k} is more than the {most} items of a request: pass fewer", 413)
+    known = known_of(rank) - {stream.surface.name, *stream.calendar}
+    return Wanted(_shared(plain, project, student, known), k, rank, now)
+
+
+def _plain(body: bytes, fields: Sequence[str]) -> dict[str, Any]:
+    plain = _object("the request", _parsed(body, fields))
+    for name in plain:
+        if name not in fields:
+            raise RequestError(f"{_short(name)} is no field of a request: use {', '.join(fields)}")
+    return plain
+
+
+def _shared(plain: Mapping[str, Any], project: Project, student: Student, known: frozenset[str]) -> dict[str, Any]:
+    """Columns of the user, the context and the surface: the same for all items."""
+    stream, known = project.stream, known - {project.stream.item.name}
+    shared = {**_columns("context", plain.get("context", {}), known)}
+    user = plain.get("user")
+    shared |= _columns("user", user if isinstance(user, dict) else {stream.user.name: user}, known)
+    shared[stream.user.name] = _id("user", shared.get(stream.user.name), stream.user.dtype)
+    shared[stream.surface.name] = student.surface
+    return shared
+
+
+def _parsed(body: bytes, fields: Sequence[str]) -> Any:
     try:
         return json.loads(body)
     except (ValueError, RecursionError) as error:
         reason = str(error) if isinstance(error, json.JSONDecodeError) else "it can't be decoded"
-        raise RequestError(f"the body is no JSON ({reason}): pass an object with {', '.join(FIELDS)}", 400) from error
+        raise RequestError(f"the body is no JSON ({reason}): pass an object with {', '.join(fields)}", 400) from error
 
 
 def _object(what: str, plain: Any) -> dict[str, Any]:

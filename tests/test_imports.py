@@ -24,6 +24,7 @@ HEAVY = {
     "onnx",
     "onnxruntime",
     "starlette",
+    "faiss",
 }
 # Room -> what it may import of ours, and of the heavy libraries.
 ROOMS: dict[str, set[str]] = {
@@ -36,7 +37,7 @@ ROOMS: dict[str, set[str]] = {
         "exfm", "models", "feature_repo", "feast_asof", "torch", "feast", "polars", "duckdb", "numpy",
         "jinja2", "vl_convert", "mlflow",
     },
-    "serving": {"exfm", "models", "feature_repo", "feast_asof", "feast", "numpy", "onnxruntime", "starlette"},
+    "serving": {"exfm", "models", "feature_repo", "feast_asof", "feast", "numpy", "onnxruntime", "starlette", "faiss"},
     "exfm_assets": {"exfm", "models", "feature_repo", "feast_asof", "pipeline", "serving", "dagster", "polars"},
 }  # fmt: skip
 # Rooms of the pipeline, lowest first: each imports those before it.

@@ -24,6 +24,7 @@ from exfm_assets.assets.view_lineage import view_lineage
 from exfm_assets.partitions import SINGLE_RUN, earlier, slice_partitions, slices_of, slices_within
 from feature_repo.stamp import applied, registry_version, stamp
 from pipeline.imports.sources import source_rows
+from pipeline.releases.items import refreshed, retrieving
 from pipeline.slices.joined_inputs import LoggedInputs
 from pipeline.slices.made_views import Rows, made_rows
 from pipeline.slices.provenance import of_logged_inputs, of_online, of_view
@@ -193,6 +194,8 @@ def _online_store(project: Project) -> dg.AssetsDefinition:
                     metadata[f"{keys.LATE_SECONDS}/{view.name}"] = late.total_seconds()
                     context.log.warning(late_sentence(view, stream, late))
             metadata[f"loaded_until/{view.name}"] = newest.end.isoformat()
+        for student in retrieving(work):
+            metadata[f"items/{student.name}"] = refreshed(work, student)
         if any(windows.values()) or before is None:
             note_online(work, made)
         else:

@@ -22,6 +22,7 @@ from pipeline.drift.arms import FILE as ARMS
 from pipeline.drift.arms import arms_of, arms_table
 from pipeline.drift.report import FILE, drift_rows, drift_table
 from pipeline.releases.history import history_of
+from pipeline.releases.items import refreshed
 from pipeline.releases.release import Released, current_release
 from pipeline.releases.verdict import NOT_JUDGED, Verdict
 from pipeline.report.gates import changes_table, comparisons_table, gates_table
@@ -55,6 +56,8 @@ def _release(project: Project, student: Student) -> dg.AssetsDefinition:
 
         if (repair := mend_release(work, student, work.device)) is not None:
             context.log.warning(repair)
+        if student.network.two_sided:
+            context.log.info(f"{key.to_user_string()}: {refreshed(work, student)}")
         before = current_release(work, student)
         seen = 0 if before is None else before.change
         # The gate is evaluated here, not in a check: a check blocks only inside its own run, and a release that was
@@ -94,7 +97,7 @@ def _told(released: Released, verdict: Verdict) -> dict[str, Any]:
     """Metadata: what serves now, and what its gate said."""
     canary = released.canary
     return {
-        keys.CHECKPOINT: released.version,
+        keys.CHECKPOINT: released.checkpoint,
         keys.TRAINED_UNTIL: released.trained_until or "never",
         "gate": verdict.reason,
         "release": released.number,

@@ -85,7 +85,7 @@ def predecessor(work: Workspace, student: Student) -> Released | None:
     if not since or history[since].action != RELEASED or chosen:
         return None
     before = numbered(history)[history[since - 1].number]
-    usable = before.version not in dropped(history) and version_fault(work, student, before.version) is None
+    usable = before.checkpoint not in dropped(history) and version_fault(work, student, before.version) is None
     return before if usable and touched_by(work, student, before) is None else None
 
 

@@ -12,8 +12,10 @@ import polars as pl
 
 from exfm.declaration import digest
 from exfm.learning import Student
+from exfm.serving import FLOAT32
 from models.learner import Learner
 from models.metrics import probabilities
+from models.tables import as_served
 from pipeline.gate.candidate import Candidate, candidate_of, tables_of
 from pipeline.gate.comparison import Resampled
 from pipeline.gate.judged_rows import JudgedRows, Seen
@@ -50,7 +52,8 @@ def judge(work: Workspace, student: Student, device: str, rows: JudgedRows | Non
             stored is not None
             and stored.passed
             and served is not None
-            and served.version == stored.candidate == version
+            and served.checkpoint == stored.candidate == version
+            and served.table == student.serving.table
         ):
             return stored  # what was let through serves
         keys = tuple(slice_.key for slice_ in chosen.judged)
@@ -70,7 +73,8 @@ def _made_of(work: Workspace, student: Student, chosen: Candidate, version: str,
     control = CheckpointStore.of(work, student, control=True).version_at(chosen.slice) if student.is_taught else None
     data = [[table.digest(slice_) for table in tables_of(work, student)] for slice_ in chosen.judged]
     serves = None if served is None else served.version
-    return digest(student.gate, version, control, serves, [slice_.key for slice_ in chosen.judged], data)
+    kept = () if student.serving.table == FLOAT32 else (student.serving.table,)  # verdicts of before still hold
+    return digest(student.gate, version, control, serves, [slice_.key for slice_ in chosen.judged], data, *kept)
 
 
 def _judged(rows: JudgedRows, student: Student, chosen: Candidate, about: Verdict) -> Verdict:
@@ -106,10 +110,10 @@ def _models(
 ) -> tuple[dict[str, Learner], str]:
     """Those who are compared, and a sentence on why what serves is not, if so."""
     store, served = CheckpointStore.of(work, student), current_release(work, student)
-    models = {CANDIDATE: store.load(chosen.slice, device)[0]}
+    models = {CANDIDATE: as_served(store.load(chosen.slice, device)[0], student.serving.table)}
     if student.is_taught:
         models[CONTROL] = CheckpointStore.of(work, student, control=True).load(chosen.slice, device)[0]
-    if served is None or served.version == version:
+    if served is None or served.checkpoint == version:  # not against itself, whose table was kept otherwise
         return models, ""
     if served.slice >= chosen.judged[0].key:
         return models, f"what serves has learnt from slice {served.slice}, on which it can't be judged"

@@ -57,7 +57,7 @@ def _before(history: Sequence[Released]) -> int | None:
 
 def _version(work: Workspace, student: Student, release: Released) -> WantedVersion:
     tags, key = release_tags(work, student, release), release_key(student, release.number)
-    lines = [f"Release {release.number} of student {student.name}: checkpoint {release.version} of {release.slice}."]
+    lines = [f"Release {release.number} of student {student.name}: checkpoint {release.checkpoint} of {release.slice}."]
     lines += [f"{word}: {tags[name]}" for name, word in SHOWN.items() if name in tags]
     gone = touched_by(work, student, release)
     withdrawn = {"exfm.withdrawn": f"{gone.model} {gone.slice}: {gone.why}"} if gone is not None else {}

@@ -70,7 +70,7 @@ def release_tags(work: Workspace, student: Student, release: Released) -> dict[s
     tags = {
         "exfm.student": student.name,
         "exfm.release": str(release.number),
-        "exfm.checkpoint": release.version,
+        "exfm.checkpoint": release.checkpoint,
         "exfm.slice": release.slice,
         "exfm.trained_until": release.trained_until,
         "exfm.package": kept.get("exfm"),
@@ -94,7 +94,7 @@ def _release_run(work: Workspace, student: Student, release: Released, evaluatio
     manifest = release_manifest(work, student, release.version) or {}
     gate = release_record(work, student, release).get("gate") or {}
     stream = work.project.stream
-    by_it = evaluations.filter(model="student", checkpoint=release.version)["slice"].implode()
+    by_it = evaluations.filter(model="student", checkpoint=release.checkpoint)["slice"].implode()
     points = [
         *_judged(stream, evaluations.filter(pl.col("slice").is_in(by_it))),
         *_gate_figures(stream, gate),

@@ -17,7 +17,15 @@ from pathlib import Path
 
 from exfm.atomic_write import atomic_write
 from exfm.learning import Student
-from pipeline.releases.release import CANARY, CURRENT, Released, current_release, read_released, release_manifest
+from pipeline.releases.release import (
+    CANARY,
+    CURRENT,
+    Released,
+    checkpoint_of,
+    current_release,
+    read_released,
+    release_manifest,
+)
 from pipeline.workspace import Workspace
 
 FOLDER = "history"
@@ -115,10 +123,10 @@ def served_once(history: list[Released]) -> dict[int, Released]:
 
 
 def dropped(history: list[Released]) -> dict[str, str]:
-    """Version -> why, of releases that are not made again by themselves; what a person serves again is none."""
+    """Checkpoint -> why, of releases that are not made again by themselves; what a person serves again is none."""
     found: dict[str, str] = {}
     for entry in history:
         if entry.dropped:
-            found[entry.dropped] = entry.why
-        found.pop(entry.version, None)
+            found[checkpoint_of(entry.dropped)] = entry.why
+        found.pop(entry.checkpoint, None)
     return found

@@ -4,7 +4,7 @@ Belongs here: the files of a release. Not here: the gate before it (gate/), a ch
 """
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.metadata import version as version_of
 
 from exfm.atomic_write import atomic_write
@@ -15,7 +15,7 @@ from models.manifest import FILE, Manifest, load_manifest
 from pipeline.registry.checkpoint_store import CheckpointStore
 from pipeline.releases.exporting import add_graph
 from pipeline.releases.history import RECORD, changing, history_of, record
-from pipeline.releases.release import MENDED, RELEASED, Released, current_release
+from pipeline.releases.release import MENDED, RELEASED, Released, current_release, release_version
 from pipeline.releases.verdict import Verdict
 from pipeline.releases.whole import release_fault, whole_releases
 from pipeline.tables import DataError
@@ -35,7 +35,7 @@ def mend_release(work: Workspace, student: Student, device: str) -> str | None:
             return None  # somebody else did meanwhile
         if served is not None and (slice_ := _piece_of(work, student, served)) is not None:
             # It serves on, since when and as pinned as it was: only its files are made again.
-            _save(work, student, slice_, served.version, device)
+            _save(work, student, slice_, served.checkpoint, device, served.table)
             return f"{fault}: {served.version} was published again from its checkpoint"
         whole = whole_releases(work, student)
         if not whole:
@@ -63,7 +63,7 @@ def _last_whole(work: Workspace, student: Student, served: Released | None, whol
 def _piece_of(work: Workspace, student: Student, served: Released) -> Slice | None:
     """The slice whose stored checkpoint is the released one, if it has its weights."""
     checkpoints, slice_ = CheckpointStore.of(work, student), work.project.stream.slice_of(served.slice)
-    return slice_ if checkpoints.holds(slice_, served.version) and checkpoints.has_weights(slice_) else None
+    return slice_ if checkpoints.holds(slice_, served.checkpoint) and checkpoints.has_weights(slice_) else None
 
 
 def publish(
@@ -71,7 +71,10 @@ def publish(
 ) -> Released:
     """Write the serving part of a slice's checkpoint, then name it as what is served; within ``changing``.
 
+    Its embedding table is kept as ``Serving.table`` declares now.
+
     Args:
+        version: of the checkpoint.
         verdict: of the gate that let it through; it is kept beside the release.
 
     Raises:
@@ -85,8 +88,8 @@ def save_release(
     work: Workspace, student: Student, slice_: Slice, version: str, device: str, verdict: Verdict | None = None
 ) -> Manifest:
     """Write the files of a release that nobody is served with yet; raises as ``publish``."""
-    manifest = _save(work, student, slice_, version, device)
-    path = work.state.release(student.name) / version / RECORD
+    manifest = _save(work, student, slice_, version, device, student.serving.table)
+    path = work.state.release(student.name) / manifest.version / RECORD
     if not path.is_file():  # what let it through first
         of = {"gate": None if verdict is None else asdict(verdict), "exfm": version_of("exfm")}
         with atomic_write(path) as file:
@@ -94,15 +97,16 @@ def save_release(
     return manifest
 
 
-def _save(work: Workspace, student: Student, slice_: Slice, version: str, device: str) -> Manifest:
+def _save(work: Workspace, student: Student, slice_: Slice, version: str, device: str, table: str) -> Manifest:
     learner, manifest = CheckpointStore.of(work, student).load(slice_, device)
     if manifest.version != version:
         raise DataError(
             f"student/{student.name}: slice {slice_.key} was trained again while it was released: "
             f"materialise student/{student.name}/release again"
         )
-    save_serving(work.state.release(student.name) / manifest.version, learner, manifest)
-    return manifest
+    released = replace(manifest, version=release_version(version, table))
+    save_serving(work.state.release(student.name) / released.version, learner, released, table)
+    return released
 
 
 def name_served(

@@ -4,7 +4,8 @@ Belongs here: reading what is served now. Not here: what was served before (hist
 gate before it (gate/), when that happens (exfm_assets/automation.py).
 
 A release is a folder a version (``serving.safetensors``, ``manifest.json``, ``release.json``); ``current.json`` names
-the served one. It is replaced in one step, so a server that reads it never sees half a release.
+the served one. It is replaced in one step, so a server that reads it never sees half a release. Its version is its
+checkpoint's; where its table is kept otherwise than in float32, that stands behind it: ``598cf0f3dfec-int8``.
 """
 
 import json
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from exfm.learning import Student
+from exfm.serving import FLOAT32, TABLES
 from pipeline.workspace import Workspace
 
 CURRENT = "current.json"
@@ -66,12 +68,37 @@ class Released:
     dropped: str = ""
 
     @property
+    def checkpoint(self) -> str:
+        """The version of the checkpoint that it was made of."""
+        return checkpoint_of(self.version)
+
+    @property
+    def table(self) -> str:
+        """How its embedding table is kept."""
+        return _parts(self.version)[1]
+
+    @property
     def hold(self) -> str:
         """Why nothing newer is released, if a person said so; else empty."""
         if not self.pinned:
             return ""
         because = f" ({self.action}: {self.why})" if self.why else f" ({self.action})"
         return f"release {self.number} is pinned since {self.released_at[:16]}{because}: exfm releases unpin lets it go"
+
+
+def release_version(checkpoint: str, table: str) -> str:
+    """The version of a checkpoint's release whose table is kept in a way."""
+    return checkpoint if table == FLOAT32 else f"{checkpoint}-{table}"
+
+
+def checkpoint_of(version: str) -> str:
+    """The checkpoint of a release."""
+    return _parts(version)[0]
+
+
+def _parts(version: str) -> tuple[str, str]:
+    checkpoint, _, table = version.rpartition("-")
+    return (checkpoint, table) if table in TABLES else (version, FLOAT32)
 
 
 def current_release(work: Workspace, student: Student) -> Released | None:
@@ -101,3 +128,8 @@ def release_manifest(work: Workspace, student: Student, version: str) -> dict[st
 
 def released_versions(work: Workspace, student: Student) -> set[str]:
     return {path.parent.name for path in work.state.release(student.name).glob("*/manifest.json")}
+
+
+def released_checkpoints(work: Workspace, student: Student) -> set[str]:
+    """Versions of checkpoints that releases were made of."""
+    return {checkpoint_of(version) for version in released_versions(work, student)}

@@ -9,7 +9,7 @@ from pathlib import Path
 from exfm.learning import Student
 from models.errors import DamagedError
 from models.manifest import FILE, load_manifest
-from models.parts import GRAPH, SERVING, SIGNATURE
+from models.parts import GRAPH, SERVING, SIGNATURE, TOWERS
 from pipeline.releases.release import CURRENT, current_release, released_versions
 from pipeline.sidecar import sha256_of
 from pipeline.workspace import Workspace
@@ -57,9 +57,15 @@ def lacks_graph(folder: Path) -> bool:
 
 def _fault_of_graph(folder: Path) -> str | None:
     try:
-        digest = json.loads((folder / SIGNATURE).read_text(encoding="utf-8"))["graph"]
-    except (OSError, ValueError, KeyError, TypeError):
+        signature = json.loads((folder / SIGNATURE).read_text(encoding="utf-8"))
+        towers = signature.get("towers", {})
+        digests = {GRAPH: signature["graph"]}
+        digests |= {name: towers[side]["graph"] for side, name in TOWERS.items() if side in towers}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return f"{SIGNATURE} is damaged"
-    if not (folder / GRAPH).is_file():
-        return f"{GRAPH} is missing"
-    return None if sha256_of(folder / GRAPH) == digest else f"{GRAPH} is damaged"
+    for name, digest in digests.items():
+        if not (folder / name).is_file():
+            return f"{name} is missing"
+        if sha256_of(folder / name) != digest:
+            return f"{name} is damaged"
+    return None

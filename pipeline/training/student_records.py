@@ -18,7 +18,7 @@ from pipeline.evaluation.evaluations import read_evaluations
 from pipeline.registry.checkpoint_store import CheckpointStore
 from pipeline.registry.lineage import Data, Recorded, data_of, evaluation_names
 from pipeline.registry.restoring import again, first_new
-from pipeline.releases.release import released_versions
+from pipeline.releases.release import released_checkpoints
 from pipeline.sidecar import write_sidecar
 from pipeline.slices.withdrawals import withdrawn
 from pipeline.tables import DataError
@@ -115,7 +115,7 @@ class StoredRecords:
             checkpoints = run.model(part).checkpoints
             if part in run.request.parts and isinstance(checkpoints, CheckpointStore):
                 oldest = self.work.project.stream.slice_at(kept)
-                checkpoints.drop_older(oldest, released_versions(self.work, run.declared))
+                checkpoints.drop_older(oldest, released_checkpoints(self.work, run.declared))
 
     def _needed_by_pending(self, run: StudentRun, index: int) -> int:
         """The oldest slice whose weights an evaluation up to slice ``index`` needs that is not stored as it would be.

@@ -223,8 +223,10 @@ def _release(work: Workspace, student: Student) -> Iterator[Fault]:
         stored = read_manifest(work, f"student/{student.name}", work.project.stream.slice_of(served.slice))
         # What the gate refused, or could not judge yet, it would refuse again: that is no reason to make it again.
         judged = verdict_of(work, student).outcome in (REFUSED, TOO_LITTLE)
-        if stored is not None and stored["version"] != served.version and not judged:
+        if stored is not None and stored["version"] != served.checkpoint and not judged:
             yield Fault(None, f"{served.version} is served, and its slice {served.slice} was trained again since")
+        elif served.table != student.serving.table and not judged and not served.pinned:
+            yield Fault(None, f"{served.version} is served, and Serving.table is {student.serving.table} now")
     verdict = read_verdict(work, student)
     if verdict is not None and not verdict.passed and verdict.gate != digest(student.gate):
         yield Fault(None, f"{verdict.outcome} by a gate that is declared otherwise now")

@@ -84,6 +84,8 @@ NUMBERS: list[Wrong] = [
     ("Succession.confidence", lambda: Succession(teacher="large", confidence=1.0)),
     ("Succession.by", lambda: Succession(teacher="large", by="users")),
     ("Gate.by", lambda: Gate(by="users")),
+    ("Serving.table", lambda: Serving(table="float16")),
+    ("Serving.table", lambda: Serving(table="")),
     ("Gate.calibration", lambda: Gate(calibration=0.0)),
     ("Serving.canary", lambda: Serving(canary=NAN)),
     ("Serving.canary", lambda: Serving(canary=-0.1)),

@@ -12,6 +12,7 @@ from exfm.learning import Gate, Student, Training
 from exfm.log_columns import Column, Request, Task
 from exfm.networks import DCNv2, Wukong
 from exfm.project import Drift, Retention
+from exfm.serving import Serving
 from exfm.simulation import Simulation
 from projects.simulated import PROJECT
 from tests.declarations.base import DAY, HOUR, IDS, Wrong, history, opinion, project, stream, student, teacher, view
@@ -72,6 +73,7 @@ TYPES: list[Wrong] = [
     ("LeadAware.slices", lambda: distil.LeadAware(slices=6.0)),  # type: ignore[arg-type]
     ("LeadAware.proof", lambda: distil.LeadAware(proof=None)),  # type: ignore[arg-type]
     ("Gate.slices", lambda: Gate(slices=3.0)),  # type: ignore[arg-type]
+    ("Serving.table", lambda: Serving(table=8)),  # type: ignore[arg-type]
     ("Freshness.warn", lambda: Freshness(warn=3600)),  # type: ignore[arg-type]
     ("Column(user_id).rows", lambda: Column(name="user_id", rows=1e6)),  # type: ignore[arg-type]
     ("Column(user_id).dtype", lambda: Column(name="user_id", rows=8, dtype="int")),  # type: ignore[arg-type]

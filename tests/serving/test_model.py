@@ -12,7 +12,8 @@ from models.checkpoint import load_checkpoint
 from pipeline.transforms.inputs import tensors_for
 from serving.encoder import Encoder
 from serving.errors import ReleaseError, RequestError
-from serving.model import ServedModel, mapped, signature_of
+from serving.model import ServedModel, signature_of
+from serving.tables import mapped
 from tests.serving.worlds import columns_of, released, rows_of
 
 AGREE = 1e-4

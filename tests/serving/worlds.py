@@ -90,7 +90,7 @@ def rows_of(count: int, seed: int = 0) -> pl.DataFrame:
     )
 
 
-def released(folder: Path, slices: int = 3) -> tuple[Learner, Manifest]:
+def released(folder: Path, slices: int = 3, table: str = "float32") -> tuple[Learner, Manifest]:
     """A network that has learnt from some slices, released into a folder."""
     learner = Learner.create(SPEC, Training(batch_size=64, seed=3), None, "cpu")
     manifest = manifest_of(
@@ -106,7 +106,7 @@ def released(folder: Path, slices: int = 3) -> tuple[Learner, Manifest]:
         labels = (torch.rand(300, generator=torch.Generator().manual_seed(seed)) < follows).float().unsqueeze(1)
         object.__setattr__(tensors, "labels", labels)
         learner.fit(tensors, f"slice {seed}")
-    return learner, save_serving(folder, learner, manifest)
+    return learner, save_serving(folder, learner, manifest, table)
 
 
 def columns_of(frame: pl.DataFrame) -> dict[str, list[Any]]:
