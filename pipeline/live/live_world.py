@@ -84,7 +84,7 @@ class LiveWorld:
         for slice_ in slices:
             self._look_at_events()
             self._since = slice_.start
-            self._live_until(slice_.end, slice_.end)
+            self._live_until(slice_.end, asked_from=slice_.end)
             self._end(slice_)
 
     def run(self, stop: threading.Event) -> None:
@@ -95,18 +95,18 @@ class LiveWorld:
         while not stop.wait(TICK_SECONDS):
             now = self._clock()
             while slice_.end <= now:
-                self._live_until(slice_.end, now)
+                self._live_until(slice_.end, asked_from=now - LATE)
                 self._end(slice_)
                 slice_ = stream.slice_at(slice_.index + 1)
                 self._look_at_events()
-            self._live_until(now, now)
+            self._live_until(now, asked_from=now - LATE)
         if self._traffic.shown:
             self._end(slice_, self._clock())
 
-    def _live_until(self, end: datetime, now: datetime) -> None:
-        """Let come who comes before a moment; nobody is asked for visits that are over for long."""
+    def _live_until(self, end: datetime, asked_from: datetime) -> None:
+        """Let come who comes before a moment; for visits that are over for long nobody is asked."""
         for visit in self._visitors.between(self._since, end, self._per_day):
-            if now - visit.at > LATE:
+            if visit.at < asked_from:
                 self._take(visit, by_popularity(visit, self._random))
             else:
                 self._visited(replace(visit, at=self._clock()))

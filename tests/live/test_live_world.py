@@ -103,6 +103,16 @@ def test_where_nobody_answers_popularity_chooses_and_why_is_counted(tmp_path: Pa
     assert logged(of, "impressions").height > 300
 
 
+def test_what_is_over_when_a_world_begins_lies_in_its_slices_and_nobody_was_asked(tmp_path: Path) -> None:
+    clock, server = Clock(FIRST + 3 * MINUTE), Answers()
+    of = world(tmp_path, clock, server)
+    of.live_through([of.project.stream.slice_at(index) for index in range(3)])
+    lived(of, clock, FIRST + 4 * MINUTE)
+    by_minute = logged(of, "impressions").group_by(pl.col("event_timestamp").dt.truncate("1m")).len()
+    assert by_minute.height == 4 and by_minute["len"].max() < 1.3 * by_minute["len"].min()  # type: ignore[operator]
+    assert 0 < len(server.asked) < by_minute["len"].max() / SHOWN  # type: ignore[operator]
+
+
 def test_a_world_that_was_held_up_asks_nobody_for_what_is_over_and_misses_no_slice(tmp_path: Path) -> None:
     clock, server = Clock(FIRST + 20 * SECOND, step=150 * SECOND), Answers()
     of = world(tmp_path, clock, server)

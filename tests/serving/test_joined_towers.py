@@ -8,7 +8,7 @@ import pytest
 
 from exfm.inputs import Bucket, Number
 from serving.retrievers import joined_by
-from tests.serving.towers import project_of
+from tests.serving.retrieval.towers import project_of
 
 PRICE = Number(name="price", of_item=True)
 
