@@ -260,13 +260,8 @@ def _automation(name: str, target: dg.AssetSelection, work: Workspace) -> dg.Aut
         work,
         target=target,
         default_status=dg.DefaultSensorStatus.RUNNING,  # Dagster's own sensor is off until a user finds the switch
-        minimum_interval_seconds=tick_seconds(work.project.stream),
+        minimum_interval_seconds=30,
     )
-
-
-def tick_seconds(stream: Stream) -> int:
-    """Between two looks at what is lacking: half a minute, and less where slices are minutes."""
-    return int(min(max(stream.slice_length.total_seconds() / 6, 10), 30))
 
 
 def _dead_runs() -> dg.SensorDefinition:

@@ -62,9 +62,11 @@ def console() -> NoReturn:
 
 
 def _run(arguments: list[str]) -> int:
+    from exfm_assets.live_children import end_with_parent
     from exfm_assets.main_job import main
     from exfm_assets.ready_process import collect_seldom
 
+    end_with_parent()
     collect_seldom()
     return main(arguments)
 

@@ -162,7 +162,7 @@ def _live(work: Workspace, given: argparse.Namespace, is_new: bool, console: Con
         timer = threading.Timer(60 * given.minutes, stop.set)
         timer.daemon = True
         timer.start()
-    children = Children(work.state.folder, given.port, given.ui_port)
+    children = Children(work.state.folder, given.port, given.ui_port, first_run=is_new)
     with children.running() as ended:
         looking = threading.Thread(target=narrator.run, args=(stop, children), daemon=True)
         looking.start()

@@ -16,6 +16,7 @@ from pathlib import Path
 
 PARENT = "EXFM_ENDS_WITH"  # process id: a child ends when its parent is another one
 LOOK_SECONDS, PATIENCE_SECONDS = 1.0, 90.0
+FIRST_RUN = "first run"
 PARTS = {
     "world": "the world", "server": "server", "webserver": "Dagster's webserver", "daemon": "Dagster's daemon",
     "code": "Dagster's code location", "run": "runs",
@@ -27,15 +28,17 @@ class Children:
 
     Args:
         folder: of their logs.
+        first_run: what is over is run through once, then Dagster begins: it would come to the same, a tick at a time.
     """
 
-    def __init__(self, folder: Path, port: int, ui_port: int) -> None:
+    def __init__(self, folder: Path, port: int, ui_port: int, *, first_run: bool = False) -> None:
         self.folder = folder
         exfm = [sys.executable, "-m", "exfm_assets.command"]
         self._commands = {
             "server": [*exfm, "serve", "--port", str(port)],
             "dagster": [*exfm, "ui", "-h", "127.0.0.1", "-p", str(ui_port)],
         }
+        self._first_run = [*exfm, "run", "--quiet"] if first_run else None
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._ended, self._stop = threading.Event(), threading.Event()
         self._began = time.monotonic()
@@ -48,24 +51,34 @@ class Children:
         self._began = time.monotonic()
         watcher = threading.Thread(target=self._watch, daemon=True)
         try:
-            for name, command in self._commands.items():
-                with (self.folder / f"{name}.log").open("ab") as out:
-                    self._processes[name] = subprocess.Popen(
-                        command, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, process_group=0,
-                        env={**os.environ, PARENT: str(os.getpid())},
-                    )  # fmt: skip
+            self._start("server", self._commands["server"])
+            if self._first_run is None:
+                self._start("dagster", self._commands["dagster"])
+            else:
+                self._start(FIRST_RUN, self._first_run)
             watcher.start()
             yield self._ended
         finally:
             self._stop.set()
+            watcher.join()
             self._end()
+
+    def _start(self, name: str, command: list[str]) -> None:
+        with (self.folder / f"{name}.log").open("ab") as out:
+            self._processes[name] = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, process_group=0,
+                env={**os.environ, PARENT: str(os.getpid())},
+            )  # fmt: skip
 
     def _watch(self) -> None:
         while not self._stop.wait(LOOK_SECONDS):
             self._measure()
-            if any(process.poll() is not None for process in self._processes.values()):
+            ended = {name for name, process in self._processes.items() if process.poll() is not None}
+            if ended - {FIRST_RUN}:
                 self._ended.set()
                 return
+            if "dagster" not in self._processes and FIRST_RUN in ended:  # its log says why, if it failed
+                self._start("dagster", self._commands["dagster"])
 
     def _end(self) -> None:
         for process in self._processes.values():
@@ -81,7 +94,8 @@ class Children:
 
     def why(self) -> str:
         """What ended by itself, with the end of what it said."""
-        name = next((name for name, each in self._processes.items() if each.returncode not in (0, -signal.SIGTERM)), "")
+        failed = (name for name, each in self._processes.items() if each.returncode not in (0, -signal.SIGTERM))
+        name = next((name for name in failed if name != FIRST_RUN), "")
         path = self.folder / f"{name}.log"
         said = path.read_text(encoding="utf-8", errors="replace").splitlines()[-12:] if path.is_file() else []
         status = self._processes[name].returncode if name else 0
@@ -130,7 +144,7 @@ def _part_of(pid: int, command: str) -> str:
     for words, part in (
         ("execute_run", "run"), ("execute_step", "run"), ("dagster-webserver", "webserver"),
         ("dagster_webserver", "webserver"), ("daemon", "daemon"), ("grpc", "code"),
-        ("exfm_assets.command serve", "server"),
+        ("exfm_assets.command serve", "server"), ("exfm_assets.command run", "run"), ("ready_process", "run"),
     ):  # fmt: skip
         if words in command:
             return part
