@@ -87,7 +87,7 @@ PROJECT = Project(
         _activity("item"),
         _activity("user"),
         HistoryView(
-            name="user_history", entity="user_id", of="item_id", source="click", length=20, window=timedelta(hours=1),
+            name="user_history", entity="user_id", of="item_id", source="click", length=20, window=WINDOWS[1],
             every=SLICE, delay=LOADED,
         ),
     ),

@@ -11,6 +11,7 @@ impressions it has, once. A day that is deleted as a whole makes none stale.
 import hashlib
 from collections.abc import Mapping
 from datetime import timedelta
+from pathlib import Path
 
 import polars as pl
 
@@ -23,6 +24,8 @@ from pipeline.workspace import Workspace
 REQUEST_LOG = "request_log"  # in what a slice is made of, and among the files that it looked at
 FILES = "*"  # among those: ServedInputs.within, and all files that may hold a request of the slice
 Files = Mapping[str, Mapping[str, LogFile]]
+MOST_KNOWN = 1_000
+_known: dict[tuple[Path, str, int, str | None, str], str | None] = {}
 
 
 def served_of(work: Workspace, slice_: Slice, before: Sidecar | None = None) -> tuple[Mapping[str, str], Files]:
@@ -43,7 +46,12 @@ def served_of(work: Workspace, slice_: Slice, before: Sidecar | None = None) -> 
     listed[FILES] = (within, 0, digest_of_files(folder, *window))
     if before is not None and listed[FILES] == then.get(FILES):
         return _named(before.made_of.get(REQUEST_LOG)), _files(listed)
-    return _named(_digest(work, slice_)), _files(listed)
+    key = (folder, slice_.key, within, listed[FILES][2], work.table("impressions").digest(slice_))
+    if key not in _known:  # both tables of a slice ask, and each tick of the automation
+        _known[key] = _digest(work, slice_)
+        while len(_known) > MOST_KNOWN:
+            _known.pop(next(iter(_known)))
+    return _named(_known[key]), _files(listed)
 
 
 def _digest(work: Workspace, slice_: Slice) -> str | None:
