@@ -15,6 +15,7 @@ from pipeline.drift.report import drifted, stored_drift
 from pipeline.evaluation.evaluations import read_evaluations
 from pipeline.live.live_world import NOBODY
 from pipeline.releases.history import history_of
+from pipeline.releases.release import CANARY
 from pipeline.releases.verdict import REFUSED, read_verdict
 from pipeline.tables import DataError
 from pipeline.workspace import Workspace
@@ -64,7 +65,10 @@ class Narrator:
                 self._once(reason, f"{count:,} requests had no answer: {reason}; popularity chooses until there is one")
         self._chosen(told)
         for student in self._work.project.students:
-            self._judged(student)
+            try:
+                self._judged(student)
+            except DataError as error:
+                self._once(f"{student.name} fault", str(error))
 
     def _chosen(self, told: dict[str, Any]) -> None:
         for surface, by in told["surfaces"].items():
@@ -80,6 +84,10 @@ class Narrator:
         for change in history[self._changes[student.name] :]:
             learnt = f", which has learnt until {change.trained_until[11:16]}" if change.trained_until else ""
             because = f": {change.why}" if change.why else ""
+            if change.action == CANARY and change.canary is not None:
+                share = f"{student.serving.canary:.0%} of users"
+                self._say(f"{student.name}: release {change.canary.number} serves {share} first{because}")
+                continue
             self._say(f"{student.name}: release {change.number} serves{learnt} ({change.action}{because})")
         self._changes[student.name] = len(history)
 

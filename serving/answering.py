@@ -30,7 +30,7 @@ from serving.impression_ids import impression_ids
 from serving.model import ServedModel
 from serving.releases import Releases, Serving
 from serving.request_log import RequestLog, Same, rows_of, schema_of
-from serving.requests import asked_of, clock_of
+from serving.requests import asked_of, clock_of, declared_columns
 from serving.shadows import Answered, Shadows
 
 
@@ -126,6 +126,7 @@ class Answering:
         self.shadows = Shadows(RequestLog(state.shadows)) if shadowed and log is not None else None
         self._draws, self._drawing = np.random.default_rng(seed), Lock()
         self._schemas: dict[str, pa.Schema] = {}
+        self._declared = {student.name: declared_columns(project, student) for student in project.students}
         stream = project.stream
         self._keys = (stream.user.name, stream.item.name, stream.surface.name)
 
@@ -191,10 +192,18 @@ class Answering:
         """
         serving = self.serving(student)
         self.check_log()
-        readers = (serving, self.releases.canary_of(student), self.shadow_of(student))
-        known = frozenset[str]().union(*(each.reader.known for each in readers if each is not None))
+        known = self.known(student)
         asked = asked_of(body, self.project, serving.student, known, self.limits.candidates, self.now())
         return self.ranked(serving, asked, given_up)
+
+    def readers(self, student: str) -> list[FeatureReader]:
+        """Of all that scores requests to a student: what serves, its canary, its shadow."""
+        servings = (self.releases.of(student), self.releases.canary_of(student), self.shadow_of(student))
+        return [each.reader for each in servings if each is not None]
+
+    def known(self, student: str) -> frozenset[str]:
+        """Columns that requests may bring: those that are read, or will or would be, as it or its shadow declares."""
+        return self._declared[student].union(*(reader.known for reader in self.readers(student)))
 
     def check_log(self) -> None:
         """Refuse requests whose answers could not be logged.

@@ -154,7 +154,8 @@ class Server:
         told: dict[str, Any] = {"fault": fault} if fault else {}
         if serving is None:
             return {"release": None, **told}
-        columns = sorted(serving.reader.known - {self.answering.project.stream.surface.name})
+        surface = set() if serving.student.surface is None else {self.answering.project.stream.surface.name}
+        columns = sorted(self.answering.known(name) - surface)
         return {
             **_release(serving), "since": serving.since.isoformat(), "surface": serving.student.surface,
             "task": serving.student.task, "columns": columns, **told,

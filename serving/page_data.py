@@ -47,7 +47,7 @@ class PageData:
     def _student(self, student: Student, drift: dict[str, dict[str, Any]]) -> dict[str, Any]:
         folder = self._state.release(student.name)
         served = _json(folder / "current.json")
-        history = [each for each in map(_json, sorted((folder / "history").glob("*.json"))) if each]
+        history = [each for each in map(_json, sorted((folder / "history").glob("*.json"))[-NEWEST:]) if each]
         gate = _json(folder / "gate.json") or {}
         found = drift.get(f"student/{student.name}")
         return {
@@ -130,8 +130,10 @@ def _finite(value: float | None) -> float | None:
 
 
 def _change(entry: dict[str, Any]) -> dict[str, Any]:
-    names = ("number", "action", "why", "trained_until")
-    return {"at": entry["released_at"], **{name: entry.get(name) for name in names}}
+    names = ("number", "action", "why", "trained_until", "change")
+    told = {"at": entry["released_at"], **{name: entry.get(name) for name in names}}
+    canary = entry.get("canary") if entry.get("action") == "canary" else None
+    return told if canary is None else {**told, "number": canary["number"], "trained_until": canary["trained_until"]}
 
 
 def _json(path: Path) -> dict[str, Any] | None:

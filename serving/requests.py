@@ -25,6 +25,21 @@ FIELDS, WANTED = ("user", "context", "candidates"), ("user", "context", "k", "ra
 MOST_WANTED = 100  # items, where a request does not say how many
 
 
+def declared_columns(project: Project, student: Student) -> frozenset[str]:
+    """Columns of the log that a student or its shadow declares, whether what serves now reads them or not.
+
+    What reads them may be gone a moment later, as after a roll-back: who sends them should not be refused then.
+    """
+    stream = project.stream
+    shadow = student.serving.shadow
+    inputs = {*student.inputs, *(() if shadow is None else project.student(shadow).inputs)}
+    for made in stream.made_inputs:
+        if made.name in inputs:
+            inputs |= {made.of} if isinstance(made.of, str) else {*made.of}
+    columns = {column.name for column in (*stream.id_columns, *stream.logged_inputs)}
+    return frozenset(inputs & columns)
+
+
 def clock_of(project: Project) -> Callable[[], datetime]:
     """The clock of requests: of a stream that is closed it stands at its end, so that its values are as old as then."""
     until = project.stream.until
@@ -116,13 +131,20 @@ def _plain(body: bytes, fields: Sequence[str]) -> dict[str, Any]:
 
 
 def _shared(plain: Mapping[str, Any], project: Project, student: Student, known: frozenset[str]) -> dict[str, Any]:
-    """Columns of the user, the context and the surface: the same for all items."""
+    """Columns of the user, the context and the surface: the same for all items.
+
+    Requests to a student of all surfaces bring the surface in their context.
+    """
     stream, known = project.stream, known - {project.stream.item.name}
-    shared = {**_columns("context", plain.get("context", {}), known)}
+    surface, of_all = stream.surface.name, student.surface is None
+    shared = {**_columns("context", plain.get("context", {}), known | {surface} if of_all else known)}
     user = plain.get("user")
     shared |= _columns("user", user if isinstance(user, dict) else {stream.user.name: user}, known)
     shared[stream.user.name] = _id("user", shared.get(stream.user.name), stream.user.dtype)
-    shared[stream.surface.name] = student.surface
+    if of_all and (given := shared.get(surface)) is not None and given not in stream.surfaces:
+        names = ", ".join(map(repr, stream.surfaces))
+        raise RequestError(f"context.{surface}: {_short(given)} is no surface of the stream: use one of {names}")
+    shared[surface] = shared.get(surface) if of_all else student.surface
     return shared
 
 

@@ -94,7 +94,7 @@ class Retrieving:
         """Columns that a request may bring."""
         known = retriever.reader.known
         if rank is not None:
-            known |= self._ranker(retriever, rank).reader.known - {*retriever.items.column_names}
+            known |= self.answering.known(self._ranker(retriever, rank).student.name) - {*retriever.items.column_names}
         return known - {self._item}
 
     def _ranked(
@@ -108,13 +108,15 @@ class Retrieving:
         seconds: dict[str, float],
     ) -> Answer:
         """Both stages: what was retrieved, in the order of the other student's scores."""
-        names = [self._item, *(name for name in items.column_names if name in ranker.reader.of_log)]
+        read = {name for reader in self.answering.readers(ranker.student.name) for name in reader.of_log}
+        names = [self._item, *(name for name in items.column_names if name in read)]
         each = items.select(list(dict.fromkeys(names))).to_pylist()
         if not each:
             gathered = Gathered()
             return Answer(_body(retriever, _as_found(scores), []), [], ranker, gathered, seconds=seconds)
         surface = self.answering.project.stream.surface.name
-        asked = Asked({**wanted.shared, surface: ranker.student.surface}, each, wanted.now)
+        shown_on = wanted.shared[surface] if ranker.student.surface is None else ranker.student.surface
+        asked = Asked({**wanted.shared, surface: shown_on}, each, wanted.now)
         answer = self.answering.ranked(ranker, asked, given_up)
         retrieved = dict(zip((one[self._item] for one in each), scores.tolist(), strict=True))
         told = [{**one, "retrieved": retrieved[one["item"]]} for one in answer.body["scores"]]

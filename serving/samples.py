@@ -3,6 +3,7 @@
 Belongs here: sampling what is counted. Not here: counting (metrics.py).
 """
 
+import logging
 import threading
 import time
 from collections import deque
@@ -13,6 +14,7 @@ from typing import Any
 from serving.metrics import Metrics
 
 EVERY_SECONDS, KEPT = 5.0, 720  # an hour
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -53,10 +55,17 @@ class Samples:
         return list(self._kept)
 
     def _run(self) -> None:
-        before, at = self._counted(), time.monotonic()
-        while not self._stop.wait(EVERY_SECONDS):
-            now, moment = self._counted(), time.monotonic()
-            self._kept.append(_between(before, now, moment - at))
+        before, at = None, time.monotonic()
+        while before is None or not self._stop.wait(EVERY_SECONDS):
+            try:
+                now, moment = self._counted(), time.monotonic()
+            except Exception:  # as where two processes tidy up after a third: the next sample is taken
+                _log.exception("sampling failed")
+                if self._stop.wait(EVERY_SECONDS):
+                    return
+                continue
+            if before is not None:
+                self._kept.append(_between(before, now, moment - at))
             before, at = now, moment
 
     def _counted(self) -> _Counted:

@@ -15,9 +15,10 @@ from exfm.errors import DeclarationError
 from exfm.learning import Student
 from exfm.stream import Slice
 from models.manifest import load_manifest
-from pipeline.gate.candidate import tables_of
+from pipeline.gate.candidate import newest_labelled, tables_of
 from pipeline.gate.comparing import Comparison, compared_on, slices_since
 from pipeline.gate.judged_rows import JudgedRows
+from pipeline.gate.scoring import released_learner
 from pipeline.releases.afterwards import (
     CANARY,
     NOT_WORSE,
@@ -35,6 +36,8 @@ from pipeline.releases.release import PROMOTED, RELEASED, ROLLED_BACK, UNPINNED,
 from pipeline.releases.whole import version_fault
 from pipeline.releases.withdrawing import touched_by
 from pipeline.workspace import Workspace
+
+MOST_WAITED = 10  # slices that may decide nothing of a canary
 
 
 def look_after(rows: JudgedRows, student: Student) -> None:
@@ -79,7 +82,7 @@ def predecessor(work: Workspace, student: Student) -> Released | None:
     """
     history = history_of(work, student)
     since = len(history)
-    while since and history[since - 1].version == history[-1].version:
+    while since and history[since - 1].checkpoint == history[-1].checkpoint:  # in whatever kind of table
         since -= 1
     chosen = {entry.action for entry in history[since:]} & {PROMOTED, ROLLED_BACK, UNPINNED}
     if not since or history[since].action != RELEASED or chosen:
@@ -97,25 +100,43 @@ def _decide(rows: JudgedRows, student: Student, served: Released) -> None:
         decided, why = end_canary, f"{fault}: it can't be served"
     elif not student.serving.canary:
         decided, why = serve_canary, "it passed its gate, and no canary is declared any more"
+    elif isinstance(reason := released_learner(work, student, served.version, rows.device), str):
+        decided, why = serve_canary, f"it passed its gate, and what serves can't be compared: {reason}"
     else:
         found = _looked(rows, student, CANARY, canary, served, student.serving.canary_slices)
-        if found.outcome == WAITS:
+        if found.outcome == WAITS and not _waits_too_long(work, student, canary):
             return
-        decided, why = (end_canary if found.outcome == WORSE else serve_canary), found.reason
+        decided, why = (serve_canary if found.outcome == NOT_WORSE else end_canary), found.reason
     with changing(work, student) as now:
         if now is not None and now.change == served.change:
             decided(work, student, why)
+
+
+def _waits_too_long(work: Workspace, student: Student, canary: Released) -> bool:
+    """Have so many slices come that decided nothing that others should not wait for this one any longer?"""
+    stream, newest = work.project.stream, next(newest_labelled(work, student), None)
+    since = stream.slice_of(canary.slice).index
+    return newest is not None and newest[0].index - since > student.serving.canary_slices + MOST_WAITED
 
 
 def _looked(rows: JudgedRows, student: Student, who: str, mine: Released, other: Released, least: int) -> Afterwards:
     """A release against another one: the stored answer if it follows from the same, else a new one, stored."""
     work = rows.work
     after = max(mine.slice, other.slice, _judged_until(work, student, mine))
-    slices, labelled = slices_since(work, student, after, least)
-    data = [[table.digest(slice_) for table in tables_of(work, student)] for slice_ in slices]
-    keys = [slice_.key for slice_ in slices]
-    made_of = digest(student.gate, least, mine.version, other.version, after, keys, data)
+
+    def made_of_slices(slices: Sequence[Slice]) -> str:
+        data = [[table.digest(slice_) for table in tables_of(work, student)] for slice_ in slices]
+        keys = [slice_.key for slice_ in slices]
+        return digest(student.gate, least, mine.version, other.version, after, keys, data)
+
     stored = read_afterwards(work, student).get(who)
+    if stored is not None and stored.outcome == NOT_WORSE:
+        # It was asked once. Asked again at each slice, of sound releases too one in twenty would go at each.
+        before = [work.project.stream.slice_of(key) for key in stored.slices]
+        if all(work.table("labels").has(slice_) for slice_ in before) and made_of_slices(before) == stored.made_of:
+            return stored
+    slices, labelled = slices_since(work, student, after, least)
+    made_of, keys = made_of_slices(slices), [slice_.key for slice_ in slices]
     if stored is not None and stored.made_of == made_of:
         return stored
     outcome, reason = _outcome(rows, student, (mine, other), slices, labelled, least, after)

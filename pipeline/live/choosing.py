@@ -64,7 +64,9 @@ class Server:
         started = time.perf_counter()
         try:
             status, answer = self._post(f"/rank/{student}", body)
-        except (OSError, http.client.HTTPException):
+            best = answer["scores"][:SHOWN] if status == 200 else []
+            items, ids = [each["item"] for each in best], [int(each["impression_id"]) for each in best]
+        except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError):  # or it is another server
             self._connection, self._not_before = None, time.monotonic() + AGAIN_SECONDS
             self.unanswered["the server does not answer"] += 1
             return None
@@ -72,8 +74,6 @@ class Server:
             self.unanswered[str(answer.get("error", status))] += 1
             return None
         self.seconds.append(time.perf_counter() - started)
-        best = answer["scores"][:SHOWN]
-        items, ids = [each["item"] for each in best], [int(each["impression_id"]) for each in best]
         return Choice(student, np.array(items, dtype=np.int64), np.array(ids, dtype=np.int64))
 
     def _post(self, path: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:

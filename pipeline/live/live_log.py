@@ -7,6 +7,7 @@ which it happened, not earlier. What a killed process loses is what it had not w
 """
 
 import heapq
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -15,6 +16,7 @@ from typing import Any
 
 import polars as pl
 
+from exfm.atomic_write import atomic_write
 from exfm.stream import Slice, Stream
 from pipeline.live.visits import Shown, context_values
 from pipeline.streams.contract import schema_of
@@ -49,6 +51,19 @@ class LiveLog:
     def add_visits(self, visited: Sequence[tuple[datetime, int, int]]) -> None:
         """Log users who came to items by themselves."""
         self._visited += visited
+
+    def keep(self, path: Path) -> None:
+        """Keep outcomes that are still to come, for who goes on; what is logged so far has been written."""
+        plain = [(at.isoformat(), *others) for at, *others in self._to_come]
+        with atomic_write(path) as file:
+            file.write(json.dumps(plain).encode())
+
+    def take_up(self, path: Path) -> None:
+        """Take up outcomes that were kept; those that have happened meanwhile are in the next file."""
+        if path.is_file():
+            for at, *others in json.loads(path.read_bytes()):
+                heapq.heappush(self._to_come, (datetime.fromisoformat(at), *others))
+            path.unlink()
 
     def write(self, slice_: Slice, until: datetime | None = None) -> int:
         """Write what a slice holds, up to a moment within it; how many impressions that is."""

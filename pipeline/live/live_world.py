@@ -5,6 +5,7 @@ what narrates it.
 
     <state>/world.json       when it began
     <state>/events.json      what has befallen it since: it is looked at again with each slice
+    <state>/to_come.json     outcomes of what was shown before it ended, which had not happened then
     <state>/traffic.jsonl    by slice and surface, who chose what was shown, and how often it was clicked
 """
 
@@ -30,7 +31,7 @@ from pipeline.live.choosing import Choice, Server, by_popularity
 from pipeline.live.live_log import LiveLog
 from pipeline.live.visits import Shown, Visit, Visitors, context_values
 
-WORLD, EVENTS, TRAFFIC = "world.json", "events.json", "traffic.jsonl"
+WORLD, EVENTS, TRAFFIC, TO_COME = "world.json", "events.json", "traffic.jsonl", "to_come.json"
 TICK_SECONDS, LATE = 0.25, timedelta(seconds=5)
 NOBODY = "popularity"  # who chooses where no student does
 
@@ -91,6 +92,7 @@ class LiveWorld:
         """Live on until told to stop, then write what there is of the slice under way."""
         stream = self.project.stream
         self._look_at_events()
+        self._log.take_up(self.state.folder / TO_COME)
         slice_ = stream.slice_at(stream.index_at(self._since))
         while not stop.wait(TICK_SECONDS):
             now = self._clock()
@@ -102,6 +104,7 @@ class LiveWorld:
             self._live_until(now, asked_from=now - LATE)
         if self._traffic.shown:
             self._end(slice_, self._clock())
+        self._log.keep(self.state.folder / TO_COME)
 
     def _live_until(self, end: datetime, asked_from: datetime) -> None:
         """Let come who comes before a moment; for visits that are over for long nobody is asked."""

@@ -80,17 +80,18 @@ def record(work: Workspace, student: Student, released: Released) -> Released:
     Args:
         released: its number and change are given here.
     """
-    folder, before = work.state.release(student.name), history_of(work, student, new=released.version)
+    new = released.version if released.canary is None else released.canary.version
+    folder, before = work.state.release(student.name), history_of(work, student, new=new)
     for entry in before:
         path = folder / FOLDER / f"{entry.change:06}.json"
         if read_released(path) != entry:
             _write(path, entry)  # of an earlier exfm, or what a stopped writer left
     known = {release.version: number for number, release in numbered(before).items()}
-    new = 1 + max(known.values(), default=0)
+    next_one = 1 + max(known.values(), default=0)
     change = 1 + max((entry.change for entry in before), default=0)
-    entry = replace(released, number=known.get(released.version, new), change=change)
+    entry = replace(released, number=known.get(released.version, next_one), change=change)
     if entry.canary is not None:
-        entry = replace(entry, canary=replace(entry.canary, number=known.get(entry.canary.version, new)))
+        entry = replace(entry, canary=replace(entry.canary, number=known.get(entry.canary.version, next_one)))
     _write(folder / FOLDER / f"{change:06}.json", entry)
     _write(folder / CURRENT, entry)
     return entry
@@ -118,7 +119,7 @@ def served_once(history: list[Released]) -> dict[int, Released]:
     return {
         number: release
         for number, release in numbered(history).items()
-        if release.version in served and release.version not in gone
+        if release.version in served and release.checkpoint not in gone
     }
 
 

@@ -51,8 +51,17 @@ def _fault_of(folder: Path) -> str | None:
 
 
 def lacks_graph(folder: Path) -> bool:
-    """Has a release no model for runtimes without torch, as those of an earlier exfm? Its signature is written last."""
-    return not (folder / SIGNATURE).exists()
+    """Has a release no model for runtimes without torch, as those of an earlier exfm? Its signature is written last.
+
+    Or none of its two towers, as of an exfm that did not retrieve yet.
+    """
+    try:
+        signature = json.loads((folder / SIGNATURE).read_text(encoding="utf-8"))
+        return "towers" not in signature and load_manifest(folder).spec.network.two_sided
+    except FileNotFoundError:
+        return True
+    except (OSError, ValueError, DamagedError):
+        return False  # damaged, which is another fault
 
 
 def _fault_of_graph(folder: Path) -> str | None:

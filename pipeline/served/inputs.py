@@ -52,7 +52,11 @@ class ServedFeatures:
         served = served_rows(self.work, self.declared, part.select(ID, TIME, stream.item.name), wanted)
         self._count(part.height, served)
         for group in served.groups:
-            part = self._with(part, group, [name for name in wanted if name in group.columns])
+            names = [name for name in wanted if name in group.columns]
+            surface = stream.surface.name
+            if surface in names and group[surface].null_count() == group.height:
+                names.remove(surface)  # of a student of all surfaces, whose requests did not say it
+            part = self._with(part, group, names)
         return part
 
     def _count(self, rows: int, served: Served) -> None:

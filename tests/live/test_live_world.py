@@ -139,6 +139,21 @@ def test_a_later_process_replaces_no_file_of_an_earlier_one(tmp_path: Path) -> N
     assert not at.is_between(21, 29).any()
 
 
+def test_outcomes_to_come_are_kept_over_an_end(tmp_path: Path) -> None:
+    clock = Clock(FIRST)
+    first = world(tmp_path, clock)
+    lived(first, clock, FIRST + 30 * SECOND)
+    shown = logged(first, "impressions")
+    second_clock = Clock(FIRST + 2 * MINUTE)
+    second = world(tmp_path, second_clock)
+    lived(second, second_clock, FIRST + 3 * MINUTE + SECOND)
+    outcomes = logged(second, "outcomes").join(shown, on="impression_id")
+    truth = logged(first, "truth").join(shown, on="impression_id")["click"]
+    assert outcomes.height == pytest.approx(truth.sum(), rel=0.3)
+    late = outcomes.filter(pl.col("outcome_timestamp") > FIRST + 31 * SECOND)
+    assert late.height > 0 and late["outcome_timestamp"].max() < FIRST + MINUTE  # type: ignore[operator]
+
+
 def test_what_is_added_befalls_a_world_that_runs(tmp_path: Path) -> None:
     clock = Clock(FIRST)
     of = world(tmp_path, clock)

@@ -159,7 +159,7 @@ def test_requests_are_sampled(server: Server, monkeypatch: pytest.MonkeyPatch) -
         for _ in range(20):
             assert client.post(f"/rank/{student}", content=body).status_code == 200
         end, counted = time.monotonic() + 20, 0.0
-        while counted < 20 and time.monotonic() < end:
+        while counted < 15 and time.monotonic() < end:
             samples = client.get("/page.json").json()["requests"]
             counted = sum(each["answered"] for each in samples) * 0.2
             time.sleep(0.1)
