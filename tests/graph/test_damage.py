@@ -15,6 +15,8 @@ from tests.graph.damage import DAMAGES, FILES, Step, spoil, step, ways_out
 from tests.graph.runs import FIRST, LAST, left_by
 from tests.tiny import tiny_workspace
 
+pytestmark = pytest.mark.slow
+
 WORDED = ("events.Failure: student/", "DataError: ", "CheckpointError: ", "RetrievalError: ", "DeclarationError: ")
 QUICK = {
     ("labels", "flipped"),

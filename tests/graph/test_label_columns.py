@@ -24,6 +24,8 @@ from tests.graph.runs import failed_checks, made_by, run, sentences
 from tests.streams.test_reader import START, impressions, write
 from tests.tiny import tiny_project, tiny_workspace
 
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("label_columns")]  # what all of them begin with is made once
+
 LAST = "2026-01-03"
 COLUMNS = {"click": "clicked", "convert": "convert"}
 

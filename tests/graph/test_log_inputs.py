@@ -21,6 +21,8 @@ from tests.graph.serving_rows import assert_scores_are_the_same
 from tests.tiny import tiny_project, tiny_workspace
 from tests.whole import tensors_of
 
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("log_inputs")]  # what all of them begin with is made once
+
 LAST = "2026-01-03"
 MORE = ("price", "image", "tags", "words", "seen", "where_and_when", "price_range", "price_rank")
 

@@ -14,6 +14,8 @@ from exfm.project import Project
 from tests.graph.runs import failed_checks, run
 from tests.tiny import tiny_project, tiny_workspace
 
+pytestmark = pytest.mark.slow
+
 DAY = timedelta(days=1)
 LAST = "2026-01-03"
 COLUMNS = {"user_id": "select", "item_id": "order", "device": "at", "country": "class", "surface": "group"}

@@ -13,6 +13,8 @@ from pipeline.workspace import Workspace
 from tests.graph.runs import run
 from tests.tiny import tiny_workspace
 
+pytestmark = pytest.mark.slow
+
 PROFILE = "profile"
 TABLES = '+key:"logged_inputs" or +key:"labels" or group:"features"'
 

@@ -29,6 +29,8 @@ from tests.graph.serving_rows import assert_scores_are_the_same
 from tests.tiny import tiny_project, tiny_workspace
 from tests.whole import tensors_of
 
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("source_views")]  # what all of them begin with is made once
+
 FIRST, DAY, HOUR = datetime(2026, 1, 1, tzinfo=UTC), timedelta(days=1), timedelta(hours=1)
 LAST = "2026-01-03"
 CATALOGUE = SourceView(

@@ -31,6 +31,8 @@ from tests.conftest import Ran
 from tests.graph.runs import FIRST, LAST, failed_checks, left_by, run, sentences
 from tests.tiny import tiny_project, tiny_workspace
 
+pytestmark = pytest.mark.slow
+
 HOUR = timedelta(hours=1)
 
 
