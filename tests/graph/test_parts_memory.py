@@ -24,6 +24,7 @@ def walked(ran: Ran, folder: Path, part_rows: int, rows: int) -> dict[str, float
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(1800)
 def test_four_times_the_rows_take_hardly_more_memory(ran: Ran, tmp_path: Path) -> None:
     few, many = (walked(ran, tmp_path / str(rows), PART, rows) for rows in (FEW, MANY))
