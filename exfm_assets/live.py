@@ -162,11 +162,12 @@ def _live(work: Workspace, given: argparse.Namespace, is_new: bool, console: Con
         timer = threading.Timer(60 * given.minutes, stop.set)
         timer.daemon = True
         timer.start()
-    children = Children(work.state.folder, given.port, given.ui_port, first_run=is_new)
+    children = Children(work.state.folder, given.port, given.ui_port, first_run=is_new, tell=narrator.say)
     with children.running() as ended:
-        looking = threading.Thread(target=narrator.run, args=(stop, children), daemon=True)
+        over = _either(stop, ended)
+        looking = threading.Thread(target=narrator.run, args=(over,), daemon=True)
         looking.start()
-        world.run(_either(stop, ended))
+        world.run(over)
         looking.join()
     console.print(children.summary())
     if ended.is_set() and not stop.is_set():

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -29,10 +29,13 @@ class Children:
     Args:
         folder: of their logs.
         first_run: what is over is run through once, then Dagster begins: it would come to the same, a tick at a time.
+        tell: of a first run that failed.
     """
 
-    def __init__(self, folder: Path, port: int, ui_port: int, *, first_run: bool = False) -> None:
-        self.folder = folder
+    def __init__(
+        self, folder: Path, port: int, ui_port: int, *, first_run: bool = False, tell: Callable[[str], None] = print
+    ) -> None:
+        self.folder, self._tell = folder, tell
         exfm = [sys.executable, "-m", "exfm_assets.command"]
         self._commands = {
             "server": [*exfm, "serve", "--port", str(port)],
@@ -77,7 +80,10 @@ class Children:
             if ended - {FIRST_RUN}:
                 self._ended.set()
                 return
-            if "dagster" not in self._processes and FIRST_RUN in ended:  # its log says why, if it failed
+            if "dagster" not in self._processes and FIRST_RUN in ended:
+                if (status := self._processes[FIRST_RUN].returncode) != 0:
+                    path = self.folder / f"{FIRST_RUN}.log"
+                    self._tell(f"the first run ended with status {status}, {path} says why: Dagster tries again")
                 self._start("dagster", self._commands["dagster"])
 
     def _end(self) -> None:

@@ -5,7 +5,7 @@ Belongs here: noticing and wording. Not here: what makes it happen.
 
 import threading
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any
 
 from rich.console import Console
 
@@ -23,12 +23,6 @@ from pipeline.workspace import Workspace
 LOOK_SECONDS = 2.0
 
 
-class Costs(Protocol):
-    """What can say what it costs."""
-
-    def summary(self) -> str: ...
-
-
 class Narrator:
     """Notices what changed since it looked last."""
 
@@ -38,7 +32,7 @@ class Narrator:
         self._said: dict[str, str] = {}
         self._answers: dict[str, bool] = {}
 
-    def run(self, stop: threading.Event, costs: Costs) -> None:
+    def run(self, stop: threading.Event) -> None:
         """Look until told to stop."""
         while not stop.wait(LOOK_SECONDS):
             self.look()
@@ -59,7 +53,7 @@ class Narrator:
         for surface, by in told["surfaces"].items():
             rates = [f"{who} {_rate(count)}" for who, count in sorted(by.items(), key=lambda each: each[0] == NOBODY)]
             parts.append(f"{surface}: clicked by who chose it, {', '.join(rates)}")
-        self._say("; ".join(parts))
+        self.say("; ".join(parts))
         for reason, count in told["unanswered"].items():
             if self._said.get(reason) is None:  # the traffic file has the counts of each slice
                 self._once(reason, f"{count:,} requests had no answer: {reason}; popularity chooses until there is one")
@@ -77,7 +71,7 @@ class Narrator:
             for who, share in students.items():
                 if not self._answers.get(who):
                     self._answers[who] = True
-                    self._say(f"{who} chooses {share:.0%} of what is shown on {surface}; popularity keeps its holdout")
+                    self.say(f"{who} chooses {share:.0%} of what is shown on {surface}; popularity keeps its holdout")
 
     def _releases(self, student: Student) -> None:
         history = history_of(self._work, student)
@@ -86,9 +80,9 @@ class Narrator:
             because = f": {change.why}" if change.why else ""
             if change.action == CANARY and change.canary is not None:
                 share = f"{student.serving.canary:.0%} of users"
-                self._say(f"{student.name}: release {change.canary.number} serves {share} first{because}")
+                self.say(f"{student.name}: release {change.canary.number} serves {share} first{because}")
                 continue
-            self._say(f"{student.name}: release {change.number} serves{learnt} ({change.action}{because})")
+            self.say(f"{student.name}: release {change.number} serves{learnt} ({change.action}{because})")
         self._changes[student.name] = len(history)
 
     def _verdict(self, student: Student) -> None:
@@ -116,9 +110,10 @@ class Narrator:
     def _once(self, what: str, sentence: str) -> None:
         if self._said.get(what) != sentence:
             self._said[what] = sentence
-            self._say(sentence)
+            self.say(sentence)
 
-    def _say(self, sentence: str) -> None:
+    def say(self, sentence: str) -> None:
+        """A sentence with its time."""
         self._console.print(f"{datetime.now(UTC):%H:%M:%S}  {sentence}", markup=False)
 
 

@@ -99,6 +99,17 @@ def test_students_are_released_traffic_moves_to_them_and_a_second_start_goes_on(
     assert "goes on" in log.read_text()
 
 
+@pytest.mark.slow
+def test_a_port_that_is_taken_ends_it_and_is_said(tmp_path: Path) -> None:
+    log = tmp_path / "live.log"
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with living(tmp_path / "state", log, taken.getsockname()[1]) as process:
+            assert process.wait(150) == 1, log.read_text()[-3000:]
+    assert "can't be listened on" in log.read_text()
+
+
 def test_a_new_world_is_not_begun_over_other_projects(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

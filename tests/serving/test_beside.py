@@ -13,7 +13,6 @@ from starlette.testclient import TestClient
 
 from exfm.project import Project
 from exfm.serving import Serving
-from exfm.state import State
 from models.parts import GRAPH, SIGNATURE
 from pipeline.workspace import Workspace
 from serving.answering import Answering
@@ -21,7 +20,6 @@ from serving.app import Server
 from serving.arms import is_canary
 from serving.model import ServedModel
 from serving.request_log import RequestLog
-from tests.conftest import Ran
 from tests.serving.test_server import rank, until
 
 STUDENT, SHADE = "feed_click", "shade"
@@ -34,13 +32,6 @@ def with_serving(project: Project, serving: Serving) -> Project:
     first, *others = project.students
     shade = replace(first, name=SHADE)
     return replace(project, students=(replace(first, serving=serving), *others, shade))
-
-
-@pytest.fixture
-def work(ran: Ran, tmp_path: Path) -> Workspace:
-    folder = tmp_path / ran.work.state.folder.name
-    shutil.copytree(ran.work.state.folder, folder, ignore=shutil.ignore_patterns("tables", "checkpoints", "log"))
-    return Workspace(ran.work.project, State(folder=folder, log=ran.work.state.log))
 
 
 @pytest.fixture
