@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from prometheus_client.values import MutexValue
 from starlette.testclient import TestClient
 
 from exfm.state import State
@@ -14,6 +15,12 @@ from serving.app import Server
 from serving.request_log import RequestLog
 from tests.conftest import Ran
 from tests.serving.asking import Client
+
+
+@pytest.fixture(autouse=True)
+def _own_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of this process alone: Feast lets all processes of a test run count into one folder."""
+    monkeypatch.setattr("serving.metrics.ValueClass", MutexValue)
 
 
 @pytest.fixture
