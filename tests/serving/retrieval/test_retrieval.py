@@ -146,7 +146,7 @@ def _counted(client: TestClient) -> dict[str, float]:
 
 def test_metrics_tell_of_the_index(client: Client) -> None:
     opened = client()
-    before = _counted(opened)  # of the other tests' servers, too
+    before = _counted(opened)
     for body in (BODY, {"k": -1}, {**BODY, "rank": RANKER}):
         ask(opened, body)
     after = _counted(opened)
