@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -103,14 +103,17 @@ class Same:
 
 @dataclass
 class _Spool:
-    """What one process appends to, of one student's release; locked for as long as it is open.
+    """What one process appends to, of one student's release.
 
     Args:
-        whole: bytes that are on the disk, up to the end of an answer.
+        file: locked for as long as it is open.
+        sink: the same file as Arrow writes it. Each of its small writes through Python would hold up an answer.
+        whole: bytes that are on the disk, up to the end of a flush.
     """
 
     path: Path
-    file: Any
+    file: BinaryIO
+    sink: Any
     writer: Any
     began: float
     rows: int = 0
@@ -193,7 +196,7 @@ class RequestLog:
         done = 0
         try:
             for key in list(taken):
-                table = pa.Table.from_batches(taken[key].batches, taken[key].schema)
+                table = pa.Table.from_batches(taken[key].batches, taken[key].schema).combine_chunks()
                 self._append(key, taken[key].schema, table)
                 done += table.num_rows
                 del taken[key]
@@ -220,30 +223,39 @@ class RequestLog:
         spool = self._spools.get(key)
         if spool is None:
             student, version = key
-            path = self.folder / f"{student}.{version}.{os.getpid()}.{time.time_ns()}{SPOOL}"
-            file = path.open("wb")
-            fcntl.flock(file, fcntl.LOCK_EX)
-            spool = self._spools[key] = _Spool(path, file, pa.ipc.new_stream(file, schema), time.monotonic())
+            path, file = _locked(self.folder, f"{student}.{version}.{os.getpid()}")
+            sink = pa.OSFile(str(path), "wb")
+            spool = self._spools[key] = _Spool(path, file, sink, pa.ipc.new_stream(sink, schema), time.monotonic())
         try:
             spool.writer.write_table(table)
-            spool.file.flush()
             os.fsync(spool.file.fileno())
         except Exception:
             # What was on the disk before stays; what was not is written again, to another spool.
             self._end(key)
             raise
-        spool.rows, spool.whole = spool.rows + table.num_rows, spool.file.tell()
+        spool.rows, spool.whole = spool.rows + table.num_rows, spool.sink.tell()
 
     def _end(self, key: tuple[str, str]) -> None:
         """Close a spool, whose answers become a file at this flush or the next one that can."""
         spool = self._spools.pop(key)
         self._ended.append(spool.path)
         with suppress(OSError):
-            spool.file.flush()
+            spool.sink.close()
         with suppress(OSError):
             os.truncate(spool.path, spool.whole)
         with suppress(OSError):
             spool.file.close()
+
+
+def _locked(folder: Path, name: str) -> tuple[Path, BinaryIO]:
+    """A new spool, and the lock that says that its process lives."""
+    while True:
+        path = folder / f"{name}.{time.time_ns()}{SPOOL}"
+        file = path.open("wb")
+        fcntl.flock(file, fcntl.LOCK_EX)
+        if os.fstat(file.fileno()).st_nlink:
+            return path, file
+        file.close()  # a server that starts took it for that of a dead process, before it was locked
 
 
 def recover(folder: Path) -> int:

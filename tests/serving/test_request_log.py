@@ -1,5 +1,6 @@
 """The request log: what is on the disk when, what a kill -9 leaves, and that nothing is written twice or half."""
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -138,6 +139,26 @@ def test_a_spool_that_a_server_has_open_is_left_alone(tmp_path: Path) -> None:
         assert recover(tmp_path) == 0 and other.exists()
         holder.communicate("\n")
     assert recover(tmp_path) == 1 and rows(tmp_path).height == 6
+
+
+def test_a_spool_that_was_taken_before_it_was_locked_is_begun_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that starts finds a spool of another one's that has no lock yet."""
+    lock, taken = fcntl.flock, list[int]()
+
+    def late(file: Any, how: int) -> None:
+        if how == fcntl.LOCK_EX and not taken:
+            taken.append(recover(tmp_path))
+        lock(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    log = RequestLog(tmp_path)
+    put(log, 0)
+    log.flush()
+    assert recover(tmp_path) == 0
+    log.stop()
+    assert taken == [1] and rows(tmp_path).height == 3
 
 
 def test_servers_that_start_together_share_what_is_left(tmp_path: Path) -> None:
