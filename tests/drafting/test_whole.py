@@ -43,6 +43,7 @@ def test_the_commands_that_are_printed_go_on(tmp_path: Path) -> None:
     assert plan.returncode == 0 and "imported_log" in plan.stdout, plan.stdout + plan.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not OBD.is_dir(), reason="the Open Bandit Dataset is not here")
 def test_the_open_bandit_dataset(tmp_path: Path) -> None:
     made = drafted(OBD, tmp_path / "draft")

@@ -13,7 +13,7 @@ from pipeline.releases.release import current_release
 from pipeline.workspace import Workspace
 from tests.graph.after_release import STRICT, TOLERANT, close, declared, released, slice_served
 
-pytestmark = pytest.mark.xdist_group("afterwards")
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("afterwards")]
 
 
 def without_newest(work: Workspace) -> None:

@@ -259,7 +259,10 @@ def test_labels_of_a_live_stream_wait_for_their_windows(tmp_path: Path) -> None:
         assert requested["labels"] == closed
 
 
-@pytest.mark.parametrize(("path", "partition"), [("feature_registry", None), ("features/user_activity", LAST)])
+@pytest.mark.parametrize(
+    ("path", "partition"),
+    [("feature_registry", None), pytest.param("features/user_activity", LAST, marks=pytest.mark.slow)],
+)
 def test_what_failed_is_tried_again_at_the_next_full_ten_minutes(
     clockwork: Clockwork, path: str, partition: str | None
 ) -> None:

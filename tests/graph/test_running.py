@@ -189,6 +189,7 @@ def test_the_lock_files_of_runs_that_are_over_go(instance: dg.DagsterInstance) -
 MAKE = "import dagster as dg, sys; dg.DagsterInstance.from_config(sys.argv[1]).get_runs()"
 
 
+@pytest.mark.slow
 def test_many_first_processes_make_one_instance(home: str) -> None:
     processes = [
         subprocess.Popen([sys.executable, "-c", MAKE, home], cwd=ROOT, stderr=subprocess.PIPE, text=True)

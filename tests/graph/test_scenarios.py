@@ -21,7 +21,7 @@ from pipeline.training.joint_training import JointTrainer
 from tests.graph.scene import WORLD, Scene
 from tests.tiny import tiny_project
 
-pytestmark = pytest.mark.xdist_group("scenarios")  # what all of them begin with is made once
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("scenarios")]  # what all of them begin with is made once
 
 TABLES = ("impressions", "outcomes", "interactions", "features/item_activity", "logged_inputs")
 CHAIN = ("labels", "teacher/large/checkpoint", "student/feed_click/control", "student/feed_click/checkpoint")
@@ -62,7 +62,6 @@ def test_a_slice_lands(scene: Scene) -> None:
     assert scene.serves() == scene.key(3) and not story.twice
 
 
-@pytest.mark.slow
 def test_a_catch_up_is_asked_for_as_a_whole(scene: Scene) -> None:
     story = scene.land(*range(4, 9)).day(9.6).settle()
     assert not story.failed and not story.twice
@@ -71,7 +70,6 @@ def test_a_catch_up_is_asked_for_as_a_whole(scene: Scene) -> None:
     assert len(story.asked) <= 5 and scene.serves() == scene.key(7)
 
 
-@pytest.mark.slow
 def test_stale(scene: Scene) -> None:
     """The stream stops: what is kept is marked by the age of its data, not of its record."""
     students = tuple(replace(student, freshness=Freshness(fail=3 * DAY)) for student in scene.project.students)
@@ -86,7 +84,6 @@ def test_stale(scene: Scene) -> None:
     assert scene.serves() == scene.key(7) and set(scene.marks().values()) == {"PASS"}
 
 
-@pytest.mark.slow
 def test_an_empty_slice_filled_later(scene: Scene) -> None:
     scene.day(5.6).settle()
     assert scene.work.table("impressions").rows(scene.project.stream.slice_at(4)) == 0
@@ -96,7 +93,6 @@ def test_an_empty_slice_filled_later(scene: Scene) -> None:
     assert scene.work.table("impressions").rows(scene.project.stream.slice_at(4)) > 0
 
 
-@pytest.mark.slow
 def test_a_late_slice(scene: Scene) -> None:
     """It comes when later ones are there already: what reads it is made again, once, in order."""
     scene.land(5, 6).day(7.6).settle()
@@ -120,7 +116,6 @@ def costs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return said
 
 
-@pytest.mark.slow
 def test_a_corrected_slice(scene: Scene, costs: list[str]) -> None:
     story = scene.land(2, world=OTHER).settle()
     assert len(costs) == 1  # once, in the first tick, for all tables of the log
@@ -138,7 +133,6 @@ def test_a_corrected_slice(scene: Scene, costs: list[str]) -> None:
     assert scene.settle().asked == []
 
 
-@pytest.mark.slow
 def test_a_correction_that_is_too_old_is_only_reported(scene: Scene, costs: list[str]) -> None:
     """It would cost as many slices of training as it is old."""
     scene.declare(replace(scene.project, upkeep=Upkeep(retrain=1)))
@@ -153,7 +147,6 @@ def test_a_correction_that_is_too_old_is_only_reported(scene: Scene, costs: list
     assert story.made["teacher/large/checkpoint"] == scene.keys(4) and not story.failed
 
 
-@pytest.mark.slow
 def test_a_new_student_on_a_running_system(scene: Scene) -> None:
     """It begins with the stream, is judged as it learns, and nobody else is asked for anything."""
     new = replace(scene.project.student("feed_click"), name="new")
@@ -166,7 +159,6 @@ def test_a_new_student_on_a_running_system(scene: Scene) -> None:
     assert scene.serves("new") == scene.key(2)
 
 
-@pytest.mark.slow
 def test_a_student_declared_otherwise(scene: Scene) -> None:
     old = scene.project.student("feed_click")
     changed = replace(old, training=Training(batch_size=128))
@@ -192,7 +184,6 @@ def with_user_activity(scene: Scene, **training: object) -> Teacher:
     return grown
 
 
-@pytest.mark.slow
 def test_a_new_feature(scene: Scene) -> None:
     """The view is made of all slices, and joined; what was learnt stands, and the next slice continues it with more."""
     teacher = with_user_activity(scene)
@@ -217,7 +208,6 @@ def test_a_new_feature(scene: Scene) -> None:
     assert store.manifest(stream.slice_at(5)).grown_by == []
 
 
-@pytest.mark.slow
 def test_a_new_feature_without_a_warm_start(scene: Scene) -> None:
     """All that reads it is made again; nothing else is, and changing one's mind costs nothing."""
     with_user_activity(scene, warm_start=False)
@@ -232,7 +222,6 @@ def test_a_new_feature_without_a_warm_start(scene: Scene) -> None:
     assert not scene.settle().asked
 
 
-@pytest.mark.slow
 def test_a_student_gets_a_feature(scene: Scene) -> None:
     """It, its control and its evaluations stand; on the next slice both go on with it."""
     old, sibling = scene.project.students
@@ -257,7 +246,6 @@ def test_a_student_gets_a_feature(scene: Scene) -> None:
     assert CheckpointStore.of(scene.work, grown).manifest(slice_).grown_by == added
 
 
-@pytest.mark.slow
 def test_the_code_of_a_table_changed(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its slices are made again; they hold the same, so nothing else is."""
     monkeypatch.setitem(provenance.CODE_VERSIONS, "labels", "2")
@@ -268,7 +256,6 @@ def test_the_code_of_a_table_changed(scene: Scene, monkeypatch: pytest.MonkeyPat
     }  # fmt: skip
 
 
-@pytest.mark.slow
 def test_a_crash_in_training(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     """What failed is left alone for ten minutes, then tried again; what does not hang on it goes on."""
     train, crashing = JointTrainer.train, True

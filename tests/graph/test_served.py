@@ -41,6 +41,7 @@ def test_a_checkpoint_of_too_few_labelled_rows_serves_nobody(ran: Ran, tmp_path:
     assert summary(strict)["since"].to_list() == [later[name][0] for name in later]
 
 
+@pytest.mark.slow
 def test_a_log_whose_first_slice_is_empty_is_not_judged_by_an_untrained_network(tmp_path: Path) -> None:
     """An untrained network has an NE far above 1, which would stand in the mean of all slices."""
     work = tiny_workspace(tmp_path)

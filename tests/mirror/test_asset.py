@@ -100,6 +100,7 @@ def clockwork(tmp_path: Path) -> Clockwork:
     return Clockwork(tiny_workspace(tmp_path, tiny_project(mlflow=MLflow())))
 
 
+@pytest.mark.slow
 def test_it_follows_the_gates_and_what_a_person_decides(clockwork: Clockwork) -> None:
     clockwork.everything_but()
     clockwork.tick()

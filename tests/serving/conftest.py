@@ -17,11 +17,20 @@ from tests.conftest import Ran
 from tests.serving.asking import Client
 
 
-@pytest.fixture(autouse=True)
-def _own_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True, scope="module")
+def _own_counts() -> Iterator[None]:
     """Each server counts by itself: through Feast's folder it would go on where others of the test run ended."""
-    monkeypatch.setattr("serving.metrics.ValueClass", MutexValue)
-    monkeypatch.setattr("prometheus_client.values.ValueClass", MutexValue)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("serving.metrics.ValueClass", MutexValue)
+        patch.setattr("prometheus_client.values.ValueClass", MutexValue)
+        yield
+
+
+@pytest.fixture(scope="module")
+def only_asked(ran: Ran) -> Iterator[TestClient]:
+    """A server of the released project, for requests that change nothing."""
+    with TestClient(Server(Answering(ran.work.project, ran.work.state, Limits(), None)).app()) as client:
+        yield client
 
 
 @pytest.fixture

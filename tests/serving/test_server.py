@@ -18,8 +18,8 @@ from serving.request_log import RequestLog
 from tests.serving.asking import BODY, STUDENT, Client, rank, until
 
 
-def test_candidates_come_back_in_the_order_of_their_scores(client: Client) -> None:
-    answer = rank(client())
+def test_candidates_come_back_in_the_order_of_their_scores(only_asked: TestClient) -> None:
+    answer = rank(only_asked)
     assert answer.status_code == 200
     told = answer.json()
     scores = [each["score"] for each in told["scores"]]
@@ -28,12 +28,11 @@ def test_candidates_come_back_in_the_order_of_their_scores(client: Client) -> No
     assert told["student"] == STUDENT and told["release"] >= 1 and len(told["request_id"]) == 32
 
 
-def test_what_is_left_out_is_unknown_and_who_is_unknown_is_answered(client: Client) -> None:
-    opened = client()
+def test_what_is_left_out_is_unknown_and_who_is_unknown_is_answered(only_asked: TestClient) -> None:
     scores = {}
     bodies = [{"user": None}, {}, {"user": 10**9}, {"user": {}}, {"user": {"user_id": 3, "country": "DE"}}, {"user": 3}]
     for at, user in enumerate(bodies):
-        answer = rank(opened, {**user, "candidates": [1, 2]})
+        answer = rank(only_asked, {**user, "candidates": [1, 2]})
         assert answer.status_code == 200, answer.text
         scores[at] = {each["item"]: each["score"] for each in answer.json()["scores"]}
     assert scores[0] == scores[1] == scores[3]  # no user at all, however that is said
@@ -67,27 +66,28 @@ def test_what_is_left_out_is_unknown_and_who_is_unknown_is_answered(client: Clie
         ({"user": 3, "candidates": list(range(1_001))}, 413, "candidates: 1001 are more than the 1000 of a request"),
         (b" " * 1_000_001, 413, "the body has more than 1000000 bytes"),
     ],
+    ids=lambda value: repr(value)[:60],
 )  # fmt: skip
 def test_what_a_sender_must_change_is_said_in_one_sentence(
-    client: Client, body: Any, status: int, sentence: str
+    only_asked: TestClient, body: Any, status: int, sentence: str
 ) -> None:
-    answer = rank(client(), body)
+    answer = rank(only_asked, body)
     assert answer.status_code == status, answer.text
     told = answer.json()["error"]
     assert "\n" not in told and len(told) < 400
     assert re.match(sentence, told), told
 
 
-def test_other_paths_and_methods_are_refused(client: Client) -> None:
-    opened = client()
-    answer = rank(opened, student="nobody")
+def test_other_paths_and_methods_are_refused(only_asked: TestClient) -> None:
+    answer = rank(only_asked, student="nobody")
     assert (answer.status_code, answer.json()["error"]) == (
         404, "'nobody' is no student: use one of feed_click, feed_convert"
     )  # fmt: skip
     for path in ("/rank/..%2f..%2fetc", "/rank/feed_click/..", "/nothing"):
-        assert opened.post(path, content=b"{}").status_code == 404
-    assert opened.get(f"/rank/{STUDENT}").status_code == 405
-    assert opened.get("/health").json() == {"healthy": True} and opened.get("/ready").json() == {"ready": True}
+        assert only_asked.post(path, content=b"{}").status_code == 404
+    assert only_asked.get(f"/rank/{STUDENT}").status_code == 405
+    assert only_asked.get("/health").json() == {"healthy": True}
+    assert only_asked.get("/ready").json() == {"ready": True}
 
 
 JSON = st.recursive(
@@ -104,13 +104,13 @@ FUZZED = st.fixed_dictionaries(
 )  # fmt: skip
 
 
-def test_a_thousand_fuzzed_requests_are_answered_or_refused_never_a_fault(client: Client) -> None:
-    opened, seen = client(), set()
+def test_a_thousand_fuzzed_requests_are_answered_or_refused_never_a_fault(only_asked: TestClient) -> None:
+    seen = set()
 
     @settings(max_examples=1_000, deadline=None, suppress_health_check=list(HealthCheck))
     @given(FUZZED.map(lambda plain: json.dumps(plain).encode()) | st.binary(max_size=40) | JSON.map(json.dumps))
     def fuzz(body: bytes | str) -> None:
-        answer = rank(opened, body if isinstance(body, bytes) else body.encode())
+        answer = rank(only_asked, body if isinstance(body, bytes) else body.encode())
         seen.add(answer.status_code)
         assert answer.status_code in {200, 400, 422}, answer.text
         if answer.status_code != 200:
@@ -118,7 +118,7 @@ def test_a_thousand_fuzzed_requests_are_answered_or_refused_never_a_fault(client
 
     fuzz()
     assert {400, 422} <= seen
-    assert rank(opened).status_code == 200  # and none left anything behind
+    assert rank(only_asked).status_code == 200  # and none left anything behind
 
 
 def test_more_than_can_wait_are_told_to_come_again(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:

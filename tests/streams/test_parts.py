@@ -47,11 +47,15 @@ def refused(read: LogRead) -> list[tuple[object, ...]]:
     return sorted(map(repr, read.quarantine.iter_rows()))  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize("part_rows", [1, 7, 50, 199])
-def test_parts_are_the_window(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int, part_rows: int) -> None:
+@pytest.mark.parametrize(
+    ("part_rows", "seed", "rows"),
+    [(1, 0, 200), *((most, seed, 600) for most in (7, 50, 199) for seed in range(4))],
+)
+def test_parts_are_the_window(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part_rows: int, seed: int, rows: int
+) -> None:
     monkeypatch.setattr(repeats, "IDS_AT_ONCE", 100)
-    log_of(tmp_path, seed)
+    log_of(tmp_path, seed, rows)
     small = replace(STREAM, part_rows=part_rows)
     for first in range(3):
         window = (START + first * DAY, START + (first + 1) * DAY)

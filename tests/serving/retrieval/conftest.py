@@ -16,9 +16,17 @@ from tests.serving.retrieval.asking import Client, until
 from tests.serving.retrieval.towers import run_in
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def found(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     return run_in(tmp_path_factory.mktemp("towers"))
+
+
+@pytest.fixture(scope="module")
+def only_asked(found: Workspace) -> Iterator[TestClient]:
+    """A server of the released project, for requests that change nothing."""
+    with TestClient(Server(Answering(found.project, found.state, Limits(), None)).app()) as client:
+        until(lambda: client.get("/ready").status_code == 200)
+        yield client
 
 
 @pytest.fixture

@@ -63,21 +63,20 @@ def test_both_stages_in_one_call(client: Client, work: Workspace) -> None:
     ],
 )
 def test_what_a_sender_must_change_is_said_in_one_sentence(
-    client: Client, body: Any, status: int, sentence: str
+    only_asked: TestClient, body: Any, status: int, sentence: str
 ) -> None:
-    answer = ask(client(), body)
+    answer = ask(only_asked, body)
     assert answer.status_code == status, answer.text
     told = answer.json()["error"]
     assert "\n" not in told and re.match(sentence, told), told
 
 
-def test_a_student_without_towers_says_so(client: Client) -> None:
-    opened = client()
-    answer = ask(opened, student=RANKER)
+def test_a_student_without_towers_says_so(only_asked: TestClient) -> None:
+    answer = ask(only_asked, student=RANKER)
     assert (answer.status_code, answer.json()["error"]) == (
         422, "student feed_click can't retrieve (its network has no two towers): ask one of feed_find"
     )  # fmt: skip
-    assert ask(opened, student="nobody").status_code == 404
+    assert ask(only_asked, student="nobody").status_code == 404
 
 
 def test_without_items_it_says_so_and_they_are_picked_up(client: Client, work: Workspace) -> None:
