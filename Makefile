@@ -11,7 +11,7 @@ RANGE ?=
 STUDENT ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-slow test-long ui serve docs bench bench-drift bench-inputs bench-ingest bench-bad-teacher bench-checkpoints bench-loading bench-serving bench-serving-tables bench-item-index bench-upkeep bench-retrieval bench-retrieval-large bench-quality bench-training bench-gpu feast-tests clean
+.PHONY: help run test test-slow test-long ui serve live live-drift live-fault docs bench bench-drift bench-inputs bench-ingest bench-bad-teacher bench-checkpoints bench-loading bench-serving bench-serving-tables bench-item-index bench-upkeep bench-retrieval bench-retrieval-large bench-quality bench-training bench-gpu feast-tests clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -66,6 +66,9 @@ live: $(READY) ## a simulated crowd that asks the served students, Dagster, and 
 
 live-drift: $(READY) ## the same; in five minutes what is popular turns over, or at once where a world lives already
 	@exec $(BIN)/exfm live --drift --port $${PORT:-8080} --ui-port $${UI_PORT:-3000}
+
+live-fault: $(READY) ## the same; in five minutes clicks are logged the wrong way round for eight
+	@exec $(BIN)/exfm live --fault --port $${PORT:-8080} --ui-port $${UI_PORT:-3000}
 
 docs: $(DOCS_READY) ## the pages and the API reference, into site/index.html
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict

@@ -258,5 +258,5 @@ def _check_events(project: "Project") -> None:
     for event in project.simulation.events:
         if event.kind in ("null", "stuck"):
             choose_from(f"Event({event.kind}).of", event.of, columns, what="context column")
-        elif event.kind == "surface" or (event.kind == "rates" and event.of is not None):
+        elif event.kind == "surface" or (event.kind in ("rates", "flipped") and event.of is not None):
             choose_from(f"Event({event.kind}).of", event.of, project.stream.surfaces, what="surface")

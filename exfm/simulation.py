@@ -14,20 +14,32 @@ class Event(Declaration):
     """Something that happens to a simulated stream, to see what upkeep makes of it.
 
     Args:
-        kind: ``taste``: that share of taste jumps; ``rates``: outcomes become so many times as likely; ``traffic``: so
-            many times as many impressions; ``popularity``: that share of what makes items liked, and often shown, turns
-            into something else; ``null``, ``stuck``: that share of a context column's values is null, or always the
-            same; ``surface``: a surface that was not shown before appears; ``missing``: nothing is logged;
-            ``late``: what happens is in the log only so many days after its slice's end; ``silent``, ``poisoned``: that
-            share of every teacher's predictions is no number, or the opposite of what the teacher says.
+        kind: ``taste``: that share of taste jumps; ``rates``: outcomes become so many times as likely; ``traffic``:
+            so many times as many impressions; ``popularity``: that share of what makes items liked, and often shown,
+            turns into something else; ``flipped``: that share of impressions is logged with the opposite of what
+            happened; ``null``, ``stuck``: that share of a context column's values is null, or always the same;
+            ``surface``: a surface that was not shown before appears; ``missing``: nothing is logged; ``late``: what
+            happens is in the log only so many days after its slice's end; ``silent``, ``poisoned``: that share of
+            every teacher's predictions is no number, or the opposite of what the teacher says.
         day: when it begins, in days since the first slice.
         length: how many days it lasts; ``None``: for good.
         strength: as ``kind`` says.
-        of: the context column, or the surface; of ``rates`` the surface, or ``None`` for all.
+        of: the context column, or the surface; of ``rates`` and ``flipped`` the surface, or ``None`` for all.
     """
 
     kind: Literal[
-        "taste", "rates", "traffic", "popularity", "null", "stuck", "surface", "missing", "late", "silent", "poisoned"
+        "taste",
+        "rates",
+        "traffic",
+        "popularity",
+        "flipped",
+        "null",
+        "stuck",
+        "surface",
+        "missing",
+        "late",
+        "silent",
+        "poisoned",
     ]
     day: float
     length: float | None = None
@@ -39,7 +51,7 @@ class Event(Declaration):
         at_least("Event.day", self.day, 0)
         if self.length is not None:
             above_zero("Event.length", self.length)
-        if self.kind in ("taste", "popularity", "null", "stuck", "silent", "poisoned"):
+        if self.kind in ("taste", "popularity", "flipped", "null", "stuck", "silent", "poisoned"):
             share("Event.strength", self.strength)
         elif self.kind in ("rates", "traffic", "late"):
             above_zero("Event.strength", self.strength)

@@ -1,6 +1,6 @@
 """``exfm live``: a simulated crowd, the server that it asks, and Dagster that keeps students current, in one terminal.
 
-    exfm live [--drift] [--fresh] [--port 8080] [--ui-port 3000] [--minutes N]
+    exfm live [--drift] [--fault] [--fresh] [--port 8080] [--ui-port 3000] [--minutes N]
 
 Belongs here: beginning a world or going on with one, what may befall it, and its end. Not here: the world
 (pipeline/live/), the processes beside it (live_children.py), what is said of it (live_words.py).
@@ -25,7 +25,7 @@ from exfm.errors import DeclarationError
 from exfm.load import load_project, load_state
 from exfm.project import Project
 from exfm.simulation import Event
-from exfm.state import state_root
+from exfm.state import State, state_root
 from exfm.writing import StateError
 from exfm_assets.live_children import Children
 from exfm_assets.live_words import Narrator
@@ -36,7 +36,8 @@ from pipeline.workspace import Workspace
 
 BEFORE = 12  # slices that are over when a world begins: its crowd was there already, and nobody chose for it
 LONG = timedelta(hours=2)  # without a world: then catching up takes longer than beginning anew
-DRIFT_AFTER = timedelta(minutes=5)
+BEFALLS_AFTER = timedelta(minutes=5)
+FAULT_SLICES = 8  # for which clicks are logged the wrong way round: long enough that a student learns it
 LOCK = ".live"
 
 
@@ -50,7 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         with _alone(folder) as alone:
             if not alone:
-                return _to_running(folder, given.drift, console)
+                return _to_running(given, console)
             if given.fresh:
                 _forget(folder)
             is_new = _begin(folder)
@@ -64,6 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _given(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="exfm live", description="A world that lives: watch upkeep at work.")
     parser.add_argument("--drift", action="store_true", help="let popularity turn over, of a world that runs or begins")
+    parser.add_argument("--fault", action="store_true", help="let clicks be logged the wrong way round for a while")
     parser.add_argument("--fresh", action="store_true", help="forget the world that was there, and begin a new one")
     parser.add_argument("--port", type=int, default=8080, help="of the server and its page")
     parser.add_argument("--ui-port", type=int, default=3000, help="of Dagster's UI")
@@ -108,15 +110,26 @@ def _forget(folder: Path) -> None:
     folder.mkdir()
 
 
-def _to_running(folder: Path, drift: bool, console: Console) -> int:
-    if not drift:
+def _to_running(given: argparse.Namespace, console: Console) -> int:
+    if not (given.drift or given.fault):
         console.print(f"A world lives in {state_root()} already: end that one first, or set EXFM_STATE to another")
         return 2
     project = load_project()
-    day = (datetime.now(UTC) - project.stream.first_slice) / timedelta(days=1)
-    add_events(load_state(project), turned_over(project, day))
-    console.print("The world that lives already turns over with its next slice: its own terminal says what follows")
+    said = _let_befall(load_state(project), project, given, datetime.now(UTC))
+    console.print(f"With the next slice of the world that lives already {said}: its own terminal says what follows")
     return 0
+
+
+def _let_befall(state: State, project: Project, given: argparse.Namespace, at: datetime) -> str:
+    """Let happen from a moment on what is asked for; what that is, in words."""
+    day, said = (at - project.stream.first_slice) / timedelta(days=1), list[str]()
+    if given.drift:
+        add_events(state, turned_over(project, day))
+        said.append("what is popular turns into something else")
+    if given.fault:
+        add_events(state, [flipped(project, day)])
+        said.append(f"clicks on {project.stream.surfaces[0]} are logged the wrong way round for {FAULT_SLICES} minutes")
+    return ", and ".join(said)
 
 
 def turned_over(project: Project, day: float) -> list[Event]:
@@ -127,6 +140,12 @@ def turned_over(project: Project, day: float) -> list[Event]:
         Event(kind="taste", day=day, strength=0.7),
         Event(kind="rates", day=day, strength=0.6, of=surface),
     ]
+
+
+def flipped(project: Project, day: float) -> Event:
+    """What ``--fault`` does: on one surface what is clicked is logged as not clicked, and the other way round."""
+    length = FAULT_SLICES * (project.stream.slice_length / timedelta(days=1))
+    return Event(kind="flipped", day=day, length=length, of=project.stream.surfaces[0])
 
 
 def _begin(folder: Path) -> bool:
@@ -149,10 +168,10 @@ def _live(work: Workspace, given: argparse.Namespace, is_new: bool, console: Con
     narrator = Narrator(work, console)
     _catch_up(world, work, is_new, console)
     world.on_slice = narrator.slice_ended
-    if given.drift:
-        at = datetime.now(UTC) + DRIFT_AFTER
-        add_events(work.state, turned_over(work.project, (at - work.project.stream.first_slice) / timedelta(days=1)))
-        console.print(f"At {at:%H:%M} UTC what is popular turns into something else.")
+    if given.drift or given.fault:
+        at = datetime.now(UTC) + BEFALLS_AFTER
+        said = _let_befall(work.state, work.project, given, at)
+        console.print(f"At {at:%H:%M} UTC {said}.")
     console.print(
         f"Page http://127.0.0.1:{given.port}   Dagster http://127.0.0.1:{given.ui_port}   "
         f"Ctrl-C ends all of it; the next start goes on here.\n"

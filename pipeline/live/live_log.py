@@ -42,7 +42,7 @@ class LiveLog:
     def add(self, shown: Shown) -> None:
         """Log what was shown; its outcomes are in the log once they have happened."""
         self._shown.append(shown)
-        for row, column in zip(*shown.happened.nonzero(), strict=True):
+        for row, column in zip(*shown.logged.nonzero(), strict=True):
             at = shown.visit.at + timedelta(seconds=float(shown.delays[row, column]))
             task = self.stream.tasks[column].name
             item = int(shown.items[row])

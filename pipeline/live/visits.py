@@ -47,7 +47,9 @@ class Shown:
         by: the student that chose, or ``None``.
         ids: (SHOWN,) of the impressions.
         probabilities: (SHOWN, T) true ones.
-        happened: (SHOWN, T) whether there was an outcome; ``delays``: (SHOWN, T) after how many seconds.
+        happened: (SHOWN, T) whether there was an outcome.
+        logged: (SHOWN, T) what the log says of it.
+        delays: (SHOWN, T) after how many seconds.
     """
 
     visit: Visit
@@ -56,6 +58,7 @@ class Shown:
     items: Ints
     probabilities: Floats
     happened: np.ndarray
+    logged: np.ndarray
     delays: Floats
 
 
@@ -99,10 +102,11 @@ class Visitors:
         days = np.full(count, self.world.days(visit.at))
         probabilities = self.world.probabilities(np.full(count, visit.user), items, everywhere, context, days)
         happened = self._random.uniform(size=(count, tasks)) < probabilities
+        logged = self.world.logged(happened, everywhere, days, lambda _: self._random.uniform(size=count))
         windows = np.array([task.window.total_seconds() for task in self.stream.tasks])
         # Exponential, cut off at the window's end: most outcomes come soon.
         delays = -np.log1p(-self._random.uniform(size=(count, tasks)) * (1 - np.exp(-4.0))) * windows / 4
-        return Shown(visit, by, ids, items, probabilities, happened, delays)
+        return Shown(visit, by, ids, items, probabilities, happened, logged, delays)
 
     def organic(self, start: datetime, end: datetime, count: int) -> list[tuple[datetime, int, int]]:
         """When which users came to which items by themselves."""

@@ -17,7 +17,7 @@ from exfm.simulation import Simulation
 from exfm.stream import Slice, Stream
 from pipeline.streams.contract import schema_of
 from pipeline.streams.simulated_inputs import labels_told, log_inputs, requests, share_where_it_happened
-from pipeline.streams.world import BROKEN, CONTEXT_VALUES, DAY, SLICE, Floats, Ints, World, during, generator
+from pipeline.streams.world import BROKEN, CONTEXT_VALUES, DAY, FLIPPED, SLICE, Floats, Ints, World, during, generator
 
 IDS_PER_SECOND = 1_000_000
 MICROSECOND = timedelta(microseconds=1)
@@ -58,6 +58,10 @@ def simulate(simulation: Simulation, stream: Stream, slice_: Slice) -> Simulated
     ids = int(slice_.start.timestamp()) * IDS_PER_SECOND + np.arange(count)
     probabilities = world.probabilities(users, items, surfaces, context, days)
     happened = random.uniform(size=probabilities.shape) < probabilities
+    happened = world.logged(
+        happened, surfaces, days,
+        lambda number: generator(simulation.seed, FLIPPED, slice_.index, number).uniform(size=count),
+    )  # fmt: skip
     shown = {
         "impression_id": ids,
         "event_timestamp": _stamps(slice_.start, at),

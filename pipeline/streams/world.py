@@ -4,6 +4,7 @@ Belongs here: users, items, tastes and true probabilities, each a pure function 
 Not here: drawing a slice's events from them (simulator.py), the knobs (exfm/simulation.py).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cached_property, lru_cache
@@ -16,9 +17,10 @@ from exfm.stream import Stream
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Flags = NDArray[np.bool_]
 DAY = timedelta(days=1)
 BLOCK = 4096  # entities drawn together, so that number 5 is the same whether 10 or 10 million exist
-USERS, ITEMS, CONTEXT, SLICE, REFERENCE, BROKEN, INPUTS = range(7)  # what a stream of random numbers is for
+USERS, ITEMS, CONTEXT, SLICE, REFERENCE, BROKEN, INPUTS, FLIPPED = range(8)  # what a stream of random numbers is for
 CONTEXT_VALUES = 6
 REFERENCE_ROWS = 8_000
 CANDIDATES = 4
@@ -193,6 +195,19 @@ class World:
             there = True if event.of is None else surfaces == self.stream.surfaces.index(event.of)
             probabilities = np.where((during(event, days) & there)[:, None], raised, probabilities)
         return probabilities
+
+    def logged(self, happened: Flags, surfaces: Ints, days: Floats, drawn: Callable[[int], Floats]) -> Flags:
+        """(N, T) what the log says of what happened, which events may flip.
+
+        Args:
+            happened: (N, T); surfaces, days: (N,).
+            drawn: (N,) random numbers in [0, 1) for the event of this number.
+        """
+        for number, event in enumerate(self._events("flipped")):
+            there = True if event.of is None else surfaces == self.stream.surfaces.index(event.of)
+            wrong = during(event, days) & there & (drawn(number) < event.strength)
+            happened = happened ^ wrong[:, None]
+        return happened
 
     def rates(self) -> Floats:
         """(S, T) mean rate of each task on each surface: 30 % down to 3 %."""

@@ -174,6 +174,23 @@ def test_what_is_added_befalls_a_world_that_runs(tmp_path: Path) -> None:
     assert rates["video", True] == pytest.approx(rates["video", False], rel=0.25)
 
 
+def test_clicks_are_logged_the_wrong_way_round_and_counted_as_they_are(tmp_path: Path) -> None:
+    clock = Clock(FIRST)
+    of = world(tmp_path, clock)
+    add_events(of.state, [Event(kind="flipped", day=0, of="feed")])
+    lived(of, clock, FIRST + 3 * MINUTE)
+    shown = logged(of, "impressions").filter(pl.col("event_timestamp") < FIRST + 2 * MINUTE)
+    rates = {}
+    for surface in ("feed", "video"):
+        ids = shown.filter(surface=surface).select("impression_id")
+        truth = ids.join(logged(of, "truth"), on="impression_id")["click"].mean()
+        rates[surface] = (ids.join(logged(of, "outcomes"), on="impression_id", how="semi").height / ids.height, truth)
+    assert rates["feed"][0] == pytest.approx(1 - rates["feed"][1], rel=0.1)
+    assert rates["video"][0] == pytest.approx(rates["video"][1], rel=0.2)
+    by = read_traffic(of.state.folder, 9)[0]["surfaces"]["feed"][NOBODY]
+    assert by["clicks"] / by["impressions"] == pytest.approx(rates["feed"][1], rel=0.2)
+
+
 def test_popularity_turns_over() -> None:
     before = Visitors(live_project(), np.random.default_rng(0)).world
     project = live_project()

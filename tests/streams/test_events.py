@@ -34,7 +34,7 @@ def rate(simulated: SimulatedSlice) -> float:
 @pytest.mark.parametrize(
     "event",
     [Event(kind="rates", day=3, strength=2.0), Event(kind="traffic", day=3, strength=2.0),
-     Event(kind="taste", day=3), Event(kind="missing", day=3),
+     Event(kind="taste", day=3), Event(kind="missing", day=3), Event(kind="flipped", day=3),
      Event(kind="null", day=3, of="device"), Event(kind="stuck", day=3, of="country")],
     ids=lambda event: event.kind,
 )  # fmt: skip
@@ -43,9 +43,8 @@ def test_before_its_day_and_after_its_end_an_event_changes_nothing(event: Event)
     assert_frame_equal(drawn(2, event).truth, drawn(2).truth)
     over = replace(event, length=1.0)
     assert_frame_equal(drawn(4, over).impressions, drawn(4).impressions)
-    assert not drawn(3, over).impressions.equals(drawn(3).impressions) or not drawn(3, over).truth.equals(
-        drawn(3).truth
-    )
+    frames = [(each.impressions, each.truth, each.outcomes) for each in (drawn(3, over), drawn(3))]
+    assert any(not with_it.equals(without) for with_it, without in zip(*frames, strict=True))
 
 
 def test_rates_are_so_many_times_as_high() -> None:
@@ -78,6 +77,26 @@ def test_columns_are_broken_as_they_are_logged_alone() -> None:
     assert_frame_equal(broken.impressions.drop("device", "country"), usual.impressions.drop("device", "country"))
 
 
+def test_what_happened_is_logged_the_wrong_way_round() -> None:
+    def clicked(simulated: SimulatedSlice) -> pl.Series:
+        clicks = simulated.outcomes.filter(task="click")["impression_id"].implode()
+        return simulated.impressions["impression_id"].is_in(clicks)
+
+    def of(*events: Event) -> SimulatedSlice:
+        return simulate(replace(QUIET, late_share=0.0, events=events), STREAM, STREAM.slice_at(3))
+
+    usual, feed, half = (
+        of(),
+        of(Event(kind="flipped", day=3, of="feed")),
+        of(Event(kind="flipped", day=3, strength=0.5)),
+    )
+    on_feed = usual.impressions["surface"] == "feed"
+    assert (clicked(usual) != clicked(feed)).equals(on_feed)
+    assert (clicked(usual) != clicked(half)).mean() == pytest.approx(0.5, abs=0.03)
+    assert_frame_equal(feed.truth, usual.truth)  # users do what they did
+    assert_frame_equal(feed.impressions, usual.impressions)
+
+
 def test_a_surface_appears() -> None:
     event = Event(kind="surface", day=3, of="video")
     assert set(drawn(2, event).impressions["surface"].unique()) == {"feed", "search"}
@@ -104,8 +123,9 @@ def test_a_late_day_lands_days_after_its_end(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("event", "message"),
     [(Event(kind="null", day=1, of="colour"), "^Event\\(null\\).of: 'colour' is not a declared context column"),
-     (Event(kind="surface", day=1, of="radio"), "^Event\\(surface\\).of: 'radio' is not a declared surface")],
-    ids=["column", "surface"],
+     (Event(kind="surface", day=1, of="radio"), "^Event\\(surface\\).of: 'radio' is not a declared surface"),
+     (Event(kind="flipped", day=1, of="radio"), "^Event\\(flipped\\).of: 'radio' is not a declared surface")],
+    ids=["column", "surface", "flipped"],
 )  # fmt: skip
 def test_events_of_what_the_stream_does_not_have_are_refused(event: Event, message: str) -> None:
     assert isinstance(PROJECT, Project) and PROJECT.simulation is not None
