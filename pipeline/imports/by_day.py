@@ -6,7 +6,6 @@ Belongs here: one pass over a file, in memory that does not grow with it. Not he
 
 import shutil
 from collections.abc import Callable
-from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -17,11 +16,10 @@ from exfm.stream import Stream
 from pipeline.imports.connection import explained, watched
 from pipeline.imports.converting import Conversion, Target, conversion_of, names_of
 from pipeline.imports.finding import SourceFile
-from pipeline.imports.lines import Lines, by_one_thread, looked_through
+from pipeline.imports.lines import Looking, by_one_thread, looked_through
 from pipeline.imports.reading import (
     Relation,
     forget_lines,
-    is_compressed,
     literal,
     naming,
     quoted,
@@ -77,7 +75,7 @@ class Reading:
         with looked_through(self.source) as looked:
             return self._read(looked)
 
-    def _read(self, looked: "Future[Lines]") -> Counted:
+    def _read(self, looked: Looking) -> Counted:
         target = Target.of_log(self.stream, self.source.table)
         relation = relation_of(self.connection, self.source, [*names_of(self.source.files), *target.schema])
         if not relation.columns:
@@ -93,14 +91,14 @@ class Reading:
         return Counted(rows, left_out, reasons, conversion.lacking, parts, refused)
 
     def _cut_whole(
-        self, relation: Relation, conversion: Conversion, target: Target, looked: "Future[Lines]"
+        self, relation: Relation, conversion: Conversion, target: Target, looked: Looking
     ) -> tuple[Relation, Parts]:
         """The parts, cut by several threads where they may and lose no row; and what to read again if need be."""
         parts, may = None, relation.shared is not None and not conversion.made_id
-        # Looking through a plain file takes no time, through a compressed one as long as reading it.
-        if may and (is_compressed(self.source) or looked.result().may_share):
+        # All of it is looked through while it is read: waiting for that would leave a processor idle.
+        if may and looked.glimpsed.result():
             parts = self._cut(replace(relation, sql=relation.shared or relation.sql), conversion, target)
-        lines = looked.result()
+        lines = looked.whole.result()
         relation = by_one_thread(relation, lines)
         if parts is not None:
             rows = sum(rows for paths in parts.values() for _, rows in paths) + len(rejected_lines(self.connection))

@@ -8,6 +8,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,12 +58,14 @@ class Import:
         """
         started = time.perf_counter()
         with naming(source):
-            stat, sha256 = source.path.stat(), sha256 or sha256_of(source.path)
+            stat = source.path.stat()
         aside = self.log / "_reading" / f"{key_of(source.table, source.name)}-{os.getpid()}"
         try:
-            with _folder(aside), self._connection(aside) as connection:
+            with _folder(aside), self._connection(aside) as connection, ThreadPoolExecutor(1) as pool:
+                hashing = None if sha256 else pool.submit(sha256_of, source.path)  # beside the reading
                 counted = Reading(connection, source, self.stream, aside, named or source.name, self.tell).read()
                 with naming(source):
+                    sha256 = sha256 or (hashing.result() if hashing else "")
                     after = source.path.stat()
                 if (after.st_size, after.st_mtime_ns) != (stat.st_size, stat.st_mtime_ns):
                     raise DataError(f"{source.name} changed while it was read: it is read again when it is whole")

@@ -8,7 +8,7 @@ both, but does not tell of a quote that is not closed: that it reads a file need
 Belongs here: looking. Not here: cutting (reading.py), what follows from it (by_day.py).
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -18,6 +18,7 @@ import numpy as np
 from pipeline.imports.finding import SourceFile
 from pipeline.imports.reading import LONGEST_LINE, Relation, blocks_of, is_compressed, naming
 
+GLIMPSE = 8 * 2**20  # bytes of a file's beginning, by which it is begun to be read
 _QUOTE, _BREAK, _RETURN = b'"'[0], b"\n"[0], b"\r"[0]
 
 
@@ -46,23 +47,51 @@ def by_one_thread(relation: Relation, lines: Lines) -> Relation:
     return replace(relation, sql=relation.alone) if relation.alone is not None and lines.closed else relation
 
 
+@dataclass(frozen=True)
+class Looking:
+    """A file that is being looked through.
+
+    Args:
+        glimpsed: whether several threads may cut its beginning.
+        whole: what is seen of all of it.
+    """
+
+    glimpsed: "Future[bool]"
+    whole: "Future[Lines]"
+
+
 @contextmanager
-def looked_through(source: SourceFile) -> Iterator["Future[Lines]"]:
+def looked_through(source: SourceFile) -> Iterator[Looking]:
     """Look through a file in a thread, while the block reads it.
 
     Raises:
         DataError: if a compressed file is damaged, whatever the block stumbles over.
     """
-    with ThreadPoolExecutor(1) as pool:
-        looked = pool.submit(lines_of, source)
+    glimpsed = Future[bool]()
+
+    def glimpse(may_share: bool) -> None:
+        if not glimpsed.done():
+            glimpsed.set_result(may_share)
+
+    def look() -> Lines:
         try:
-            yield looked
+            return lines_of(source, glimpse)
         finally:
-            looked.result()
+            glimpse(False)
+
+    with ThreadPoolExecutor(1) as pool:
+        whole = pool.submit(look)
+        try:
+            yield Looking(glimpsed, whole)
+        finally:
+            whole.result()
 
 
-def lines_of(source: SourceFile) -> Lines:
+def lines_of(source: SourceFile, glimpse: Callable[[bool], None] = lambda may_share: None) -> Lines:
     """Read a file once through, if it is compressed or large enough for several threads.
+
+    Args:
+        glimpse: is told whether several threads may cut its beginning, once that was looked at.
 
     Raises:
         DataError: if a compressed file is damaged: DuckDB neither compares its checksum nor sees where a ``.zst`` is
@@ -72,10 +101,15 @@ def lines_of(source: SourceFile) -> Lines:
     with naming(source):
         if not compressed and (not shareable or source.path.stat().st_size <= LONGEST_LINE):
             return Lines()
-        counter = _Counter(source.separator)
+        counter, seen = _Counter(source.separator), 0
         for block in blocks_of(source):
             counter.see(block)
-    return counter.lines() if shareable else Lines()
+            seen += len(block)
+            if shareable and seen >= GLIMPSE:
+                glimpse(counter.may_share)
+    lines = counter.lines() if shareable else Lines()
+    glimpse(lines.may_share)
+    return lines
 
 
 class _Counter:
@@ -88,6 +122,11 @@ class _Counter:
             self._sides[separator.encode()[0]] = True
         self._breaks, self._at_end, self._rest = 0, 0, b""
         self._inside, self._closed, self._broken = 0, True, False
+
+    @property
+    def may_share(self) -> bool:
+        """May several threads cut what was seen so far?"""
+        return self._closed and not self._broken
 
     def see(self, block: bytes) -> None:
         """The next block of the file."""

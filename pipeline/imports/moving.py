@@ -33,8 +33,14 @@ def read_one(reader: Import, source: SourceFile, known: dict[str, Entry], there:
     before = known.get(source.name)
     named, sha256, moved = before.named if before is not None else None, None, None
     if (before is None or before.copy_of is not None) and source.version_of is None:
+        others = _others(known, source.name)
         with naming(source):
-            sha256 = sha256_of(source.path)
+            # Elsewhere it is hashed while it is read.
+            if source.path.stat().st_size in {entry.size for entry in others if entry.rows} or (
+                any((entry.named or entry.name) == source.name for entry in others)
+            ):
+                sha256 = sha256_of(source.path)
+    if sha256 is not None:
         alike = made_of(source, reader.stream) if not _reads_name(source.files) else None
         for same in _with_bytes(known.values(), sha256, source.name):
             if (same.table, same.name) in there:
@@ -46,7 +52,7 @@ def read_one(reader: Import, source: SourceFile, known: dict[str, Entry], there:
                 return _kept(known, _renamed(reader, source, same, known))
             named, moved = same.named or same.name, same
             break
-        if named is None and any((entry.named or entry.name) == source.name for entry in _others(known, source.name)):
+        if named is None and any((entry.named or entry.name) == source.name for entry in others):
             named = f"{source.name}@{sha256[:12]}"  # rows of the file that had this name before keep their ids
     entry = reader.read(source, before, named, sha256)
     if moved is not None:

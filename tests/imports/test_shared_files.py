@@ -88,6 +88,26 @@ def test_a_side_table_has_the_rows_that_one_thread_finds(
     assert read.refused == ({"no row of a CSV": cut} if cut else {})
 
 
+def test_a_value_over_lines_far_in_a_file_has_it_read_again_by_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reading begins by what a file's beginning is like; what counts is the whole."""
+    work, asked, cut = workspace(tmp_path, WITH_IDS), list[str](), by_day.Reading._cut
+
+    def noted(reading: by_day.Reading, relation: Relation, *more: Any) -> Any:
+        asked.append(relation.sql)
+        return cut(reading, relation, *more)
+
+    monkeypatch.setattr(by_day.Reading, "_cut", noted)
+    monkeypatch.setattr(lines, "GLIMPSE", SHARE)
+    monkeypatch.setattr(reading, "CHUNK", SHARE // 2)
+    _write(work.state.data / "log.csv", lambda row: _plain(row) if row < COUNT // 2 else _over_lines(row), COUNT)
+    (table,) = read_in(work).tables
+    assert (table.kept, table.quarantined) == (COUNT, 0)
+    assert sorted(rows(work)["user_id"]) == list(range(COUNT))
+    assert len(asked) == 2 and ["parallel=false" in sql for sql in asked] == [False, True]
+
+
 def test_usual_files_are_read_once_by_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     work, asked, cut = workspace(tmp_path, WITH_IDS), list[str](), by_day.Reading._cut
 
