@@ -42,6 +42,16 @@ def _digest(values: pl.Series) -> str:
     return sha.hexdigest()[:12]
 
 
+def _letters(texts: pl.Series) -> bytes:
+    """Texts without nulls, one after the other, in UTF-8: as Arrow's oldest layout keeps them."""
+    array = texts.rechunk().to_arrow(compat_level=pl.CompatLevel.oldest())
+    _, ends, letters = array.buffers()
+    if letters is None:
+        return b""
+    first, last = np.frombuffer(ends, dtype=np.int64)[[array.offset, array.offset + len(array)]]
+    return bytes(memoryview(letters)[first:last])
+
+
 def _bytes(values: pl.Series) -> Iterator[bytes]:
     """Which are null, then the values: numbers as they lie in memory, texts and lists after their lengths."""
     yield np.packbits(values.is_null().to_numpy()).tobytes()
@@ -51,7 +61,7 @@ def _bytes(values: pl.Series) -> Iterator[bytes]:
     elif values.dtype == pl.String:
         texts = values.fill_null("")
         yield texts.str.len_bytes().to_numpy().astype(np.uint32).tobytes()
-        yield "".join(texts.to_list()).encode()
+        yield _letters(texts)
     else:
         physical = values.to_physical()
         zero = False if physical.dtype == pl.Boolean else 0

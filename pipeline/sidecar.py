@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
@@ -112,11 +113,12 @@ def write_stored(
         nonlocal count, schema
         for part in cut([rows] if isinstance(rows, pl.DataFrame) else rows, part_rows):
             count, schema = count + part.height, part.schema
-            if by_column:
-                digests.add(part)
+            hashing = hashes.submit(digests.add, part) if by_column else None  # while it is written
             yield _compact(part)
+            if hashing is not None:
+                hashing.result()
 
-    with apart(written()) as parts, atomic_write(path) as file:
+    with ThreadPoolExecutor(1) as hashes, apart(written()) as parts, atomic_write(path) as file:
         sink(parts, file)
         sidecar_of(path).unlink(missing_ok=True)
     told = notes() if callable(notes) else notes
