@@ -32,6 +32,7 @@ def test_a_teacher_that_falls_silent_stops_its_students_and_is_named(tmp_path: P
     assert refused == pytest.approx(work.table("impressions").rows(slice_) / 2, rel=0.15)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_teacher_that_is_poisoned_shows_in_its_ne(ran: Ran, tmp_path: Path) -> None:
     work = tiny_workspace(tmp_path, with_event("poisoned", day=4))

@@ -26,7 +26,7 @@ QUICK = {
 }
 EVERY = os.environ.get("EXFM_DAMAGE") == "all"  # else each kind of file in one way or two, each way of some kinds
 MATRIX = [
-    pytest.param(kind, damage, id=f"{kind}-{damage}", marks=() if (kind, damage) in QUICK else pytest.mark.slow)
+    pytest.param(kind, damage, id=f"{kind}-{damage}", marks=() if (kind, damage) in QUICK else pytest.mark.long)
     for number, kind in enumerate(FILES)
     for way, damage in enumerate(DAMAGES)
     if EVERY or (kind, damage) in QUICK or (number + way) % 6 == 0

@@ -40,7 +40,11 @@ EVERYWHERE = [
     ("report.html", 1),
 ]
 CHOSEN = {"checkpoints/student/feed_click", "current.json"}
-PLACES = [place for place in EVERYWHERE if os.environ.get("EXFM_KILLED") == "all" or place[0] in CHOSEN]
+PLACES = [
+    pytest.param(text, number, id=text, marks=() if text == "current.json" else pytest.mark.long)
+    for text, number in EVERYWHERE
+    if os.environ.get("EXFM_KILLED") == "all" or text in CHOSEN
+]
 
 
 def process(folder: Path, *kill: str) -> int:
@@ -57,12 +61,13 @@ def killed_and_started_again(ran: Ran, folder: Path, text: str, number: int) -> 
     return left_by(work)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_killed_between_a_prediction_and_its_training(ran: Ran, tmp_path: Path) -> None:
     assert killed_and_started_again(ran, tmp_path, "checkpoints/teacher/large", 2) == left_by(ran.work)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("text", "number"), PLACES, ids=[text for text, _ in PLACES])
+@pytest.mark.parametrize(("text", "number"), PLACES)
 def test_killed_at_any_asset(ran: Ran, tmp_path: Path, text: str, number: int) -> None:
     assert killed_and_started_again(ran, tmp_path, text, number) == left_by(ran.work)

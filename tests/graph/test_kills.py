@@ -46,7 +46,7 @@ def no_run_is_left(surroundings: dict[str, str]) -> bool:
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("victim", ["all of it", "the main job alone"])
+@pytest.mark.parametrize("victim", [pytest.param("all of it", marks=pytest.mark.long), "the main job alone"])
 @pytest.mark.parametrize("number", range(-(-KILLS // (2 * A_STATE))))
 def test_a_main_job_killed_at_random_moments(ran: Ran, tmp_path: Path, victim: str, number: int) -> None:
     surroundings, draws = environment(tmp_path), random.Random(f"{victim}/{number}")
@@ -137,7 +137,12 @@ def test_the_daemons_group_killed_at_random_moments(ran: Ran, tmp_path: Path) ->
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("number", "background"), [(signal.SIGTERM, False), (signal.SIGINT, False), (signal.SIGTERM, True)]
+    ("number", "background"),
+    [
+        (signal.SIGINT, False),
+        pytest.param(signal.SIGTERM, False, marks=pytest.mark.long),
+        pytest.param(signal.SIGTERM, True, marks=pytest.mark.long),
+    ],
 )
 def test_make_ui_ends_with_all_its_children(tmp_path: Path, number: signal.Signals, background: bool) -> None:
     process = ui(environment(tmp_path), free_port(), tmp_path / "ui.log", background=background)

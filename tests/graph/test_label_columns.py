@@ -156,6 +156,7 @@ def test_a_value_is_a_label_by_its_border(tmp_path: Path) -> None:
     assert read.quarantine["reason"].to_list() == ["seconds is infinite"]
 
 
+@pytest.mark.long
 def test_models_learn_from_values(tmp_path: Path) -> None:
     """The same events as from outcomes, so the same labels and positives."""
     tiny = tiny_project()
@@ -184,7 +185,7 @@ def test_a_border_without_a_value_and_a_value_without_a_border_are_refused() -> 
 
 
 @pytest.mark.parametrize(
-    "change", ["above", "window", *(pytest.param(name, marks=pytest.mark.slow) for name in ("ceiling", "label"))]
+    "change", ["above", *(pytest.param(name, marks=pytest.mark.long) for name in ("window", "ceiling", "label"))]
 )
 def test_a_task_that_is_declared_otherwise_makes_again_what_counts_it(tmp_path: Path, change: str) -> None:
     """What stands afterwards is what a fresh run has: labels, and views that count them of every kind."""
@@ -232,6 +233,7 @@ def test_a_task_that_is_declared_otherwise_makes_again_what_counts_it(tmp_path: 
     assert changed > 3
 
 
+@pytest.mark.long
 def test_views_of_an_earlier_exfm_stand(tmp_path: Path) -> None:
     """They did not say which tasks they count, and an upgrade is no reason to count again."""
     work = tiny_workspace(tmp_path)

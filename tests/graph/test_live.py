@@ -48,6 +48,7 @@ def made_by(work: Workspace, instance: dg.DagsterInstance) -> Made:
     return made
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.timeout(MINUTES * 60 + 600)
 def test_a_live_stream_left_alone_is_kept_up_with(tmp_path: Path) -> None:

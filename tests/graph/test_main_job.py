@@ -151,6 +151,7 @@ def test_running_again_changes_nothing_and_trains_nothing(tmp_path: Path) -> Non
     assert all(len(list(folder.glob("*.parquet"))) <= 1 for folder in work.state.predictions("large").glob("slice=*"))
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_each_student_can_be_materialised_alone(tmp_path: Path) -> None:
     work = tiny_workspace(tmp_path)
@@ -175,6 +176,7 @@ def test_a_changed_student_is_trained_anew_and_others_are_kept(tmp_path: Path) -
     assert not {name for name in differ if "convert" in name or "teacher" in name or "control" in name}
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_continuing_a_changed_student_in_the_middle_is_refused(tmp_path: Path) -> None:
     work = tiny_workspace(tmp_path)

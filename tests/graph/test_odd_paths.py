@@ -29,6 +29,7 @@ def test_a_folder_of_any_name_holds_the_same_state(ran: Ran, tmp_path: Path) -> 
     assert shown.drop("checkpoint").equals(_predictions(ran.work, None, None, 5).drop("checkpoint"))
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_missing_context_id_goes_through_all_of_it(tmp_path: Path) -> None:
     """Models learn and are judged on rows without a device; a view by device has nothing for them."""

@@ -45,7 +45,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[pl.DataFr
     return {**stored(work), PROFILE: (profile_of(work, stream.slice_at(2), [stream.slice_at(1)]), {})}
 
 
-@pytest.mark.parametrize("rows", [13, 150])
+@pytest.mark.parametrize("rows", [pytest.param(13, marks=pytest.mark.long), 150])
 def test_tables_do_not_depend_on_the_size_of_parts(
     tmp_path: Path, whole: dict[str, tuple[pl.DataFrame, object]], rows: int
 ) -> None:

@@ -90,6 +90,7 @@ def test_models_do_not_read_the_request(work: Workspace) -> None:
     assert "page" not in str(manifest.declared)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_declaring_a_request_judges_again_and_trains_nothing(tmp_path: Path) -> None:
     work = tiny_workspace(tmp_path)

@@ -50,6 +50,7 @@ def test_a_changed_student_over_a_long_range_is_as_if_it_had_always_been_so(tmp_
     assert times == {path: path.stat().st_mtime_ns for path in work.state.folder.rglob("*s.safetensors")}
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_labels_corrected_in_an_old_slice_are_learned_though_its_weights_are_gone(tmp_path: Path) -> None:
     work = tiny_workspace(tmp_path, short())
@@ -86,6 +87,7 @@ def test_a_plan_reaches_back_to_the_weights_that_it_continues(tmp_path: Path) ->
     assert Planner(work, graph).plan(late, keys).is_empty
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_what_was_not_asked_for_is_named(tmp_path: Path) -> None:
     work = tiny_workspace(tmp_path, short())
@@ -101,6 +103,7 @@ def test_what_was_not_asked_for_is_named(tmp_path: Path) -> None:
     assert any(f"materialise from slice {FIRST} on" in message for message in messages), messages
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_what_went_ahead_keeps_the_weights_that_the_other_needs_yet(tmp_path: Path) -> None:
     """Killed at a bad moment, a student stood at its first slice while its control had gone on to the last."""

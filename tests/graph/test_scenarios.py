@@ -84,6 +84,7 @@ def test_stale(scene: Scene) -> None:
     assert scene.serves() == scene.key(7) and set(scene.marks().values()) == {"PASS"}
 
 
+@pytest.mark.long
 def test_an_empty_slice_filled_later(scene: Scene) -> None:
     scene.day(5.6).settle()
     assert scene.work.table("impressions").rows(scene.project.stream.slice_at(4)) == 0
@@ -133,6 +134,7 @@ def test_a_corrected_slice(scene: Scene, costs: list[str]) -> None:
     assert scene.settle().asked == []
 
 
+@pytest.mark.long
 def test_a_correction_that_is_too_old_is_only_reported(scene: Scene, costs: list[str]) -> None:
     """It would cost as many slices of training as it is old."""
     scene.declare(replace(scene.project, upkeep=Upkeep(retrain=1)))
@@ -208,6 +210,7 @@ def test_a_new_feature(scene: Scene) -> None:
     assert store.manifest(stream.slice_at(5)).grown_by == []
 
 
+@pytest.mark.long
 def test_a_new_feature_without_a_warm_start(scene: Scene) -> None:
     """All that reads it is made again; nothing else is, and changing one's mind costs nothing."""
     with_user_activity(scene, warm_start=False)
@@ -222,6 +225,7 @@ def test_a_new_feature_without_a_warm_start(scene: Scene) -> None:
     assert not scene.settle().asked
 
 
+@pytest.mark.long
 def test_a_student_gets_a_feature(scene: Scene) -> None:
     """It, its control and its evaluations stand; on the next slice both go on with it."""
     old, sibling = scene.project.students
@@ -256,6 +260,7 @@ def test_the_code_of_a_table_changed(scene: Scene, monkeypatch: pytest.MonkeyPat
     }  # fmt: skip
 
 
+@pytest.mark.long
 def test_a_crash_in_training(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     """What failed is left alone for ten minutes, then tried again; what does not hang on it goes on."""
     train, crashing = JointTrainer.train, True

@@ -239,6 +239,7 @@ def test_running_again_makes_nothing_and_a_new_version_only_what_it_holds_for(wo
     assert stands.parent is not None and ("teacher/large/checkpoint", "2026-01-02") not in made
 
 
+@pytest.mark.long
 def test_a_source_that_is_gone_or_of_other_items_is_said(work, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     """In one sentence when it is needed; looking at what is stored, as the plan does, is no reason to stop."""
     shutil.copytree(work.state.folder, tmp_path / "sources")

@@ -70,6 +70,7 @@ def test_the_summary_averages_what_both_served(ran: Ran) -> None:
         assert row["transfer_ratio"] == expected
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_release_of_what_is_served_already_does_not_look_fresh(tmp_path: Path) -> None:
     work, instance = tiny_workspace(tmp_path), dg.DagsterInstance.ephemeral()

@@ -111,8 +111,8 @@ def six_hours(project: Project) -> Project:
     )
 
 
-MORE = (lagging, six_hours, labels_only, teachers_only, all_surfaces, words_for_ids)
-VARIANTS = [two_teachers, *(pytest.param(variant, marks=pytest.mark.slow) for variant in MORE)]
+MORE = (six_hours, teachers_only, all_surfaces, words_for_ids)
+VARIANTS = [two_teachers, lagging, labels_only, *(pytest.param(variant, marks=pytest.mark.long) for variant in MORE)]
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -182,6 +182,7 @@ def spoilt(ran: Ran, folder: Path, change: Callable[[pl.DataFrame], pl.DataFrame
     return Workspace(project, State(folder=folder / "spoilt", log=log))
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_day_without_impressions_is_passed_over(ran: Ran, tmp_path: Path) -> None:
     work = spoilt(ran, tmp_path, lambda frame: frame.clear(), "impressions")
@@ -204,6 +205,7 @@ def test_a_day_without_outcomes_has_one_class_and_is_passed_over(ran: Ran, tmp_p
     assert third.filter(pl.col("model") == "student")["auc"].is_nan().all() or third["positives"].max() > 0
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_surface_that_pauses_does_not_stop_its_student(ran: Ran, tmp_path: Path) -> None:
     work = spoilt(ran, tmp_path, lambda frame: frame.filter(pl.col("surface") != "feed"), "impressions")
@@ -262,7 +264,13 @@ def both(folder: Path, first: str, last: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("ranges", [[(FIRST, LAST), (FIRST, LAST)], [(FIRST, "2026-01-03"), ("2026-01-02", LAST)]])
+@pytest.mark.parametrize(
+    "ranges",
+    [
+        [(FIRST, "2026-01-03"), ("2026-01-02", LAST)],
+        pytest.param([(FIRST, LAST), (FIRST, LAST)], marks=pytest.mark.long),
+    ],
+)
 def test_two_processes_at_once_leave_what_one_leaves(ran: Ran, tmp_path: Path, ranges: list[tuple[str, str]]) -> None:
     """The same slices written twice are the same bytes, and are put in place in one step."""
     work = tiny_workspace(tmp_path)

@@ -72,6 +72,7 @@ def test_the_newest_snapshot(scene: Scene) -> None:
     assert story.made[TEACHER] == scene.keys(7) and manifest(scene, "teacher/large", 7)["rows"] > 0
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_an_old_one_that_students_used(scene: Scene) -> None:
     """Older than weights are kept, and than corrections are made good: a withdrawal is made good all the same."""
@@ -150,6 +151,7 @@ def test_killed_between_the_record_and_the_releases(scene: Scene, monkeypatch: p
     assert settle(scene.work, student).now == now and len(history_of(scene.work, student)) == now.change  # once
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_what_a_withdrawal_touched_can_not_be_chosen_again(scene: Scene) -> None:
     student = scene.project.student("feed_click")

@@ -88,6 +88,7 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return learnt(work)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.xdist_group("withdraw_killed")

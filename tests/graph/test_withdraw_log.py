@@ -124,6 +124,7 @@ def test_poisoned_impressions_and_their_outcomes(seven: Scene) -> None:
     assert seven.settle().asked == []
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_older_than_corrections_are_made_good(seven: Scene) -> None:
     """A withdrawal is made good at any age; a correction of the same age is only reported."""
@@ -141,6 +142,7 @@ def test_older_than_corrections_are_made_good(seven: Scene) -> None:
     assert not story.made["impressions"] and seven.stale("impressions")
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_given_back(seven: Scene) -> None:
     """All is as it was, to the byte; the record stays."""

@@ -101,6 +101,7 @@ def test_the_main_job_goes_from_files_to_a_table(tmp_path: Path) -> None:
     assert _exfm(surroundings, "import", "--check") == (0, "everything is read in\n")
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_daemon_reads_files_in_as_they_come(tmp_path: Path) -> None:
     files = tmp_path / "files"
