@@ -8,7 +8,8 @@ of too few, shows on the next ones: the same comparison is made once more, and a
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
 
 from exfm.declaration import digest
 from exfm.errors import DeclarationError
@@ -21,6 +22,7 @@ from pipeline.gate.judged_rows import JudgedRows
 from pipeline.gate.scoring import released_learner
 from pipeline.releases.afterwards import (
     CANARY,
+    NEITHER,
     NOT_WORSE,
     SERVED,
     WAITS,
@@ -38,6 +40,7 @@ from pipeline.releases.withdrawing import touched_by
 from pipeline.workspace import Workspace
 
 MOST_WAITED = 10  # slices that may decide nothing of a canary
+MOST_BACK = 5  # releases that are looked at where what serves is worse than a constant, and those before it too
 
 
 def look_after(rows: JudgedRows, student: Student) -> None:
@@ -60,10 +63,14 @@ def look_after(rows: JudgedRows, student: Student) -> None:
 
 
 def _watch(rows: JudgedRows, student: Student, served: Released) -> None:
+    """What learnt from bad rows for long may have been released several times: the newest that predicts is gone to."""
     work = rows.work
-    if (before := predecessor(work, student)) is None:
+    for before in islice(predecessors(work, student), MOST_BACK):
+        found = _looked(rows, student, SERVED, served, before, student.gate.slices)
+        if found.outcome != NEITHER:
+            break
+    else:
         return
-    found = _looked(rows, student, SERVED, served, before, student.gate.slices)
     if found.outcome != WORSE:
         return
     with changing(work, student) as now:
@@ -75,21 +82,24 @@ def _watch(rows: JudgedRows, student: Student, served: Released) -> None:
         )
 
 
-def predecessor(work: Workspace, student: Student) -> Released | None:
-    """What served before the gate released what serves now, if it can be gone back to.
+def predecessors(work: Workspace, student: Student) -> Iterator[Released]:
+    """What served before the gate released what serves now, newest first, if it can be gone back to.
 
-    ``None`` where a person, a mend or a rollback chose what serves: that is gone back to already.
+    It ends where a person, a mend or a rollback chose what served: that is gone back to already.
     """
     history = history_of(work, student)
-    since = len(history)
-    while since and history[since - 1].checkpoint == history[-1].checkpoint:  # in whatever kind of table
-        since -= 1
-    chosen = {entry.action for entry in history[since:]} & {PROMOTED, ROLLED_BACK, UNPINNED}
-    if not since or history[since].action != RELEASED or chosen:
-        return None
-    before = numbered(history)[history[since - 1].number]
-    usable = before.checkpoint not in dropped(history) and version_fault(work, student, before.version) is None
-    return before if usable and touched_by(work, student, before) is None else None
+    until = len(history)
+    while until:
+        since = until
+        while since and history[since - 1].checkpoint == history[until - 1].checkpoint:  # in whatever kind of table
+            since -= 1
+        chosen = {entry.action for entry in history[since:until]} & {PROMOTED, ROLLED_BACK, UNPINNED}
+        if not since or history[since].action != RELEASED or chosen:
+            return
+        before, until = numbered(history)[history[since - 1].number], since
+        usable = before.checkpoint not in dropped(history) and version_fault(work, student, before.version) is None
+        if usable and touched_by(work, student, before) is None:
+            yield before
 
 
 def _decide(rows: JudgedRows, student: Student, served: Released) -> None:
@@ -104,7 +114,7 @@ def _decide(rows: JudgedRows, student: Student, served: Released) -> None:
         decided, why = serve_canary, f"it passed its gate, and what serves can't be compared: {reason}"
     else:
         found = _looked(rows, student, CANARY, canary, served, student.serving.canary_slices)
-        if found.outcome == WAITS and not _waits_too_long(work, student, canary):
+        if found.outcome in (WAITS, NEITHER) and not _waits_too_long(work, student, canary):
             return
         decided, why = (serve_canary if found.outcome == NOT_WORSE else end_canary), found.reason
     with changing(work, student) as now:
@@ -181,7 +191,7 @@ def _outcome(
     is_worse = found.difference.low > allowed
     # Of two that predict rows the better is kept. Rows that it does not predict may be wrong themselves.
     if found.ne[0 if is_worse else 1] > most:
-        return WAITS, f"{said}; that is above {most:.3g}, worse than a constant, so these rows decide nothing"
+        return NEITHER, f"{said}; that is above {most:.3g}, worse than a constant, so these rows decide nothing"
     if not is_worse:
         return NOT_WORSE, said
     return WORSE, f"{said}, worse than the {100 * allowed:+.3g} % that the gate allows"

@@ -13,7 +13,7 @@ from pipeline.workspace import Workspace
 
 FILE = "afterwards.json"
 CANARY, SERVED = "canary", "served"  # who is looked at
-WAITS, NOT_WORSE, WORSE = "waits", "not worse", "worse"
+WAITS, NEITHER, NOT_WORSE, WORSE = "waits", "neither", "not worse", "worse"
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Afterwards:
     Args:
         who: ``canary`` or ``served``.
         version: of the release; ``against``: of the other.
-        outcome: ``worse``, ``not worse``, or ``waits`` for more rows.
+        outcome: ``worse``, ``not worse``, ``neither`` where both are worse than a constant, or ``waits`` for more rows.
         reason: in a sentence.
         slices: keys of those that both were compared on, ``rows`` how many labelled rows.
         made_of: a digest of all that it follows from.

@@ -34,14 +34,14 @@ def seven(seven_released: Scene, tmp_path: Path) -> Scene:
 
 @pytest.fixture(scope="session")
 def learnt(ran: Ran, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Workspace]:
-    """A student has learnt from all slices, in one world slice 2 with flipped labels. Group ``afterwards``."""
+    """A student has learnt from all slices, in some worlds of slices with flipped labels. Group ``afterwards``."""
     worlds = {}
-    for name in ("sound", "poisoned"):
+    for name, flipped in (("sound", ()), ("poisoned", (2,)), ("poisoned twice", (2, 3))):
         folder = tmp_path_factory.mktemp(name)
         shutil.copytree(ran.work.state.folder, folder / "tiny")
         work = worlds[name] = quick(tiny_workspace(folder))
-        if name == "poisoned":
-            flip(work, 2)
+        for index in flipped:
+            flip(work, index)
         assert run(work, FIRST, LAST, select=TRAIN, checks=False).success
     return worlds
 
@@ -49,6 +49,12 @@ def learnt(ran: Ran, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Work
 @pytest.fixture
 def poisoned(learnt: dict[str, Workspace], tmp_path: Path) -> Workspace:
     shutil.copytree(learnt["poisoned"].state.folder, tmp_path / "tiny")
+    return began(quick(tiny_workspace(tmp_path)))
+
+
+@pytest.fixture
+def poisoned_twice(learnt: dict[str, Workspace], tmp_path: Path) -> Workspace:
+    shutil.copytree(learnt["poisoned twice"].state.folder, tmp_path / "tiny")
     return began(quick(tiny_workspace(tmp_path)))
 
 

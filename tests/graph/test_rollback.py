@@ -14,12 +14,14 @@ from exfm.errors import DeclarationError
 from exfm.learning import Gate, Student
 from exfm.project import Project
 from pipeline.gate import afterwards
-from pipeline.gate.afterwards import look_after, predecessor
+from pipeline.gate.afterwards import look_after, predecessors
 from pipeline.gate.judged_rows import JudgedRows
 from pipeline.gate.releasing import held_back
-from pipeline.releases.afterwards import NOT_WORSE, WAITS, read_afterwards
+from pipeline.registry.checkpoint_store import CheckpointStore
+from pipeline.releases.afterwards import NEITHER, NOT_WORSE, WAITS, WORSE, read_afterwards
 from pipeline.releases.choosing import promote, roll_back, unpin
-from pipeline.releases.history import dropped, history_of
+from pipeline.releases.history import changing, dropped, history_of
+from pipeline.releases.publishing import publish
 from pipeline.releases.release import current_release
 from pipeline.streams.simulated_log import write_log
 from pipeline.streams.simulator import simulate
@@ -61,7 +63,7 @@ def test_a_release_that_new_rows_show_to_be_worse_goes_back_once(poisoned: Works
     assert verdict.passed and verdict.candidate == bad.version and after == served
     said = held_back(work, student, verdict, after)
     assert said is not None and "is not released again: release 2 against 1" in said
-    assert predecessor(work, student) is None and len(story(work)) == 3
+    assert not list(predecessors(work, student)) and len(story(work)) == 3
 
 
 def test_the_next_candidate_is_judged_as_ever(poisoned: Workspace) -> None:
@@ -99,9 +101,24 @@ def test_rows_that_are_wrong_themselves_take_nothing_back(sound: Workspace) -> N
     close(work)
     flip(work, 4)
     _, served = released(work, STRICT)
-    assert read_afterwards(work, student)["served"].outcome == WAITS
+    assert read_afterwards(work, student)["served"].outcome == NEITHER
     assert "so these rows decide nothing" in read_afterwards(work, student)["served"].reason
     assert slice_served(work) == 2 and len(story(work)) == 2
+
+
+def test_of_several_that_learnt_from_bad_rows_all_are_gone_back_from(poisoned_twice: Workspace) -> None:
+    work, student = poisoned_twice, poisoned_twice.project.students[0]
+    for index in (2, 3):
+        slice_ = work.project.stream.slice_at(index)
+        with changing(work, student):
+            publish(work, student, slice_, CheckpointStore.of(work, student).manifest(slice_).version, "cpu")
+    assert [each.number for each in predecessors(work, student)] == [2, 1]
+    close(work)
+    released(work, STRICT)
+    found = read_afterwards(work, student)["served"]
+    assert slice_served(work) == 1 and story(work)[-1] == ("rolled back", 1, None), found.reason
+    assert "release 3 against 1 on" in found.reason and found.outcome == WORSE
+    assert "rolled back" not in [action for action, *_ in story(work)[:-1]]
 
 
 @pytest.mark.parametrize("choose", [
@@ -123,10 +140,10 @@ def test_what_a_person_chose_is_left_alone(poisoned: Workspace, choose: Callable
 def test_what_was_before_is_gone_back_to_only_if_it_is_whole(poisoned: Workspace) -> None:
     work, student = poisoned, poisoned.project.students[0]
     released(work, TOLERANT)
-    before = predecessor(work, student)
-    assert before is not None and before.number == 1
+    (before,) = predecessors(work, student)
+    assert before.number == 1
     (work.state.release(student.name) / before.version / "serving.safetensors").write_bytes(b"")
-    assert predecessor(work, student) is None
+    assert not list(predecessors(work, student))
     close(work)
     released(work, STRICT)
     assert "rolled back" not in [action for action, *_ in story(work)]
