@@ -3,7 +3,6 @@
 Belongs here: the guess for each shape, and refusals where there is no log. Not here: roles of columns (roles.py).
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import duckdb
@@ -13,13 +12,12 @@ from pipeline.drafting.ids_by_value import Match, match_of
 from pipeline.drafting.looked import Looked
 from pipeline.drafting.looking import Profile
 from pipeline.drafting.naming import snake
+from pipeline.drafting.no_log import MOST_EVENTS, SHOWN, columns_in, no_label, no_time, not_together, titles_in
 from pipeline.drafting.roles import Chosen, Label, impression_of, item_of, labels_of, user_of
 from pipeline.drafting.roles_by_value import ids_by_value, labels_by_value, who_and_what
 from pipeline.drafting.words import EVENTS, ITEMS, SURFACES, USERS
 from pipeline.tables import DataError
 
-SHOWN = ("impression", "impressions", "imp", "show", "shown", "view", "views", "expose", "exposure", "display", "pv")
-MOST_TASKS = 20
 OVERLAP = 0.1
 EVENTS_OF_A_KEY = 5  # rows of one key, above which they are no profile of it
 
@@ -83,17 +81,17 @@ def tables_of(connection: duckdb.DuckDBPyConnection, every: list[Looked]) -> Tab
     given = {*every[0].given.named.values()} if every else set()
     timed = [each for each in every if each.moment is not None and given <= {*each.profiles}]
     if given and not timed:
-        raise DataError(_not_together(every, given))
+        raise DataError(not_together(every, given))
     if not timed:
-        raise DataError(_no_time(every))
+        raise DataError(no_time(every))
     roles = {each.title: (user_of(each), item_of(each)) for each in timed}
     if not any(user is not None and item is not None for user, item in roles.values()):
         roles = {each.title: who_and_what(each, every) for each in timed}
     with_item = [each for each in timed if roles[each.title][1] is not None]
     if not with_item:
         raise DataError(
-            f"no item: {_listed(timed, lambda each: each.title)} name nothing that was shown (a column such as "
-            f"item_id, ad_id or video_id): {timed[0].title} has {_columns(timed[0])}; name its column so, or "
+            f"no item: {titles_in(timed)} name nothing that was shown (a column such as "
+            f"item_id, ad_id or video_id): {timed[0].title} has {columns_in(timed[0])}; name its column so, or "
             "declare the log by hand, Stream.item; "
             f"{option('item', [each.name for each in ids_by_value(timed[0])])}"
         )
@@ -101,7 +99,7 @@ def tables_of(connection: duckdb.DuckDBPyConnection, every: list[Looked]) -> Tab
     if not with_user:
         raise DataError(
             f"no user: {with_item[0].title} names nobody who saw it (a column such as user_id, visitor or "
-            f"device_id): it has {_columns(with_item[0])}; name its column so, or declare the log by hand, "
+            f"device_id): it has {columns_in(with_item[0])}; name its column so, or declare the log by hand, "
             f"Stream.user; {option('user', [each.name for each in ids_by_value(with_item[0])])}"
         )
     shown = _impressions(with_user, timed)
@@ -126,7 +124,8 @@ def tables_of(connection: duckdb.DuckDBPyConnection, every: list[Looked]) -> Tab
     if not tables.labels and not tables.outcomes and len(by_value) == 1:
         tables.labels = by_value
     if not tables.labels and not tables.outcomes:
-        raise DataError(f"{_no_label(tables)}; {option('label', [label.profile.name for label in by_value])}")
+        why = no_label(tables.impressions, tables.useless)
+        raise DataError(f"{why}; {option('label', [label.profile.name for label in by_value])}")
     return tables
 
 
@@ -194,7 +193,7 @@ def _is_like(tables: Tables, each: Looked) -> bool:
 
 
 def _outcomes(each: Looked, refers: Profile) -> OutcomeFiles:
-    named = each.named(EVENTS, lambda column: column.distinct <= MOST_TASKS and not column.is_number)
+    named = each.named(EVENTS, lambda column: column.distinct <= MOST_EVENTS and not column.is_number)
     why = f"each row names an impression ({refers.name!r}) and when it happened"
     if named is None:
         task = _task_of(each.title)
@@ -236,7 +235,7 @@ def _place_beside(connection: duckdb.DuckDBPyConnection, tables: Tables, each: L
             why = f"a row for each {found.name!r}, which the log has as {name!r}"
             tables.sides.append(SideFiles(each, found, name, why))
             return
-    tables.unused[each.title] = f"none of its columns is a key of the log: it has {_columns(each)}"
+    tables.unused[each.title] = f"none of its columns is a key of the log: it has {columns_in(each)}"
 
 
 def _is_no_side(shown: Looked, each: Looked, key: Profile) -> str | None:
@@ -263,49 +262,3 @@ def _overlaps(
         f"(SELECT DISTINCT ({column.value})::VARCHAR AS id FROM {shown.sample.table} WHERE {column.value} IS NOT NULL)"
     ).fetchall()[0]
     return int(met) >= OVERLAP * int(all_)
-
-
-def _not_together(every: list[Looked], given: set[str]) -> str:
-    """Why no files are the impressions, with the columns that a person named."""
-    having = [each for each in every if given <= {*each.profiles}]
-    held = "; ".join(f"{each.title} has {_columns(each)}" for each in every[:3])
-    options = ", ".join(f"--{role} {name}" for role, name in every[0].given.named.items())
-    if having:
-        return f"{options}: of the files that have this, none has a time: {_no_time(having)}"
-    return f"no files have all the columns of {options}, which are of the impressions: {held}: name others"
-
-
-def _no_time(every: list[Looked]) -> str:
-    largest = max(every, key=lambda each: each.sample.estimated)
-    candidates = [name for each in every for moment in each.moments for name in moment.used]
-    return (
-        f"no stream: no column of {_listed(every, lambda each: each.title)} says when a row happened (a time, or a "
-        f"number since 1970): {largest.title} has {_columns(largest)}; exfm learns in the order of time, so write "
-        f"one; if a column is one, {option('time', candidates)}"
-    )
-
-
-def _no_label(tables: Tables) -> str:
-    shown = tables.impressions
-    event = shown.named(EVENTS, lambda each: each.distinct <= MOST_TASKS and not each.is_number)
-    if event is not None and any(value.lower() in SHOWN for value in event.examples):
-        return (
-            f"no label: {shown.title} has a row for each event ({event.name!r} is {', '.join(event.examples[:4])}), "
-            "and none says which impression it belongs to: write the impressions with an id, and the outcomes with the "
-            "same id and their time in files of their own"
-        )
-    useless = f"; {'; '.join(tables.useless)}: rows without the outcome are needed, too" if tables.useless else ""
-    return (
-        f"no label and no outcome: no column of {shown.title} says what came of a row (0 or 1, called click, like, "
-        f"purchase, is_...), and no other file names its impressions{useless}; it has {_columns(shown)}: name the "
-        "label so, or add files of outcomes with the impression's id and a time"
-    )
-
-
-def _columns(each: Looked) -> str:
-    names = list(each.profiles)
-    return ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
-
-
-def _listed(every: list[Looked], name: Callable[[Looked], str]) -> str:
-    return ", ".join(name(each) for each in every[:4])
