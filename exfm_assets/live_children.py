@@ -38,7 +38,7 @@ class Children:
         self.folder, self._tell = folder, tell
         exfm = [sys.executable, "-m", "exfm_assets.command"]
         self._commands = {
-            "server": [*exfm, "serve", "--port", str(port)],
+            "server": [*exfm, "serve", "--port", str(port), "--log-days", "2"],
             "dagster": [*exfm, "ui", "-h", "127.0.0.1", "-p", str(ui_port)],
         }
         self._first_run = [*exfm, "run", "--quiet"] if first_run else None

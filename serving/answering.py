@@ -46,6 +46,7 @@ class Limits:
         item_age: seconds for which candidates' features are kept; 0: never.
         items: of an index, those that were shown last.
         index_age: seconds after which an index is made anew with the items' features of then.
+        log_days: of the request log that are kept; 0: all.
     """
 
     body: int = 1_000_000
@@ -55,6 +56,7 @@ class Limits:
     item_age: float = 30.0
     items: int = 1_000_000
     index_age: float = 600.0
+    log_days: int = 0
 
 
 @dataclass
@@ -123,7 +125,7 @@ class Answering:
         self._store, self._cache = store or open_store(project, state), ItemCache(limits.item_age)
         self.releases = Releases(state, project.students, self._reader, threads=threads)
         shadowed = any(student.serving.shadow for student in project.students)
-        self.shadows = Shadows(RequestLog(state.shadows)) if shadowed and log is not None else None
+        self.shadows = Shadows(RequestLog(state.shadows, limits.log_days)) if shadowed and log is not None else None
         self._draws, self._drawing = np.random.default_rng(seed), Lock()
         self._schemas: dict[str, pa.Schema] = {}
         self._declared = {student.name: declared_columns(project, student) for student in project.students}

@@ -34,7 +34,7 @@ def build() -> Starlette:
     limits = Limits(
         **{name: type(getattr(Limits(), name))(value) for name, value in given.items() if value is not None}
     )
-    log = None if os.environ.get(_SETTINGS + "NO_LOG") else RequestLog(state.requests)
+    log = None if os.environ.get(_SETTINGS + "NO_LOG") else RequestLog(state.requests, limits.log_days)
     return Server(Answering(project, state, limits, log)).app()
 
 
@@ -49,6 +49,8 @@ def main(arguments: list[str] | None = None) -> int:
         name, kind = f"--{each.name.replace('_', '-')}", type(getattr(Limits(), each.name))
         parser.add_argument(name, type=kind, default=getattr(Limits(), each.name), help="default: %(default)s")
     given = parser.parse_args(arguments)
+    if given.log_days < 0:
+        parser.error(f"--log-days: {given.log_days} is below 0: say how many days are kept, or 0 for all of them")
     try:
         load_state(load_project())
     except (DeclarationError, StateError) as error:

@@ -28,6 +28,7 @@ from exfm.encoding import Encoding
 from exfm.writing import StateError
 from serving.encoder import Signature
 from serving.errors import ReleaseError
+from serving.log_retention import Retention
 
 FLUSH_SECONDS, ROTATE_SECONDS, ROTATE_ROWS = 0.5, 60.0, 100_000
 MOST_WAITING = 500_000  # rows in memory while the disk refuses them; then requests are refused
@@ -133,10 +134,11 @@ class RequestLog:
 
     Args:
         folder: of the log.
+        days: that are kept; 0: all of them.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, days: int = 0) -> None:
+        self.folder, self._retention = folder, Retention(folder, days)
         self._lock, self._waiting, self._rows = threading.Lock(), dict[tuple[str, str], _Waiting](), 0
         self._writing = threading.Lock()
         self._spools: dict[tuple[str, str], _Spool] = {}
@@ -184,6 +186,7 @@ class RequestLog:
     def _run(self) -> None:
         while not self._stop.wait(FLUSH_SECONDS):
             self.flush()
+            self._retention.look()
 
     def flush(self) -> None:
         """Bring what waits to the disk; what it refuses waits on, and why is kept in ``fault``."""

@@ -5,9 +5,10 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,10 @@ import pytest
 
 from serving import request_log
 from serving.errors import ReleaseError
+from serving.log_retention import forget_days
 from serving.model import signature_of
 from serving.request_log import RequestLog, Same, recover, rows_of, schema_of
+from tests.serving.asking import until
 from tests.serving.worlds import released
 
 AT = datetime(2026, 1, 1, 23, 59, 59, tzinfo=UTC)
@@ -172,6 +175,26 @@ def test_servers_that_start_together_share_what_is_left(tmp_path: Path) -> None:
     with ThreadPoolExecutor(4) as pool:
         counts = list(pool.map(recover, [tmp_path] * 4))
     assert sum(counts) >= 20 and rows(tmp_path).height == 63 and not list(tmp_path.glob("*.arrows"))
+
+
+def test_days_that_are_not_kept_go_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = ["s/day=2026-01-0x/a.parquet", "s/kept.parquet", "s/week=2026-01-01/a.parquet", "day=2025-01-01/a.parquet"]
+    days = [f"s{number}/day=2026-01-0{day}/a.parquet" for number in (1, 2) for day in range(1, 8)]
+    for name in (*days, *other):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    gone = forget_days(tmp_path, 3, date(2026, 1, 7))
+    assert gone == [f"s{number}/day=2026-01-0{day}" for number in (1, 2) for day in range(1, 5)]
+    left = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.parquet")}
+    assert left == {*other, *(name for name in days if name[15:17] in ("05", "06", "07"))}
+    monkeypatch.setattr(request_log, "FLUSH_SECONDS", 0.01)
+    for keep, there in ((0, True), (1, False)):
+        log = RequestLog(tmp_path, keep)
+        log.start()
+        time.sleep(0.2)
+        until(lambda there=there: (tmp_path / days[-1]).exists() is there)
+        log.stop()
+        assert (tmp_path / other[0]).exists()
 
 
 def test_an_answer_whose_write_failed_is_there_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
