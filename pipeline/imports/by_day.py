@@ -28,6 +28,7 @@ from pipeline.imports.reading import (
 )
 from pipeline.imports.selecting import KEPT, RAW, REASON, select_rows
 from pipeline.imports.values import hashed
+from pipeline.tables import DataError
 
 ROW_GROUP = 122_880
 LEFT_OUT, REFUSED = "left-out", "refused"  # where the day of a row stands that is not in the log
@@ -97,13 +98,18 @@ class Reading:
         parts, may = None, relation.shared is not None and not conversion.made_id
         # All of it is looked through while it is read: waiting for that would leave a processor idle.
         if may and looked.glimpsed.result():
-            parts = self._cut(replace(relation, sql=relation.shared or relation.sql), conversion, target)
+            try:
+                parts = self._cut(replace(relation, sql=relation.shared or relation.sql), conversion, target)
+            except DataError:
+                if looked.whole.result().may_share:
+                    raise
         lines = looked.whole.result()
         relation = by_one_thread(relation, lines)
         if parts is not None:
             rows = sum(rows for paths in parts.values() for _, rows in paths) + len(rejected_lines(self.connection))
             if lines.may_share and rows == lines.count - relation.head:
                 return relation, parts
+        if may:
             forget_lines(self.connection)
             shutil.rmtree(self.aside / "days", ignore_errors=True)
         return relation, self._cut(relation, conversion, target)

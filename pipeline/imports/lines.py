@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from pipeline.imports.finding import SourceFile
-from pipeline.imports.reading import LONGEST_LINE, Relation, blocks_of, is_compressed, naming
+from pipeline.imports.reading import LONGEST_LINE, LONGEST_SHARED, Relation, blocks_of, is_compressed, naming
 
 GLIMPSE = 8 * 2**20  # bytes of a file's beginning, by which it is begun to be read
 _QUOTE, _BREAK, _RETURN = b'"'[0], b"\n"[0], b"\r"[0]
@@ -30,16 +30,18 @@ class Lines:
         count: of its lines, without blank ones at its end.
         closed: whether each quote begins or ends a value, and each value ends.
         broken: whether a line break is in a value.
+        long: whether a line may be longer than those that several threads cut.
     """
 
     count: int = 0
     closed: bool = False
     broken: bool = False
+    long: bool = False
 
     @property
     def may_share(self) -> bool:
         """May several threads cut the file?"""
-        return self.closed and not self.broken
+        return self.closed and not self.broken and not self.long
 
 
 def by_one_thread(relation: Relation, lines: Lines) -> Relation:
@@ -121,12 +123,12 @@ class _Counter:
         if len(separator.encode()) == 1:
             self._sides[separator.encode()[0]] = True
         self._breaks, self._at_end, self._rest = 0, 0, b""
-        self._inside, self._closed, self._broken = 0, True, False
+        self._inside, self._closed, self._broken, self._long = 0, True, False, False
 
     @property
     def may_share(self) -> bool:
         """May several threads cut what was seen so far?"""
-        return self._closed and not self._broken
+        return self._closed and not self._broken and not self._long
 
     def see(self, block: bytes) -> None:
         """The next block of the file."""
@@ -141,6 +143,7 @@ class _Counter:
         self._rest = block[end:]
 
     def _whole_lines(self, text: bytes) -> None:
+        self._long |= len(text) > LONGEST_SHARED  # blocks are much smaller, so that is of one line
         letters = np.frombuffer(text, dtype=np.uint8)
         self._breaks += int(np.count_nonzero(letters == _BREAK))
         at_end = len(text) - len(text.rstrip(b"\n"))
@@ -163,4 +166,6 @@ class _Counter:
         """What was seen, at the end of the file."""
         if self._rest and self._closed:
             self._whole_lines(self._rest + b"\n")
-        return Lines(self._breaks - max(self._at_end - 1, 0), self._closed and not self._inside, self._broken)
+        return Lines(
+            self._breaks - max(self._at_end - 1, 0), self._closed and not self._inside, self._broken, self._long
+        )

@@ -28,7 +28,9 @@ from pipeline.tables import DataError
 
 LONGEST_LINE = 16 * 2**20  # bytes
 CHUNK = 2**18
-BUFFER = 2 * LONGEST_LINE  # bytes that a thread is given at once; DuckDB's own choice leaves a file of 200 MB to one
+BUFFER = 2 * LONGEST_LINE  # bytes that one thread is given at once
+# Of several threads: of so many bytes each has several of a file of some 100 MB, and none is idle at its end.
+LONGEST_SHARED = 4 * 2**20
 LOOKED_AT = 1_000  # lines of a JSON file from which its names are known
 LINE = "exfm line"  # the whole line of a JSON file, or of a CSV where that can't be cut
 FILENAME = "filename"  # a column of every file: its path below EXFM_DATA
@@ -140,8 +142,12 @@ def _csv(connection: duckdb.DuckDBPyConnection, source: SourceFile, wanted: list
     types = "{" + ", ".join(f"{literal(name)}: 'VARCHAR'" for name in names) + "}"
     header = not source.files.header
     sql, shared, alone = (
-        _read_csv(source, types, source.separator, '"', header=header, skip=skipped, threads=threads)
-        for threads in ("", f"buffer_size={BUFFER}, ", f"buffer_size={BUFFER}, parallel=false, ")
+        _read_csv(source, types, source.separator, '"', header=header, skip=skipped, longest=longest, threads=threads)
+        for longest, threads in (
+            (LONGEST_LINE, ""),
+            (LONGEST_SHARED, f"buffer_size={2 * LONGEST_SHARED}, "),
+            (LONGEST_LINE, f"buffer_size={BUFFER}, parallel=false, "),
+        )
     )
     row, columns = ", ".join(f"{literal(name)}, {quoted(name)}" for name in names), dict.fromkeys(names, "VARCHAR")
     raw = f"json_object({row})"
@@ -149,14 +155,22 @@ def _csv(connection: duckdb.DuckDBPyConnection, source: SourceFile, wanted: list
 
 
 def _read_csv(
-    source: SourceFile, types: str, separator: str, quote: str, *, header: bool, skip: int = 0, threads: str = ""
+    source: SourceFile,
+    types: str,
+    separator: str,
+    quote: str,
+    *,
+    header: bool,
+    skip: int = 0,
+    longest: int | None = None,
+    threads: str = "",
 ) -> str:
     """A call that reads lines as they are: nothing is detected, what can't be cut is set aside."""
     return (
         f"read_csv({place_of(source.path)}, auto_detect=false, hive_partitioning=false, columns={types}, "
         f"header={str(header).lower()}, skip={skip}, delim={literal(separator)}, quote={literal(quote)}, "
         f"escape={literal(quote)}, encoding={literal(source.files.encoding)}, nullstr='', "
-        f"{threads}max_line_size={LONGEST_LINE}, store_rejects=true, rejects_table={literal(REJECTED)}, "
+        f"{threads}max_line_size={longest or LONGEST_LINE}, store_rejects=true, rejects_table={literal(REJECTED)}, "
         f"rejects_scan={literal(SCANNED)}, compression={literal(_compression(source.path.name))})"
     )
 
