@@ -180,11 +180,11 @@ def test_a_fault_of_the_shadow_harms_no_answer(work: Workspace, open_: Open, mon
             raise MemoryError("no room")
         return score(self, *rest)
 
-    monkeypatch.setattr(ServedModel, "score", broken)
     failed, scored = (
         f'exfm_shadow_requests_total{{outcome="{what}",student="{STUDENT}"}}' for what in ("failed", "scored")
     )
-    until(lambda: scored in counted(client))
+    until(lambda: scored in counted(client))  # else what was asked first may be scored by what comes now
+    monkeypatch.setattr(ServedModel, "score", broken)
     base = counted(client)
     again = [asked(client, 3)["scores"] for _ in range(5)]
     assert all([{k: each[k] for k in ("item", "score")} for each in one]
