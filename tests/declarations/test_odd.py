@@ -145,7 +145,10 @@ ODD: dict[str, Callable[[], Project]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("what", ODD)
+@pytest.mark.parametrize(
+    "what",
+    [what if number % 3 == 0 else pytest.param(what, marks=pytest.mark.slow) for number, what in enumerate(ODD)],
+)
 def test_an_odd_declaration_becomes_a_graph_and_feast_objects(what: str, tmp_path: Path) -> None:
     declared = ODD[what]()
     state = State(folder=tmp_path / declared.name, log=tmp_path / "log")

@@ -66,7 +66,7 @@ def test_two_versions_of_a_view(tmp_path: Path) -> None:
 NAMES = ["data[v2]", "what?", "data*", "a**b", "[", "100%", "a b", "it's", "dätä"]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES[:3], *(pytest.param(name, marks=pytest.mark.slow) for name in NAMES[3:])])
 def test_a_path_that_exists_is_meant(name: str, tmp_path: Path) -> None:
     for folder in (name, "datav", "data2", "whats", "a-b", "data[v2]x"):  # what a pattern would find beside it
         write(tmp_path / folder / "f" / f"{name}.parquet", 1, [1], x=[5 if folder == name else 6])

@@ -25,7 +25,7 @@ def world_of(seed: int) -> tuple[list[dict[str, object]], pa.Table]:
 
 
 @pytest.mark.parametrize("engine", ["memory", "duckdb"])
-@pytest.mark.parametrize("ttl", [timedelta(0), timedelta(hours=6)])
+@pytest.mark.parametrize("ttl", [pytest.param(timedelta(0), marks=pytest.mark.slow), timedelta(hours=6)])
 def test_other_rows_are_as_if_they_were_not_there(tmp_path: Path, engine: str, ttl: timedelta) -> None:
     first, last, differing = at(4), at(10), 0
     for seed in range(1, 9):

@@ -20,7 +20,9 @@ except typeguard.TypeCheckError:
 """
 
 
-@pytest.mark.parametrize(("first", "expected"), [("", "unchecked"), ("import feast", "checked")])
+@pytest.mark.parametrize(
+    ("first", "expected"), [("", "unchecked"), pytest.param("import feast", "checked", marks=pytest.mark.slow)]
+)
 def test_only_where_feast_is_imported_by_us(first: str, expected: str) -> None:
     done = subprocess.run([sys.executable, "-c", LOOK.format(first=first)], capture_output=True, text=True, check=False)
     assert done.stdout.strip() == expected, done.stderr

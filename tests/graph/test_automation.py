@@ -94,6 +94,7 @@ def test_students_wait_for_a_reason_and_evaluations_do_not(clockwork: Clockwork)
     assert "student/feed_click/checkpoint" not in requested and "student/feed_click/control" not in requested
 
 
+@pytest.mark.slow
 def test_a_release_that_grows_stale_asks_for_the_missing_slices_of_its_student_alone(clockwork: Clockwork) -> None:
     """By the age of its data: with a gate of one slice it may be three days and a half behind the stream."""
     clockwork.everything_but("student/feed_click/checkpoint", "student/feed_convert/checkpoint")

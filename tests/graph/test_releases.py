@@ -166,6 +166,7 @@ def test_a_process_killed_while_it_changes_what_serves_has_changed_nothing_or_al
     assert [entry[0] for entry in told(work)] == [1, 2, 3, 4] and history_of(work, student)[-1].why == "again"
 
 
+@pytest.mark.slow
 def test_two_at_once_change_what_serves_one_after_the_other(work: Workspace) -> None:
     """Ten processes promote ten times each: a hundred changes, each kept."""
     code = (

@@ -101,6 +101,7 @@ def test_requests_that_bring_other_values_than_are_logged_are_named(world: World
     assert "Mars" not in world.stored(INPUTS)["country"].to_list()  # the log's columns are the log's
 
 
+@pytest.mark.slow
 def test_a_spool_that_becomes_a_file_or_files_that_go_make_nothing_again(world: World) -> None:
     world.answer()
     assert list(world.work.state.requests.glob("*.arrows"))
@@ -135,6 +136,7 @@ def test_a_spool_that_is_found_late_makes_its_slice_again_once(world: World, tmp
     assert world.stale() == [] and world.make()[0] == set()
 
 
+@pytest.mark.slow
 def test_another_time_between_request_and_impression_makes_answered_slices_again(world: World) -> None:
     world.answer()  # each 0 to 6 seconds before its impression
     world.make()

@@ -57,6 +57,7 @@ def test_a_new_student_and_the_newest_slice_alone(tmp_path: Path) -> None:
     assert versions(grown) == versions(anew)
 
 
+@pytest.mark.slow
 def test_a_student_whose_loss_is_no_number_leaves_those_beside_it_alone(tmp_path: Path) -> None:
     first, second = tiny_project().students
     wild = replace(first, training=Training(batch_size=256, learning_rate=1e30))

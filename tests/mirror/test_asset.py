@@ -66,6 +66,7 @@ def test_it_comes_after_the_releases_of_its_run(work: Workspace, store: Held) ->
     assert told["serving/tiny.feed_click"].value == 1 and told["changes"].value > 20
 
 
+@pytest.mark.slow
 def test_a_release_that_is_refused_skips_nothing(work: Workspace, store: Held) -> None:
     student = work.project.students[0]
     strict = replace(student, gate=replace(student.gate, tolerance=-0.9))

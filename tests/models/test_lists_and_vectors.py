@@ -149,6 +149,7 @@ def test_what_stands_beside_an_id_is_added_to_it_and_to_the_target_by_hand() -> 
     assert mine.spec.fields == ("user", "item", "tags", "words") and len(mine.table.weight) == 31 + 23 + 17 + 19 + 7
 
 
+@pytest.mark.slow
 def test_what_is_said_beside_an_id_is_learnt() -> None:
     """Alone, words and kinds say nothing: of a word it is said beside it whether it counts."""
     losses = {}

@@ -215,7 +215,7 @@ def test_a_shadow_without_a_release_is_said_and_nothing_waits_for_it(work: Works
     assert told(client)["shadow"] == {"student": SHADE, "release": None}
 
 
-@pytest.mark.parametrize("exploration", [0.5, 1.0])
+@pytest.mark.parametrize("exploration", [0.5, pytest.param(1.0, marks=pytest.mark.slow)])
 def test_drawn_orders_are_returned_and_logged_with_their_probability(
     work: Workspace, open_: Open, exploration: float
 ) -> None:
