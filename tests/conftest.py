@@ -10,12 +10,14 @@ from pipeline.workspace import Workspace
 from tests.graph.runs import run
 from tests.tiny import tiny_workspace
 
+LONGEST = {("graph", "test_live.py"), ("live", "test_command.py")}  # of minutes
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What takes longest begins first, or one worker works on it when the others have nothing left."""
 
     def place(item: pytest.Item) -> int:
-        if item.path.name == "test_live.py":
+        if (item.path.parent.name, item.path.name) in LONGEST:
             return 0
         return 1 if item.get_closest_marker("xdist_group") is not None else 2
 
