@@ -24,7 +24,7 @@ from pipeline.workspace import Workspace
 from tests.graph.after_release import STRICT, TOLERANT, close, declared, hide, released, slice_served, story
 from tests.graph.runs import FIRST, LAST, run
 
-pytestmark = pytest.mark.xdist_group("afterwards")
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("afterwards")]
 
 
 def test_a_canary_is_decided_on_when_a_slice_has_come(sound: Workspace) -> None:

@@ -40,7 +40,7 @@ from tests.graph.after_release import (
 )
 from tests.graph.scene import WORLD, Scene, scene_project
 
-pytestmark = pytest.mark.xdist_group("afterwards")
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("afterwards")]
 
 
 def test_a_release_that_new_rows_show_to_be_worse_goes_back_once(poisoned: Workspace) -> None:
