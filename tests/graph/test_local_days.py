@@ -14,7 +14,11 @@ from pipeline.workspace import Workspace
 from tests.graph.runs import failed_checks, run, sentences
 from tests.tiny import tiny_project, tiny_workspace
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("local_days")]  # what all of them begin with is made once
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.long,
+    pytest.mark.xdist_group("local_days"),
+]  # what all of them begin with is made once
 
 ZONE = ZoneInfo("Europe/Berlin")
 FIRST, CHANGE, LAST = "2026-03-27", "2026-03-29", "2026-03-31"  # the 29th has 23 hours

@@ -24,7 +24,11 @@ from tests.graph.runs import FIRST, LAST, run
 from tests.tiny import tiny_project, tiny_workspace
 from tests.whole import shown_of, tensors_of
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ranked")]  # what all of them begin with is made once
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.long,
+    pytest.mark.xdist_group("ranked"),
+]  # what all of them begin with is made once
 
 TOP = 2
 REST = 'not (group:"studies" or key:"simulated_log")'

@@ -66,6 +66,7 @@ def test_labels_corrected_in_an_old_slice_are_learned_though_its_weights_are_gon
     assert differ == {"2026-01-03", "2026-01-04", "2026-01-05"}
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_plan_reaches_back_to_the_weights_that_it_continues(tmp_path: Path) -> None:
     """A correction of the second slice, whose predecessor's weights are dropped: the planned range can be run."""

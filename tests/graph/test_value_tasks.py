@@ -21,7 +21,11 @@ from tests.graph.runs import failed_checks, run, sentences
 from tests.streams.test_reader import START, impressions, write
 from tests.tiny import tiny_project, tiny_workspace
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("value_tasks")]  # what all of them begin with is made once
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.long,
+    pytest.mark.xdist_group("value_tasks"),
+]  # what all of them begin with is made once
 
 LAST, CEILING = "2026-01-04", 120.0
 

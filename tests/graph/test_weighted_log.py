@@ -22,7 +22,11 @@ from tests.streams.test_reader import DAY, START, impressions, write
 from tests.tiny import tiny_project, tiny_workspace
 from tests.whole import shown_of, tensors_of
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("weighted_log")]  # what all of them begin with is made once
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.long,
+    pytest.mark.xdist_group("weighted_log"),
+]  # what all of them begin with is made once
 
 RATE = 0.3
 REST = 'not (group:"studies" or key:"simulated_log")'
