@@ -47,4 +47,4 @@ class Retention:
             return
         self._next = time.monotonic() + LOOK_SECONDS
         if gone := forget_days(self._folder, self._keep, datetime.now(UTC).date()):
-            _log.info("%s: %d days are kept, so %s went", self._folder, self._keep, ", ".join(gone))
+            _log.warning("%s: %d days are kept, so %s went", self._folder, self._keep, ", ".join(gone))

@@ -177,7 +177,9 @@ def test_servers_that_start_together_share_what_is_left(tmp_path: Path) -> None:
     assert sum(counts) >= 20 and rows(tmp_path).height == 63 and not list(tmp_path.glob("*.arrows"))
 
 
-def test_days_that_are_not_kept_go_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_days_that_are_not_kept_go_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     other = ["s/day=2026-01-0x/a.parquet", "s/kept.parquet", "s/week=2026-01-01/a.parquet", "day=2025-01-01/a.parquet"]
     days = [f"s{number}/day=2026-01-0{day}/a.parquet" for number in (1, 2) for day in range(1, 8)]
     for name in (*days, *other):
@@ -195,6 +197,9 @@ def test_days_that_are_not_kept_go_and_nothing_else(tmp_path: Path, monkeypatch:
         until(lambda there=there: (tmp_path / days[-1]).exists() is there)
         log.stop()
         assert (tmp_path / other[0]).exists()
+    (said,) = (each for each in caplog.records if each.name == "serving.log_retention")
+    assert said.levelname == "WARNING"  # what is less is not shown by a server
+    assert "1 days are kept, so s1/day=2026-01-05" in said.getMessage()
 
 
 def test_an_answer_whose_write_failed_is_there_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
