@@ -32,7 +32,7 @@ import pyarrow.dataset as ds
 from rich.console import Console
 
 from benchmarks.harness import machine
-from benchmarks.serving import answers, bodies_of, free_port, load, process
+from benchmarks.serving import answers, bodies_of, free_port, load, process, rows_of_log
 from exfm.learning import Student
 from exfm.load import load_project, load_state
 from exfm.state import ROOT, State
@@ -80,12 +80,16 @@ def two_releases(work: Workspace, student: Student) -> list[int]:
         if store.has_weights(slice_) and (version := store.version_at(slice_)) is not None:
             with changing(work, student):
                 publish(work, student, slice_, version, "cpu")
-    return sorted(numbered(history_of(work, student)))[-2:]
+    numbers = sorted(numbered(history_of(work, student)))[-2:]
+    if len(numbers) < 2:
+        raise SystemExit(f"student {student.name} has {len(numbers)} checkpoints to release: run `make run` first")
+    return numbers
 
 
 @contextmanager
 def copied(work: Workspace) -> Iterator[Workspace]:
-    """The project on a copy of its state, without what only training reads."""
+    """The project on a copy of its state, without what only training reads; ends where there is none yet."""
+    rows_of_log(work, 1)
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / work.state.folder.name
         shutil.copytree(work.state.folder, copy, ignore=shutil.ignore_patterns("log", "requests", "quarantine"))
