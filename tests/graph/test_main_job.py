@@ -199,6 +199,7 @@ def test_a_slice_cannot_be_trained_before_the_one_it_continues(tmp_path: Path) -
     assert "materialise" in str(failure.step_failure_data.error.cause.message)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_student_that_was_not_trained_further_is_judged_by_what_was_there(tmp_path: Path) -> None:
     work = tiny_workspace(tmp_path)

@@ -32,9 +32,8 @@ def learned(left: dict[str, str]) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize(
-    "index", [pytest.param(0, id="by a head"), pytest.param(1, id="lead-aware", marks=pytest.mark.long)]
-)
+@pytest.mark.parametrize("index", [pytest.param(0, id="by a head"), pytest.param(1, id="lead-aware")])
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_changed_student_over_a_long_range_is_as_if_it_had_always_been_so(tmp_path: Path, index: int) -> None:
     anew = tiny_workspace(tmp_path / "anew", short(index))

@@ -92,6 +92,7 @@ def test_a_better_teacher_takes_over_from_the_slice_under_way(settled: Scene) ->
     assert not scene.stale(CHECKPOINT)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_teacher_without_a_lead_waits_and_nobody_waits_for_it(tmp_path: Path) -> None:
     project = scene_project()

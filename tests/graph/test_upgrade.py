@@ -74,6 +74,7 @@ def test_a_changed_declaration_says_what_changed_when_it_trains_again(ran: Ran, 
     assert "(model.network.hidden: [8] is now [12]): it is trained again" in line
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_an_upgrade_to_digests_of_columns_trains_nothing_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Until then a checkpoint named the whole table; nor does a column more that comes after the upgrade."""

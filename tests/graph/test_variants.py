@@ -196,6 +196,7 @@ def test_a_day_without_impressions_is_passed_over(ran: Ran, tmp_path: Path) -> N
     assert model[3].parent == model[2].version
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_day_without_outcomes_has_one_class_and_is_passed_over(ran: Ran, tmp_path: Path) -> None:
     work = spoilt(ran, tmp_path, lambda frame: frame.clear(), "outcomes")
