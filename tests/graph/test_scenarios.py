@@ -70,7 +70,6 @@ def test_a_catch_up_is_asked_for_as_a_whole(scene: Scene) -> None:
     assert len(story.asked) <= 5 and scene.serves() == scene.key(7)
 
 
-@pytest.mark.long
 def test_stale(scene: Scene) -> None:
     """The stream stops: what is kept is marked by the age of its data, not of its record."""
     students = tuple(replace(student, freshness=Freshness(fail=3 * DAY)) for student in scene.project.students)

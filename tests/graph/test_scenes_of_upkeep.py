@@ -71,7 +71,6 @@ def test_drift_once_and_twice_in_a_row(scene: Scene) -> None:
     assert scene.key(10) in story.made[CHECKPOINT]
 
 
-@pytest.mark.long
 @pytest.mark.slow
 def test_a_failed_gate_leaves_what_serves_and_says_why(scene: Scene) -> None:
     strict = Gate(tolerance=-0.9, judged_rows=100, calibration=10.0, rows=100)
