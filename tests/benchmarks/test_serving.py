@@ -1,4 +1,4 @@
-"""The load on a server: what it says where there is nothing to ask."""
+"""The benchmarks of serving: what they say where there is nothing to ask."""
 
 import os
 import subprocess
