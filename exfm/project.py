@@ -32,6 +32,8 @@ from exfm.simulation import Simulation
 from exfm.source_views import SourceView
 from exfm.stream import Stream
 
+MOST_TRIES = 50
+
 
 @declaration
 class Drift(Declaration):
@@ -47,6 +49,8 @@ class Drift(Declaration):
         psi: population stability index of an input, or of predictions.
         threshold: of the sequential test (Page-Hinkley) of NE, calibration and the teacher's lead, in standard
             deviations of one slice; smaller finds changes sooner, and more that are none.
+        tries: candidates that have learnt from a change and that the gate may refuse before it asks for no more
+            training; after that a student is trained further when it grows stale.
     """
 
     slices: int = 3
@@ -54,11 +58,14 @@ class Drift(Declaration):
     calibration_error: float = 0.25
     psi: float = 0.2
     threshold: float = 6.0
+    tries: int = 3
 
     def __post_init__(self) -> None:
         super().__post_init__()
         at_least("Drift.slices", self.slices, 1)
         at_most("Drift.slices", self.slices, MOST_SLICES)
+        at_least("Drift.tries", self.tries, 1)
+        at_most("Drift.tries", self.tries, MOST_TRIES)
         at_least("Drift.ne_rise", self.ne_rise, 0)
         at_least("Drift.calibration_error", self.calibration_error, 0)
         for name in ("psi", "threshold"):

@@ -132,8 +132,8 @@ class Automation:
     def refresh_student(self, student: Student, own: dg.AssetKey) -> dg.AutomationCondition:
         """Train on what has come since, when there is a reason; and again on what was corrected or declared otherwise.
 
-        The reason holds until what is served is good again, but only slices that are missing are asked for. So where
-        training does not mend it, each new slice is one more try, and none is learnt twice.
+        Only slices that are missing are asked for, so none is learnt twice. A drift asks once; where the gate lets no
+        candidate through that has learnt from it, each new slice is one more try, up to ``Drift.tries``.
         """
         selection = dg.AssetSelection.assets(own, *self._succeeded(student))
         new = AC.missing() & RefreshWanted(self.work, student)

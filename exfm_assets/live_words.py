@@ -7,11 +7,13 @@ import threading
 from datetime import UTC, datetime
 from typing import Any
 
+import polars as pl
 from rich.console import Console
 
 from exfm.learning import Student
 from exfm.stream import Slice
-from pipeline.drift.report import drifted, stored_drift
+from pipeline.drift.report import news, stored_drift
+from pipeline.drift.tries import DRIFTED
 from pipeline.evaluation.evaluations import read_evaluations
 from pipeline.live.live_world import NOBODY
 from pipeline.releases.history import history_of
@@ -31,6 +33,7 @@ class Narrator:
         self._changes = {student.name: len(history_of(work, student)) for student in work.project.students}
         self._said: dict[str, str] = {}
         self._answers: dict[str, bool] = {}
+        self._drifts: dict[str, pl.DataFrame] = {}  # what was said of them
 
     def run(self, stop: threading.Event) -> None:
         """Look until told to stop."""
@@ -92,9 +95,14 @@ class Narrator:
 
     def _drift(self, student: Student) -> None:
         rows = stored_drift(self._work)
-        reason = None if rows is None else drifted(rows, f"student/{student.name}")
-        if reason is not None:
-            self._once(f"{student.name} drift", f"{student.name} drifted: {reason}; it is trained again")
+        if rows is None:
+            return
+        rows = rows.filter(pl.col("model") == f"student/{student.name}")
+        found = news(rows, self._drifts.get(student.name))
+        self._drifts[student.name] = pl.concat([found, self._drifts.get(student.name, found.clear())])
+        for (state,), those in found.group_by("state", maintain_order=True):
+            said = "; ".join(f"{row['slice']}: {row['reason']}" for row in those.iter_rows(named=True))
+            self.say(f"{student.name} drifted: {said}{'; it is trained again' if state == DRIFTED else ''}")
 
     def _judged(self, student: Student) -> None:
         table = self._work.evaluations(student.name)

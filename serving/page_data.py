@@ -88,7 +88,7 @@ class PageData:
         return told
 
     def _drift(self) -> list[dict[str, Any]]:
-        """What asks for training."""
+        """What has changed that what serves has not learnt from."""
         try:
             rows = pq.read_table(self._state.reports / "drift.parquet", partitioning=None).to_pylist()
         except (OSError, pa.ArrowException):

@@ -20,7 +20,7 @@ from exfm_assets.assets.students import DRIFT_REPORT, PROGRESS, student_key
 from exfm_assets.partitions import SINGLE_RUN
 from pipeline.drift.arms import FILE as ARMS
 from pipeline.drift.arms import arms_of, arms_table
-from pipeline.drift.report import FILE, drift_rows, drift_table
+from pipeline.drift.report import FILE, drift_rows, drift_table, news, stored_drift
 from pipeline.releases.history import history_of
 from pipeline.releases.items import refreshed
 from pipeline.releases.release import Released, current_release
@@ -165,9 +165,9 @@ def _drift_report(project: Project) -> dg.AssetsDefinition:
     )
     def drift_report(context: dg.AssetExecutionContext, work: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
         """What has changed since each student and teacher was trained; its failed checks retrain."""
-        rows = drift_rows(work)
+        rows, before = drift_rows(work), stored_drift(work)
         write_stored(rows, work.state.reports / FILE)
-        for row in rows.filter(rows["drifted"]).iter_rows(named=True):
+        for row in news(rows, before).iter_rows(named=True):
             context.log.warning(f"{row['model']} drifted: {row['slice']}: {row['reason']}")
         told = {}
         if has_arms:

@@ -4,10 +4,10 @@ Belongs here: the measures, and what an alarm means. Not here: the tests (detect
 report (report.py), acting on it (exfm_assets/automation.py).
 
 An alarm is handled once what serves was trained on the slice that it is of: so each acts once. What stays as bad after
-that is said, and left alone.
+that is said, and left alone. While nothing that was trained on it comes to serve, tries.py says what is done.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -105,23 +105,41 @@ def _sequential(measure: str, values: Sequence[Value], up: bool, threshold: floa
 
 
 def _by_limits(judged: Sequence[Judged], limits: Drift, released: int) -> Iterator[Finding]:
-    """The newest slices against those before, and against the calibration that is declared."""
+    """The newest slices against those before, and against the calibration that is declared.
+
+    Of what lasts, the slice and the figures at which it began: one change is one finding, for as long as it lasts.
+    """
     known = [each for each in judged if np.isfinite(each.ne)]
-    newest, before = known[-limits.slices :], known[: -limits.slices][-limits.slices :]
-    if len(before) < limits.slices:
-        return
-    values = [each.ne for each in known]
-    error = spread(values, [0.5 * each.ne / np.sqrt(max(each.positives, 1)) for each in known])
-    now, then = [each.ne for each in newest], [each.ne for each in before]
-    if beyond(now, then, error, lambda reference: reference * (1 + limits.ne_rise)):
-        reason = f"NE rose from {np.mean(then):.4f} to {np.mean(now):.4f}, more than {limits.ne_rise:.0%}"
-        yield Finding("ne", newest[-1].index, reason, released >= newest[0].index)
-    rates = [each.calibration for each in newest]
-    error = float(np.mean(rates)) / np.sqrt(max(sum(each.positives for each in newest), 1))
-    away = abs(float(np.mean(rates)) - 1)
-    if away - limits.calibration_error > 2 * error:
-        reason = f"calibration {np.mean(rates):.3f} is more than {limits.calibration_error} from 1"
-        yield Finding("calibration", newest[-1].index, reason, released >= newest[0].index)
+    looks: dict[str, Callable[[Sequence[Judged], Drift], str | None]] = {"ne": _rise, "calibration": _away}
+    for measure, look in looks.items():
+        count, reason = len(known), None
+        while count >= 2 * limits.slices and (found := look(known[:count], limits)) is not None:
+            count, reason = count - 1, found
+        if reason is not None:
+            yield Finding(measure, known[count].index, reason, released >= known[count + 1 - limits.slices].index)
+
+
+def _rise(known: Sequence[Judged], limits: Drift) -> str | None:
+    """Of the newest slices, whether NE is higher than in as many before."""
+    now, then = ([each.ne for each in part] for part in _newest_and_before(known, limits))
+    error = spread([each.ne for each in known], [0.5 * each.ne / np.sqrt(max(each.positives, 1)) for each in known])
+    if not beyond(now, then, error, lambda reference: reference * (1 + limits.ne_rise)):
+        return None
+    return f"NE rose from {np.mean(then):.4f} to {np.mean(now):.4f}, more than {limits.ne_rise:.0%}"
+
+
+def _away(known: Sequence[Judged], limits: Drift) -> str | None:
+    """Of the newest slices, whether the mean prediction over the mean label is far from 1."""
+    newest, _ = _newest_and_before(known, limits)
+    rate = float(np.mean([each.calibration for each in newest]))
+    error = rate / np.sqrt(max(sum(each.positives for each in newest), 1))
+    if abs(rate - 1) - limits.calibration_error <= 2 * error:
+        return None
+    return f"calibration {rate:.3f} is more than {limits.calibration_error} from 1"
+
+
+def _newest_and_before(known: Sequence[Judged], limits: Drift) -> tuple[Sequence[Judged], Sequence[Judged]]:
+    return known[-limits.slices :], known[: -limits.slices][-limits.slices :]
 
 
 def _predictions(judged: Sequence[Judged], limits: Drift, released: int) -> Iterator[Finding]:

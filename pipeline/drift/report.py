@@ -13,6 +13,7 @@ from pipeline.drift.findings import Finding, Judged, Profiles, mended, of_inputs
 from pipeline.drift.judged import judged_slices
 from pipeline.drift.predicted import of_predicted, predicted_slices
 from pipeline.drift.profile import of_surface, profile_table, profiles
+from pipeline.drift.tries import DRIFTED, LEFT, TRAINED, Tries
 from pipeline.registry.plain_manifests import manifests_of
 from pipeline.releases.release import current_release
 from pipeline.slices.teaching import teaching
@@ -28,10 +29,13 @@ SCHEMA: dict[str, pl.DataType] = {
     "reason": pl.String(),
 }
 FILE = "drift.parquet"
+OPEN = (DRIFTED, TRAINED, LEFT)  # what serves has not learnt from it
 
 
 def drift_rows(work: Workspace) -> pl.DataFrame:
-    """One row a finding, and one of measure ``none`` for a model without any; ``drifted``: it asks for training.
+    """One row a finding, and one of measure ``none`` for a model without any.
+
+    ``drifted``: what serves has not learnt from it. Then ``state`` says whether it asks for training (tries.py).
 
     Raises:
         DataError: if inputs or evaluations are damaged.
@@ -43,7 +47,7 @@ def drift_rows(work: Workspace) -> pl.DataFrame:
     of_teacher: dict[str, list[Finding]] = {}
     for teacher in project.teachers:
         found = of_teacher[teacher.name] = list(_of_teacher(work, teacher, made))
-        rows += _rows(work, f"teacher/{teacher.name}", found, [], None)
+        rows += _rows(work, f"teacher/{teacher.name}", found, [], None, None)
     for student in project.students:
         judged = judged_slices(work, student)
         found = list(_of_student(work, student, made, judged))
@@ -55,7 +59,7 @@ def drift_rows(work: Workspace) -> pl.DataFrame:
             replace(finding, reason=f"its teacher: {finding.reason}", handled=released >= finding.index)
             for finding in taught
         ]
-        rows += _rows(work, f"student/{student.name}", found, judged, len(judged))
+        rows += _rows(work, f"student/{student.name}", found, judged, len(judged), Tries(work, student))
     return pl.DataFrame(rows, schema=SCHEMA)
 
 
@@ -117,7 +121,12 @@ def _released(work: Workspace, student: Student) -> int:
 
 
 def _rows(
-    work: Workspace, model: str, found: Sequence[Finding], judged: Sequence[Judged], count: int | None
+    work: Workspace,
+    model: str,
+    found: Sequence[Finding],
+    judged: Sequence[Judged],
+    count: int | None,
+    tries: Tries | None,
 ) -> list[dict[str, object]]:
     stream = work.project.stream
     if not found:
@@ -126,7 +135,9 @@ def _rows(
     rows = []
     for finding in sorted(found, key=lambda each: (-each.index, each.measure)):
         since = mended(judged, finding, work.project.drift) if finding.handled else ""
-        state = "drifted" if finding.acts else "learnt" if finding.handled else "said"
+        state = "learnt" if finding.handled else "said"
+        if finding.acts:
+            state, since = (DRIFTED, "") if tries is None else tries.of(finding.index)
         reason = f"{finding.reason}; {since}" if since else finding.reason
         rows.append(
             {
@@ -138,9 +149,30 @@ def _rows(
 
 
 def drifted(rows: pl.DataFrame, model: str) -> str | None:
-    """Why a model is to be trained, by the report; ``None`` if it is not."""
+    """What has changed that what serves has not learnt from, by the report; ``None`` if nothing has."""
     mine = rows.filter(pl.col("model") == model, pl.col("drifted"))
     return "; ".join(f"{row['slice']}: {row['reason']}" for row in mine.iter_rows(named=True)) or None
+
+
+def asks(work: Workspace, student: Student, rows: pl.DataFrame) -> str | None:
+    """Why a student is to be trained, by the report and by what its gate has said since; ``None`` if it is not."""
+    found = rows.filter(pl.col("model") == f"student/{student.name}", pl.col("drifted"))
+    if found.is_empty():
+        return None
+    tries, stream = Tries(work, student), work.project.stream
+    to_do = [row for row in found.iter_rows(named=True) if tries.of(stream.slice_of(row["slice"]).index)[0] == DRIFTED]
+    return "; ".join(f"{row['slice']}: {row['reason']}" for row in to_do) or None
+
+
+def news(rows: pl.DataFrame, before: pl.DataFrame | None) -> pl.DataFrame:
+    """What has drifted that an older report did not name: each measure of a slice once, and once that it is left."""
+    found = rows.filter("drifted")
+    if before is None:
+        return found
+    left = (pl.col("state") == LEFT).alias("left")
+    return found.with_columns(left).join(
+        before.with_columns(left), on=["model", "measure", "slice", "left"], how="anti", maintain_order="left"
+    ).select(rows.columns)  # fmt: skip
 
 
 def stored_drift(work: Workspace) -> pl.DataFrame | None:

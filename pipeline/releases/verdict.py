@@ -10,6 +10,7 @@ from typing import Any
 
 from exfm.atomic_write import atomic_write
 from exfm.learning import Student
+from exfm.project import MOST_TRIES
 from pipeline.workspace import Workspace
 
 GATE = "gate.json"
@@ -82,6 +83,7 @@ class Verdict:
         ne: of ``student``, ``control`` and ``served``, on those rows.
         calibration: of the candidate, with its bounds.
         segments: figures of parts of those rows.
+        tried: slice and version of the candidates that were judged by this gate, this one the last; the newest of them.
         gate: digest of the declared gate, ``made_of`` of all that the verdict follows from.
     """
 
@@ -95,6 +97,7 @@ class Verdict:
     calibration: tuple[float, float, float] | None = None
     compared: tuple[Compared, ...] = ()
     segments: tuple[JudgedSegment, ...] = ()
+    tried: tuple[tuple[str, str], ...] = ()
     gate: str = ""
     made_of: str = ""
     judged_at: str = ""
@@ -102,6 +105,15 @@ class Verdict:
     @property
     def passed(self) -> bool:
         return self.outcome == PASSED
+
+
+def tried_with(verdict: Verdict, before: Verdict | None) -> tuple[tuple[str, str], ...]:
+    """The candidates that a gate has judged, with a verdict's own; one that is judged again is the same one."""
+    known = () if before is None or before.gate != verdict.gate else before.tried
+    if verdict.outcome not in (PASSED, REFUSED) or verdict.slice is None or verdict.candidate is None:
+        return known
+    mine = (verdict.slice, verdict.candidate)
+    return (*(each for each in known if each != mine), mine)[-MOST_TRIES:]
 
 
 def write_verdict(work: Workspace, student: Student, verdict: Verdict) -> None:
@@ -114,7 +126,7 @@ def read_verdict(work: Workspace, student: Student) -> Verdict | None:
     """The newest verdict; ``None`` if there is none, or none that can be read."""
     try:
         plain = json.loads((work.state.release(student.name) / GATE).read_text(encoding="utf-8"))
-        looked_at = {"segments": [], **plain}  # an earlier exfm did not look at them
+        looked_at = {"segments": [], "tried": [], **plain}  # an earlier exfm did not look at them
         known = {field.name: looked_at[field.name] for field in fields(Verdict)}
         compared = tuple(Compared(**each) for each in known["compared"])
         segments = tuple(JudgedSegment(**each) for each in known["segments"])
@@ -125,6 +137,7 @@ def read_verdict(work: Workspace, student: Student) -> Verdict | None:
                 "slices": tuple(known["slices"]),
                 "compared": compared,
                 "segments": segments,
+                "tried": tuple((str(slice_), str(version)) for slice_, version in known["tried"]),
                 "calibration": None if bounds is None else tuple(bounds),
             }
         )

@@ -13,7 +13,7 @@ import polars as pl
 
 from exfm.learning import Student
 from pipeline.drift.arms import compared_students, stored_arms
-from pipeline.drift.report import psi_over_slices, stored_drift, stored_profiles
+from pipeline.drift.report import OPEN, psi_over_slices, stored_drift, stored_profiles
 from pipeline.report import charts
 from pipeline.workspace import Workspace
 
@@ -42,11 +42,11 @@ class Moved:
 
     @property
     def tone(self) -> str:
-        return "warn" if self.state == "drifted" else "none"
+        return "warn" if self.state in OPEN else "none"
 
 
 def findings(work: Workspace, evaluations: dict[str, pl.DataFrame]) -> list[Moved] | None:
-    """The findings of the drift report, those that ask for training first; ``None`` if it was not made yet."""
+    """The findings of the drift report, newest and open ones first; ``None`` if it was not made yet."""
     report = stored_drift(work)
     if report is None:
         return None
@@ -57,7 +57,7 @@ def findings(work: Workspace, evaluations: dict[str, pl.DataFrame]) -> list[Move
             Moved(row["model"], row["measure"], row["slice"], row["state"], row["reason"], ne=ne, before=before)
         )
     newest = sorted(found, key=lambda each: each.slice, reverse=True)
-    return sorted(newest, key=lambda each: each.state != "drifted")
+    return sorted(newest, key=lambda each: each.state not in OPEN)
 
 
 def ne_at(evaluations: pl.DataFrame | None, slice_key: str) -> tuple[float | None, float | None]:

@@ -22,7 +22,7 @@ from pipeline.slices.teaching import read_takeover
 from pipeline.slices.withdrawals import Withdrawal, withdrawals
 from pipeline.studies.freshness_worth import stored_advice
 from pipeline.upkeep.ages import Age, ages_of
-from pipeline.upkeep.refresh import refresh_of
+from pipeline.upkeep.refresh import DRIFTED, refresh_of
 from pipeline.workspace import Workspace
 
 Tone = Literal["bad", "warn", "good"]
@@ -181,7 +181,7 @@ def _student(work: Workspace, student: Student, age: Age, row: dict[str, Any]) -
         _quality(figures),
         served.hold if served is not None and served.hold else f"{verdict.outcome}: {verdict.reason}",
         "not looked at yet" if report is None else drift or "none",
-        _next(work, student, age, drift),
+        _next(work, student, age),
         figures,
     )
 
@@ -231,9 +231,9 @@ def _quality(figures: Figures) -> str:
     return said if figures.calibration is None else f"{said}, calibration {figures.calibration:.3f}"
 
 
-def _next(work: Workspace, student: Student, age: Age, drift: str | None) -> str:
+def _next(work: Workspace, student: Student, age: Age) -> str:
     reason = refresh_of(work, student)
-    if reason is not None and drift is not None and drift in reason:
+    if reason is not None and reason.startswith(DRIFTED):
         return "it trains on what has come since, for it drifted"  # what drifted is said above
     if reason is not None:
         return f"it trains on what has come since: {reason}"

@@ -4,10 +4,12 @@ Belongs here: the reasons. Not here: which slices that is and when they are aske
 """
 
 from exfm.learning import Student
-from pipeline.drift.report import drifted, stored_drift
+from pipeline.drift.report import asks, stored_drift
 from pipeline.releases.release import current_release
 from pipeline.upkeep.ages import ages_of
 from pipeline.workspace import Workspace
+
+DRIFTED = "it drifted"
 
 
 def refresh_of(work: Workspace, student: Student) -> str | None:
@@ -26,5 +28,5 @@ def refresh_of(work: Workspace, student: Student) -> str | None:
 def _drift(work: Workspace, student: Student) -> str | None:
     """What the newest drift report says of a student that it asks to be trained again."""
     rows = stored_drift(work)  # a damaged one is said where it is looked at
-    reason = None if rows is None else drifted(rows, f"student/{student.name}")
-    return None if reason is None else f"it drifted: {reason}"
+    reason = None if rows is None else asks(work, student, rows)
+    return None if reason is None else f"{DRIFTED}: {reason}"
