@@ -122,7 +122,7 @@ def declared(project: Project) -> Iterator[Check]:
         description = "nothing that is stored is damaged, or made of what has changed since"
         yield Check(REPORT, "nothing_stale", tables_current.nothing_stale, description, blocking=False)
     for model in drifting(project):
-        description = f"nothing of {model} has drifted since what serves was trained; a failure retrains"
+        description = f"nothing of {model} has drifted since what serves was trained; what is found retrains it"
         yield Check(DRIFT_REPORT, f"drift_{model.replace('/', '_')}", no_drift(model), description, blocking=False)
 
 

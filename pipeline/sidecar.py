@@ -29,6 +29,7 @@ from pipeline.parts import apart, cut, sink
 
 FORMAT = 1
 SECONDS = "seconds"  # among the notes: how long the slice took to make
+SAME_MOMENT = 10_000_000  # nanoseconds, a tick of the slowest usual clock: what changes again within may keep its times
 Columns = Mapping[str, str]  # name -> digest of its values
 Identity = tuple[int, int, int, int]  # of a file's bytes: inode, size, when they changed, when anything of it changed
 LogFile = tuple[int, int, str | None]  # of a file of the log: size, mtime_ns, digest (None: no row of it was wanted)
@@ -46,6 +47,7 @@ class Sidecar:
         notes: what was reported of it besides (counts, rates), to be reported again where it need not be made again.
         columns: of a table that is read by column, each one's digest.
         replaced: files before it that said nothing of their columns: digest -> those of the columns.
+        identity: of the file's bytes, as the file system told it when they were hashed.
     """
 
     sha256: str
@@ -56,6 +58,7 @@ class Sidecar:
     notes: Mapping[str, Any] = field(default_factory=dict)
     columns: Columns = field(default_factory=dict)
     replaced: Mapping[str, Columns] = field(default_factory=dict)
+    identity: Identity | None = None
 
     @property
     def digest(self) -> str:
@@ -91,7 +94,7 @@ def sidecar_of(path: Path) -> Path:
 def write_stored(
     rows: pl.DataFrame | Iterable[pl.DataFrame],
     path: Path,
-    made_of: Mapping[str, str] | None = None,
+    made_of: Mapping[str, str] | Callable[[], Mapping[str, str]] | None = None,
     log: Mapping[str, Mapping[str, LogFile]] | None = None,
     notes: Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None = None,
     by_column: bool = False,
@@ -103,7 +106,7 @@ def write_stored(
 
     Args:
         rows: whole, or in parts, at least one; no more of them are in memory than ``part_rows`` and a part.
-        notes: if they are only known once the rows are written, what tells them then.
+        made_of, notes: if they are only known once the rows are written, what tells them then.
         by_column: whether its readers ask for digests of columns.
     """
     replaced, digests = replaced_by(path) if by_column else {}, ColumnDigests()
@@ -120,9 +123,10 @@ def write_stored(
 
     with ThreadPoolExecutor(1) as hashes, apart(written()) as parts, atomic_write(path) as file:
         sink(parts, file)
+        of = made_of() if callable(made_of) else made_of
         sidecar_of(path).unlink(missing_ok=True)
     told = notes() if callable(notes) else notes
-    write_sidecar(path, count, made_of, log, told, digests.of_columns(), replaced)
+    write_sidecar(path, count, of, log, told, digests.of_columns(), replaced)
     return Written(count, schema)
 
 
@@ -142,10 +146,15 @@ def write_sidecar(
     replaced: Mapping[str, Columns] | None = None,
 ) -> None:
     """Say of a file as it is now what it holds and what it was made of."""
-    sha256, size = sha256_of(path), path.stat().st_size
-    written = Sidecar(sha256, size, rows, made_of or {}, log or {}, notes or {}, columns or {}, replaced or {})
+    identity = _identity(path.stat())
+    known = (made_of or {}, log or {}, notes or {}, columns or {}, replaced or {})
+    put_sidecar(path, Sidecar(_hashed(path, identity), identity[1], rows, *known, identity))
+
+
+def put_sidecar(path: Path, sidecar: Sidecar) -> None:
+    """Write a file's sidecar as it is: the file is not looked at."""
     with atomic_write(sidecar_of(path)) as file:
-        file.write(json.dumps({"format": FORMAT, **asdict(written)}, indent=1).encode())
+        file.write(json.dumps({"format": FORMAT, **asdict(sidecar)}, indent=1).encode())
 
 
 def replaced_by(path: Path) -> Mapping[str, Columns]:
@@ -182,17 +191,34 @@ def read_sidecar(path: Path) -> Sidecar | None:
         return None
 
 
-def as_written(path: Path) -> bool:
-    """Does a file hold what its sidecar says? One without a sidecar is taken as it is, if all of it can be read."""
+def as_written(path: Path, *, by_bytes: bool = False) -> bool:
+    """Does a file hold what its sidecar says? One without a sidecar is taken as it is, if all of it can be read.
+
+    A file that the file system says is untouched since it was hashed is not read for it, as git does: hashing takes
+    longer than reading. What changes bytes behind the file system's back (a failing disk) shows ``by_bytes`` alone.
+    """
     for _ in range(3):
         sidecar = read_sidecar(path)
         if sidecar is None:
             return _readable(path, _identity(path.stat()))
+        if not by_bytes and _untouched(path, sidecar):
+            return True
         if path.stat().st_size == sidecar.size and sha256_of(path) == sidecar.sha256:
             return True
         if read_sidecar(path) == sidecar:
             return False
     return False  # it is being replaced faster than it can be read
+
+
+def _untouched(path: Path, sidecar: Sidecar) -> bool:
+    """Is it the file that was hashed, by what the file system says, and had that time to show a change?"""
+    told = path.stat()
+    if _identity(told) != sidecar.identity or told.st_ctime_ns % SAME_MOMENT == 0:  # coarse clocks tell too little
+        return False
+    try:
+        return sidecar_of(path).stat().st_mtime_ns - told.st_ctime_ns > SAME_MOMENT
+    except FileNotFoundError:
+        return False  # it is being replaced
 
 
 def sha256_of(path: Path) -> str:
@@ -202,17 +228,17 @@ def sha256_of(path: Path) -> str:
 
 @contextmanager
 def hashed_beside(paths: Iterable[Path]) -> Iterator[None]:
-    """Hash files in a thread, so that ``sha256_of`` knows them at the end of the block; those that can't be read not.
+    """Hash files in a thread where ``as_written`` would, which then knows them; those that can't be read not.
 
     Whoever asks for them then meets the error.
     """
 
-    def hash_all() -> None:
+    def look_at_all() -> None:
         for path in paths:
             with suppress(OSError):
-                sha256_of(path)
+                as_written(path)
 
-    thread = Thread(target=hash_all, name="sha256")
+    thread = Thread(target=look_at_all, name="sha256")
     thread.start()
     try:
         yield
@@ -261,7 +287,10 @@ def _parsed(path: Path, identity: Identity) -> Sidecar | None:
         made_of = {str(name): str(digest) for name, digest in plain["made_of"].items()}
         notes = dict(plain.get("notes", {}))  # an earlier version wrote none, as of what follows
         columns, replaced = dict(plain.get("columns", {})), dict(plain.get("replaced", {}))
+        hashed_as = plain.get("identity")
         sha256, size, rows = str(plain["sha256"]), int(plain["size"]), int(plain["rows"])
-        return Sidecar(sha256, size, rows, made_of, log, notes, columns, replaced)
+        inode, bytes_, modified, changed = hashed_as or (0, 0, 0, 0)
+        then = None if hashed_as is None else (int(inode), int(bytes_), int(modified), int(changed))
+        return Sidecar(sha256, size, rows, made_of, log, notes, columns, replaced, then)
     except (ValueError, KeyError, TypeError, AttributeError):
         return None

@@ -7,7 +7,7 @@ Not here: what a table holds (streams/contract.py), where it lies (exfm/state.py
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,9 +23,9 @@ from pipeline.sidecar import (
     Written,
     as_written,
     known_as,
+    put_sidecar,
     read_sidecar,
     sha256_of,
-    write_sidecar,
     write_stored,
 )
 
@@ -95,18 +95,18 @@ class SliceTable:
         return self.path(slice_).is_file()
 
     def sound(self, slice_: Slice) -> bool:
-        """Is the slice there, as it was written?"""
-        return self.has(slice_) and is_whole(self.path(slice_)) and as_written(self.path(slice_))
+        """Is the slice there, as it was written, by its bytes?"""
+        return self.has(slice_) and is_whole(self.path(slice_)) and as_written(self.path(slice_), by_bytes=True)
 
     def check(self, slices: Iterable[Slice]) -> None:
-        """Look at the slices that are there, for readers that are not ours.
+        """Look at the bytes of the slices that are there, for readers that are not ours.
 
         Raises:
             DataError: if one of them is not what was written.
         """
         for slice_ in slices:
             if self.has(slice_):
-                self._check(slice_)
+                self._check(slice_, by_bytes=True)
 
     def check_all(self, stream: Stream) -> None:
         """The same of every slice that is there."""
@@ -125,7 +125,7 @@ class SliceTable:
         self,
         slice_: Slice,
         rows: pl.DataFrame | Iterable[pl.DataFrame],
-        made_of: Mapping[str, str] | None = None,
+        made_of: Mapping[str, str] | Callable[[], Mapping[str, str]] | None = None,
         log: Mapping[str, Mapping[str, LogFile]] | None = None,
         notes: Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None = None,
     ) -> Written:
@@ -146,8 +146,7 @@ class SliceTable:
 
     def note(self, slice_: Slice, sidecar: Sidecar, log: Mapping[str, Mapping[str, LogFile]]) -> None:
         """Write a slice's sidecar again, with the files of the log as they are now."""
-        kept = (sidecar.notes, sidecar.columns, sidecar.replaced)
-        write_sidecar(self.path(slice_), sidecar.rows, sidecar.made_of, log, *kept)
+        put_sidecar(self.path(slice_), replace(sidecar, log=log))
 
     def sidecar(self, slice_: Slice) -> Sidecar | None:
         """What a slice's file was when it was written; ``None`` if it is not there, or does not say."""
@@ -221,7 +220,8 @@ class SliceTable:
     def digest(self, slice_: Slice) -> str:
         """Twelve hex digits of the file's content."""
         self._check(slice_)
-        return sha256_of(self.path(slice_))[:12]
+        sidecar = read_sidecar(self.path(slice_))
+        return (sha256_of(self.path(slice_)) if sidecar is None else sidecar.sha256)[:12]
 
     def noted(self, slice_: Slice) -> str | None:
         """The same by the file's sidecar, without reading the file; ``None`` if the slice is not there."""
@@ -234,11 +234,11 @@ class SliceTable:
         """Digests under which some columns of a slice are known, the one to use first; none if it is not there."""
         return known_as(self.path(slice_), columns) if self.has(slice_) else ()
 
-    def _check(self, slice_: Slice) -> None:
+    def _check(self, slice_: Slice, *, by_bytes: bool = False) -> None:
         path = self.path(slice_)
         if not path.is_file():
             raise DataError(f"{self.name} has no slice {slice_.key}: materialise {self._maker} for it first")
-        if not is_whole(path) or not as_written(path):
+        if not is_whole(path) or not as_written(path, by_bytes=by_bytes):
             raise self._damaged(slice_)
 
     def _schema(self, slice_: Slice) -> dict[str, pl.DataType]:

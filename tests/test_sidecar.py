@@ -2,13 +2,25 @@
 
 import hashlib
 import json
+import os
+import shutil
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
 
 from exfm.writing import StateError
-from pipeline.sidecar import FORMAT, hashed_beside, read_sidecar, sha256_of, sidecar_of, write_stored
+from pipeline import sidecar
+from pipeline.sidecar import (
+    FORMAT,
+    SAME_MOMENT,
+    as_written,
+    hashed_beside,
+    read_sidecar,
+    sidecar_of,
+    write_stored,
+)
 from pipeline.tables import DataError, SliceTable
 from projects.simulated import STREAM
 from tests.graph.damage import flipped
@@ -41,6 +53,98 @@ def test_bytes_that_changed_are_noticed_by_every_way_to_read(table: SliceTable) 
             look([PIECE])
     table.write(PIECE, FRAME)
     assert table.read([PIECE]).equals(FRAME)
+
+
+@pytest.fixture
+def trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A stored file that was hashed long enough after it was written, and that no process has hashed yet."""
+    path = tmp_path / "part.parquet"
+    write_stored(FRAME, path)
+    told = sidecar_of(path).stat()
+    os.utime(sidecar_of(path), ns=(told.st_atime_ns, told.st_mtime_ns + SAME_MOMENT))
+    sidecar._hashed.cache_clear()
+    return path
+
+
+def hashes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of files, as they are hashed from now on."""
+    names: list[str] = []
+    digest = hashlib.file_digest
+
+    def noted(file: Any, kind: str) -> Any:
+        names.append(Path(file.name).name)
+        return digest(file, kind)
+
+    monkeypatch.setattr(hashlib, "file_digest", noted)
+    return names
+
+
+def test_a_file_that_is_untouched_since_it_was_hashed_is_not_hashed_to_be_read(
+    trusted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = hashes(monkeypatch)
+    assert as_written(trusted) and names == []
+    assert as_written(trusted, by_bytes=True) and names == ["part.parquet"]
+
+
+def test_a_file_that_was_touched_or_copied_is_hashed(trusted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = hashes(monkeypatch)
+    trusted.touch()
+    assert as_written(trusted) and len(names) == 1
+    copied = trusted.parent / "copy" / "part.parquet"
+    shutil.copytree(trusted.parent, copied.parent, ignore=shutil.ignore_patterns("copy"))
+    assert as_written(copied) and len(names) == 2
+    stored, told = copied.read_bytes(), copied.stat()
+    copied.write_bytes(flipped(stored))
+    os.utime(copied, ns=(told.st_atime_ns, told.st_mtime_ns))  # of its size, and as old as before
+    assert not as_written(copied)
+
+
+def test_a_sidecar_of_the_same_moment_is_not_trusted(table: SliceTable, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What changes right after it was hashed may keep its times."""
+    path = table.path(PIECE)
+    changed = path.stat().st_ctime_ns
+    os.utime(sidecar_of(path), ns=(changed, changed + SAME_MOMENT))
+    sidecar._hashed.cache_clear()
+    names = hashes(monkeypatch)
+    assert as_written(path) and names == ["part.parquet"]
+
+
+def test_bytes_that_changed_behind_the_file_system_show_by_bytes(
+    trusted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = trusted.stat()
+    trusted.write_bytes(flipped(trusted.read_bytes()))
+    really = Path.stat
+    monkeypatch.setattr(Path, "stat", lambda path, **named: told if path == trusted else really(path, **named))
+    assert as_written(trusted) and not as_written(trusted, by_bytes=True)
+
+
+def test_damage_behind_the_file_system_does_not_stand_and_is_not_blessed(
+    table: SliceTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, noted = table.path(PIECE), table.sidecar(PIECE)
+    assert noted is not None and table.standing(PIECE, noted.made_of) == noted
+    told, really = path.stat(), Path.stat
+    path.write_bytes(flipped(path.read_bytes()))
+    monkeypatch.setattr(Path, "stat", lambda of, **named: told if of == path else really(of, **named))
+    sidecar._hashed.cache_clear()
+    table.note(PIECE, noted, {"outcomes": {"part.parquet": (1, 2, None)}})
+    assert table.noted(PIECE) == noted.digest
+    assert table.standing(PIECE, noted.made_of) is None and not table.sound(PIECE)
+    with pytest.raises(DataError, match="labels for slice 2026-01-01 again"):
+        table.check([PIECE])
+
+
+def test_a_sidecar_that_does_not_say_when_it_hashed_is_checked_by_bytes(
+    trusted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An earlier exfm wrote none."""
+    plain = json.loads(sidecar_of(trusted).read_text(encoding="utf-8"))
+    del plain["identity"]
+    sidecar_of(trusted).write_text(json.dumps(plain), encoding="utf-8")
+    names = hashes(monkeypatch)
+    assert as_written(trusted) and names == ["part.parquet"]
 
 
 @pytest.mark.parametrize(
@@ -96,11 +200,12 @@ def test_equal_frames_are_equal_files_however_they_were_made(tmp_path: Path) -> 
 
 
 def test_files_are_hashed_beside_other_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    there, gone = tmp_path / "there", tmp_path / "gone"
-    there.write_bytes(b"what is in it")
+    there, gone = tmp_path / "there.parquet", tmp_path / "gone.parquet"
+    write_stored(FRAME, there)
+    sidecar._hashed.cache_clear()
     with hashed_beside([gone, there]):
         pass
     monkeypatch.setattr(hashlib, "file_digest", None)  # nothing is read again
-    assert sha256_of(there) == hashlib.sha256(b"what is in it").hexdigest()
+    assert as_written(there, by_bytes=True)
     with pytest.raises(FileNotFoundError):
-        sha256_of(gone)
+        as_written(gone)

@@ -1,4 +1,4 @@
-"""Assets of upkeep: a student's release behind its gate, and the drift report whose failed check retrains.
+"""Assets of upkeep: a student's release behind its gate, and the drift report, by which students are retrained.
 
 Belongs here: specs, calling gate, release and drift, reporting.
 Not here: what they compute (pipeline/gate/, pipeline/releases/, pipeline/evaluation/), policies (policies.py).
@@ -164,7 +164,7 @@ def _drift_report(project: Project) -> dg.AssetsDefinition:
         kinds={"polars", "river"},
     )
     def drift_report(context: dg.AssetExecutionContext, work: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
-        """What has changed since each student and teacher was trained; its failed checks retrain."""
+        """What has changed since each student and teacher was trained; a change that is new to them retrains."""
         rows, before = drift_rows(work), stored_drift(work)
         write_stored(rows, work.state.reports / FILE)
         for row in news(rows, before).iter_rows(named=True):

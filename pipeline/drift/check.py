@@ -12,7 +12,7 @@ from pipeline.workspace import Workspace
 
 
 def no_drift(model: str) -> CheckFn:
-    """Nothing of ``student/<name>`` or ``teacher/<name>`` asks for training."""
+    """Nothing of ``student/<name>`` or ``teacher/<name>`` has changed that what serves has not learnt from."""
 
     def look(work: Workspace, slices: list[Slice]) -> Finding:
         path = work.state.reports / FILE

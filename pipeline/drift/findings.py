@@ -116,7 +116,7 @@ def _by_limits(judged: Sequence[Judged], limits: Drift, released: int) -> Iterat
         while count >= 2 * limits.slices and (found := look(known[:count], limits)) is not None:
             count, reason = count - 1, found
         if reason is not None:
-            yield Finding(measure, known[count].index, reason, released >= known[count + 1 - limits.slices].index)
+            yield Finding(measure, known[count].index, reason, released >= known[count].index)
 
 
 def _rise(known: Sequence[Judged], limits: Drift) -> str | None:

@@ -50,7 +50,8 @@ def drift_rows(work: Workspace) -> pl.DataFrame:
         rows += _rows(work, f"teacher/{teacher.name}", found, [], None, None)
     for student in project.students:
         judged = judged_slices(work, student)
-        found = list(_of_student(work, student, made, judged))
+        tries = Tries(work, student)
+        found = list(_of_student(work, student, made, judged, tries))
         released = _released(work, student)
         now = stream.index_at(work.now())
         teachers = [teaching(work, name, now).name for name in student.teachers]
@@ -59,18 +60,23 @@ def drift_rows(work: Workspace) -> pl.DataFrame:
             replace(finding, reason=f"its teacher: {finding.reason}", handled=released >= finding.index)
             for finding in taught
         ]
-        rows += _rows(work, f"student/{student.name}", found, judged, len(judged), Tries(work, student))
+        rows += _rows(work, f"student/{student.name}", found, judged, len(judged), tries)
     return pl.DataFrame(rows, schema=SCHEMA)
 
 
 def _of_student(
-    work: Workspace, student: Student, made: dict[int, pl.DataFrame], judged: Sequence[Judged]
+    work: Workspace, student: Student, made: dict[int, pl.DataFrame], judged: Sequence[Judged], tries: Tries
 ) -> Iterator[Finding]:
     limits, released = work.project.drift, _released(work, student)
     yield from of_judged(judged, limits, released)
     mine = {index: of_surface(profile, student.surface) for index, profile in made.items()}
     of_teachers = work.project.columns_of(student.inputs, where=student.name).of_teachers
-    yield from of_inputs(mine, _columns(work, student), limits, released, of_teachers)
+    inputs = list(of_inputs(mine, _columns(work, student), limits, released, of_teachers))
+    yield from inputs
+    if any(tries.of(finding.index)[0] == LEFT for finding in inputs):
+        # What is left alone must not hide what changes later: that is told from the slices that were tried.
+        later = of_inputs(mine, _columns(work, student), limits, tries.newest, of_teachers)
+        yield from (finding for finding in later if finding.index not in {found.index for found in inputs})
     yield from of_rows(mine, released)
 
 
@@ -186,7 +192,7 @@ def stored_drift(work: Workspace) -> pl.DataFrame | None:
 
 
 def drift_table(rows: pl.DataFrame, newest: int = 5) -> str:
-    """The report as a markdown table: of each model what asks for training, and its newest findings."""
+    """The report as a markdown table: of each model what serves has not learnt from, and its newest findings."""
     lines = ["| model | measure | slice | state | what |", "|---|---|---|---|---|"]
     for (_,), mine in rows.group_by("model", maintain_order=True):
         shown = pl.concat([mine.filter("drifted"), mine.filter(~pl.col("drifted")).head(newest)])

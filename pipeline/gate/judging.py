@@ -24,7 +24,7 @@ from pipeline.gate.segments import CANDIDATE, CONTROL, ROUNDING, segments_of
 from pipeline.gate.words import reason_of
 from pipeline.registry.checkpoint_store import CheckpointStore
 from pipeline.releases.release import Released, current_release
-from pipeline.releases.verdict import TOO_LITTLE, Compared, Verdict, read_verdict, tried_with, write_verdict
+from pipeline.releases.verdict import TOO_LITTLE, Compared, Verdict, read_verdict, refused_with, write_verdict
 from pipeline.workspace import Workspace
 
 SERVED = "served"
@@ -63,7 +63,7 @@ def judge(work: Workspace, student: Student, device: str, rows: JudgedRows | Non
         return stored
     if not isinstance(chosen, str):
         verdict = _judged(rows or JudgedRows(work, device), student, chosen, verdict)
-    verdict = replace(verdict, tried=tried_with(verdict, stored), judged_at=work.now().isoformat())
+    verdict = replace(verdict, refused=refused_with(verdict, stored), judged_at=work.now().isoformat())
     write_verdict(work, student, verdict)
     return verdict
 

@@ -5,7 +5,7 @@ Not here: judging (gate/judging.py), publishing (publishing.py).
 """
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from exfm.atomic_write import atomic_write
@@ -83,7 +83,7 @@ class Verdict:
         ne: of ``student``, ``control`` and ``served``, on those rows.
         calibration: of the candidate, with its bounds.
         segments: figures of parts of those rows.
-        tried: slice and version of the candidates that were judged by this gate, this one the last; the newest of them.
+        refused: slice and version of the candidates that this gate refused by comparing, oldest first; the newest ones.
         gate: digest of the declared gate, ``made_of`` of all that the verdict follows from.
     """
 
@@ -97,7 +97,7 @@ class Verdict:
     calibration: tuple[float, float, float] | None = None
     compared: tuple[Compared, ...] = ()
     segments: tuple[JudgedSegment, ...] = ()
-    tried: tuple[tuple[str, str], ...] = ()
+    refused: tuple[tuple[str, str], ...] = ()
     gate: str = ""
     made_of: str = ""
     judged_at: str = ""
@@ -107,10 +107,13 @@ class Verdict:
         return self.outcome == PASSED
 
 
-def tried_with(verdict: Verdict, before: Verdict | None) -> tuple[tuple[str, str], ...]:
-    """The candidates that a gate has judged, with a verdict's own; one that is judged again is the same one."""
-    known = () if before is None or before.gate != verdict.gate else before.tried
-    if verdict.outcome not in (PASSED, REFUSED) or verdict.slice is None or verdict.candidate is None:
+def refused_with(verdict: Verdict, before: Verdict | None) -> tuple[tuple[str, str], ...]:
+    """The candidates that a gate has refused, with a verdict's own; one that is judged again is the same one.
+
+    One that was refused for a fault of the data was not compared, and is judged anew once the data are sound.
+    """
+    known = () if before is None or before.gate != verdict.gate else before.refused
+    if verdict.outcome != REFUSED or verdict.ne is None or verdict.slice is None or verdict.candidate is None:
         return known
     mine = (verdict.slice, verdict.candidate)
     return (*(each for each in known if each != mine), mine)[-MOST_TRIES:]
@@ -126,21 +129,22 @@ def read_verdict(work: Workspace, student: Student) -> Verdict | None:
     """The newest verdict; ``None`` if there is none, or none that can be read."""
     try:
         plain = json.loads((work.state.release(student.name) / GATE).read_text(encoding="utf-8"))
-        looked_at = {"segments": [], "tried": [], **plain}  # an earlier exfm did not look at them
+        looked_at = {"segments": [], "refused": [], **plain}  # an earlier exfm did not look at them
         known = {field.name: looked_at[field.name] for field in fields(Verdict)}
         compared = tuple(Compared(**each) for each in known["compared"])
         segments = tuple(JudgedSegment(**each) for each in known["segments"])
         bounds = known["calibration"]
-        return Verdict(
+        verdict = Verdict(
             **{
                 **known,
                 "slices": tuple(known["slices"]),
                 "compared": compared,
                 "segments": segments,
-                "tried": tuple((str(slice_), str(version)) for slice_, version in known["tried"]),
+                "refused": tuple((str(slice_), str(version)) for slice_, version in known["refused"]),
                 "calibration": None if bounds is None else tuple(bounds),
             }
         )
+        return replace(verdict, refused=refused_with(verdict, verdict))
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

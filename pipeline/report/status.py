@@ -42,7 +42,7 @@ class Figures:
         slices: over how many the means are.
         gain, gain_error: a share of the control's NE; ``gain_says`` what can be said of it.
         outcome: of the newest verdict.
-        drifted: it asks for training; ``None``: nobody looked yet.
+        drifted: what serves has not learnt from some change; ``None``: nobody looked yet.
         held: a person keeps what serves.
     """
 

@@ -153,7 +153,7 @@ def set_aside_damaged(work: Workspace, teacher: Teacher, slice_: Slice) -> tuple
 
 def sound(path: Path) -> bool:
     """Is a prediction file what was written?"""
-    return is_whole(path) and as_written(path)
+    return is_whole(path) and as_written(path, by_bytes=True)
 
 
 def named_checkpoints(work: Workspace, teacher: Teacher) -> set[str]:

@@ -37,6 +37,7 @@ from pipeline.transforms.view_rows import KeptView, since
 from pipeline.workspace import Workspace
 
 DECLARATION, AS_OF, LOG, CODE = "declaration", "as_of", "log/", "code"
+OF_OUTCOMES = f"{LOG}outcomes"  # of labels: what the log says happened to their impressions
 DECLARED = "exfm/declared"  # among a sidecar's notes: what DECLARATION is the digest of
 TASKS = "tasks"  # among that, of a view: those that it counts
 # Raised where what a table holds of the same inputs changes with the code: its stored slices are made again. Views have
@@ -104,15 +105,15 @@ def labels_see(work: Workspace, slice_: Slice, as_of: datetime, before: Sidecar 
     return seen_of(log_files(work, "outcomes"), slice_.start, as_of + timedelta(microseconds=1), known)
 
 
-def of_labels(work: Workspace, slice_: Slice, as_of: datetime, seen: Seen, outcomes: str) -> Made:
+def of_labels(work: Workspace, slice_: Slice, as_of: datetime, seen: Seen, outcomes: str | None) -> Made:
     """Labels as they were known at ``as_of``.
 
     Args:
-        outcomes: digest of the outcomes of the slice's impressions. Files reach beyond a slice's windows, so a new one
-            need not change its labels.
+        outcomes: digest of the outcomes of the slice's impressions (``OF_OUTCOMES``). Files reach beyond a slice's
+            windows, so a new one need not change its labels. ``None``: it is told later.
     """
     tasks, weight = work.project.stream.tasks, work.project.stream.weight
-    of = {AS_OF: as_of.isoformat(), LOG + "outcomes": outcomes}
+    of = {AS_OF: as_of.isoformat(), **({} if outcomes is None else {OF_OUTCOMES: outcomes})}
     of |= withdrawn_digest(work, "outcomes", slice_.start, as_of)
     of |= {"impressions": _slices(work.table("impressions"), [slice_])}
     declared: dict[str, object] = {"tasks": tasks, **({} if weight is None else {"weight": weight})}
@@ -123,7 +124,7 @@ def of_labels_now(work: Workspace, slice_: Slice, as_of: datetime, before: Sidec
     """The same for labels that are stored; the log is read only where its files are others than they were."""
     seen, then = labels_see(work, slice_, as_of, before), before.log.get("outcomes", {})
     if seen.digest == digest_of(then) or not work.table("impressions").sound(slice_):
-        return of_labels(work, slice_, as_of, seen, before.made_of.get(LOG + "outcomes", ""))
+        return of_labels(work, slice_, as_of, seen, before.made_of.get(OF_OUTCOMES, ""))
     known = outcomes_of(work, slice_, as_of + timedelta(microseconds=1))
     return of_labels(work, slice_, as_of, seen, outcomes_digest(known, as_of))
 

@@ -1,4 +1,4 @@
-"""Are the stored files still what was written? Read whole, newest slices first.
+"""Are the stored files still what was written? By their bytes, newest slices first.
 
 Belongs here: which files there are. Not here: what they are made of (tables_current.py, models_current.py).
 """
@@ -24,13 +24,13 @@ def damaged_files(work: Workspace) -> Iterator[tuple[str, Slice | None]]:
             yield asset, slice_
             continue
         budget -= path.stat().st_size
-        if not is_whole(path) or (budget >= 0 and not as_written(path)):
+        if not is_whole(path) or (budget >= 0 and not as_written(path, by_bytes=True)):
             yield asset, slice_
     yield from models_current.predictions_damaged(work)
     yield from models_current.weights_damaged(work)
     for asset, name in REPORTS.items():
         path = work.state.reports / name
-        if path.is_file() and not (is_whole(path) and as_written(path)):
+        if path.is_file() and not (is_whole(path) and as_written(path, by_bytes=True)):
             yield asset, None
 
 

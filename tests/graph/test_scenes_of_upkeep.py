@@ -53,9 +53,10 @@ def landed(scene: Scene, index: int, world: Simulation = WORLD) -> Story:
     """A slice lands, and its labels close."""
     story = scene.land(index, world=world).day(index + 1.6).settle(20)
     again = {"student_progress"}  # it is judged, then trained
-    if len(story.made[CHECKPOINT]) > scene.project.stream.serving_lag("click"):
-        # Several slices were learnt at once: the first of them would have served this one, so that judges it.
-        again |= {f"student/{student.name}/evaluation" for student in scene.project.students}
+    for student in scene.project.students:
+        # Where several slices were learnt at once, the first of them would have served this one, so that judges it.
+        if len(story.made[f"student/{student.name}/checkpoint"]) > scene.project.stream.serving_lag(student.task):
+            again.add(f"student/{student.name}/evaluation")
     assert not story.failed and not story.twice.keys() - again
     return story
 
@@ -91,7 +92,7 @@ def test_a_drift_that_no_candidate_mends_is_tried_three_times_and_left_alone(sce
     assert asks(scene.work, scene.project.students[0], rows) is None
     found = rows.filter(model="student/feed_click", measure="inputs", slice=scene.key(6)).row(0, named=True)
     assert found["drifted"] and found["state"] == "left alone"
-    assert "3 candidates have learnt from it and not come to serve" in found["reason"]
+    assert "3 candidates have learnt from it and did not come to serve" in found["reason"]
     said = drifted(rows, "student/feed_click")
     assert said is not None and not no_drift("student/feed_click")(scene.work, []).passed
     assert news(rows, rows).is_empty()
@@ -99,6 +100,9 @@ def test_a_drift_that_no_candidate_mends_is_tried_three_times_and_left_alone(sce
     stale = replace(first, gate=strict, freshness=Freshness(warn=9 * DAY, fail=50 * DAY))
     scene.declare(replace(scene.project, students=(stale, *others)))
     assert landed(scene, 12, BROKEN).made[CHECKPOINT] == scene.keys(9, 10, 11, 12)
+    # What is left alone hides no other change.
+    scene.declare(replace(scene.project, students=(replace(first, gate=strict), *others)))
+    assert landed(scene, 13, STUCK).made[CHECKPOINT] == scene.keys(13)
 
 
 @pytest.mark.slow
