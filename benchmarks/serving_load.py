@@ -12,6 +12,7 @@ Belongs here: the load, and what is made of its log. Not here: latencies of sing
 
 import argparse
 import json
+import math
 import os
 import shutil
 import signal
@@ -20,7 +21,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,7 +45,7 @@ from pipeline.workspace import Workspace
 from serving.model import ServedModel
 from serving.request_log import FLUSH_SECONDS
 
-CANDIDATES, CONNECTIONS, SHARE = 100, 8, 0.8
+CANDIDATES, CONNECTIONS, SHARE = 100, 16, 0.8
 TOLERANCE = 1e-6  # of a score: the same graph on the same features gives the same bits, but for how rows are batched
 CLOCK = 1.5  # seconds by which wrk's clock, of whole seconds, may be wrong
 SCRIPT = """
@@ -155,6 +156,27 @@ def received(path: Path) -> tuple[Counter[str], dict[str, int]]:
     return statuses, at
 
 
+def per_second(said: str) -> float:
+    """Requests a second, as wrk says it."""
+    return float(next(line.split()[1] for line in said.splitlines() if line.startswith("Requests/sec:")))
+
+
+def delay_for(rate: float, asks: Sequence[str], script: Path, names: Mapping[str, object]) -> int:
+    """Milliseconds that a connection waits before it asks again, so that all of them ask so often a second.
+
+    Looked for by asking (bisection): how long an answer takes depends on the load.
+    """
+    low, high = 0, math.ceil(1000 * CONNECTIONS / rate)
+    rates: dict[int, float] = {}
+    while low <= high:
+        delay = (low + high) // 2
+        script.write_text(SCRIPT % {**names, "delay": delay})
+        done = subprocess.run([*asks, "-d5s"], capture_output=True, text=True, check=True)
+        rates[delay] = per_second(done.stdout)
+        low, high = (delay + 1, high) if rates[delay] > rate else (low, delay - 1)
+    return min(rates, key=lambda delay: abs(rates[delay] - rate))
+
+
 def under_load(work: Workspace, student: Student, minutes: float, workers: int, console: Console) -> dict[str, Any]:
     """Load a server, disturb it, and look at what it answered."""
     port, numbers, bodies = free_port(), two_releases(work, student), bodies_of(work, CANDIDATES)
@@ -163,16 +185,17 @@ def under_load(work: Workspace, student: Student, minutes: float, workers: int, 
     surroundings = {"EXFM_PROJECT": os.environ.get("EXFM_PROJECT", ""), "EXFM_STATE": str(work.state.folder.parent)}
     with process(command, lambda: answers(f"http://127.0.0.1:{port}/ready"), **surroundings) as pid:
         load(port, path, bodies, 4, 3)
-        most = load(port, path, bodies, 16, 10)["requests/s"]
-        console.print(f"saturated at {most:.0f} requests/s of {CANDIDATES} candidates; now {SHARE:.0%} of it")
         with tempfile.TemporaryDirectory() as folder:
             listed, got, script = (Path(folder) / name for name in ("bodies", "got", "ask.lua"))
             listed.write_text("\n".join(bodies))
-            alone = load(port, path, bodies, 1, 3)["p50 ms"]
-            delay = max(1000 * CONNECTIONS / (SHARE * most) - alone, 1)
-            script.write_text(SCRIPT % {"bodies": listed, "got": got, "delay": round(delay), "path": path})
-            asks = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{round(60 * minutes)}s", "--latency", "-s", str(script)]
-            with subprocess.Popen([*asks, f"http://127.0.0.1:{port}"], stdout=subprocess.PIPE, text=True) as wrk:
+            asks = ["wrk", "-t1", f"-c{CONNECTIONS}", "--latency", "-s", str(script), f"http://127.0.0.1:{port}"]
+            names = {"bodies": listed, "path": path, "got": Path(folder) / "before"}
+            script.write_text(SCRIPT % {**names, "delay": 0})
+            most = per_second(subprocess.run([*asks, "-d10s"], capture_output=True, text=True, check=True).stdout)
+            console.print(f"saturated at {most:.0f} requests/s of {CANDIDATES} candidates; now {SHARE:.0%} of it")
+            delay = delay_for(SHARE * most, asks, script, names)
+            script.write_text(SCRIPT % {**names, "got": got, "delay": delay})
+            with subprocess.Popen([*asks, f"-d{round(60 * minutes)}s"], stdout=subprocess.PIPE, text=True) as wrk:
                 happened = disturb(work, student, pid, numbers, minutes)
                 said, _ = wrk.communicate(timeout=120)
             statuses, at = received(got)
@@ -183,7 +206,7 @@ def under_load(work: Workspace, student: Student, minutes: float, workers: int, 
     memory = np.array(happened.megabytes)
     settled = memory[memory[:, 0] > 60] if len(memory) > 24 else memory
     return {
-        "machine": machine(), "minutes": minutes, "workers": workers, "saturated": most,
+        "machine": machine(), "minutes": minutes, "workers": workers, "saturated": most, "asked": per_second(said),
         "answered": statuses.get("200", 0), "other statuses": {k: v for k, v in statuses.items() if k != "200"},
         "releases": happened.releases, "kills": len(happened.kills), "rows": rows, "wrong": wrong, "largest": largest,
         "lost": len(lost) - excused, "lost within half a second before a kill": excused,
@@ -208,7 +231,8 @@ def main() -> None:
     chosen.out.parent.mkdir(parents=True, exist_ok=True)
     chosen.out.write_text(json.dumps(told, indent=1), encoding="utf-8")
     console.print(
-        f"{told['answered']:,} answers ({told['other statuses'] or 'none refused'}), {told['releases']} releases, "
+        f"{told['answered']:,} answers ({told['other statuses'] or 'none refused'}; {told['asked']:.0f}/s, "
+        f"{told['asked'] / told['saturated']:.0%} of saturation), {told['releases']} releases, "
         f"{told['kills']} workers killed: of {told['rows']:,} scores {told['wrong']} are wrong (largest difference "
         f"{told['largest']:.1g}); {told['lost']} answers are not in the log, beside "
         f"{told['lost within half a second before a kill']} within half a second before a kill; memory of all workers "
