@@ -227,7 +227,7 @@ def drifted(clockwork: Clockwork, *, passed: bool) -> None:
 def test_drift_asks_for_what_has_come_since(clockwork: Clockwork) -> None:
     clockwork.everything_but("student/feed_click/checkpoint")
     clockwork.materialised("student/feed_click/checkpoint", KEYS[:2])
-    clockwork.serves("feed_click", LAST)
+    clockwork.serves("feed_click", KEYS[-2])  # young enough, but from before the slice that drifted
     drifted(clockwork, passed=True)
     assert "student/feed_click/checkpoint" not in clockwork.tick()
     drifted(clockwork, passed=False)
