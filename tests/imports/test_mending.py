@@ -119,3 +119,17 @@ def test_rows_that_break_the_contract_are_mended_into_the_log(tmp_path: Path) ->
     assert run(work, "2026-01-01", "2026-01-03", select).success
     assert work.table("impressions").rows(work.project.stream.slice_at(0)) == 6
     assert work.quarantine("impressions").rows(work.project.stream.slice_at(0)) == 1
+
+
+def test_refused_rows_of_any_text_are_written_out_and_read_again(tmp_path: Path) -> None:
+    work, out = workspace(tmp_path), tmp_path / "rows.jsonl"
+    plain = {"user": "x", "device": "d", "ts": "2026-01-01", "price": 1, "click": 0}
+    lines = [json.dumps({**plain, "item": text}, ensure_ascii=False) for text in ("a\u2028b", "c\u0085d")]
+    (work.state.data / "log.jsonl").write_text(
+        "\n".join([*lines, '{"user": "x", "item": "\\ud800", "ts": "2026-01-01"}'])
+    )
+    read_in(work)
+    assert command.written(work, "impressions", "", out).startswith("3 rows are in")
+    out.write_text(out.read_text().replace('"user": "x"', '"user": "4"'))
+    list(command.mended(work, out))
+    assert {"a\u2028b", "c\u0085d"} <= set(rows(work)["item_id"])

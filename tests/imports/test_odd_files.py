@@ -15,7 +15,6 @@ import pytest
 
 from exfm.inputs import Number
 from exfm.log_files import EventTime, Files, From
-from exfm_assets import quarantine as command
 from pipeline.imports.entries import entry_path
 from pipeline.imports.run import due, import_log
 from pipeline.tables import DataError
@@ -275,19 +274,6 @@ def test_one_file_that_cant_be_read_stops_no_other(tmp_path: Path) -> None:
     with pytest.raises(DataError) as raised:
         import_log(work)
     assert items(work) == ["a"] and "log-1.csv.gz" in str(raised.value) and "log-2.csv" in str(raised.value)
-
-
-def test_refused_rows_of_any_text_are_written_out_and_read_again(tmp_path: Path) -> None:
-    work, out = workspace(tmp_path), tmp_path / "rows.jsonl"
-    lines = [json.dumps({**JSON, "user": "x", "item": text}, ensure_ascii=False) for text in ("a\u2028b", "c\u0085d")]
-    (work.state.data / "log.jsonl").write_text(
-        "\n".join([*lines, '{"user": "x", "item": "\\ud800", "ts": "2026-01-01"}'])
-    )
-    read_in(work)
-    assert command.written(work, "impressions", "", out).startswith("3 rows are in")
-    out.write_text(out.read_text().replace('"user": "x"', '"user": "4"'))
-    list(command.mended(work, out))
-    assert {"a\u2028b", "c\u0085d"} <= set(items(work))
 
 
 def test_two_shapes_of_one_table_share_no_copies(tmp_path: Path) -> None:
