@@ -22,7 +22,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -98,9 +98,22 @@ def copied(work: Workspace) -> Iterator[Workspace]:
 
 
 def workers_of(pid: int) -> list[psutil.Process]:
-    """Processes that answer: children that have more than a little memory."""
-    children = psutil.Process(pid).children(recursive=True)
-    return [each for each in children if "resource_tracker" not in str(each.cmdline())]
+    """Processes that answer: not one that was just killed, nor the one that only counts what they share."""
+    found = []
+    for child in psutil.Process(pid).children(recursive=True):
+        with suppress(psutil.NoSuchProcess):  # also of one that is dead and not yet forgotten
+            if "resource_tracker" not in str(child.cmdline()):
+                found.append(child)
+    return found
+
+
+def megabytes_of(workers: Sequence[psutil.Process]) -> float:
+    """Memory of all that live."""
+    total = 0
+    for worker in workers:
+        with suppress(psutil.NoSuchProcess):
+            total += worker.memory_info().rss
+    return total / 1e6
 
 
 def disturb(work: Workspace, student: Student, pid: int, numbers: Sequence[int], minutes: float) -> Happened:
@@ -108,7 +121,7 @@ def disturb(work: Workspace, student: Student, pid: int, numbers: Sequence[int],
     happened, began, next_release, next_kill = Happened(), time.monotonic(), 60.0, 150.0
     while (now := time.monotonic() - began) < 60 * minutes:
         workers = workers_of(pid)
-        happened.megabytes.append((now, sum(each.memory_info().rss for each in workers if each.is_running()) / 1e6))
+        happened.megabytes.append((now, megabytes_of(workers)))
         if now >= next_release:
             happened.releases += 1
             promote(work, student, str(numbers[happened.releases % 2]), why="the load test swaps releases")
