@@ -22,7 +22,7 @@ from pipeline.slices.teaching import read_takeover
 from pipeline.slices.withdrawals import Withdrawal, withdrawals
 from pipeline.studies.freshness_worth import stored_advice
 from pipeline.upkeep.ages import Age, ages_of
-from pipeline.upkeep.refresh import DRIFTED, refresh_of
+from pipeline.upkeep.refresh import BY_DRIFT, refresh_of
 from pipeline.workspace import Workspace
 
 Tone = Literal["bad", "warn", "good"]
@@ -233,7 +233,7 @@ def _quality(figures: Figures) -> str:
 
 def _next(work: Workspace, student: Student, age: Age) -> str:
     reason = refresh_of(work, student)
-    if reason is not None and reason.startswith(DRIFTED):
+    if reason is not None and reason.startswith(BY_DRIFT):
         return "it trains on what has come since, for it drifted"  # what drifted is said above
     if reason is not None:
         return f"it trains on what has come since: {reason}"

@@ -9,7 +9,7 @@ from pipeline.releases.release import current_release
 from pipeline.upkeep.ages import ages_of
 from pipeline.workspace import Workspace
 
-DRIFTED = "it drifted"
+BY_DRIFT = "it drifted"
 
 
 def refresh_of(work: Workspace, student: Student) -> str | None:
@@ -29,4 +29,4 @@ def _drift(work: Workspace, student: Student) -> str | None:
     """What the newest drift report says of a student that it asks to be trained again."""
     rows = stored_drift(work)  # a damaged one is said where it is looked at
     reason = None if rows is None else asks(work, student, rows)
-    return None if reason is None else f"{DRIFTED}: {reason}"
+    return None if reason is None else f"{BY_DRIFT}: {reason}"
