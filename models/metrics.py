@@ -69,31 +69,27 @@ def _are_binary(labels: Floats) -> bool:
 
 
 def _weighted_auc(logits: Floats, labels: Floats, weights: Floats) -> float:
-    """The share of pairs, by the product of their weights, in which the positive one is above."""
-    _, place = np.unique(logits, return_inverse=True)
-    positive, negative = (
-        np.bincount(place, weights=weights * mine, minlength=place.max(initial=-1) + 1)
-        for mine in (labels.astype(np.float64), 1 - labels.astype(np.float64))
-    )
-    pairs = positive.sum() * negative.sum()
-    below = np.cumsum(negative) - negative
-    return float((positive * (below + negative / 2)).sum() / pairs) if pairs > 0 else float("nan")
+    """The share of pairs, by the product of their weights, in which the positive one is above.
+
+    In memory at once are the rows that are positive in part or whole, and a chunk of those that are negative so.
+    """
+    mine = np.flatnonzero(labels > 0)
+    mine = mine[np.argsort(logits[mine], kind="stable")]
+    above = logits[mine]
+    until = np.r_[0.0, np.cumsum(weights[mine] * labels[mine].astype(np.float64))]  # weight of the first k of them
+    pairs = better = 0.0
+    for rows in chunks(labels.size):
+        negative = weights[rows] * (1 - labels[rows].astype(np.float64))
+        lower, upto = (until[np.searchsorted(above, logits[rows], side)] for side in ("left", "right"))
+        better += float((negative * (until[-1] - (lower + upto) / 2)).sum())
+        pairs += float(negative.sum()) * until[-1]
+    return float(better / pairs) if pairs > 0 else float("nan")
 
 
 def calibration(logits: Floats, labels: Floats, weights: Floats | None = None) -> float:
     """Mean prediction over mean label; 1 is exact."""
     rate = mean(labels, weights) if labels.size else 0.0
     return mean_of(lambda x, _: probabilities(x), logits, labels, weights) / rate if rate > 0 else float("nan")
-
-
-def ece(logits: Floats, labels: Floats, bins: int = 20) -> float:
-    """Expected calibration error: |mean prediction - mean label| over bins of equal size, weighted by rows."""
-    if not labels.size:
-        return float("nan")
-    order = np.argsort(logits, kind="stable")
-    parts = np.array_split(order, min(bins, labels.size))
-    off = (abs(probabilities(logits[rows]).mean() - labels[rows].astype(np.float64).mean()) for rows in parts)
-    return float(sum(each * rows.size for each, rows in zip(off, parts, strict=True)) / labels.size)
 
 
 def rmse(logits: Floats, labels: Floats, weights: Floats | None = None) -> float:
@@ -119,16 +115,12 @@ def evaluate(
     labels: Floats,
     weights: Floats | None = None,
 ) -> dict[str, float]:
-    """All of these of one model on one set of rows: (N,) logits, (N,) labels in [0, 1].
-
-    ``ece`` is of the rows as they are, whatever they stand for.
-    """
+    """All of these of one model on one set of rows: (N,) logits, (N,) labels in [0, 1]."""
     return {
         "ne": normalised_entropy(logits, labels, weights),
         "auc": auc(logits, labels, weights),
         "log_loss": log_loss(logits, labels, weights),
         "calibration": calibration(logits, labels, weights),
-        "ece": ece(logits, labels),
         "rmse": rmse(logits, labels, weights),
         "mae": mae(logits, labels, weights),
     }

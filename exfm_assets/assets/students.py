@@ -208,13 +208,15 @@ def _order(key: dg.AssetKey) -> int:
 def _report_evaluation(
     context: dg.AssetExecutionContext, work: Workspace, visit: "StudentVisit", versions: dict[dg.AssetKey, list[str]]
 ) -> None:
+    from pipeline.evaluation.slice_metrics import Measured
+
     rows = visit.evaluation_rows()
     key, table = student_key(visit.student, "evaluation"), work.evaluations(visit.student.name)
     if isinstance(visit.evaluation, pl.DataFrame):
         metadata: dict[str, object] = {keys.REUSED: True}  # stored already, made of the same
     else:
-        assert visit.evaluation is not None
-        table.write(visit.slice, rows, {"evaluation": visit.evaluation.made_of}, notes=visit.evaluation.notes())
+        assert isinstance(visit.evaluation, Measured)
+        table.write(visit.slice, rows, {"evaluation": visit.evaluation.made_of}, notes=visit.evaluation.notes)
         metadata = {}
     metadata |= {
         f"{metric}/{row['model']}": row[metric]

@@ -79,8 +79,13 @@ class Numbering:
         self._places.append(rows["place"])
 
     def numbers(self) -> np.ndarray:
-        """(N,) int32, -1 where the value is null."""
+        """(N,) int32, -1 where the value is null; asked for once: what was held of the rows is let go meanwhile."""
         assert self._values is not None
         ranks = self._values.rank("dense").cast(pl.Int32).fill_null(0).to_numpy() - 1
-        numbers: np.ndarray = ranks[pl.concat(self._places).to_numpy()]
+        numbers = np.empty(sum(map(len, self._places)), dtype=np.int32)
+        end = len(numbers)
+        while self._places:
+            places = self._places.pop()
+            numbers[end - len(places) : end] = ranks[places.to_numpy()]
+            end -= len(places)
         return numbers

@@ -4,6 +4,7 @@ Belongs here: which checkpoint would have been serving, and the rows of the eval
 Not here: metrics (models/metrics.py), training (student_walk.py).
 """
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -15,6 +16,7 @@ import polars as pl
 from exfm.learning import Student
 from exfm.stream import Slice
 from models.manifest import Manifest
+from models.means import chunks, mean_of
 from models.metrics import evaluate
 from pipeline.evaluation.groups import NO_GROUPS, Groups
 from pipeline.evaluation.schema import DISAGREEMENT, HISTOGRAM, METRICS, SCHEMA
@@ -55,7 +57,7 @@ def evaluation_rows(
         weights: (N,) how many rows each stands for; ``None``: one each.
         groups: users and requests of the rows.
     """
-    both = known_to_all(labels, [scored.logits for scored in judged])
+    both = all_or(known_to_all(labels, [scored.logits for scored in judged]))
     known, stands_for = labels[both], None if weights is None else weights[both]
     of = groups.take(both)
     rows = []
@@ -97,6 +99,10 @@ class Evaluation:
     weights: np.ndarray | None = None
     groups: Groups = NO_GROUPS
 
+    def measured(self) -> "Measured":
+        """What is stored of it."""
+        return Measured(self.rows(), self.notes(), self.made_of)
+
     def rows(self) -> pl.DataFrame:
         """As the evaluation table has them."""
         judged = list(self.judged)
@@ -110,17 +116,40 @@ class Evaluation:
         notes: dict[str, object] = {HISTOGRAM: prediction_histogram(logits["student"])}
         if "teacher" in logits:
             both = np.isfinite(logits["teacher"]) & np.isfinite(logits["student"])
-            chances = [1 / (1 + np.exp(-logits[name][both].astype(np.float64))) for name in ("student", "teacher")]
             if both.any():
-                notes[DISAGREEMENT] = float(np.abs(chances[0] - chances[1]).mean() / chances[1].mean())
+                mine, theirs = (logits[name][all_or(both)] for name in ("student", "teacher"))
+                apart = mean_of(lambda x, y: np.abs(_chances(x) - _chances(y)), mine, theirs)
+                notes[DISAGREEMENT] = apart / mean_of(lambda _, y: _chances(y), mine, theirs)
         return notes
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What is stored of an evaluation: rows of its table, notes, and what it was made of. It holds no scores."""
+
+    rows: pl.DataFrame
+    notes: dict[str, object]
+    made_of: str
+
+
+def _chances(logits: np.ndarray) -> np.ndarray:
+    chances: np.ndarray = 1 / (1 + np.exp(-logits.astype(np.float64)))
+    return chances
 
 
 def prediction_histogram(logits: np.ndarray) -> dict[str, int]:
     """Rows by half units of their logit, from -10 to 10: (N,) logits."""
-    known = logits[np.isfinite(logits)]
-    bins, counts = np.unique(np.clip(np.floor(2 * known), -20, 20).astype(int), return_counts=True)
-    return {str(name): int(count) for name, count in zip(bins, counts, strict=True)}
+    found: Counter[int] = Counter()
+    for rows in chunks(logits.size):
+        known = logits[rows][np.isfinite(logits[rows])]
+        bins, counts = np.unique(np.clip(np.floor(2 * known), -20, 20).astype(int), return_counts=True)
+        found.update(dict(zip(bins.tolist(), counts.tolist(), strict=True)))
+    return {str(name): found[name] for name in sorted(found)}
+
+
+def all_or(mask: np.ndarray) -> np.ndarray | slice:
+    """A mask (N,), or all rows where it is true of all: what is taken by that is not copied."""
+    return slice(None) if mask.all() else mask
 
 
 def known_to_all(labels: np.ndarray, logits: Sequence[np.ndarray]) -> np.ndarray:

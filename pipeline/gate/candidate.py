@@ -99,14 +99,15 @@ def tables_of(work: Workspace, student: Student) -> list[SliceTable]:
 
 def labelled_rows(work: Workspace, student: Student, slice_: Slice) -> int:
     """Rows of a student's surface whose label of its task is known."""
-    known = work.table("labels").read([slice_], columns=[student.task])[student.task].is_not_null()
-    if student.surface is not None:
-        name = work.project.stream.surface.name
-        shown = work.table("impressions").read([slice_], columns=[name])[name]
-        if len(shown) != len(known):
-            return 0  # labels of other impressions than are stored: its check says so
-        known &= (shown == student.surface).fill_null(False)
-    return int(known.sum())
+    labels, impressions = work.table("labels"), work.table("impressions")
+    known = (part[student.task].is_not_null() for part in labels.parts(slice_, [student.task]))
+    if student.surface is None:
+        return sum(int(part.sum()) for part in known)
+    if labels.rows(slice_) != impressions.rows(slice_):
+        return 0  # labels of other impressions than are stored: its check says so
+    name = work.project.stream.surface.name
+    shown = ((part[name] == student.surface).fill_null(False) for part in impressions.parts(slice_, [name]))
+    return sum(int((is_known & is_mine).sum()) for is_known, is_mine in zip(known, shown, strict=True))
 
 
 def user_codes(users: pl.Series) -> pl.Series:

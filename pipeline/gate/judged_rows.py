@@ -16,6 +16,7 @@ from pipeline.verify.tables_sound import data_fault
 from pipeline.workspace import Workspace
 
 KEPT = 4  # slices at a time: most students are judged on the same one or two
+KEPT_ROWS = 2**24  # of slices that are kept beside the newest one
 Seen = Mapping[str, pl.Series]  # by column: the users and items of the slices before
 
 
@@ -40,9 +41,12 @@ class JudgedRows:
             inputs = SliceInputs(self.work, slice_, self.device, with_labels=True, columns=columns)
             self._slices[key] = SupervisedSlice(inputs, self.work.project.stream, without_teachers)
         self._slices.move_to_end(key)
-        if len(self._slices) > KEPT:
+        while len(self._slices) > KEPT or (len(self._slices) > 1 and self._rows() > KEPT_ROWS):
             self._slices.popitem(last=False)
         return self._slices[key]
+
+    def _rows(self) -> int:
+        return sum(kept.inputs.rows for kept in self._slices.values())
 
     def seen_before(self, first: Slice) -> Seen:
         """The users and items of the ``Upkeep.look_back`` slices before one; empty where none of those is stored."""
@@ -64,5 +68,9 @@ def _seen_before(work: Workspace, first: Slice) -> Seen:
     before = [slice_ for slice_ in stream.slices(since.start, first.start) if table.has(slice_)]
     if not before:
         return {}
-    frame = table.read(before, columns=[stream.user.name, stream.item.name])
-    return {name: frame[name].unique() for name in frame.columns}
+    seen: dict[str, pl.Series] = {}
+    for part in (part for slice_ in before for part in table.parts(slice_, [stream.user.name, stream.item.name])):
+        for name in part.columns:
+            mine = part[name].unique()
+            seen[name] = mine if name not in seen else pl.concat([seen[name], mine]).unique()
+    return seen

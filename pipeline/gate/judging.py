@@ -84,6 +84,9 @@ def _judged(rows: JudgedRows, student: Student, chosen: Candidate, about: Verdic
         return reason_of(student, about, fault=fault)
     models, note = _models(work, student, chosen, about.candidate, rows.device)
     scored = score_slices(rows, student, chosen.judged, models)
+    if len(scored.labels) < scored.of:
+        about = replace(about, rows=len(scored.labels))
+        note = ", ".join(filter(None, [note, f"users drawn by chance from those of {scored.of:,} rows"]))
     positives, negatives = int((scored.labels > 0).sum()), int((scored.labels < 1).sum())
     if not positives or not negatives:
         label = "positive" if not positives else "negative"

@@ -1,34 +1,42 @@
 """Scores of several models on the same labelled rows.
 
+However many there are, no more than about ``MOST_ROWS`` are judged: of more, users are drawn by the hash of their id,
+each with all its rows, so that intervals by user stay valid.
+
 Belongs here: reading rows, predicting, which rows are resampled together. Not here: who is scored (judging.py,
 comparing.py), intervals (comparison.py).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import polars as pl
+import torch
 
 from exfm.learning import Student
 from exfm.stream import Slice
+from models.batch import SliceTensors
 from models.checkpoint import load_checkpoint
 from models.learner import Learner
 from models.metrics import normalised_entropy, row_losses
 from pipeline.gate.candidate import user_codes
 from pipeline.gate.comparison import Resampled
+from pipeline.gate.drawing import drawn
 from pipeline.gate.judged_rows import JudgedRows
 from pipeline.slices.beside import beside
 from pipeline.slices.scores import scores_of
 from pipeline.slices.slice_inputs import students_columns
-from pipeline.slices.supervised_slice import rows_name
+from pipeline.slices.supervised_slice import SupervisedSlice, rows_name
 from pipeline.workspace import Workspace
+
+MOST_ROWS = 2**22  # some 200 bytes each
 
 
 @dataclass(frozen=True)
 class Scored:
-    """Labelled rows of the judged slices.
+    """Labelled rows of the judged slices, or those of users that were drawn.
 
     Args:
         labels: (N,) in [0, 1].
@@ -36,6 +44,7 @@ class Scored:
         shown: (N,) rows with the log's categorical columns.
         user, surface: which of them say who saw it, and where.
         weights: (N,) how many rows each stands for; ``None``: one each.
+        of: how many labelled rows there are.
     """
 
     labels: np.ndarray
@@ -44,6 +53,7 @@ class Scored:
     user: str
     surface: str
     weights: np.ndarray | None = None
+    of: int = 0
 
     def ne(self, name: str, rows: np.ndarray | None = None) -> float:
         """NE of a model, on some of the rows."""
@@ -88,7 +98,12 @@ def score_slices(rows: JudgedRows, student: Student, slices: Sequence[Slice], mo
     Raises:
         DataError: if inputs or labels are damaged.
     """
-    parts = [_scored_slice(rows, student, slice_, models) for slice_ in slices]
+    labelled = sum(
+        int(np.isfinite(rows.of(student, slice_).labels(student.task, rows_name(student.surface))).sum())
+        for slice_ in slices
+    )
+    share = min(1.0, max(MOST_ROWS, student.gate.judged_rows) / max(labelled, 1))
+    parts = [_scored_slice(rows, student, slice_, models, share) for slice_ in slices]
     return Scored(
         np.concatenate([part.labels for part in parts]),
         {name: np.concatenate([part.logits[name] for part in parts]) for name in models},
@@ -96,27 +111,49 @@ def score_slices(rows: JudgedRows, student: Student, slices: Sequence[Slice], mo
         parts[0].user,
         parts[0].surface,
         None if parts[0].weights is None else np.concatenate([np.asarray(part.weights) for part in parts]),
+        labelled,
     )
 
 
-def _scored_slice(judged: JudgedRows, student: Student, slice_: Slice, models: Mapping[str, Learner]) -> Scored:
-    work, rows = judged.work, rows_name(student.surface)
-    stream, supervised = work.project.stream, judged.of(student, slice_)
-    labels, weights, inputs = supervised.labels(student.task, rows), supervised.weights(rows), supervised.inputs
-    known = np.isfinite(labels)
-    columns = [column.name for column in (stream.user, stream.item, stream.surface, *stream.context)]
-    mine = np.zeros(inputs.rows, dtype=bool)
-    mine[supervised.at(rows)] = known
-    shown = pl.concat(
-        part.select(columns).filter(pl.Series(mine[span]))
-        for span, part in zip(
-            inputs.spans, beside(work.table("impressions"), slice_, inputs.shown(), columns), strict=True
-        )
-    )
-    logits = scores_of(list(models.values()), supervised.parts(rows))
-    scores = {name: each[known, 0] for name, each in zip(models, logits, strict=True)}
+def _scored_slice(
+    judged: JudgedRows, student: Student, slice_: Slice, models: Mapping[str, Learner], share: float
+) -> Scored:
+    """Its labelled rows, those of a share of the users."""
+    rows, stream = rows_name(student.surface), judged.work.project.stream
+    supervised = judged.of(student, slice_)
+    labels, weights = supervised.labels(student.task, rows), supervised.weights(rows)
+    labelled = np.zeros(supervised.inputs.rows, dtype=bool)
+    labelled[supervised.at(rows)] = np.isfinite(labels)
+    shown, mine = _shown(judged.work, supervised, labelled, share)
+    known = mine[supervised.at(rows)]
+    parts = supervised.parts(rows) if share == 1 else _taken(supervised, rows, mine)
+    logits = scores_of(list(models.values()), parts)
+    scores = {name: (each[known] if share == 1 else each)[:, 0] for name, each in zip(models, logits, strict=True)}
     of_known = None if weights is None else weights[known].astype(np.float64)
     return Scored(labels[known], scores, shown, stream.user.name, stream.surface.name, of_known)
+
+
+def _shown(
+    work: Workspace, supervised: SupervisedSlice, labelled: np.ndarray, share: float
+) -> tuple[pl.DataFrame, np.ndarray]:
+    """What the log says of the labelled rows of a share of the users, and which those are: (N,) bool of the slice's."""
+    stream, inputs = work.project.stream, supervised.inputs
+    columns = [column.name for column in (stream.user, stream.item, stream.surface, *stream.context)]
+    found, mine = list[pl.DataFrame](), labelled.copy()
+    told = beside(work.table("impressions"), supervised.slice, inputs.shown(), columns)
+    for span, part in zip(inputs.spans, told, strict=True):
+        if share < 1:
+            mine[span] &= drawn(part, stream.user.name, share)
+        found.append(part.select(columns).filter(pl.Series(mine[span])))
+    return pl.concat(found), mine
+
+
+def _taken(supervised: SupervisedSlice, rows: str, mine: np.ndarray) -> Iterator[SliceTensors]:
+    """The parts of some rows, and of those the ones of a mask, (N,) of the slice."""
+    at = supervised.at(rows)
+    for span, part in zip(supervised.inputs.spans, supervised.parts(rows), strict=True):
+        of_rows = mine[span] if isinstance(at, slice) else mine[span][at[span]]
+        yield part.take(torch.from_numpy(np.flatnonzero(of_rows)).to(supervised.inputs.device))
 
 
 def resamples_of(student: Student, users: pl.Series, seed: int) -> Resampled:

@@ -17,12 +17,15 @@ from exfm.stream import Slice
 from models.metrics import row_losses
 from pipeline.gate.candidate import user_codes
 from pipeline.gate.comparison import Resampled
+from pipeline.gate.drawing import drawn
 from pipeline.registry.plain_manifests import manifests_of
+from pipeline.slices.beside import ID
 from pipeline.slices.predictions import files_of, scored_by, scored_slices, sound_files
 from pipeline.slices.teaching import TAKES_OVER, WAITS, Compared, Takeover, read_takeover, write_takeover
 from pipeline.workspace import Workspace
 
 WEIGHT = "weight of the row"  # no declared name has a blank
+MOST_ROWS = 2**22  # of all slices that are judged, some 100 bytes each; of more, users are drawn
 
 
 def judge_succession(work: Workspace, teacher: Teacher) -> Takeover:
@@ -97,7 +100,9 @@ def _first_taught(work: Workspace, succession: Succession) -> Slice:
 def _compared(work: Workspace, teacher: Teacher, succession: Succession, slices: Sequence[Slice]) -> Iterator[Compared]:
     """Each task of the old teacher, on the rows that both have scored and whose label is known."""
     old = work.project.teacher(succession.teacher)
-    frame = pl.concat([_rows(work, old, teacher, slice_) for slice_ in slices])
+    rows = sum(work.table("labels").rows(slice_) for slice_ in slices)
+    share = min(1.0, max(MOST_ROWS, 4 * succession.rows) / max(rows, 1))  # not each row has labels and both scores
+    frame = pl.concat([_rows(work, old, teacher, slice_, share) for slice_ in slices])
     confidence = 1 - (1 - succession.confidence) / len(old.tasks)  # Bonferroni
     for task in old.tasks:
         known = frame.drop_nulls([task, f"{task} old", f"{task} new"])
@@ -111,19 +116,23 @@ def _compared(work: Workspace, teacher: Teacher, succession: Succession, slices:
         yield Compared(task, known.height, found.value, found.low, found.high, confidence)
 
 
-def _rows(work: Workspace, old: Teacher, new: Teacher, slice_: Slice) -> pl.DataFrame:
-    """User, labels, weight and both teachers' logits of a slice's impressions."""
+def _rows(work: Workspace, old: Teacher, new: Teacher, slice_: Slice, share: float) -> pl.DataFrame:
+    """User, labels, weight and both teachers' logits of a slice's impressions, of a share of the users."""
     user = work.project.stream.user.name
-    rows = work.table("impressions").read([slice_], columns=["impression_id", user]).rename({user: "user"})
+    shown = work.table("impressions").parts(slice_, [ID, user])
+    rows = pl.concat(part if share == 1 else part.filter(pl.Series(drawn(part, user, share))) for part in shown)
+    rows = rows.rename({user: "user"})
     weight = work.project.stream.weight
     named = {} if weight is None else {weight: WEIGHT}
-    labels = work.table("labels").read([slice_], columns=["impression_id", *old.tasks, *named]).rename(named)
-    labels = labels if named else labels.with_columns(pl.lit(1.0).alias(WEIGHT))
-    rows = rows.join(labels, on="impression_id", how="left")
+    labels = work.table("labels").parts(slice_, [ID, *old.tasks, *named])
+    told = pl.concat(part.join(rows, on=ID, how="semi") for part in labels).rename(named)
+    told = told if named else told.with_columns(pl.lit(1.0).alias(WEIGHT))
+    rows = rows.join(told, on=ID, how="left")
     for teacher, which in ((old, "old"), (new, "new")):
         sound_files(work, teacher, slice_)
         logits = {ScoreColumns(task).logit: f"{task} {which}" for task in old.tasks}
         newest = files_of(work, teacher, slice_)[-1]
-        scores = pl.read_parquet(newest, columns=["impression_id", *logits], hive_partitioning=False, glob=False)
-        rows = rows.join(scores.rename(logits), on="impression_id", how="left")
+        scores = pl.scan_parquet(newest, hive_partitioning=False, glob=False).select(ID, *logits).rename(logits)
+        mine = scores.join(rows.lazy().select(ID), on=ID, how="semi").collect(engine="streaming")
+        rows = rows.join(mine, on=ID, how="left")
     return rows

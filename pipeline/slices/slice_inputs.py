@@ -131,10 +131,10 @@ class SliceInputs:
 
     @cached_property
     def surfaces(self) -> np.ndarray:
-        """(N,) int16: which of the stream's surfaces each row is of, -1 of none of them."""
+        """(N,) int8, of many surfaces int16: which of the stream's surfaces each row is of, -1 of none of them."""
         stream = self.work.project.stream
         places = {value: place for place, value in enumerate(stream.surfaces)}
-        codes = np.empty(self.rows, dtype=np.int16)
+        codes = np.empty(self.rows, dtype=np.int8 if len(places) < 128 else np.int16)
         for rows, part in zip(self.spans, self.shown(), strict=True):
             values = part[stream.surface.name]
             codes[rows] = values.replace_strict(places, default=-1, return_dtype=pl.Int16).fill_null(-1).to_numpy()

@@ -174,7 +174,8 @@ def study(
         runs.append(StudentRun(request, mine, control, {STUDENT: served, CONTROL: served_control}, lag))
     scores: dict[str, list[np.ndarray | None]] = {}
     positions = {slice_.index: position for position, slice_ in enumerate(replay.slices)}
-    for visit in StudentWalk(runs, NoRecords(), partial(stored_truth, replay.work)).over(replay.supervised(teachers)):
+    walk = StudentWalk(runs, NoRecords(), partial(stored_truth, replay.work), keeps_scores=True)
+    for visit in walk.over(replay.supervised(teachers)):
         if visit.failed is not None:
             raise ValueError(visit.failed)
         assert isinstance(visit.evaluation, Evaluation)

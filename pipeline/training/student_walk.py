@@ -16,7 +16,7 @@ from exfm.learning import Student
 from exfm.names import supervision_service
 from exfm.stream import Slice
 from pipeline.evaluation.groups import Groups, groups_of
-from pipeline.evaluation.slice_metrics import Evaluation, Judged, true_logits
+from pipeline.evaluation.slice_metrics import Evaluation, Judged, Measured, true_logits
 from pipeline.parts import silent
 from pipeline.registry.checkpoint_store import CheckpointStore
 from pipeline.registry.incremental_model import IncrementalModel
@@ -39,13 +39,13 @@ class StudentVisit:
     """What a slice's visit did for one student; ``None`` where it was not asked for.
 
     Args:
-        evaluation: rows of the evaluation table that are stored already, or who was judged now.
+        evaluation: rows of the evaluation table that are stored already, what was measured now, or who was judged.
         failed: why the student could not go on; it is left out of the slices after this one.
     """
 
     student: Student
     slice: Slice
-    evaluation: pl.DataFrame | Evaluation | None
+    evaluation: pl.DataFrame | Measured | Evaluation | None
     trained: TrainResult | None
     control: TrainResult | None
     supervision: Supervision | None
@@ -54,8 +54,8 @@ class StudentVisit:
 
     def evaluation_rows(self) -> pl.DataFrame:
         """The slice's rows of the evaluation table."""
-        assert self.evaluation is not None
-        return self.evaluation.rows() if isinstance(self.evaluation, Evaluation) else self.evaluation
+        assert isinstance(self.evaluation, pl.DataFrame | Measured)
+        return self.evaluation.rows if isinstance(self.evaluation, Measured) else self.evaluation
 
 
 @dataclass
@@ -66,11 +66,13 @@ class StudentWalk:
         runs: of each student.
         records: what is stored of them, or ``NoRecords``.
         truth: of a simulated stream.
+        keeps_scores: whether visits have who was judged, with all their scores, instead of what was measured.
     """
 
     runs: Sequence[StudentRun]
     records: StudentRecords
     truth: Truth
+    keeps_scores: bool = False
 
     def __post_init__(self) -> None:
         self._trainer = JointTrainer()
@@ -89,7 +91,7 @@ class StudentWalk:
                 raise errors[0]
 
     def _visit(self, runs: list[StudentRun], supervised: SupervisedSlice) -> Iterator[StudentVisit]:
-        evaluations: dict[str, pl.DataFrame | Evaluation] = {}
+        evaluations: dict[str, pl.DataFrame | Measured | Evaluation] = {}
         seconds: dict[str, float] = {}
         for run in runs:
             started = time.perf_counter()
@@ -97,6 +99,7 @@ class StudentWalk:
                 with run.left_behind_on_error():
                     evaluations[run.declared.name] = self._evaluated(run, supervised)
             seconds[run.declared.name] = time.perf_counter() - started
+        self._grouped = None
         started = time.perf_counter()
         trained = self._train(runs, supervised)
         shared = (time.perf_counter() - started) / max(len(runs), 1)  # a pass over the slice is one for all in it
@@ -113,8 +116,11 @@ class StudentWalk:
             spent = seconds[student.name] + shared
             yield StudentVisit(student, supervised.slice, evaluation, mine, control, read, spent, failed)
 
-    def _evaluated(self, run: StudentRun, supervised: SupervisedSlice) -> pl.DataFrame | Evaluation:
-        """The evaluation of a slice: stored already, or judged now, to be written by the caller."""
+    def _evaluated(self, run: StudentRun, supervised: SupervisedSlice) -> pl.DataFrame | Measured | Evaluation:
+        """The evaluation of a slice: stored already, or judged now, to be written by the caller.
+
+        Of a slice's scores no more is held here than is asked for: what a model learns next needs the memory.
+        """
         served = run.served_at(supervised.slice.index)
         manifests = run.judged(served)
         made_of = self.records.made_of(run, supervised.slice, manifests)
@@ -127,7 +133,8 @@ class StudentWalk:
         labels = supervised.labels(run.declared.task, rows)
         weights = supervised.weights(rows)
         groups = self._groups(supervised).take(supervised.at(rows))
-        return Evaluation(run.declared, supervised.slice, labels, tuple(judged), made_of[0], weights, groups)
+        found = Evaluation(run.declared, supervised.slice, labels, tuple(judged), made_of[0], weights, groups)
+        return found if self.keeps_scores else found.measured()
 
     def _groups(self, supervised: SupervisedSlice) -> Groups:
         """Users and requests of a slice, read once for all students."""

@@ -1,11 +1,13 @@
 """Metrics of order within groups, against scikit-learn group by group, and by hand."""
 
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
 from sklearn import metrics as reference
 
+from models import means
 from models.ranking import gauc, ndcg, recall
 
 Scored = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
@@ -79,3 +81,39 @@ def test_what_is_not_defined_is_nan(labels: np.ndarray) -> None:
     by_request = [metric(logits, labels, groups, 3) for metric in (ndcg, recall)]
     assert [math.isnan(value) for value in by_request] == [not labels.any()] * 2
     assert math.isnan(ndcg(logits, labels, np.full(labels.size, -1), 3))  # nobody's group is known
+
+
+@pytest.mark.parametrize("chunk", [1, 40, 300, 1_900])
+def test_groups_that_are_gone_through_some_at_a_time_have_the_same_metrics(
+    scored: Scored, chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logits, labels, groups, weights = scored
+    groups = np.where(groups < 40, groups.clip(max=3), groups)  # one of many more rows than the others
+    metrics = [
+        lambda: gauc(logits, labels, groups),
+        lambda: gauc(logits, labels, groups, weights),
+        lambda: ndcg(logits, labels, groups, 3),
+        lambda: recall(logits, labels, groups, 3),
+        lambda: gauc(logits, labels, np.full(labels.size, -1)),
+    ]
+    at_once = [metric() for metric in metrics]
+    monkeypatch.setattr(means, "CHUNK", chunk)
+    assert [metric() for metric in metrics] == pytest.approx(at_once, rel=1e-12, nan_ok=True)
+
+
+@pytest.mark.parametrize("metric", [gauc, lambda *rows: ndcg(*rows, 3), lambda *rows: recall(*rows, 3)])
+def test_of_many_rows_only_some_groups_are_in_memory(metric, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(means, "CHUNK", 2**12)
+
+    def peak(rows: int) -> int:
+        draws = np.random.default_rng(0)
+        groups = draws.integers(0, rows // 32, rows, dtype=np.int32)
+        given = draws.normal(size=rows).astype(np.float32), draws.integers(0, 2, rows).astype(np.float32), groups
+        tracemalloc.start()
+        try:
+            metric(*given)
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    assert peak(2**18) - peak(2**16) < 16 * (2**18 - 2**16)  # bytes; all at once takes some 130 a row
