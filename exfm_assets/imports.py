@@ -17,6 +17,7 @@ from exfm.load import load_project, load_state
 from exfm.writing import StateError
 from pipeline.imports import run
 from pipeline.imports.entries import read_entries
+from pipeline.imports.finding import tables_to_import
 from pipeline.imports.importing import Import
 from pipeline.tables import DataError
 from pipeline.workspace import Workspace
@@ -61,7 +62,7 @@ def forget(work: Workspace, name: str) -> str:
     Raises:
         DeclarationError: if no such file was read in, or it is still there.
     """
-    entries = [entry for table in run.tables_to_import(work) for entry in read_entries(work.state.log, table).values()]
+    entries = [entry for table in tables_to_import(work) for entry in read_entries(work.state.log, table).values()]
     choose_from("--forget", name, [entry.name for entry in entries], what="file that was read in")
     if (work.state.data / name).exists():
         raise DeclarationError(

@@ -13,7 +13,8 @@ from exfm.project import Project
 from exfm_assets import metadata_keys as keys
 from exfm_assets.partitions import SINGLE_RUN
 from pipeline.imports.entries import read_entries
-from pipeline.imports.run import Account, Progress, import_log, tables_to_import
+from pipeline.imports.finding import tables_to_import
+from pipeline.imports.run import Account, Progress, import_log
 from pipeline.workspace import Workspace
 
 SAID_SECONDS = 5.0  # between lines of the run's log

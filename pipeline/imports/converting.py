@@ -23,6 +23,7 @@ from pipeline.imports.values import (
     EARLIEST,
     LATEST,
     SHOWN,
+    apart,
     as_list,
     count,
     hashed,
@@ -240,7 +241,7 @@ class _Column:
         if len(names) > 1:
             parts = [self._known(quoted(name), self.relation.columns[name]) for name in names]
             every = " AND ".join(f"{part} IS NOT NULL" for part in parts)
-            joined = " || '|' || ".join(f"({part})::VARCHAR" for part in parts)
+            joined = " || '|' || ".join(apart(part) for part in parts)
             return Converted("impression_id", f"CASE WHEN {every} THEN {joined} END", hashed(given("impression_id")))
         kind, value = self.relation.columns[names[0]], given("impression_id")
         made = f"coalesce({whole_number(value, kind)}, {hashed(f'({value})::VARCHAR')})"

@@ -19,6 +19,7 @@ from pipeline.streams.contract import schema_of
 
 FOLDER = "_imported"  # beside the log's tables; readers of a log pass over names that begin with an underscore
 CODE = 1  # raised where the same file and declaration now become other rows
+OF_SEVERAL = 1  # the same, of files whose ids are made of several columns
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,8 @@ def key_of(table: str, name: str) -> str:
 def made_of(source: SourceFile, stream: Stream) -> str:
     """A digest of how a file is read."""
     schema = {name: str(dtype) for name, dtype in schema_of(stream, source.table).items()}
-    return digest(source.files, schema, CODE, source.levels)
+    joined = (OF_SEVERAL,) if isinstance(source.files.id, tuple) and len(source.files.id) > 1 else ()
+    return digest(source.files, schema, CODE, source.levels, *joined)
 
 
 def entry_path(log: Path, table: str, name: str) -> Path:

@@ -15,6 +15,7 @@ from urllib.parse import quote, unquote
 from exfm.log_files import Files, Log
 from pipeline.streams.layout import HIDDEN
 from pipeline.tables import DataError
+from pipeline.workspace import Workspace
 
 TABLES = ("impressions", "outcomes", "interactions")
 _KINDS = {
@@ -217,3 +218,10 @@ def levels_of(name: str) -> dict[str, str | None]:
                 value = unquote(match[2])
                 levels[match[1]] = None if value == NO_VALUE else value
     return levels
+
+
+def tables_to_import(work: Workspace) -> tuple[str, ...]:
+    """The tables that the project reads and the declaration has files of."""
+    log = work.project.log
+    assert log is not None
+    return tuple(table for table in TABLES if log.files(table) and work.project.reads_log(table))

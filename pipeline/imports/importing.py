@@ -110,7 +110,8 @@ class Import:
         """
         for name in entry.written.keys() - (heir.written.keys() if heir is not None else set()):
             (self.log / name).unlink(missing_ok=True)
-        quarantine_path(self.log, entry.table, entry.name).unlink(missing_ok=True)
+        for path in (quarantine_path, kept_path):
+            path(self.log, entry.table, entry.name).unlink(missing_ok=True)
         entry_path(self.log, entry.table, entry.name).unlink(missing_ok=True)
 
     def _put_in_place(self, source: SourceFile, named: str, counted: Counted, before: Entry | None) -> dict[str, int]:
@@ -136,6 +137,11 @@ class Import:
 def quarantine_path(log: Path, table: str, name: str) -> Path:
     """Where the rows of a file lie that could not be read in."""
     return log / QUARANTINE / table / f"{key_of(table, name)}.parquet"
+
+
+def kept_path(log: Path, table: str, name: str) -> Path:
+    """Where the rows of a file are kept that were mended by hand."""
+    return quarantine_path(log, table, name).with_suffix(".mended.jsonl")
 
 
 @contextmanager

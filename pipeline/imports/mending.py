@@ -6,6 +6,7 @@ the contract (slices/refused_rows.py).
 
 import csv
 import json
+import logging
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,16 +20,17 @@ from exfm.writing import alone
 from pipeline.imports.connection import connected, explained
 from pipeline.imports.converting import Target, conversion_of, names_of
 from pipeline.imports.entries import Entry, made_of, read_entries, write_entry
-from pipeline.imports.finding import SourceFile, kind_of, levels_of
+from pipeline.imports.finding import SourceFile, kind_of, levels_of, tables_to_import
 from pipeline.imports.importing import quarantine_path
+from pipeline.imports.mended import Kept, keep, mended_values, read_kept
 from pipeline.imports.reading import Relation, header_of, literal, quoted, relation_of
-from pipeline.imports.run import tables_to_import
 from pipeline.imports.selecting import KEPT, REASON, select_rows
 from pipeline.imports.values import hashed
 from pipeline.streams.contract import TIME
 from pipeline.tables import DataError, write_parquet
 from pipeline.workspace import Workspace
 
+_log = logging.getLogger(__name__)
 PLACE = "exfm place"  # among a mended row's values: the row's place in its file
 
 
@@ -56,9 +58,13 @@ class Refused:
 def refused_rows(work: Workspace, table: str) -> Iterator[Refused]:
     """The rows of a table's files that could not be read in."""
     for entry in read_entries(work.state.log, table).values():
-        path = quarantine_path(work.state.log, table, entry.name)
-        if path.is_file():
-            yield from (_refused(table, row) for row in pl.read_parquet(path).iter_rows(named=True))
+        yield from _refused_of(work, table, entry.name)
+
+
+def _refused_of(work: Workspace, table: str, file: str) -> Iterator[Refused]:
+    path = quarantine_path(work.state.log, table, file)
+    if path.is_file():
+        yield from (_refused(table, row) for row in pl.read_parquet(path).iter_rows(named=True))
 
 
 def _refused(table: str, row: Mapping[str, Any]) -> Refused:
@@ -89,7 +95,7 @@ class Mended:
 
 
 def mend(work: Workspace, rows: Sequence[Refused]) -> Mended:
-    """Read mended rows in. Safe to do again.
+    """Read mended rows in. Safe to do again. They are kept: a file that is read anew gets them again.
 
     Raises:
         DataError: if a row's file is not known, or was read under another declaration.
@@ -110,13 +116,35 @@ def mend(work: Workspace, rows: Sequence[Refused]) -> Mended:
     )
 
 
+def mend_again(work: Workspace, entry: Entry) -> Entry:
+    """The entry of a file that was just read, with those of its refused rows that were mended before.
+
+    Raises:
+        DataError, StateError: as ``mend``.
+    """
+    kept = read_kept(work.state.log, entry.table, entry.name) if entry.quarantined else []
+    if not kept:
+        return entry
+    refused = {row.place: row for row in _refused_of(work, entry.table, entry.name)}
+    values = mended_values([(place, row.values) for place, row in refused.items()], kept)
+    rows = [replace(refused[place], values=mended) for place, mended in values.items()]
+    again = _mend_file(work, entry.table, entry.name, rows)
+    if again.still:
+        first = again.still[0]
+        _log.warning(
+            "%s: %d rows that were mended before are refused again (%s: %s): mend them anew",
+            entry.name, len(again.still), first.place, first.reason,
+        )  # fmt: skip
+    return read_entries(work.state.log, entry.table)[entry.name]
+
+
 def _mend_file(work: Workspace, table: str, file: str, rows: list[Refused]) -> Mended:
     if table not in tables_to_import(work) or file not in (entries := read_entries(work.state.log, table)):
         raise DataError(f"{table}: {file!r} is no file that was read in: `exfm quarantine` lists them")
     entry = entries[file]
     source = _source(work, table, entry)
     kept_aside = quarantine_path(work.state.log, table, file)
-    known = {each.place: each for each in refused_rows(work, table) if each.file == file}
+    known = {each.place: each for each in _refused_of(work, table, file)}
     in_quarantine = {row.place: row for row in rows if row.place in known}
     mended = {place: row for place, row in in_quarantine.items() if row.values != known[place].values}
     unknown, unchanged = len(rows) - len(in_quarantine), len(in_quarantine) - len(mended)
@@ -127,6 +155,8 @@ def _mend_file(work: Workspace, table: str, file: str, rows: list[Refused]) -> M
         return Mended(0, uncut, unknown, unchanged)
     with tempfile.TemporaryDirectory() as aside:
         sound, reasons = _convert(work, source, entry, list(mended.values()), Path(aside))
+    made = [Kept(place, known[place].values, mended[place].values) for place in sound[PLACE].to_list()]
+    keep(work.state.log, table, file, made)  # before they are in the log, so that none of those is not kept
     written = _write(work, entry, sound)
     left = pl.read_parquet(kept_aside).filter(
         ~pl.coalesce(pl.format("row {}", "row"), pl.format("line {}", "line")).is_in(sound[PLACE].to_list())

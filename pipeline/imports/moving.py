@@ -12,6 +12,7 @@ from exfm.log_files import Files
 from pipeline.imports.entries import Entry, entry_path, made_of, read_entries, write_entry
 from pipeline.imports.finding import SourceFile
 from pipeline.imports.importing import Import, quarantine_path
+from pipeline.imports.mended import inherit
 from pipeline.imports.reading import FILENAME, naming
 from pipeline.sidecar import sha256_of
 from pipeline.workspace import Workspace
@@ -54,6 +55,8 @@ def read_one(reader: Import, source: SourceFile, known: dict[str, Entry], there:
             break
         if named is None and any((entry.named or entry.name) == source.name for entry in others):
             named = f"{source.name}@{sha256[:12]}"  # rows of the file that had this name before keep their ids
+    if moved is not None:
+        inherit(reader.log, moved.table, moved.name, source.name)
     entry = reader.read(source, before, named, sha256)
     if moved is not None:
         reader.forget(moved, entry)
@@ -86,6 +89,7 @@ def _renamed(reader: Import, source: SourceFile, entry: Entry, known: dict[str, 
     stat, log = source.path.stat(), reader.log
     named = entry.named or entry.name
     renamed = replace(entry, name=source.name, size=stat.st_size, changed=stat.st_mtime_ns, named=named)
+    inherit(log, entry.table, entry.name, source.name)
     refused = quarantine_path(log, entry.table, entry.name)
     if refused.is_file():
         refused.replace(quarantine_path(log, entry.table, source.name))

@@ -15,8 +15,9 @@ import duckdb
 from exfm.writing import alone
 from pipeline.imports.connection import connected
 from pipeline.imports.entries import Due, Entry, due_files, read_entries
-from pipeline.imports.finding import TABLES, Found, SourceFile, find_sources
+from pipeline.imports.finding import TABLES, Found, SourceFile, find_sources, tables_to_import
 from pipeline.imports.importing import Import
+from pipeline.imports.mending import mend_again
 from pipeline.imports.moving import read_one, sweep
 from pipeline.tables import DataError
 from pipeline.workspace import Workspace
@@ -123,13 +124,6 @@ class Account:
         return bool(self.refused) or any(table.needs_attention for table in self.tables)
 
 
-def tables_to_import(work: Workspace) -> tuple[str, ...]:
-    """The tables that the project reads and the declaration has files of."""
-    log = work.project.log
-    assert log is not None
-    return tuple(table for table in TABLES if log.files(table) and work.project.reads_log(table))
-
-
 def sources_of(work: Workspace) -> Found:
     """The files of a workspace's log.
 
@@ -197,7 +191,9 @@ def _import(
         of_file(0.0)
         reader = Import(work.state.log, work.project.stream, of_file, connection)
         try:
-            read_in.append(read_one(reader, each.source, known[each.source.table], there))
+            entry = read_one(reader, each.source, known[each.source.table], there)
+            known[entry.table][entry.name] = entry = mend_again(work, entry)
+            read_in.append(entry)
         except DataError as error:
             refused.append(str(error))
     tables = tuple(_account(work, table, found) for table in tables_to_import(work))

@@ -195,3 +195,8 @@ def as_list(value: str, kind: str, split: str | None) -> str:
         f"CASE WHEN starts_with(ltrim({value}), '[') AND json_valid({value}) THEN {parsed} "
         f"WHEN {value} IS NOT NULL THEN {cut} END"
     )
+
+
+def apart(value: str) -> str:
+    """A value's text as a part of several that are joined by ``|``: no two lists of parts become one text."""
+    return f"replace(replace(({value})::VARCHAR, '\\', '\\\\'), '|', '\\|')"
