@@ -184,7 +184,7 @@ def delay_for(rate: float, asks: Sequence[str], script: Path, names: Mapping[str
     while low <= high:
         delay = (low + high) // 2
         script.write_text(SCRIPT % {**names, "delay": delay})
-        done = subprocess.run([*asks, "-d5s"], capture_output=True, text=True, check=True)
+        done = subprocess.run([*asks, "-d10s"], capture_output=True, text=True, check=True)
         rates[delay] = per_second(done.stdout)
         low, high = (delay + 1, high) if rates[delay] > rate else (low, delay - 1)
     return min(rates, key=lambda delay: abs(rates[delay] - rate))
@@ -197,14 +197,14 @@ def under_load(work: Workspace, student: Student, minutes: float, workers: int, 
     command = [sys.executable, "-m", "exfm_assets.command", "serve", "--port", str(port), "--workers", str(workers)]
     surroundings = {"EXFM_PROJECT": os.environ.get("EXFM_PROJECT", ""), "EXFM_STATE": str(work.state.folder.parent)}
     with process(command, lambda: answers(f"http://127.0.0.1:{port}/ready"), **surroundings) as pid:
-        load(port, path, bodies, 4, 3)
+        load(port, path, bodies, 16, 10)  # until connections are spread over the workers
         with tempfile.TemporaryDirectory() as folder:
             listed, got, script = (Path(folder) / name for name in ("bodies", "got", "ask.lua"))
             listed.write_text("\n".join(bodies))
             asks = ["wrk", "-t1", f"-c{CONNECTIONS}", "--latency", "-s", str(script), f"http://127.0.0.1:{port}"]
             names = {"bodies": listed, "path": path, "got": Path(folder) / "before"}
             script.write_text(SCRIPT % {**names, "delay": 0})
-            most = per_second(subprocess.run([*asks, "-d10s"], capture_output=True, text=True, check=True).stdout)
+            most = per_second(subprocess.run([*asks, "-d20s"], capture_output=True, text=True, check=True).stdout)
             console.print(f"saturated at {most:.0f} requests/s of {CANDIDATES} candidates; now {SHARE:.0%} of it")
             delay = delay_for(SHARE * most, asks, script, names)
             script.write_text(SCRIPT % {**names, "got": got, "delay": delay})

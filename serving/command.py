@@ -19,6 +19,7 @@ from exfm.load import load_project, load_state
 from exfm.writing import StateError
 from serving.answering import Answering, Limits
 from serving.app import Server
+from serving.connections import SpreadConnections
 from serving.request_log import RequestLog
 
 SWITCH_SECONDS = 0.001  # for which a thread may hold Python while others wait: its own 5 ms are longer than an answer
@@ -35,7 +36,10 @@ def build() -> Starlette:
         **{name: type(getattr(Limits(), name))(value) for name, value in given.items() if value is not None}
     )
     log = None if os.environ.get(_SETTINGS + "NO_LOG") else RequestLog(state.requests, limits.log_days)
-    return Server(Answering(project, state, limits, log)).app()
+    app = Server(Answering(project, state, limits, log)).app()
+    if os.environ.get(_SETTINGS + "WORKERS", "1") != "1":
+        app.add_middleware(SpreadConnections)
+    return app
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -62,6 +66,7 @@ def main(arguments: list[str] | None = None) -> int:
     os.environ |= {_SETTINGS + each.name.upper(): str(getattr(given, each.name)) for each in fields(Limits)}
     if given.no_log:
         os.environ[_SETTINGS + "NO_LOG"] = "1"
+    os.environ[_SETTINGS + "WORKERS"] = str(given.workers)
     with tempfile.TemporaryDirectory() as together:
         if given.workers > 1:
             os.environ["PROMETHEUS_MULTIPROC_DIR"] = together
