@@ -121,8 +121,9 @@ def _compare(work: Workspace, student: Student, given: argparse.Namespace, conso
     first = release_named(work, student, given.first)
     second = release_named(work, student, given.second) if given.second else _serving(work, student)
     found = compare(work, student, first, second, work.device)
-    over = found.slices[0] if len(found.slices) == 1 else f"{found.slices[0]} to {found.slices[-1]}"
-    console.print(f"student {student.name}, {found.rows:,} labelled rows of {over}, which neither has learnt from")
+    console.print(
+        f"student {student.name}, {found.rows:,} labelled rows of {found.over}, which neither has learnt from"
+    )
     table = Table()
     for column in ("release", "slice", "NE", "calibration"):
         table.add_column(column, justify="right")

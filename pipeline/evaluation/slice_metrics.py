@@ -119,7 +119,8 @@ class Evaluation:
             if both.any():
                 mine, theirs = (logits[name][all_or(both)] for name in ("student", "teacher"))
                 apart = mean_of(lambda x, y: np.abs(_chances(x) - _chances(y)), mine, theirs)
-                notes[DISAGREEMENT] = apart / mean_of(lambda _, y: _chances(y), mine, theirs)
+                of = mean_of(lambda _, y: _chances(y), mine, theirs)
+                notes[DISAGREEMENT] = apart / of if of > 0 else float("nan")
         return notes
 
 

@@ -199,9 +199,8 @@ def _outcome(
 
 def _said(found: Comparison, two: tuple[Released, Released]) -> str:
     mine, other = two
-    where = found.slices[0] if len(found.slices) == 1 else f"{found.slices[0]} to {found.slices[-1]}"
     values = [100 * value for value in (found.difference.value, found.difference.low, found.difference.high)]
     return (
-        f"release {mine.number} against {other.number} on {found.rows:,} rows of {where}: NE {found.ne[1]:.4f} against "
-        f"{found.ne[0]:.4f}, {values[0]:+.2f} % ({values[1]:+.2f} to {values[2]:+.2f})"
+        f"release {mine.number} against {other.number} on {found.rows:,} rows of {found.over}: "
+        f"NE {found.ne[1]:.4f} against {found.ne[0]:.4f}, {values[0]:+.2f} % ({values[1]:+.2f} to {values[2]:+.2f})"
     )

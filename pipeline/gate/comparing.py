@@ -28,6 +28,7 @@ class Comparison:
         ne, calibration: of the first and the second.
         difference: relative, of the second's NE over the first's: below 0 the second is better; with one-sided bounds
             at the gate's confidence.
+        drawn: that the rows were drawn from more, if they were.
     """
 
     slices: tuple[str, ...]
@@ -35,6 +36,13 @@ class Comparison:
     ne: tuple[float, float]
     calibration: tuple[float, float]
     difference: Interval
+    drawn: str = ""
+
+    @property
+    def over(self) -> str:
+        """The slices, and that rows of theirs were drawn."""
+        where = self.slices[0] if len(self.slices) == 1 else f"{self.slices[0]} to {self.slices[-1]}"
+        return f"{where} ({self.drawn})" if self.drawn else where
 
 
 def compare(work: Workspace, student: Student, first: Released, second: Released, device: str) -> Comparison:
@@ -88,4 +96,4 @@ def compared_on(
     calibration = (first_mean / rate, second_mean / rate)
     difference = resampled.ratio(mine - base, base, student.gate.confidence)
     keys = tuple(slice_.key for slice_ in slices)
-    return Comparison(keys, len(scored.labels), ne, calibration, difference)
+    return Comparison(keys, len(scored.labels), ne, calibration, difference, scored.said)

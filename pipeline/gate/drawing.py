@@ -1,4 +1,4 @@
-"""Which users are judged where there are more rows than are judged at once.
+"""Which rows are judged where there are more than are judged at once.
 
 Belongs here: the draw. Not here: how many rows there may be (scoring.py, succession.py).
 """
@@ -7,24 +7,19 @@ import numpy as np
 import polars as pl
 
 from exfm.encoding import Encoding
-from models.hashing import NULL_HASH
-from pipeline.slices.beside import ID
 from pipeline.transforms.hashes import hashes_of
 
-HASHED = Encoding(kind="id", treatment="hash", null="id", salt="judged users")
+HASHED = Encoding(kind="id", treatment="hash", null="id", salt="judged rows")
 
 
-def drawn(rows: pl.DataFrame, user: str, share: float) -> np.ndarray:
-    """(N,) bool: rows of a share of the users, by the hash of their id: the same ones in each slice and process.
+def drawn(ids: pl.Series, share: float) -> np.ndarray:
+    """(N,) bool: a share of the rows by the hash of their id, so the same ones in each process.
 
-    Rows of nobody that the log names are drawn by their own id, one by one.
+    Rows are drawn, not users: each user keeps about so large a share of theirs. So one with very many rows is neither
+    all of what is judged nor left out, and intervals from resampled users are those of the rows that are judged.
 
     Args:
-        rows: ``impression_id`` and the column of users.
+        ids: of impressions, which differ.
     """
-    hashes = hashes_of(rows[user], HASHED)
-    unnamed = hashes == NULL_HASH
-    if unnamed.any():
-        hashes = np.where(unnamed, hashes_of(rows[ID], HASHED), hashes)
-    chosen: np.ndarray = (hashes.view(np.uint64) >> np.uint64(11)) < np.uint64(share * 2**53)
+    chosen: np.ndarray = (hashes_of(ids, HASHED).view(np.uint64) >> np.uint64(11)) < np.uint64(share * 2**53)
     return chosen

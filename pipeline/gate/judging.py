@@ -84,9 +84,9 @@ def _judged(rows: JudgedRows, student: Student, chosen: Candidate, about: Verdic
         return reason_of(student, about, fault=fault)
     models, note = _models(work, student, chosen, about.candidate, rows.device)
     scored = score_slices(rows, student, chosen.judged, models)
-    if len(scored.labels) < scored.of:
+    if scored.said:
         about = replace(about, rows=len(scored.labels))
-        note = ", ".join(filter(None, [note, f"users drawn by chance from those of {scored.of:,} rows"]))
+        note = ", ".join(filter(None, [note, scored.said]))
     positives, negatives = int((scored.labels > 0).sum()), int((scored.labels < 1).sum())
     if not positives or not negatives:
         label = "positive" if not positives else "negative"
@@ -133,7 +133,7 @@ def _compared(work: Workspace, student: Student, scored: Scored, seen: Seen, of_
     parts = {
         where: rows
         for where, rows in _parts(work, student, scored, seen)
-        if int(rows.sum()) >= gate.judged_rows and 0 < scored.labels[rows].sum() < rows.sum()
+        if int(rows.sum()) >= gate.judged_rows * scored.share and 0 < scored.labels[rows].sum() < rows.sum()
     }
     everything = {"all": np.ones(len(scored.labels), dtype=bool)}
     apart = 1 - (1 - gate.confidence) / max(len(parts) * len(rivals), 1)  # Bonferroni

@@ -1,7 +1,6 @@
 """Scores of several models on the same labelled rows.
 
-However many there are, no more than about ``MOST_ROWS`` are judged: of more, users are drawn by the hash of their id,
-each with all its rows, so that intervals by user stay valid.
+However many there are, no more than about ``MOST_ROWS`` are judged: of more, rows are drawn.
 
 Belongs here: reading rows, predicting, which rows are resampled together. Not here: who is scored (judging.py,
 comparing.py), intervals (comparison.py).
@@ -25,7 +24,7 @@ from pipeline.gate.candidate import user_codes
 from pipeline.gate.comparison import Resampled
 from pipeline.gate.drawing import drawn
 from pipeline.gate.judged_rows import JudgedRows
-from pipeline.slices.beside import beside
+from pipeline.slices.beside import ID, beside
 from pipeline.slices.scores import scores_of
 from pipeline.slices.slice_inputs import students_columns
 from pipeline.slices.supervised_slice import SupervisedSlice, rows_name
@@ -36,7 +35,7 @@ MOST_ROWS = 2**22  # some 200 bytes each
 
 @dataclass(frozen=True)
 class Scored:
-    """Labelled rows of the judged slices, or those of users that were drawn.
+    """Labelled rows of the judged slices, or those that were drawn of them.
 
     Args:
         labels: (N,) in [0, 1].
@@ -54,6 +53,16 @@ class Scored:
     surface: str
     weights: np.ndarray | None = None
     of: int = 0
+
+    @property
+    def share(self) -> float:
+        """Of the labelled rows, of those that are here."""
+        return len(self.labels) / self.of if self.of else 1.0
+
+    @property
+    def said(self) -> str:
+        """That they were drawn, where they were."""
+        return "" if len(self.labels) >= self.of else f"drawn by chance from {self.of:,} rows"
 
     def ne(self, name: str, rows: np.ndarray | None = None) -> float:
         """NE of a model, on some of the rows."""
@@ -118,7 +127,7 @@ def score_slices(rows: JudgedRows, student: Student, slices: Sequence[Slice], mo
 def _scored_slice(
     judged: JudgedRows, student: Student, slice_: Slice, models: Mapping[str, Learner], share: float
 ) -> Scored:
-    """Its labelled rows, those of a share of the users."""
+    """A share of its labelled rows."""
     rows, stream = rows_name(student.surface), judged.work.project.stream
     supervised = judged.of(student, slice_)
     labels, weights = supervised.labels(student.task, rows), supervised.weights(rows)
@@ -136,14 +145,14 @@ def _scored_slice(
 def _shown(
     work: Workspace, supervised: SupervisedSlice, labelled: np.ndarray, share: float
 ) -> tuple[pl.DataFrame, np.ndarray]:
-    """What the log says of the labelled rows of a share of the users, and which those are: (N,) bool of the slice's."""
+    """What the log says of a share of the labelled rows, and which those are: (N,) bool of the slice's."""
     stream, inputs = work.project.stream, supervised.inputs
     columns = [column.name for column in (stream.user, stream.item, stream.surface, *stream.context)]
     found, mine = list[pl.DataFrame](), labelled.copy()
     told = beside(work.table("impressions"), supervised.slice, inputs.shown(), columns)
     for span, part in zip(inputs.spans, told, strict=True):
         if share < 1:
-            mine[span] &= drawn(part, stream.user.name, share)
+            mine[span] &= drawn(part[ID], share)
         found.append(part.select(columns).filter(pl.Series(mine[span])))
     return pl.concat(found), mine
 

@@ -25,7 +25,7 @@ from pipeline.slices.teaching import TAKES_OVER, WAITS, Compared, Takeover, read
 from pipeline.workspace import Workspace
 
 WEIGHT = "weight of the row"  # no declared name has a blank
-MOST_ROWS = 2**22  # of all slices that are judged, some 100 bytes each; of more, users are drawn
+MOST_ROWS = 2**22  # of all slices that are judged, some 100 bytes each; of more labelled ones, some are drawn
 
 
 def judge_succession(work: Workspace, teacher: Teacher) -> Takeover:
@@ -70,11 +70,13 @@ def _decided(work: Workspace, teacher: Teacher, succession: Succession, slices: 
 
     if len(slices) < succession.slices:
         return waits(f"both have scored {len(slices)} labelled slices, and {succession.slices} are judged")
-    compared = tuple(_compared(work, teacher, succession, slices))
-    rows = max((each.rows for each in compared), default=0)
+    share = _share(work, succession, slices)
+    compared = tuple(_compared(work, teacher, succession, slices, share))
+    rows = int(max((each.rows for each in compared), default=0) / share)
     if rows < succession.rows:
         return waits(f"{rows:,} labelled rows that both have scored, and {succession.rows:,} are needed")
     said = ", ".join(map(str, compared)) + f" against {old} in slices {keys[0]} to {keys[-1]}"
+    said += "" if share == 1 else f", drawn by chance from some {rows:,} rows"
     if any(each.low > 0 for each in compared):
         return waits(f"{teacher.name} is worse: {said}", compared)
     if not any(each.high < -succession.lead for each in compared):
@@ -97,11 +99,19 @@ def _first_taught(work: Workspace, succession: Succession) -> Slice:
     return stream.slice_at(max(stream.index_at(now), *(index + 1 for index in learnt), 0))
 
 
-def _compared(work: Workspace, teacher: Teacher, succession: Succession, slices: Sequence[Slice]) -> Iterator[Compared]:
+def _share(work: Workspace, succession: Succession, slices: Sequence[Slice]) -> float:
+    """How many of the labelled rows are judged."""
+    tasks, labels = work.project.teacher(succession.teacher).tasks, work.table("labels")
+    parts = (part for slice_ in slices for part in labels.parts(slice_, tasks))
+    labelled = sum(int(part.select(pl.any_horizontal(pl.all().is_not_null()).sum()).item()) for part in parts)
+    return min(1.0, max(MOST_ROWS, succession.rows) / max(labelled, 1))
+
+
+def _compared(
+    work: Workspace, teacher: Teacher, succession: Succession, slices: Sequence[Slice], share: float
+) -> Iterator[Compared]:
     """Each task of the old teacher, on the rows that both have scored and whose label is known."""
     old = work.project.teacher(succession.teacher)
-    rows = sum(work.table("labels").rows(slice_) for slice_ in slices)
-    share = min(1.0, max(MOST_ROWS, 4 * succession.rows) / max(rows, 1))  # not each row has labels and both scores
     frame = pl.concat([_rows(work, old, teacher, slice_, share) for slice_ in slices])
     confidence = 1 - (1 - succession.confidence) / len(old.tasks)  # Bonferroni
     for task in old.tasks:
@@ -117,17 +127,16 @@ def _compared(work: Workspace, teacher: Teacher, succession: Succession, slices:
 
 
 def _rows(work: Workspace, old: Teacher, new: Teacher, slice_: Slice, share: float) -> pl.DataFrame:
-    """User, labels, weight and both teachers' logits of a slice's impressions, of a share of the users."""
-    user = work.project.stream.user.name
-    shown = work.table("impressions").parts(slice_, [ID, user])
-    rows = pl.concat(part if share == 1 else part.filter(pl.Series(drawn(part, user, share))) for part in shown)
-    rows = rows.rename({user: "user"})
-    weight = work.project.stream.weight
+    """User, labels, weight and both teachers' logits of a slice's labelled impressions, of a share of them."""
+    user, weight = work.project.stream.user.name, work.project.stream.weight
     named = {} if weight is None else {weight: WEIGHT}
-    labels = work.table("labels").parts(slice_, [ID, *old.tasks, *named])
-    told = pl.concat(part.join(rows, on=ID, how="semi") for part in labels).rename(named)
-    told = told if named else told.with_columns(pl.lit(1.0).alias(WEIGHT))
-    rows = rows.join(told, on=ID, how="left")
+    known = pl.any_horizontal(pl.col(old.tasks).is_not_null())
+    labels = (part.filter(known) for part in work.table("labels").parts(slice_, [ID, *old.tasks, *named]))
+    told = pl.concat(part if share == 1 else part.filter(pl.Series(drawn(part[ID], share))) for part in labels)
+    told = told.rename(named) if named else told.with_columns(pl.lit(1.0).alias(WEIGHT))
+    shown = work.table("impressions").parts(slice_, [ID, user])
+    rows = pl.concat(part.join(told, on=ID, how="inner", maintain_order="left") for part in shown)
+    rows = rows.rename({user: "user"})
     for teacher, which in ((old, "old"), (new, "new")):
         sound_files(work, teacher, slice_)
         logits = {ScoreColumns(task).logit: f"{task} {which}" for task in old.tasks}

@@ -31,6 +31,7 @@ class Entry:
         size, changed, sha256: of its bytes then; ``changed`` in nanoseconds.
         rows: all that it has; ``left_out``: by ``Files.where``; ``reasons``: how many were refused, and why.
         written: files of the log, relative to it, with their rows.
+        mended: places of refused rows that were mended, and are in the log.
         lacking: columns of the log that it does not have.
         named: the name by which ids were made, where it was moved since.
         copy_of: the file whose bytes it has, for which it was not read.
@@ -52,6 +53,7 @@ class Entry:
     named: str | None = None
     copy_of: str | None = None
     version_of: str | None = None
+    mended: tuple[str, ...] = ()
 
     @property
     def kept(self) -> int:
@@ -68,11 +70,15 @@ def key_of(table: str, name: str) -> str:
     return hashlib.sha256(f"{table}/{name}".encode()).hexdigest()[:16]
 
 
-def made_of(source: SourceFile, stream: Stream) -> str:
-    """A digest of how a file is read."""
+def made_of(source: SourceFile, stream: Stream, of_several: int = OF_SEVERAL) -> str:
+    """A digest of how a file is read.
+
+    Args:
+        of_several: how ids were made of several columns; 0: as they were made first.
+    """
     schema = {name: str(dtype) for name, dtype in schema_of(stream, source.table).items()}
-    joined = (OF_SEVERAL,) if isinstance(source.files.id, tuple) and len(source.files.id) > 1 else ()
-    return digest(source.files, schema, CODE, source.levels, *joined)
+    is_joined = isinstance(source.files.id, tuple) and len(source.files.id) > 1
+    return digest(source.files, schema, CODE, source.levels, *([of_several] if is_joined and of_several else []))
 
 
 def entry_path(log: Path, table: str, name: str) -> Path:
@@ -91,7 +97,7 @@ def read_entries(log: Path, table: str) -> dict[str, Entry]:
     for path in sorted((log / FOLDER / table).glob("*.json")):
         try:
             plain = json.loads(path.read_text(encoding="utf-8"))
-            entry = Entry(**{**plain, "lacking": tuple(plain["lacking"])})
+            entry = Entry(**{**plain, **{name: tuple(plain.get(name, ())) for name in ("lacking", "mended")}})
         except (OSError, ValueError, TypeError, KeyError):
             continue
         found[entry.name] = entry

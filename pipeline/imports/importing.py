@@ -26,6 +26,7 @@ from pipeline.sidecar import sha256_of
 from pipeline.tables import DataError
 
 QUARANTINE = "_quarantine"
+MENDED = ".mended.jsonl"  # how files of mended rows end
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,7 @@ def quarantine_path(log: Path, table: str, name: str) -> Path:
 
 def kept_path(log: Path, table: str, name: str) -> Path:
     """Where the rows of a file are kept that were mended by hand."""
-    return quarantine_path(log, table, name).with_suffix(".mended.jsonl")
+    return quarantine_path(log, table, name).with_suffix(MENDED)
 
 
 @contextmanager

@@ -19,10 +19,10 @@ import polars as pl
 from exfm.writing import alone
 from pipeline.imports.connection import connected, explained
 from pipeline.imports.converting import Target, conversion_of, names_of
-from pipeline.imports.entries import Entry, made_of, read_entries, write_entry
+from pipeline.imports.entries import OF_SEVERAL, Entry, made_of, read_entries, write_entry
 from pipeline.imports.finding import SourceFile, kind_of, levels_of, tables_to_import
 from pipeline.imports.importing import quarantine_path
-from pipeline.imports.mended import Kept, keep, mended_values, read_kept
+from pipeline.imports.mended import Kept, keep, kept_of, mended_values
 from pipeline.imports.reading import Relation, header_of, literal, quoted, relation_of
 from pipeline.imports.selecting import KEPT, REASON, select_rows
 from pipeline.imports.values import hashed
@@ -31,6 +31,7 @@ from pipeline.tables import DataError, write_parquet
 from pipeline.workspace import Workspace
 
 _log = logging.getLogger(__name__)
+MENDED_PART = "-mended"  # in the name of a part of the log with such rows
 PLACE = "exfm place"  # among a mended row's values: the row's place in its file
 
 
@@ -58,16 +59,18 @@ class Refused:
 def refused_rows(work: Workspace, table: str) -> Iterator[Refused]:
     """The rows of a table's files that could not be read in."""
     for entry in read_entries(work.state.log, table).values():
-        yield from _refused_of(work, table, entry.name)
+        yield from _refused_of(work, entry)
 
 
-def _refused_of(work: Workspace, table: str, file: str) -> Iterator[Refused]:
-    path = quarantine_path(work.state.log, table, file)
+def _refused_of(work: Workspace, entry: Entry) -> Iterator[Refused]:
+    """Those of one file, but those that are in the log by now, if a mending was killed before it took them out here."""
+    path, mended = quarantine_path(work.state.log, entry.table, entry.name), set(entry.mended)
     if path.is_file():
-        yield from (_refused(table, row) for row in pl.read_parquet(path).iter_rows(named=True))
+        rows = (_refused(entry, row) for row in pl.read_parquet(path).iter_rows(named=True))
+        yield from (row for row in rows if row.place not in mended)
 
 
-def _refused(table: str, row: Mapping[str, Any]) -> Refused:
+def _refused(entry: Entry, row: Mapping[str, Any]) -> Refused:
     place = f"row {row['row']}" if row["row"] is not None else f"line {row['line']}"
     values = row["raw"]
     if row["row"] is not None:
@@ -76,7 +79,7 @@ def _refused(table: str, row: Mapping[str, Any]) -> Refused:
             values = parsed if isinstance(parsed, dict) else row["raw"]
         except (TypeError, ValueError):
             pass
-    return Refused(table, row["file"], place, row["reason"], values)
+    return Refused(entry.table, entry.name, place, row["reason"], values)
 
 
 @dataclass(frozen=True)
@@ -117,25 +120,32 @@ def mend(work: Workspace, rows: Sequence[Refused]) -> Mended:
 
 
 def mend_again(work: Workspace, entry: Entry) -> Entry:
-    """The entry of a file that was just read, with those of its refused rows that were mended before.
+    """The entry of a file, with those of its refused rows that were mended before: as it was read anew, they are again.
 
     Raises:
-        DataError, StateError: as ``mend``.
+        StateError: if the log's folder can't be written.
     """
-    kept = read_kept(work.state.log, entry.table, entry.name) if entry.quarantined else []
+    path = quarantine_path(work.state.log, entry.table, entry.name)
+    if entry.mended and path.is_file():  # a mending may have been killed before it took them out
+        _put_aside(_without(path, entry.mended), path)
+    kept = kept_of(work.state.log, entry) if entry.quarantined else []
     if not kept:
         return entry
-    refused = {row.place: row for row in _refused_of(work, entry.table, entry.name)}
-    values = mended_values([(place, row.values) for place, row in refused.items()], kept)
+    refused = {row.place: row for row in _refused_of(work, entry)}
+    values = mended_values(((place, row.values) for place, row in refused.items()), kept)
+    if not values:
+        return entry
     rows = [replace(refused[place], values=mended) for place, mended in values.items()]
-    again = _mend_file(work, entry.table, entry.name, rows)
-    if again.still:
-        first = again.still[0]
-        _log.warning(
-            "%s: %d rows that were mended before are refused again (%s: %s): mend them anew",
-            entry.name, len(again.still), first.place, first.reason,
-        )  # fmt: skip
+    try:
+        _mend_file(work, entry.table, entry.name, rows)
+    except DataError as error:
+        _log.warning("%s: rows that were mended before can't be read again: %s", entry.name, error)
     return read_entries(work.state.log, entry.table)[entry.name]
+
+
+def mended_rows(entry: Entry | None) -> int:
+    """How many rows of a file are in the log as they were mended."""
+    return 0 if entry is None else sum(rows for name, rows in entry.written.items() if MENDED_PART in name)
 
 
 def _mend_file(work: Workspace, table: str, file: str, rows: list[Refused]) -> Mended:
@@ -144,7 +154,7 @@ def _mend_file(work: Workspace, table: str, file: str, rows: list[Refused]) -> M
     entry = entries[file]
     source = _source(work, table, entry)
     kept_aside = quarantine_path(work.state.log, table, file)
-    known = {each.place: each for each in _refused_of(work, table, file)}
+    known = {each.place: each for each in _refused_of(work, entry)}
     in_quarantine = {row.place: row for row in rows if row.place in known}
     mended = {place: row for place, row in in_quarantine.items() if row.values != known[place].values}
     unknown, unchanged = len(rows) - len(in_quarantine), len(in_quarantine) - len(mended)
@@ -155,20 +165,30 @@ def _mend_file(work: Workspace, table: str, file: str, rows: list[Refused]) -> M
         return Mended(0, uncut, unknown, unchanged)
     with tempfile.TemporaryDirectory() as aside:
         sound, reasons = _convert(work, source, entry, list(mended.values()), Path(aside))
-    made = [Kept(place, known[place].values, mended[place].values) for place in sound[PLACE].to_list()]
+    places = sound[PLACE].to_list()
+    made = [Kept(place, known[place].values, mended[place].values, entry.sha256) for place in places]
     keep(work.state.log, table, file, made)  # before they are in the log, so that none of those is not kept
-    written = _write(work, entry, sound)
-    left = pl.read_parquet(kept_aside).filter(
-        ~pl.coalesce(pl.format("row {}", "row"), pl.format("line {}", "line")).is_in(sound[PLACE].to_list())
-    )
+    written, done = _write(work, entry, sound), (*entry.mended, *places)
+    left = _without(kept_aside, done)
     reasons_left = Counter(reason.partition(":")[0] for reason in left["reason"])
-    write_entry(work.state.log, replace(entry, reasons=dict(reasons_left), written={**entry.written, **written}))
-    if left.is_empty():
-        kept_aside.unlink()
-    else:
-        write_parquet(left, kept_aside)
+    written = {**entry.written, **written}
+    write_entry(work.state.log, replace(entry, reasons=dict(reasons_left), written=written, mended=done))
+    _put_aside(left, kept_aside)
     still = tuple(replace(row, reason=reasons[place]) for place, row in mended.items() if place in reasons)
     return Mended(sound.height, (*uncut, *still), unknown, unchanged)
+
+
+def _without(path: Path, places: Sequence[str]) -> pl.DataFrame:
+    """The rows of a file that were refused, but those of some places."""
+    place = pl.coalesce(pl.format("row {}", "row"), pl.format("line {}", "line"))
+    return pl.read_parquet(path).filter(~place.is_in(places))
+
+
+def _put_aside(refused: pl.DataFrame, path: Path) -> None:
+    if refused.is_empty():
+        path.unlink(missing_ok=True)
+    else:
+        write_parquet(refused, path)
 
 
 def _source(work: Workspace, table: str, entry: Entry) -> SourceFile:
@@ -177,7 +197,7 @@ def _source(work: Workspace, table: str, entry: Entry) -> SourceFile:
     for files in work.project.log.files(table):
         kind = files.kind if files.kind not in (None, "delta") else kind_of(entry.name)
         source = SourceFile(table, files, work.state.data, entry.name, kind or "csv", levels_of(entry.name))
-        if made_of(source, work.project.stream) == entry.made_of:
+        if entry.made_of in {made_of(source, work.project.stream, of_several) for of_several in (OF_SEVERAL, 0)}:
             return source
     raise DataError(f"{table}: {entry.name} was read under another declaration: run `exfm import` first")
 
@@ -251,11 +271,11 @@ def _write(work: Workspace, entry: Entry, sound: pl.DataFrame) -> dict[str, int]
         return written
     base = next(iter(entry.written), "")
     key = Path(base).name.partition("-")[0] if base else quarantine_path(work.state.log, entry.table, entry.name).stem
-    number, clock = sum("-mended" in name for name in entry.written), TIME[entry.table]
-    while any((work.state.log / entry.table).glob(f"day=*/{key}-mended{number}.parquet")):
+    number, clock = sum(MENDED_PART in name for name in entry.written), TIME[entry.table]
+    while any((work.state.log / entry.table).glob(f"day=*/{key}{MENDED_PART}{number}.parquet")):
         number += 1
     for (day,), rows in _by_day(sound, clock):
-        name = f"{entry.table}/day={day}/{key}-mended{number}.parquet"
+        name = f"{entry.table}/day={day}/{key}{MENDED_PART}{number}.parquet"
         write_parquet(rows.drop(PLACE, "exfm day"), work.state.log / name)
         written[name] = rows.height
     return written

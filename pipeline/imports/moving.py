@@ -11,7 +11,7 @@ from dataclasses import replace
 from exfm.log_files import Files
 from pipeline.imports.entries import Entry, entry_path, made_of, read_entries, write_entry
 from pipeline.imports.finding import SourceFile
-from pipeline.imports.importing import Import, quarantine_path
+from pipeline.imports.importing import Import, kept_path, quarantine_path
 from pipeline.imports.mended import inherit
 from pipeline.imports.reading import FILENAME, naming
 from pipeline.sidecar import sha256_of
@@ -55,10 +55,9 @@ def read_one(reader: Import, source: SourceFile, known: dict[str, Entry], there:
             break
         if named is None and any((entry.named or entry.name) == source.name for entry in others):
             named = f"{source.name}@{sha256[:12]}"  # rows of the file that had this name before keep their ids
-    if moved is not None:
-        inherit(reader.log, moved.table, moved.name, source.name)
     entry = reader.read(source, before, named, sha256)
     if moved is not None:
+        inherit(reader.log, moved.table, moved.name, source.name)
         reader.forget(moved, entry)
         known.pop(moved.name, None)
     return _kept(known, entry)
@@ -94,7 +93,8 @@ def _renamed(reader: Import, source: SourceFile, entry: Entry, known: dict[str, 
     if refused.is_file():
         refused.replace(quarantine_path(log, entry.table, source.name))
     write_entry(log, renamed)
-    entry_path(log, entry.table, entry.name).unlink(missing_ok=True)
+    for path in (entry_path, kept_path):
+        path(log, entry.table, entry.name).unlink(missing_ok=True)
     known.pop(entry.name, None)
     return renamed
 
@@ -111,6 +111,8 @@ def sweep(work: Workspace, table: str, there: set[str]) -> None:
         if entry.name in there:
             continue
         heirs = [other for other in entries.values() if other.name in there and other.sha256 == entry.sha256]
+        for heir in heirs:
+            inherit(log, table, entry.name, heir.name)
         if any(set(other.written) & set(entry.written) for other in heirs):  # a move that was not finished
             entry_path(log, table, entry.name).unlink(missing_ok=True)
         elif any((other.named or other.name) == (entry.named or entry.name) for other in heirs) or _is_replaced(

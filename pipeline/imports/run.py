@@ -17,7 +17,7 @@ from pipeline.imports.connection import connected
 from pipeline.imports.entries import Due, Entry, due_files, read_entries
 from pipeline.imports.finding import TABLES, Found, SourceFile, find_sources, tables_to_import
 from pipeline.imports.importing import Import
-from pipeline.imports.mending import mend_again
+from pipeline.imports.mending import mend_again, mended_rows
 from pipeline.imports.moving import read_one, sweep
 from pipeline.tables import DataError
 from pipeline.workspace import Workspace
@@ -180,7 +180,7 @@ def _import(
     known = {table: read_entries(work.state.log, table) for table in tables_to_import(work)}
     changed = {(each.source.table, each.source.name) for each in waiting if each.why != "new"}
     there = {(source.table, source.name) for source in found.files} - changed
-    read_in: list[Entry] = []
+    read_in, mended = list[Entry](), dict[tuple[str, str], int]()
     refused: list[str] = []
     for number, each in enumerate(waiting):
         done = sum(sizes[:number])
@@ -191,13 +191,28 @@ def _import(
         of_file(0.0)
         reader = Import(work.state.log, work.project.stream, of_file, connection)
         try:
-            entry = read_one(reader, each.source, known[each.source.table], there)
-            known[entry.table][entry.name] = entry = mend_again(work, entry)
-            read_in.append(entry)
+            before = known[each.source.table].get(each.source.name)
+            read_in.append(read_one(reader, each.source, known[each.source.table], there))
         except DataError as error:
             refused.append(str(error))
+        else:
+            mended[each.source.table, each.source.name] = mended_rows(before)
+    read_in = _mended_again(work, known, read_in)
+    for entry in read_in:
+        if (lost := mended[entry.table, entry.name] - mended_rows(entry)) > 0:
+            _log.warning(
+                "%s: %d rows that were mended are refused again, for they are others now in the file: "
+                "`exfm quarantine %s --to rows.jsonl`, and mend them anew", entry.name, lost, entry.table,
+            )  # fmt: skip
     tables = tuple(_account(work, table, found) for table in tables_to_import(work))
     return Account(tables, tuple(read_in), tuple(refused), found.unread)
+
+
+def _mended_again(work: Workspace, known: dict[str, dict[str, Entry]], read_in: list[Entry]) -> list[Entry]:
+    """The files that were read in, with what was mended of them before; of all files: a process may have died here."""
+    for entries in known.values():
+        entries |= {name: mend_again(work, entry) for name, entry in entries.items()}
+    return [known[entry.table][entry.name] for entry in read_in]
 
 
 def _size(source: SourceFile) -> int:

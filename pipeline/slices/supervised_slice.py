@@ -107,6 +107,10 @@ class SupervisedSlice:
             self._computed |= zip((keys[at] for at in new), compute(new), strict=True)
         return [self._computed[key] for key in keys]
 
+    def forget_computed(self) -> None:
+        """Let go of what was computed ``once``."""
+        self._computed.clear()
+
     def parts(self, rows: str, teachers: tuple[str, ...] = ()) -> Iterator[SliceTensors]:
         """A pass over some rows, with the logits of some teachers, in memory one part of the slice at a time.
 

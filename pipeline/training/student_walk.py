@@ -100,6 +100,8 @@ class StudentWalk:
                     evaluations[run.declared.name] = self._evaluated(run, supervised)
             seconds[run.declared.name] = time.perf_counter() - started
         self._grouped = None
+        if not any(run.declared.lead for run in runs):  # a lead is measured by the same scores
+            supervised.forget_computed()
         started = time.perf_counter()
         trained = self._train(runs, supervised)
         shared = (time.perf_counter() - started) / max(len(runs), 1)  # a pass over the slice is one for all in it

@@ -88,7 +88,8 @@ def scores(models: Sequence[IncrementalModel], index: int, supervised: Supervise
 
     def predict(new: list[int]) -> list[np.ndarray]:
         learners = [models[at].learner_at(index) for at in new]
-        return [logits[:, 0] for logits in scores_of(learners, supervised.parts(rows))]
+        # A view would hold the scores of all tasks.
+        return [np.ascontiguousarray(logits[:, 0]) for logits in scores_of(learners, supervised.parts(rows))]
 
     return supervised.once([(model.checkpoints.name, index, rows) for model in models], predict)
 
