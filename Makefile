@@ -11,7 +11,7 @@ RANGE ?=
 STUDENT ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-slow test-long ui serve live live-drift live-fault docs bench bench-drift bench-inputs bench-ingest bench-bad-teacher bench-checkpoints bench-loading bench-serving bench-serving-tables bench-item-index bench-upkeep bench-retrieval bench-retrieval-large bench-quality bench-training bench-gpu feast-tests clean
+.PHONY: help run test test-slow test-long ui serve live live-drift live-fault docs bench bench-drift bench-inputs bench-ingest bench-bad-teacher bench-checkpoints bench-loading bench-serving bench-serving-load bench-serving-tables bench-item-index bench-upkeep bench-retrieval bench-retrieval-large bench-quality bench-training bench-gpu feast-tests clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
