@@ -7,14 +7,16 @@ A row is known again by its place and its values, in the file of this name, or i
 """
 
 import json
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from exfm.atomic_write import atomic_write
 from pipeline.imports.entries import Entry
-from pipeline.imports.importing import MENDED, kept_path
+from pipeline.imports.importing import MENDED, kept_path, quarantine_path
 
 Values = Mapping[str, Any] | str
 
@@ -59,12 +61,21 @@ def inherit(log: Path, table: str, before: str, name: str) -> None:
         keep(log, table, name, rows)
 
 
-def kept_of(log: Path, entry: Entry) -> list[Kept]:
-    """What was mended of a file, under this name or of these bytes; what is its own goes before."""
-    own = kept_path(log, entry.table, entry.name)
-    others = [path for path in sorted(own.parent.glob(f"*{MENDED}")) if path != own]
-    alike = [row for path in others for row in read_kept(path) if row.sha256 == entry.sha256]
-    return [*alike, *read_kept(own)]
+class KeptRows:
+    """All that was mended of a table's files, read once: an import looks at every file."""
+
+    def __init__(self, log: Path, table: str) -> None:
+        folder = quarantine_path(log, table, "").parent
+        self._by_file = {path.name: read_kept(path) for path in sorted(folder.glob(f"*{MENDED}"))}
+        self._by_bytes = defaultdict[str, list[Kept]](list)
+        for row in chain.from_iterable(self._by_file.values()):
+            self._by_bytes[row.sha256].append(row)
+        self._log = log
+
+    def of(self, entry: Entry) -> list[Kept]:
+        """What was mended of a file, under this name or of these bytes; what is its own stands last."""
+        own = kept_path(self._log, entry.table, entry.name).name
+        return [*self._by_bytes.get(entry.sha256, ()), *self._by_file.get(own, ())]
 
 
 def mended_values(refused: Iterable[tuple[str, Values]], kept: Iterable[Kept]) -> dict[str, Values]:

@@ -22,7 +22,7 @@ from pipeline.imports.converting import Target, conversion_of, names_of
 from pipeline.imports.entries import OF_SEVERAL, Entry, made_of, read_entries, write_entry
 from pipeline.imports.finding import SourceFile, kind_of, levels_of, tables_to_import
 from pipeline.imports.importing import quarantine_path
-from pipeline.imports.mended import Kept, keep, kept_of, mended_values
+from pipeline.imports.mended import Kept, KeptRows, keep, mended_values
 from pipeline.imports.reading import Relation, header_of, literal, quoted, relation_of
 from pipeline.imports.selecting import KEPT, REASON, select_rows
 from pipeline.imports.values import hashed
@@ -119,16 +119,19 @@ def mend(work: Workspace, rows: Sequence[Refused]) -> Mended:
     )
 
 
-def mend_again(work: Workspace, entry: Entry) -> Entry:
+def mend_again(work: Workspace, entry: Entry, every: KeptRows) -> Entry:
     """The entry of a file, with those of its refused rows that were mended before: as it was read anew, they are again.
+
+    Args:
+        every: what was mended of its table's files.
 
     Raises:
         StateError: if the log's folder can't be written.
     """
     path = quarantine_path(work.state.log, entry.table, entry.name)
-    if entry.mended and path.is_file():  # a mending may have been killed before it took them out
-        _put_aside(_without(path, entry.mended), path)
-    kept = kept_of(work.state.log, entry) if entry.quarantined else []
+    if entry.mended and path.is_file():
+        _take_out(path, entry.mended)  # a mending may have been killed before it did
+    kept = every.of(entry) if entry.quarantined else []
     if not kept:
         return entry
     refused = {row.place: row for row in _refused_of(work, entry)}
@@ -169,26 +172,29 @@ def _mend_file(work: Workspace, table: str, file: str, rows: list[Refused]) -> M
     made = [Kept(place, known[place].values, mended[place].values, entry.sha256) for place in places]
     keep(work.state.log, table, file, made)  # before they are in the log, so that none of those is not kept
     written, done = _write(work, entry, sound), (*entry.mended, *places)
-    left = _without(kept_aside, done)
+    left = _without(pl.read_parquet(kept_aside), done)
     reasons_left = Counter(reason.partition(":")[0] for reason in left["reason"])
     written = {**entry.written, **written}
     write_entry(work.state.log, replace(entry, reasons=dict(reasons_left), written=written, mended=done))
-    _put_aside(left, kept_aside)
+    _take_out(kept_aside, done)
     still = tuple(replace(row, reason=reasons[place]) for place, row in mended.items() if place in reasons)
     return Mended(sound.height, (*uncut, *still), unknown, unchanged)
 
 
-def _without(path: Path, places: Sequence[str]) -> pl.DataFrame:
-    """The rows of a file that were refused, but those of some places."""
+def _without(refused: pl.DataFrame, places: Sequence[str]) -> pl.DataFrame:
+    """Refused rows but those of some places."""
     place = pl.coalesce(pl.format("row {}", "row"), pl.format("line {}", "line"))
-    return pl.read_parquet(path).filter(~place.is_in(places))
+    return refused.filter(~place.is_in(places))
 
 
-def _put_aside(refused: pl.DataFrame, path: Path) -> None:
-    if refused.is_empty():
-        path.unlink(missing_ok=True)
-    else:
-        write_parquet(refused, path)
+def _take_out(path: Path, places: Sequence[str]) -> None:
+    """Take rows of some places out of the file of those that were refused."""
+    refused = pl.read_parquet(path)
+    left = _without(refused, places)
+    if left.is_empty():
+        path.unlink()
+    elif left.height < refused.height:
+        write_parquet(left, path)
 
 
 def _source(work: Workspace, table: str, entry: Entry) -> SourceFile:

@@ -17,6 +17,7 @@ from pipeline.imports.connection import connected
 from pipeline.imports.entries import Due, Entry, due_files, read_entries
 from pipeline.imports.finding import TABLES, Found, SourceFile, find_sources, tables_to_import
 from pipeline.imports.importing import Import
+from pipeline.imports.mended import KeptRows
 from pipeline.imports.mending import mend_again, mended_rows
 from pipeline.imports.moving import read_one, sweep
 from pipeline.tables import DataError
@@ -210,8 +211,9 @@ def _import(
 
 def _mended_again(work: Workspace, known: dict[str, dict[str, Entry]], read_in: list[Entry]) -> list[Entry]:
     """The files that were read in, with what was mended of them before; of all files: a process may have died here."""
-    for entries in known.values():
-        entries |= {name: mend_again(work, entry) for name, entry in entries.items()}
+    for table, entries in known.items():
+        kept = KeptRows(work.state.log, table)
+        entries |= {name: mend_again(work, entry, kept) for name, entry in entries.items()}
     return [known[entry.table][entry.name] for entry in read_in]
 
 
