@@ -68,9 +68,24 @@ def _seen_before(work: Workspace, first: Slice) -> Seen:
     before = [slice_ for slice_ in stream.slices(since.start, first.start) if table.has(slice_)]
     if not before:
         return {}
-    seen: dict[str, pl.Series] = {}
-    for part in (part for slice_ in before for part in table.parts(slice_, [stream.user.name, stream.item.name])):
-        for name in part.columns:
-            mine = part[name].unique()
-            seen[name] = mine if name not in seen else pl.concat([seen[name], mine]).unique()
-    return seen
+    seen = {name: Distinct() for name in (stream.user.name, stream.item.name)}
+    for part in (part for slice_ in before for part in table.parts(slice_, list(seen))):
+        for name, distinct in seen.items():
+            distinct.add(part[name])
+    return {name: distinct.values() for name, distinct in seen.items()}
+
+
+class Distinct:
+    """The distinct values of a column that is given part by part: in memory are at most about twice as many."""
+
+    def __init__(self) -> None:
+        self._parts: list[pl.Series] = []  # the first one has all that were merged
+
+    def add(self, values: pl.Series) -> None:
+        """Those of a part too. They are merged when they are as many as are known: so each is in few merges."""
+        self._parts.append(values.unique())
+        if sum(map(len, self._parts[1:])) > len(self._parts[0]):
+            self._parts = [self.values()]
+
+    def values(self) -> pl.Series:
+        return pl.concat(self._parts).unique()

@@ -133,7 +133,7 @@ def _compared(work: Workspace, student: Student, scored: Scored, seen: Seen, of_
     parts = {
         where: rows
         for where, rows in _parts(work, student, scored, seen)
-        if int(rows.sum()) >= gate.judged_rows * scored.share and 0 < scored.labels[rows].sum() < rows.sum()
+        if int(rows.sum()) >= scored.least(gate.judged_rows) and 0 < scored.labels[rows].sum() < rows.sum()
     }
     everything = {"all": np.ones(len(scored.labels), dtype=bool)}
     apart = 1 - (1 - gate.confidence) / max(len(parts) * len(rivals), 1)  # Bonferroni

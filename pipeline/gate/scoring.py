@@ -31,6 +31,7 @@ from pipeline.slices.supervised_slice import SupervisedSlice, rows_name
 from pipeline.workspace import Workspace
 
 MOST_ROWS = 2**22  # some 200 bytes each
+LEAST_DRAWN = 300  # of a part that is judged apart
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,10 @@ class Scored:
     def share(self) -> float:
         """Of the labelled rows, of those that are here."""
         return len(self.labels) / self.of if self.of else 1.0
+
+    def least(self, judged_rows: int) -> float:
+        """How many of these rows stand for so many labelled ones; not so few that an interval of them says nothing."""
+        return min(judged_rows, max(judged_rows * self.share, LEAST_DRAWN))
 
     @property
     def said(self) -> str:

@@ -3,6 +3,8 @@
 Belongs here: connections. Not here: what is asked of them.
 """
 
+import errno
+import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +17,29 @@ from pipeline.tables import DataError
 
 MEMORY = "1GB"  # of DuckDB, beyond which it writes aside
 WATCHED_SECONDS = 0.5
+
+
+def refusal_of(error: duckdb.Error) -> OSError | None:
+    """That there is no room to write aside, in an error of DuckDB's."""
+    full = "No space left" in str(error) or "File too large" in str(error)
+    return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) if full else None
+
+
+@contextmanager
+def refusing(source: SourceFile) -> Iterator[None]:
+    """What DuckDB can't do with a file's rows as a sentence that names it.
+
+    Raises:
+        DataError: with the error's first line.
+        OSError: if there is no room.
+    """
+    try:
+        yield
+    except duckdb.Error as error:
+        if (told := refusal_of(error)) is not None:
+            raise told from error
+        first = str(error).splitlines()[0]
+        raise DataError(f"{source.name} can't be read as {source.table}: {first}: mend Files") from error
 
 
 @contextmanager

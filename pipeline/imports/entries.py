@@ -31,7 +31,8 @@ class Entry:
         size, changed, sha256: of its bytes then; ``changed`` in nanoseconds.
         rows: all that it has; ``left_out``: by ``Files.where``; ``reasons``: how many were refused, and why.
         written: files of the log, relative to it, with their rows.
-        mended: places of refused rows that were mended, and are in the log.
+        mended: places of refused rows that were mended, and are in the log; ``tried``: a digest of those that were
+            mended before, and could not be read again.
         lacking: columns of the log that it does not have.
         named: the name by which ids were made, where it was moved since.
         copy_of: the file whose bytes it has, for which it was not read.
@@ -54,6 +55,7 @@ class Entry:
     copy_of: str | None = None
     version_of: str | None = None
     mended: tuple[str, ...] = ()
+    tried: str = ""
 
     @property
     def kept(self) -> int:

@@ -18,10 +18,10 @@ import duckdb
 from exfm.stream import Stream
 from exfm.writing import StateError, unwritable
 from pipeline.imports.by_day import Counted, Reading
-from pipeline.imports.connection import connected
+from pipeline.imports.connection import connected, refusal_of
 from pipeline.imports.entries import Entry, entry_path, key_of, made_of, write_entry
 from pipeline.imports.finding import SourceFile
-from pipeline.imports.reading import forget_lines, naming, refusal_of
+from pipeline.imports.reading import forget_lines, naming
 from pipeline.sidecar import sha256_of
 from pipeline.tables import DataError
 
@@ -103,15 +103,16 @@ class Import:
         write_entry(self.log, entry)
         return entry
 
-    def forget(self, entry: Entry, heir: Entry | None = None) -> None:
+    def forget(self, entry: Entry, heir: Entry | None = None, *, mended: bool = True) -> None:
         """Take what was read of a file out of the log.
 
         Args:
             heir: the file that has its ids now, and with them the names of its parts: those are spared.
+            mended: also what was mended of it, which it else has again if its bytes come again.
         """
         for name in entry.written.keys() - (heir.written.keys() if heir is not None else set()):
             (self.log / name).unlink(missing_ok=True)
-        for path in (quarantine_path, kept_path):
+        for path in (quarantine_path, *([kept_path] if mended else [])):
             path(self.log, entry.table, entry.name).unlink(missing_ok=True)
         entry_path(self.log, entry.table, entry.name).unlink(missing_ok=True)
 

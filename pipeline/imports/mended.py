@@ -10,7 +10,6 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -56,24 +55,29 @@ def keep(log: Path, table: str, name: str, rows: Iterable[Kept]) -> None:
 
 
 def inherit(log: Path, table: str, before: str, name: str) -> None:
-    """Let a file under another name have what was mended of it, too."""
+    """Let a file under another name have what was mended of it, too; what is its own stays as it is."""
     if rows := read_kept(kept_path(log, table, before)):
-        keep(log, table, name, rows)
+        keep(log, table, name, [*rows, *read_kept(kept_path(log, table, name))])
 
 
 class KeptRows:
     """All that was mended of a table's files, read once: an import looks at every file."""
 
-    def __init__(self, log: Path, table: str) -> None:
+    def __init__(self, log: Path, table: str, entries: Iterable[Entry]) -> None:
         folder = quarantine_path(log, table, "").parent
+        bytes_of = {kept_path(log, table, entry.name).name: entry.sha256 for entry in entries}
+        self._log, self._by_bytes = log, defaultdict[str, list[Kept]](list)
         self._by_file = {path.name: read_kept(path) for path in sorted(folder.glob(f"*{MENDED}"))}
-        self._by_bytes = defaultdict[str, list[Kept]](list)
-        for row in chain.from_iterable(self._by_file.values()):
-            self._by_bytes[row.sha256].append(row)
-        self._log = log
+        for name, rows in self._by_file.items():
+            for row in rows:
+                if row.sha256 != bytes_of.get(name):  # else it stands in its own file: another one of these bytes
+                    self._by_bytes[row.sha256].append(row)  # may mean something else, and be mended otherwise
 
     def of(self, entry: Entry) -> list[Kept]:
-        """What was mended of a file, under this name or of these bytes; what is its own stands last."""
+        """What was mended of a file, under this name, or of these bytes under a name that has others now, or none.
+
+        What is its own stands last.
+        """
         own = kept_path(self._log, entry.table, entry.name).name
         return [*self._by_bytes.get(entry.sha256, ()), *self._by_file.get(own, ())]
 

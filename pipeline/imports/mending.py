@@ -6,7 +6,6 @@ the contract (slices/refused_rows.py).
 
 import csv
 import json
-import logging
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,20 +16,19 @@ from typing import Any
 import polars as pl
 
 from exfm.writing import alone
-from pipeline.imports.connection import connected, explained
+from pipeline.imports.connection import connected, explained, refusing
 from pipeline.imports.converting import Target, conversion_of, names_of
 from pipeline.imports.entries import OF_SEVERAL, Entry, made_of, read_entries, write_entry
 from pipeline.imports.finding import SourceFile, kind_of, levels_of, tables_to_import
 from pipeline.imports.importing import quarantine_path
-from pipeline.imports.mended import Kept, KeptRows, keep, mended_values
-from pipeline.imports.reading import Relation, header_of, literal, quoted, relation_of
+from pipeline.imports.mended import Kept, keep
+from pipeline.imports.reading import Relation, header_of, literal, naming, quoted, relation_of
 from pipeline.imports.selecting import KEPT, REASON, select_rows
 from pipeline.imports.values import hashed
 from pipeline.streams.contract import TIME
 from pipeline.tables import DataError, write_parquet
 from pipeline.workspace import Workspace
 
-_log = logging.getLogger(__name__)
 MENDED_PART = "-mended"  # in the name of a part of the log with such rows
 PLACE = "exfm place"  # among a mended row's values: the row's place in its file
 
@@ -59,10 +57,10 @@ class Refused:
 def refused_rows(work: Workspace, table: str) -> Iterator[Refused]:
     """The rows of a table's files that could not be read in."""
     for entry in read_entries(work.state.log, table).values():
-        yield from _refused_of(work, entry)
+        yield from refused_of(work, entry)
 
 
-def _refused_of(work: Workspace, entry: Entry) -> Iterator[Refused]:
+def refused_of(work: Workspace, entry: Entry) -> Iterator[Refused]:
     """Those of one file, but those that are in the log by now, if a mending was killed before it took them out here."""
     path, mended = quarantine_path(work.state.log, entry.table, entry.name), set(entry.mended)
     if path.is_file():
@@ -109,8 +107,11 @@ def mend(work: Workspace, rows: Sequence[Refused]) -> Mended:
         by_file.setdefault((row.table, row.file), []).append(row)
     results: list[Mended] = []
     with alone(work.state.log / "_reading.lock", "mending rows"):
+        entries = {table: read_entries(work.state.log, table) for table in tables_to_import(work)}
         for (table, file), mended in by_file.items():
-            results.append(_mend_file(work, table, file, mended))
+            if file not in entries.get(table, {}):
+                raise DataError(f"{table}: {file!r} is no file that was read in: `exfm quarantine` lists them")
+            results.append(mend_file(work, entries[table][file], mended)[1])
     return Mended(
         sum(each.read for each in results),
         tuple(row for each in results for row in each.still),
@@ -119,45 +120,12 @@ def mend(work: Workspace, rows: Sequence[Refused]) -> Mended:
     )
 
 
-def mend_again(work: Workspace, entry: Entry, every: KeptRows) -> Entry:
-    """The entry of a file, with those of its refused rows that were mended before: as it was read anew, they are again.
-
-    Args:
-        every: what was mended of its table's files.
-
-    Raises:
-        StateError: if the log's folder can't be written.
-    """
-    path = quarantine_path(work.state.log, entry.table, entry.name)
-    if entry.mended and path.is_file():
-        _take_out(path, entry.mended)  # a mending may have been killed before it did
-    kept = every.of(entry) if entry.quarantined else []
-    if not kept:
-        return entry
-    refused = {row.place: row for row in _refused_of(work, entry)}
-    values = mended_values(((place, row.values) for place, row in refused.items()), kept)
-    if not values:
-        return entry
-    rows = [replace(refused[place], values=mended) for place, mended in values.items()]
-    try:
-        _mend_file(work, entry.table, entry.name, rows)
-    except DataError as error:
-        _log.warning("%s: rows that were mended before can't be read again: %s", entry.name, error)
-    return read_entries(work.state.log, entry.table)[entry.name]
-
-
-def mended_rows(entry: Entry | None) -> int:
-    """How many rows of a file are in the log as they were mended."""
-    return 0 if entry is None else sum(rows for name, rows in entry.written.items() if MENDED_PART in name)
-
-
-def _mend_file(work: Workspace, table: str, file: str, rows: list[Refused]) -> Mended:
-    if table not in tables_to_import(work) or file not in (entries := read_entries(work.state.log, table)):
-        raise DataError(f"{table}: {file!r} is no file that was read in: `exfm quarantine` lists them")
-    entry = entries[file]
+def mend_file(work: Workspace, entry: Entry, rows: list[Refused]) -> tuple[Entry, Mended]:
+    """Read mended rows of one file in: its entry from then on, and what came of them; raises as ``mend``."""
+    table, file = entry.table, entry.name
     source = _source(work, table, entry)
     kept_aside = quarantine_path(work.state.log, table, file)
-    known = {each.place: each for each in _refused_of(work, entry)}
+    known = {each.place: each for each in refused_of(work, entry)}
     in_quarantine = {row.place: row for row in rows if row.place in known}
     mended = {place: row for place, row in in_quarantine.items() if row.values != known[place].values}
     unknown, unchanged = len(rows) - len(in_quarantine), len(in_quarantine) - len(mended)
@@ -165,7 +133,7 @@ def _mend_file(work: Workspace, table: str, file: str, rows: list[Refused]) -> M
     uncut = tuple(replace(mended[place], reason=why) for place, why in cut.items() if isinstance(why, str))
     mended = {place: mended[place] for place, values in cut.items() if not isinstance(values, str)}
     if not mended:
-        return Mended(0, uncut, unknown, unchanged)
+        return entry, Mended(0, uncut, unknown, unchanged)
     with tempfile.TemporaryDirectory() as aside:
         sound, reasons = _convert(work, source, entry, list(mended.values()), Path(aside))
     places = sound[PLACE].to_list()
@@ -175,10 +143,11 @@ def _mend_file(work: Workspace, table: str, file: str, rows: list[Refused]) -> M
     left = _without(pl.read_parquet(kept_aside), done)
     reasons_left = Counter(reason.partition(":")[0] for reason in left["reason"])
     written = {**entry.written, **written}
-    write_entry(work.state.log, replace(entry, reasons=dict(reasons_left), written=written, mended=done))
-    _take_out(kept_aside, done)
+    entry = replace(entry, reasons=dict(reasons_left), written=written, mended=done)
+    write_entry(work.state.log, entry)
+    take_out(kept_aside, done)
     still = tuple(replace(row, reason=reasons[place]) for place, row in mended.items() if place in reasons)
-    return Mended(sound.height, (*uncut, *still), unknown, unchanged)
+    return entry, Mended(sound.height, (*uncut, *still), unknown, unchanged)
 
 
 def _without(refused: pl.DataFrame, places: Sequence[str]) -> pl.DataFrame:
@@ -187,7 +156,7 @@ def _without(refused: pl.DataFrame, places: Sequence[str]) -> pl.DataFrame:
     return refused.filter(~place.is_in(places))
 
 
-def _take_out(path: Path, places: Sequence[str]) -> None:
+def take_out(path: Path, places: Sequence[str]) -> None:
     """Take rows of some places out of the file of those that were refused."""
     refused = pl.read_parquet(path)
     left = _without(refused, places)
@@ -217,7 +186,7 @@ def _convert(
     lines = [{**values, PLACE: row.place} for row in rows if isinstance(values := _cut(row, source), dict)]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     names = dict.fromkeys(name for line in lines for name in line)
-    with connected(aside) as connection, explained(source):
+    with connected(aside) as connection, refusing(source), explained(source):
         as_json = replace(source, kind="json", at=path)
         relation = relation_of(connection, as_json, [*names, *names_of(source.files)])
         relation = _typed(relation, connection, source)
@@ -249,7 +218,8 @@ def _cut(row: Refused, source: SourceFile) -> dict[str, Any] | str:
         except ValueError:
             parsed = None
         return parsed if isinstance(parsed, dict) else "no JSON object"
-    names = list(source.files.header) or header_of(source)
+    with naming(source):
+        names = list(source.files.header) or header_of(source)
     values = next(csv.reader([row.values], delimiter=source.separator), [])
     if len(values) != len(names):
         return f"it has {len(values)} columns, not {len(names)}: write {source.separator.join(names)}"

@@ -13,6 +13,7 @@ from pipeline.imports.entries import Entry, entry_path, made_of, read_entries, w
 from pipeline.imports.finding import SourceFile
 from pipeline.imports.importing import Import, kept_path, quarantine_path
 from pipeline.imports.mended import inherit
+from pipeline.imports.mending_again import mended_rows
 from pipeline.imports.reading import FILENAME, naming
 from pipeline.sidecar import sha256_of
 from pipeline.workspace import Workspace
@@ -99,26 +100,29 @@ def _renamed(reader: Import, source: SourceFile, entry: Entry, known: dict[str, 
     return renamed
 
 
-def sweep(work: Workspace, table: str, there: set[str]) -> None:
+def sweep(work: Workspace, table: str, there: set[str]) -> int:
     """Take out what killed imports left, and what a table with versions no longer has.
 
     Args:
         there: names of the table's files.
+
+    Returns:
+        How many rows that were mended went out with it.
     """
     log, entries = work.state.log, read_entries(work.state.log, table)
-    reader = Import(log, work.project.stream)
+    reader, mended = Import(log, work.project.stream), 0
     for entry in list(entries.values()):
         if entry.name in there:
             continue
         heirs = [other for other in entries.values() if other.name in there and other.sha256 == entry.sha256]
-        for heir in heirs:
+        named = [other for other in heirs if (other.named or other.name) == (entry.named or entry.name)]
+        for heir in named:
             inherit(log, table, entry.name, heir.name)
         if any(set(other.written) & set(entry.written) for other in heirs):  # a move that was not finished
             entry_path(log, table, entry.name).unlink(missing_ok=True)
-        elif any((other.named or other.name) == (entry.named or entry.name) for other in heirs) or _is_replaced(
-            work, entry
-        ):
-            reader.forget(entry)
+        elif named or _is_replaced(work, entry):
+            mended += mended_rows([entry])
+            reader.forget(entry, mended=bool(named))
         else:
             continue
         del entries[entry.name]
@@ -126,6 +130,7 @@ def sweep(work: Workspace, table: str, there: set[str]) -> None:
     for path in (log / table).glob("day=*/*.parquet"):
         if _PART.fullmatch(path.name) and path.relative_to(log).as_posix() not in written:
             path.unlink()
+    return mended
 
 
 def _is_replaced(work: Workspace, entry: Entry) -> bool:

@@ -7,11 +7,9 @@ Texts stay texts: what a column is, the declaration says, not a guess from its f
 """
 
 import csv
-import errno
 import gzip
 import io
 import json
-import os
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
@@ -23,6 +21,7 @@ import duckdb
 import pyarrow as pa
 
 from exfm.writing import StateError, unwritable
+from pipeline.imports.connection import refusal_of
 from pipeline.imports.finding import SourceFile
 from pipeline.tables import DataError
 
@@ -102,12 +101,6 @@ def relation_of(connection: duckdb.DuckDBPyConnection, source: SourceFile, wante
 _DAMAGE = (
     duckdb.IOException, duckdb.InvalidInputException, EOFError, gzip.BadGzipFile, zlib.error, csv.Error, UnicodeError,
 )  # fmt: skip
-
-
-def refusal_of(error: duckdb.Error) -> OSError | None:
-    """That there is no room to write aside, in an error of DuckDB's."""
-    full = "No space left" in str(error) or "File too large" in str(error)
-    return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) if full else None
 
 
 class naming:

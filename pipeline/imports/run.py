@@ -7,7 +7,7 @@ Belongs here: which files, in which order, one process at a time; the account of
 import logging
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import duckdb
@@ -17,8 +17,7 @@ from pipeline.imports.connection import connected
 from pipeline.imports.entries import Due, Entry, due_files, read_entries
 from pipeline.imports.finding import TABLES, Found, SourceFile, find_sources, tables_to_import
 from pipeline.imports.importing import Import
-from pipeline.imports.mended import KeptRows
-from pipeline.imports.mending import mend_again, mended_rows
+from pipeline.imports.mending_again import mend_all_again, mended_rows, say_refused_again
 from pipeline.imports.moving import read_one, sweep
 from pipeline.tables import DataError
 from pipeline.workspace import Workspace
@@ -156,10 +155,12 @@ def import_log(work: Workspace, tell: Callable[[Progress], None] = lambda progre
         found = sources_of(work)
         for table in TABLES:
             (log / table).mkdir(parents=True, exist_ok=True)
-        for table in tables_to_import(work):
-            sweep(work, table, {source.name for source in found.files if source.table == table})
+        swept = {
+            table: sweep(work, table, {source.name for source in found.files if source.table == table})
+            for table in tables_to_import(work)
+        }
         with connected(log / "_reading") as connection:
-            account = _import(work, found, tell, connection)
+            account = _import(work, found, tell, connection, swept)
         shutil.rmtree(log / "_reading", ignore_errors=True)
     if account.refused:
         raise DataError("; ".join(account.refused))
@@ -174,14 +175,19 @@ def import_log(work: Workspace, tell: Callable[[Progress], None] = lambda progre
 
 
 def _import(
-    work: Workspace, found: Found, tell: Callable[[Progress], None], connection: duckdb.DuckDBPyConnection
+    work: Workspace,
+    found: Found,
+    tell: Callable[[Progress], None],
+    connection: duckdb.DuckDBPyConnection,
+    swept: Mapping[str, int],
 ) -> Account:
     waiting = due_files(work.state.log, found.files, work.project.stream)
     sizes = [_size(each.source) for each in waiting]
     known = {table: read_entries(work.state.log, table) for table in tables_to_import(work)}
     changed = {(each.source.table, each.source.name) for each in waiting if each.why != "new"}
     there = {(source.table, source.name) for source in found.files} - changed
-    read_in, mended = list[Entry](), dict[tuple[str, str], int]()
+    mended = {table: swept[table] + mended_rows(entries.values()) for table, entries in known.items()}
+    read_in: list[Entry] = []
     refused: list[str] = []
     for number, each in enumerate(waiting):
         done = sum(sizes[:number])
@@ -192,29 +198,15 @@ def _import(
         of_file(0.0)
         reader = Import(work.state.log, work.project.stream, of_file, connection)
         try:
-            before = known[each.source.table].get(each.source.name)
             read_in.append(read_one(reader, each.source, known[each.source.table], there))
         except DataError as error:
             refused.append(str(error))
-        else:
-            mended[each.source.table, each.source.name] = mended_rows(before)
-    read_in = _mended_again(work, known, read_in)
-    for entry in read_in:
-        if (lost := mended[entry.table, entry.name] - mended_rows(entry)) > 0:
-            _log.warning(
-                "%s: %d rows that were mended are refused again, for they are others now in the file: "
-                "`exfm quarantine %s --to rows.jsonl`, and mend them anew", entry.name, lost, entry.table,
-            )  # fmt: skip
+    for table, entries in known.items():
+        known[table] = mend_all_again(work, table, entries)
+        say_refused_again(table, mended[table], mended_rows(known[table].values()))
+    read_in = [known[entry.table][entry.name] for entry in read_in]
     tables = tuple(_account(work, table, found) for table in tables_to_import(work))
     return Account(tables, tuple(read_in), tuple(refused), found.unread)
-
-
-def _mended_again(work: Workspace, known: dict[str, dict[str, Entry]], read_in: list[Entry]) -> list[Entry]:
-    """The files that were read in, with what was mended of them before; of all files: a process may have died here."""
-    for table, entries in known.items():
-        kept = KeptRows(work.state.log, table)
-        entries |= {name: mend_again(work, entry, kept) for name, entry in entries.items()}
-    return [known[entry.table][entry.name] for entry in read_in]
 
 
 def _size(source: SourceFile) -> int:

@@ -12,7 +12,7 @@ from exfm import Gate
 from pipeline.gate import scoring, succession
 from pipeline.gate.candidate import labelled_rows
 from pipeline.gate.drawing import drawn
-from pipeline.gate.judged_rows import JudgedRows
+from pipeline.gate.judged_rows import Distinct, JudgedRows
 from pipeline.gate.judging import judge
 from pipeline.gate.scoring import Scored, score_slices
 from pipeline.registry.checkpoint_store import CheckpointStore
@@ -82,6 +82,7 @@ def test_the_verdict_says_that_rows_were_drawn_and_is_as_of_all(
     rows, parts, reason, difference, _, _ = verdict()
     assert "drawn" not in reason
     monkeypatch.setattr(scoring, "MOST_ROWS", MOST)
+    monkeypatch.setattr(scoring, "LEAST_DRAWN", 10)
     fewer, judged_apart, reason, _, low, high = verdict()
     assert fewer == pytest.approx(MOST, rel=0.25) and rows > 2 * MOST
     assert f"judged on {fewer:,} rows" in reason and f"drawn by chance from {rows:,} rows" in reason
@@ -127,3 +128,23 @@ def test_labelled_rows_are_counted_part_by_part(ran: Ran, part_rows: int) -> Non
         mine = work.table("impressions").read([slice_])["surface"] == student.surface
         expected = labels if student.surface is None else labels & mine
         assert labelled_rows(work, student, slice_) == expected.sum()
+
+
+def test_a_part_of_many_rows_is_judged_apart_on_those_that_are_drawn_but_not_on_a_handful() -> None:
+    def least(share: float, judged_rows: int) -> float:
+        nothing = np.zeros(round(1e6 * share), dtype=np.float32)
+        return Scored(nothing, {}, pl.DataFrame(), "", "", of=10**6).least(judged_rows)
+
+    assert least(1.0, 1000) == 1000 and least(0.5, 1000) == 500
+    assert least(0.04, 1000) == 300 and least(0.04, 100) == 100 and least(0.04, 10**5) == 4000
+
+
+@pytest.mark.parametrize("rows", [1, 7, 100])
+def test_what_was_seen_before_is_distinct_whatever_the_parts(rows: int) -> None:
+    values = pl.Series("user", [*range(50), None, *range(25), 99, 99] * 3)
+    distinct, most = Distinct(), 0
+    for part in values.to_frame().iter_slices(rows):
+        distinct.add(part["user"])
+        most = max(most, sum(map(len, distinct._parts)))
+    assert set(distinct.values()) == set(values) and len(distinct.values()) == 52
+    assert most <= 2 * 52

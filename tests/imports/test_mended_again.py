@@ -62,7 +62,7 @@ def test_a_row_that_stands_elsewhere_now_is_another_one_and_that_is_said(
     with caplog.at_level("WARNING"):
         read_in(mended)
     assert users(mended) == [(1, "a"), (1, "a")] and len(quarantine(mended)) == 1
-    assert "log.csv: 1 rows that were mended are refused again" in caplog.text
+    assert "impressions: 1 rows that were mended are refused again" in caplog.text
     assert "exfm quarantine impressions --to rows.jsonl" in caplog.text
 
 
@@ -175,13 +175,12 @@ def test_a_killed_mending_is_done_once_when_it_is_done_again(
     assert list(command.counted(work)) == ["no row is in quarantine"]
 
 
-@pytest.mark.parametrize("dies_at", ["_mended_again", "mend_again"])
 def test_an_import_that_is_killed_before_it_mends_again_does_so_the_next_time(
-    mended: Workspace, dies_at: str, monkeypatch: pytest.MonkeyPatch
+    mended: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (mended.state.data / "log.csv").write_text(csv(SOUND, BROKEN, SOUND))
     with monkeypatch.context() as patch:
-        patch.setattr(run, dies_at, kill)
+        patch.setattr(run, "mend_all_again", kill)
         with pytest.raises(Killed):
             read_in(mended)
     assert users(mended) == [(1, "a")] * 2
@@ -219,7 +218,7 @@ def test_what_can_not_be_read_any_more_is_said_and_refused_as_it_was(
     again = workspace(tmp_path, later)
     with caplog.at_level("WARNING"):
         read_in(again)
-    assert "log.csv: 1 rows that were mended are refused again" in caplog.text
+    assert "impressions: 1 rows that were mended are refused again" in caplog.text
     assert [line["user"] for line in _quarantined(again)] == ["1", "x"]
 
 
@@ -236,7 +235,7 @@ def test_what_a_declaration_asks_of_mended_rows_in_vain_stops_nothing(
         with caplog.at_level("WARNING"):
             read_in(again)
         assert users(again) == [(1, "a")] and len(quarantine(again)) == 1
-    assert "log.csv: 1 rows that were mended are refused again" in caplog.text
+    assert "impressions: 1 rows that were mended are refused again" in caplog.text
 
 
 def _quarantined(work: Workspace) -> list[dict[str, str]]:
