@@ -36,9 +36,12 @@ def _blocks(groups: Ids) -> Iterator[Ids]:
         return
     numbers, sizes = np.unique(groups[groups >= 0], return_counts=True)
     block = (np.cumsum(sizes) - 1) // means.CHUNK
-    starts = np.flatnonzero(np.diff(block, prepend=-1))
-    for own in np.split(numbers, starts[1:]) if numbers.size else ():
-        yield np.flatnonzero((groups >= own[0]) & (groups <= own[-1]))
+    starts = numbers[np.flatnonzero(np.diff(block, prepend=-1))]
+    block_of = np.empty(groups.size, dtype=np.uint16 if starts.size < 2**16 else np.uint32)  # a row's; 0: not known
+    for rows in means.chunks(groups.size):
+        block_of[rows] = np.searchsorted(starts, groups[rows], "right")
+    for number in range(1, starts.size + 1):
+        yield np.flatnonzero(block_of == number)
 
 
 @dataclass(frozen=True)
