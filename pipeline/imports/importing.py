@@ -18,7 +18,7 @@ import duckdb
 from exfm.stream import Stream
 from exfm.writing import StateError, unwritable
 from pipeline.imports.by_day import Counted, Reading
-from pipeline.imports.connection import connected, refusal_of
+from pipeline.imports.connection import connected, refusing
 from pipeline.imports.entries import Entry, entry_path, key_of, made_of, write_entry
 from pipeline.imports.finding import SourceFile
 from pipeline.imports.reading import forget_lines, naming
@@ -62,7 +62,9 @@ class Import:
             stat = source.path.stat()
         aside = self.log / "_reading" / f"{key_of(source.table, source.name)}-{os.getpid()}"
         try:
-            with _folder(aside), self._connection(aside) as connection, ThreadPoolExecutor(1) as pool:
+            with (
+                refusing(source), _folder(aside), self._connection(aside) as connection, ThreadPoolExecutor(1) as pool
+            ):  # fmt: skip
                 hashing = None if sha256 else pool.submit(sha256_of, source.path)  # beside the reading
                 counted = Reading(connection, source, self.stream, aside, named or source.name, self.tell).read()
                 with naming(source):
@@ -71,12 +73,8 @@ class Import:
                 if (after.st_size, after.st_mtime_ns) != (stat.st_size, stat.st_mtime_ns):
                     raise DataError(f"{source.name} changed while it was read: it is read again when it is whole")
                 written = self._put_in_place(source, named or source.name, counted, before)
-        except (OSError, duckdb.Error) as error:
-            told = error if isinstance(error, OSError) else refusal_of(error)
-            if told is None:
-                first = str(error).splitlines()[0]
-                raise DataError(f"{source.name} can't be read as {source.table}: {first}: mend Files") from error
-            raise StateError(unwritable(self.log, told)) from error
+        except OSError as error:
+            raise StateError(unwritable(self.log, error)) from error
         entry = Entry(
             source.table, source.name, made_of(source, self.stream), stat.st_size, stat.st_mtime_ns, sha256,
             counted.rows, counted.left_out, counted.reasons, written, counted.lacking,

@@ -15,7 +15,7 @@ from typing import Any
 
 import polars as pl
 
-from exfm.writing import alone
+from exfm.writing import StateError, alone, unwritable
 from pipeline.imports.connection import connected, explained, refusing
 from pipeline.imports.converting import Target, conversion_of, names_of
 from pipeline.imports.entries import OF_SEVERAL, Entry, made_of, read_entries, write_entry
@@ -135,7 +135,10 @@ def mend_file(work: Workspace, entry: Entry, rows: list[Refused]) -> tuple[Entry
     if not mended:
         return entry, Mended(0, uncut, unknown, unchanged)
     with tempfile.TemporaryDirectory() as aside:
-        sound, reasons = _convert(work, source, entry, list(mended.values()), Path(aside))
+        try:
+            sound, reasons = _convert(work, source, entry, list(mended.values()), Path(aside))
+        except OSError as error:
+            raise StateError(unwritable(Path(aside), error)) from error
     places = sound[PLACE].to_list()
     made = [Kept(place, known[place].values, mended[place].values, entry.sha256) for place in places]
     keep(work.state.log, table, file, made)  # before they are in the log, so that none of those is not kept

@@ -1,6 +1,8 @@
 """Rows that were mended, of files of the same bytes, of files that are gone, and where they can no longer be read."""
 
+import errno
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +10,9 @@ import pyarrow as pa
 import pytest
 
 from exfm.log_files import From
+from exfm.writing import StateError
 from exfm_assets import quarantine as command
+from pipeline.imports import mending
 from pipeline.imports.entries import read_entries
 from pipeline.imports.importing import kept_path
 from pipeline.imports.mended import keep, read_kept
@@ -98,3 +102,17 @@ def test_rows_of_a_delta_table_that_is_written_anew_are_said_to_be_refused_again
     DeltaTable(table).restore(version)
     read_in(work)
     assert users(work) == [(1, "a"), (5, "b")] and quarantine(work) == []
+
+
+def test_no_room_while_rows_are_mended_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    work = workspace(tmp_path)
+    (work.state.data / "log.csv").write_text(csv(SOUND, BROKEN))
+    read_in(work)
+    with monkeypatch.context() as patch:
+        patch.setattr(mending, "_convert", full)
+        with pytest.raises(StateError, match="No space left on device"):
+            mend(work, tmp_path / "rows.jsonl", "5")
+    assert mend(work, tmp_path / "rows.jsonl", "5")[0].startswith("1 rows are in the log now")
