@@ -94,7 +94,7 @@ def sidecar_of(path: Path) -> Path:
 def write_stored(
     rows: pl.DataFrame | Iterable[pl.DataFrame],
     path: Path,
-    made_of: Mapping[str, str] | Callable[[], Mapping[str, str]] | None = None,
+    made_of: Mapping[str, str] | None = None,
     log: Mapping[str, Mapping[str, LogFile]] | None = None,
     notes: Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None = None,
     by_column: bool = False,
@@ -106,7 +106,7 @@ def write_stored(
 
     Args:
         rows: whole, or in parts, at least one; no more of them are in memory than ``part_rows`` and a part.
-        made_of, notes: if they are only known once the rows are written, what tells them then.
+        notes: if they are only known once the rows are written, what tells them then.
         by_column: whether its readers ask for digests of columns.
     """
     replaced, digests = replaced_by(path) if by_column else {}, ColumnDigests()
@@ -123,10 +123,9 @@ def write_stored(
 
     with ThreadPoolExecutor(1) as hashes, apart(written()) as parts, atomic_write(path) as file:
         sink(parts, file)
-        of = made_of() if callable(made_of) else made_of
         sidecar_of(path).unlink(missing_ok=True)
     told = notes() if callable(notes) else notes
-    write_sidecar(path, count, of, log, told, digests.of_columns(), replaced)
+    write_sidecar(path, count, made_of, log, told, digests.of_columns(), replaced)
     return Written(count, schema)
 
 

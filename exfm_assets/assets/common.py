@@ -99,13 +99,11 @@ class SliceWriter:
         notes: Mapping[str, object] | None = None,
         told: Callable[[], Mapping[str, object]] | None = None,
         of: int | None = None,
-        late: Callable[[], Mapping[str, str]] = dict,
     ) -> None:
         """Write a slice and what it was made of, and report it.
 
         Args:
             rows: whole, or in parts.
-            late: what of ``made.of`` is only known once all rows are written.
             notes: reported with it, and kept to be reported again.
             told: further notes, that are known once all rows are written.
             of: how many rows there will be, if that is known.
@@ -118,7 +116,7 @@ class SliceWriter:
 
         name = f"{self.asset_key.to_user_string()} {slice_.key}"
         parts = [rows] if isinstance(rows, pl.DataFrame) else with_progress(rows, name, of, self.context.log.info)
-        written = self.table.write(slice_, parts, lambda: {**made.of, **late()}, made.log, kept)
+        written = self.table.write(slice_, parts, made.of, made.log, kept)
         self.schema, self.made = dict(written.schema), self.made + 1
         self._report(slice_, written.rows, self.table.digest(slice_), reported)
         self.context.log.info(f"{name}: {written.rows:,} rows")

@@ -5,9 +5,7 @@ Not here: the contract and the simulator (streams/), the join (transforms/labels
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from functools import partial
 
 import dagster as dg
 import polars as pl
@@ -23,7 +21,6 @@ from pipeline.parts import Spool
 from pipeline.slices.attributed import outcomes_of, without_orphans
 from pipeline.slices.log_withdrawals import read_sound_log_in_parts, unknown_outcomes
 from pipeline.slices.provenance import (
-    OF_OUTCOMES,
     Made,
     labels_see,
     of_labels,
@@ -248,17 +245,11 @@ def _labels(project: Project) -> dg.AssetsDefinition:
             tail = slice_.end + stream.longest_window + stream.lateness
             known = outcomes_of(work, slice_, tail, files)
             labelled = LabelledSlice(stream, as_of, unknown_outcomes(work, slice_.start, as_of))
-            shown, made = work.table("impressions"), of_labels(work, slice_, as_of, seen, outcomes=None)
-            parts, rows = shown.parts(slice_, columns_of_labels(stream)), shown.rows(slice_)
-            notes = {"as_of": as_of.isoformat()}
-            with ThreadPoolExecutor(1) as beside:  # while labels are written
-                late = partial(_of_outcomes, beside.submit(outcomes_digest, known, as_of))
-                writer.write(slice_, labelled.joined(parts, known), made, notes, labelled.told, rows, late)
+            made = of_labels(work, slice_, as_of, seen, outcomes_digest(known, as_of))
+            shown, notes = work.table("impressions"), {"as_of": as_of.isoformat()}
+            parts, rows = shown.parts(slice_, columns_of_labels(stream), at_once=4), shown.rows(slice_)
+            writer.write(slice_, labelled.joined(parts, known), made, notes, labelled.told, rows)
         check_heard(stream, work.table("labels"), work.table("outcomes"), work.quarantine("outcomes"), slices)
         return writer.result(lineage)
 
     return labels
-
-
-def _of_outcomes(digesting: Future[str]) -> dict[str, str]:
-    return {OF_OUTCOMES: digesting.result()}

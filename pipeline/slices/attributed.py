@@ -33,7 +33,8 @@ def outcomes_of(work: Workspace, slice_: Slice, until: datetime, files: LogFiles
     They are in memory, the impressions are not.
 
     Returns:
-        The log's columns, and of the impression ``event_timestamp`` and its ``row`` in the slice; in no order.
+        The log's columns, and of the impression ``event_timestamp`` and its ``row`` in the slice; in the log's order
+        (by time, then keys), however many were looked for at once.
 
     Raises:
         DataError: if the slice's impressions, or the log, can't be read.
@@ -44,7 +45,8 @@ def outcomes_of(work: Workspace, slice_: Slice, until: datetime, files: LogFiles
     found = []
     for some in parts:
         outcomes = pl.concat([part.frame for part in some])
-        found.append(outcomes.join(_among(shown, outcomes["impression_id"]), on="impression_id"))
+        theirs = _among(shown, outcomes["impression_id"])
+        found.append(outcomes.join(theirs, on="impression_id", maintain_order="left"))
     return pl.concat(found).select(pl.all().exclude("row"), "row")
 
 

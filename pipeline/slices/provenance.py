@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import IO, Any, cast
 
+import numpy as np
 import polars as pl
 
 from exfm.columns import views_of
@@ -38,6 +39,7 @@ from pipeline.workspace import Workspace
 
 DECLARATION, AS_OF, LOG, CODE = "declaration", "as_of", "log/", "code"
 OF_OUTCOMES = f"{LOG}outcomes"  # of labels: what the log says happened to their impressions
+IN_ORDER = "in-order-"  # how digests of outcomes begin that are made of their columns
 DECLARED = "exfm/declared"  # among a sidecar's notes: what DECLARATION is the digest of
 TASKS = "tasks"  # among that, of a view: those that it counts
 # Raised where what a table holds of the same inputs changes with the code: its stored slices are made again. Views have
@@ -105,15 +107,15 @@ def labels_see(work: Workspace, slice_: Slice, as_of: datetime, before: Sidecar 
     return seen_of(log_files(work, "outcomes"), slice_.start, as_of + timedelta(microseconds=1), known)
 
 
-def of_labels(work: Workspace, slice_: Slice, as_of: datetime, seen: Seen, outcomes: str | None) -> Made:
+def of_labels(work: Workspace, slice_: Slice, as_of: datetime, seen: Seen, outcomes: str) -> Made:
     """Labels as they were known at ``as_of``.
 
     Args:
         outcomes: digest of the outcomes of the slice's impressions (``OF_OUTCOMES``). Files reach beyond a slice's
-            windows, so a new one need not change its labels. ``None``: it is told later.
+            windows, so a new one need not change its labels.
     """
     tasks, weight = work.project.stream.tasks, work.project.stream.weight
-    of = {AS_OF: as_of.isoformat(), **({} if outcomes is None else {OF_OUTCOMES: outcomes})}
+    of = {AS_OF: as_of.isoformat(), OF_OUTCOMES: outcomes}
     of |= withdrawn_digest(work, "outcomes", slice_.start, as_of)
     of |= {"impressions": _slices(work.table("impressions"), [slice_])}
     declared: dict[str, object] = {"tasks": tasks, **({} if weight is None else {"weight": weight})}
@@ -126,15 +128,31 @@ def of_labels_now(work: Workspace, slice_: Slice, as_of: datetime, before: Sidec
     if seen.digest == digest_of(then) or not work.table("impressions").sound(slice_):
         return of_labels(work, slice_, as_of, seen, before.made_of.get(OF_OUTCOMES, ""))
     known = outcomes_of(work, slice_, as_of + timedelta(microseconds=1))
-    return of_labels(work, slice_, as_of, seen, outcomes_digest(known, as_of))
+    return of_labels(work, slice_, as_of, seen, outcomes_digest(known, as_of, before.made_of.get(OF_OUTCOMES, "")))
 
 
-def outcomes_digest(outcomes: pl.DataFrame, as_of: datetime) -> str:
-    """A digest of the outcomes of some impressions, those that were known at ``as_of``."""
-    known = outcomes.filter(pl.col("outcome_timestamp") <= as_of)
-    rows = known.select("impression_id", "task", "outcome_timestamp").sort(pl.all())
+def outcomes_digest(outcomes: pl.DataFrame, as_of: datetime, like: str = "") -> str:
+    """A digest of the outcomes of some impressions, those that were known at ``as_of``.
+
+    Args:
+        outcomes: in the log's order, as ``outcomes_of`` gives them.
+        like: a digest that this one will be compared with; older ones are of the rows as sorted text.
+    """
+    known = outcomes.filter(pl.col("outcome_timestamp") <= as_of).select("impression_id", "task", "outcome_timestamp")
+    if like and not like.startswith(IN_ORDER):
+        return _sorted_text_digest(known)
+    sha = hashlib.sha256()
+    for task in known["task"].unique().sort():
+        sha.update(f"{task}\n".encode())
+        sha.update(np.packbits((known["task"] == task).to_numpy()).data)
+    for name in ("impression_id", "outcome_timestamp"):
+        sha.update(known[name].to_physical().rechunk().to_numpy().data)
+    return IN_ORDER + sha.hexdigest()[:12]
+
+
+def _sorted_text_digest(known: pl.DataFrame) -> str:
     hashed = _Hashed()
-    rows.write_csv(cast(IO[bytes], hashed), batch_size=1 << 16)
+    known.sort(pl.all()).write_csv(cast(IO[bytes], hashed), batch_size=1 << 16)
     return hashed.sha.hexdigest()[:12]
 
 

@@ -161,6 +161,7 @@ def _labelled(
     unknown: Sequence[tuple[datetime, datetime]],
 ) -> pl.DataFrame:
     """The labels of impressions of which the first is ``row``."""
+    whole = impressions.rechunk()  # or the row groups of what is written would be as those of the impressions' file
     labels: list[pl.Expr] = []
     for task in stream.tasks:
         shown, window_end = pl.col("event_timestamp"), pl.col("event_timestamp") + task.window
@@ -171,13 +172,9 @@ def _labelled(
         for start, end in unknown:
             closed &= (shown >= end) | (window_end < start)
         labels.append(pl.when(closed).then(hits.labels(task.name, row, impressions.height)).alias(task.name))
-    return _weighted(impressions.select("impression_id", "event_timestamp", *labels), impressions, stream)
-
-
-def _weighted(labels: pl.DataFrame, impressions: pl.DataFrame, stream: Stream) -> pl.DataFrame:
-    """With ``closed_at``, and the weight of each row where the log has one."""
-    closed = labels.with_columns(closed_at=pl.col("event_timestamp") + stream.longest_window)
-    return closed if stream.weight is None else closed.with_columns(impressions[stream.weight])
+    weight = [] if stream.weight is None else [stream.weight]
+    closed_at = pl.col("event_timestamp") + stream.longest_window
+    return whole.select("impression_id", "event_timestamp", *labels, closed_at.alias("closed_at"), *weight)
 
 
 def label_type(task: Task) -> pl.DataType:

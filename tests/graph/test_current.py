@@ -1,8 +1,9 @@
 """What is out of date is said of every stored slice, and made again by the next run that touches it."""
 
+import hashlib
 import shutil
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import polars as pl
@@ -10,6 +11,7 @@ import pytest
 
 from feature_repo.store import apply
 from pipeline.sidecar import sidecar_of, write_stored
+from pipeline.slices.attributed import outcomes_of
 from pipeline.verify import tables_current
 from pipeline.workspace import Workspace
 from tests.conftest import Ran
@@ -87,6 +89,22 @@ def test_a_file_that_holds_nothing_of_a_slices_impressions_changes_none_of_its_l
     schema = stored[0].schema
     pl.concat(stored).with_columns(impression_id=pl.lit(-1, schema["impression_id"])).write_parquet(late)
     assert [finding.asset for finding in tables_current.stale(copy, ["outcomes", "labels"])] == ["outcomes"]
+
+
+def test_labels_with_a_digest_of_outcomes_as_it_was_made_before_stand(copy: Workspace) -> None:
+    table, slice_ = copy.table("labels"), copy.project.stream.slice_of(LAST)
+    sidecar, until = table.sidecar(slice_), slice_.end + timedelta(days=9)
+    assert sidecar is not None
+    known = outcomes_of(copy, slice_, until).select("impression_id", "task", "outcome_timestamp").sort(pl.all())
+    heard = known.filter(pl.col("outcome_timestamp") <= datetime.fromisoformat(sidecar.made_of["as_of"]))
+    of_text = hashlib.sha256(heard.write_csv().encode()).hexdigest()[:12]
+    table.note(slice_, replace(sidecar, made_of={**sidecar.made_of, "log/outcomes": of_text}), sidecar.log)
+    late = copy.state.log / "outcomes" / f"day={LAST}" / "more.parquet"
+    stored = [pl.read_parquet(path) for path in late.parent.glob("*.parquet")]
+    pl.concat(stored).with_columns(impression_id=pl.lit(-1, pl.Int64)).write_parquet(late)
+    assert tables_current.stale(copy, ["labels"]) == []
+    heard.head(1).write_parquet(late)
+    assert len(tables_current.stale(copy, ["labels"])) == 1
 
 
 def test_a_changed_teacher_is_named_with_what_it_scored(copy: Workspace, tmp_path: Path) -> None:

@@ -99,11 +99,37 @@ def test_outcomes_carry_their_impressions_row(
         for id_, task, at in the_log(work).iter_rows()
         if slice_.start <= at < until and task != "unheard" and id_ in row_of
     ]
-    assert sorted(found.iter_rows()) == sorted(expected)
-    as_of = slice_.end
-    heard = pl.DataFrame([row for row in sorted(expected) if row[2] <= as_of], orient="row", schema=found.schema)
-    text = heard.select("impression_id", "task", "outcome_timestamp").write_csv()
-    assert outcomes_digest(found, as_of) == hashlib.sha256(text.encode()).hexdigest()[:12]
+    assert list(found.iter_rows()) == sorted(expected, key=lambda row: (row[2], row[0], row[1]))
+
+
+def test_the_digest_is_of_all_that_was_known(tmp_path: Path) -> None:
+    work = workspace(tmp_path, 50)
+    slice_ = work.project.stream.slice_at(1)
+    found, as_of = outcomes_of(work, slice_, slice_.end + timedelta(days=1)), slice_.end
+    known = found.filter(pl.col("outcome_timestamp") <= as_of)
+    assert 10 < known.height < found.height
+    told = outcomes_digest(found, as_of)
+    assert told == outcomes_digest(known, as_of) == outcomes_digest(known.drop("row"), as_of, told)
+    other = {"task": pl.lit("other"), "impression_id": pl.lit(7), "outcome_timestamp": pl.lit(slice_.start)}
+    at = pl.int_range(pl.len()) == 5
+    changed = [
+        known.with_columns(pl.when(at).then(value.cast(known.schema[name])).otherwise(name).alias(name))
+        for name, value in other.items()
+    ]
+    fewer, more = known.head(-1), pl.concat([known, known.tail(1)])
+    renamed = known.with_columns(task=pl.col("task") + "s")
+    digests = [outcomes_digest(rows, as_of) for rows in (known, *changed, fewer, more, renamed, known.clear())]
+    assert len(set(digests)) == len(digests)
+
+
+def test_digests_of_before_can_still_be_compared(tmp_path: Path) -> None:
+    work = workspace(tmp_path, 50)
+    slice_ = work.project.stream.slice_at(1)
+    found, as_of = outcomes_of(work, slice_, slice_.end + timedelta(days=1)), slice_.end
+    heard = sorted(row[:3] for row in found.iter_rows() if row[2] <= as_of)
+    text = pl.DataFrame(heard, orient="row", schema=found.select(found.columns[:3]).schema).write_csv()
+    before = hashlib.sha256(text.encode()).hexdigest()[:12]
+    assert outcomes_digest(found, as_of, before) == before
 
 
 def test_damaged_or_missing_impressions_are_said(tmp_path: Path) -> None:
