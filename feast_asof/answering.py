@@ -19,15 +19,15 @@ from feast_asof.casting import fit
 from feast_asof.connection import WHOLE, Engine, Session, pieces_of, register_places
 from feast_asof.errors import RetrievalError
 from feast_asof.files import SourceFile
-from feast_asof.history import Found, files_for, newest_of, prepare
+from feast_asof.history import History, files_for, prepare
 from feast_asof.plan import Feature, Plan, plan_view
 from feast_asof.rows import EVENT_TIMESTAMP, Clock, EntityRows, Rows, first_line, load_rows
 from feast_asof.sql import ROWS, join_query, keys_query, rows_query
+from feast_asof.sweep import NotInOrder, Sweep, views_of
+from feast_asof.turns import Found, newest_of, turns_of
 from feast_asof.types import MOMENT, width
 
 _ARRANGING = 3  # a history takes about so many times its columns' size while it is being arranged
-_TURN = 1 << 17  # rows of a history that are worth arranging by themselves
-_MANY = 4  # a history is long if it has more rows than this many times the entity rows
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,8 @@ class Question:
             yield from _without_clock(rows, plans, size)
         elif engine.choose(_bytes_needed(plans, clock, cutoff=self.cutoff)) == "memory":
             yield from _in_memory(rows, plans, clock, engine, size, cutoff=self.cutoff)
+        elif engine.kind == "auto" and size != WHOLE:
+            yield from _in_order_of_time(rows, plans, clock, engine, size, cutoff=self.cutoff)
         else:
             yield from _in_duckdb(rows, plans, clock, size, cutoff=self.cutoff)
 
@@ -97,13 +99,15 @@ def _refuse_taken(rows: Rows, plans: Sequence[Plan]) -> None:
 
 def _bytes_needed(plans: Sequence[Plan], clock: Clock, *, cutoff: bool) -> int:
     """About how much memory the views' histories take while they are arranged."""
-    total = 0
-    for plan in plans:
-        rows = sum(file.rows for file in files_for(plan, clock, cutoff=cutoff))
-        columns = [key.source for key in plan.keys] + [plan.source.timestamp] * 2
-        types = [plan.source.files[0].types.get(name, pa.string()) for name in columns]
-        total += rows * (sum(map(width, types)) + sum(width(feature.dtype) for feature in plan.features))
-    return _ARRANGING * total
+    rows = (sum(file.rows for file in files_for(plan, clock, cutoff=cutoff)) for plan in plans)
+    return sum(count * _width(plan) for count, plan in zip(rows, plans, strict=True))
+
+
+def _width(plan: Plan) -> int:
+    """Bytes of a row of a view while it is arranged."""
+    columns = [key.source for key in plan.keys] + [plan.source.timestamp] * 2
+    types = [plan.source.files[0].types.get(name, pa.string()) for name in columns]
+    return _ARRANGING * (sum(map(width, types)) + sum(width(feature.dtype) for feature in plan.features))
 
 
 def _without_clock(rows: Rows, plans: Sequence[Plan], size: int) -> Iterator[pa.Table]:
@@ -127,11 +131,38 @@ def _in_memory(
         futures = [pool.submit(prepare, *pair, clock, None, cutoff=cutoff) for pair in zip(plans, files, strict=True)]
         histories = [future.result() for future in futures]
         for chunk in rows.batches(size):
-            keys, moments = [_keys(chunk, plan) for plan in plans], _moments(chunk, rows.clock)
-            matches = list(pool.map(lambda history, k, m=moments: history.find(k, m), histories, keys))
-            indices = [history.indices(rows) for history, rows in zip(histories, matches, strict=True)]
-            frames = [history.frame for history in histories]
-            yield _with_columns(chunk, plans, list(pool.map(_columns, plans, frames, indices)))
+            yield _answered(chunk, rows.clock, plans, histories, pool)
+
+
+def _in_order_of_time(
+    rows: Rows, plans: Sequence[Plan], clock: Clock, engine: Engine, size: int, *, cutoff: bool
+) -> Iterator[pa.Table]:
+    """Histories are read along with the entity rows; where these are in no order of time, DuckDB answers the rest."""
+    views, given = views_of(plans, clock, [_width(plan) for plan in plans], cutoff=cutoff), 0
+    if views is not None:
+        with ThreadPoolExecutor(engine.threads or os.cpu_count()) as pool:
+            sweep = Sweep(views, engine.limit, pool)
+            try:
+                for chunk in sweep.along(rows.batches(size), rows.clock):
+                    yield _answered(chunk, rows.clock, plans, [view.arranged for view in views], pool)
+                    given += chunk.num_rows
+                return
+            except NotInOrder:
+                del sweep, views
+    for chunk in _in_duckdb(rows, plans, clock, size, cutoff=cutoff):
+        if given < chunk.num_rows:
+            yield chunk.slice(given)
+        given = max(given - chunk.num_rows, 0)
+
+
+def _answered(
+    chunk: pa.Table, clock: str, plans: Sequence[Plan], histories: Sequence[History], pool: ThreadPoolExecutor
+) -> pa.Table:
+    keys, moments = [_keys(chunk, plan) for plan in plans], _moments(chunk, clock)
+    matches = list(pool.map(lambda history, asked: history.find(asked, moments), histories, keys))
+    indices = [history.indices(rows) for history, rows in zip(histories, matches, strict=True)]
+    frames = [history.frame for history in histories]
+    return _with_columns(chunk, plans, list(pool.map(_columns, plans, frames, indices)))
 
 
 def _serve_in_turns(
@@ -160,7 +191,7 @@ def _serve_in_turns(
     tasks: dict[int, list[Future[Any]]] = {}
     # The view with the most rows first: the others then fill the time of the threads that are done.
     for i in sorted(range(len(plans)), key=lambda i: -sum(file.rows for file in files[i])):
-        turns = _turns(files[i], chunk.num_rows)
+        turns = turns_of(files[i], chunk.num_rows)
         serve = turn if len(turns) > 1 else at_once
         tasks[i] = [pool.submit(serve, plans[i], some) for some in turns]
     served = []
@@ -177,17 +208,6 @@ def _with_columns(chunk: pa.Table, plans: Sequence[Plan], served: Sequence[Seque
     columns = [*chunk.columns, *(column for columns in served for column in columns)]
     names = [*chunk.column_names, *(feature.name for plan in plans for feature in plan.features)]
     return pa.Table.from_arrays(columns, names=names)
-
-
-def _turns(files: Sequence[SourceFile], rows: int) -> list[list[SourceFile]]:
-    """Few entity rows need few of a long history's rows: it is then read in turns, one of them in memory at a time."""
-    most = max(_TURN, _MANY * rows)
-    turns: list[list[SourceFile]] = [[]]
-    for file in files:
-        if turns[-1] and sum(held.rows for held in turns[-1]) + file.rows > most:
-            turns.append([])
-        turns[-1].append(file)
-    return turns
 
 
 def _keys(table: pa.Table, plan: Plan) -> pl.DataFrame:

@@ -30,7 +30,8 @@ class Engine:
 
     Args:
         kind: ``memory`` arranges each view's rows in memory; ``duckdb`` may spill to disk; ``auto`` takes memory if
-            the views' rows fit in the limit.
+            the views' rows fit in the limit, else reads them along with entity rows in order of time (sweep.py), else
+            takes DuckDB.
         threads: at once, for one question; ``None`` for all cores. (polars, which reads and gathers, has its own:
             POLARS_MAX_THREADS.)
         memory_limit: for example ``4GB``; ``None`` for half of the machine's.

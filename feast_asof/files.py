@@ -3,7 +3,7 @@
 Belongs here: listing parquet and Delta, footers. Not here: rows (reading.py, sql.py), what a view wants (plan.py).
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -138,6 +138,28 @@ def _ends(statistics: pq.Statistics | None) -> tuple[int | None, ...]:
         return _number(statistics.min), _number(statistics.max)
     except OverflowError:  # beyond the years that Python's dates reach
         return (None,)
+
+
+def row_groups(
+    file: SourceFile, system: pafs.FileSystem | None, columns: Sequence[str]
+) -> list[tuple[int, dict[str, tuple[int, int]]]]:
+    """Rows of each row group of a file, and the ranges of some columns in it, or else in the file.
+
+    Args:
+        columns: timestamps or integers, of which the file's ranges are known.
+    """
+    path = bare(file.path) if system else file.path
+    with pq.ParquetFile(path, filesystem=system) as opened:
+        metadata = opened.metadata
+    places = {metadata.schema.column(index).path: index for index in range(metadata.num_columns)}
+    groups = []
+    for number in range(metadata.num_row_groups):
+        group, ranges = metadata.row_group(number), {}
+        for name in columns:
+            known = [end for end in _ends(group.column(places[name]).statistics) if end is not None]
+            ranges[name] = (known[0], known[1]) if len(known) == 2 else file.ranges[name]
+        groups.append((group.num_rows, ranges))
+    return groups
 
 
 def _number(value: object) -> int | None:

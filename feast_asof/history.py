@@ -20,12 +20,12 @@ from feast_asof.errors import RetrievalError
 from feast_asof.files import SourceFile, meeting
 from feast_asof.keys import NONE, Coder, Codes, coder_for
 from feast_asof.plan import Plan
-from feast_asof.reading import Bounds, read, stacked
+from feast_asof.reading import Bounds, read
 from feast_asof.rows import Clock, first_line
 from feast_asof.types import INT, family
 
 Moments = npt.NDArray[np.int64]
-_NEVER = np.iinfo(np.int64).min
+NEVER = np.iinfo(np.int64).min
 _FOREVER = np.iinfo(np.int64).max
 _BLOCK = 1 << 16  # rows searched together: their arrays stay in a core's cache
 
@@ -64,6 +64,13 @@ class History:
             chunk = slice(start, start + _BLOCK)
             matches[chunk] = self._search(codes[chunk], moments[chunk], steps)
         return matches
+
+    def needed_from(self, moment: int) -> Codes:
+        """The rows of ``frame`` that may be served at a moment or later, in their order."""
+        keys = np.arange(self.coder.size)
+        steps = int(np.diff(self.starts).max(initial=0)).bit_length()
+        newest = self._search(keys, np.full(len(keys), moment), steps)
+        return np.sort(np.concatenate([self.rows[newest[newest >= 0]], self.rows[self.known > moment]]))
 
     def indices(self, matches: Codes) -> pl.Series:
         """The row of ``frame`` of each match; null where there is none."""
@@ -109,12 +116,32 @@ def prepare(
         clock: what the entity rows span.
         wanted: their key columns, if they are at hand: rows of other keys are left out.
     """
+    return arrange(plan, read_rows(plan, files, bounds_of(plan, clock, cutoff=cutoff)), clock, wanted, cutoff=cutoff)
+
+
+def read_rows(plan: Plan, files: Sequence[SourceFile], bounds: Bounds) -> pl.DataFrame:
+    """A view's keys, clocks and features of some files; rows outside the bounds may or may not be among them.
+
+    Raises:
+        RetrievalError: if a file can't be read.
+    """
     source, names = plan.source, [key.source for key in plan.keys]
-    bounds = bounds_of(plan, clock, cutoff=cutoff)
+    clocks = [source.timestamp, *([source.created] if source.created else [])]
+    columns = list(dict.fromkeys([*names, *clocks, *(feature.source for feature in plan.features)]))
+    try:
+        return read(source.location, files, columns, bounds, plan.common)
+    except (pl.exceptions.PolarsError, pa.ArrowException, OSError) as error:
+        raise RetrievalError(
+            f"view {plan.view!r}: its files can't be read ({first_line(error)}): write the damaged or missing one again"
+        ) from error
+
+
+def arrange(plan: Plan, frame: pl.DataFrame, clock: Clock, wanted: pl.DataFrame | None, *, cutoff: bool) -> History:
+    """Rows of a view, in the order of its files, as a history: see ``prepare``."""
+    source, names = plan.source, [key.source for key in plan.keys]
     clocks = [source.timestamp, *([source.created] if source.created else [])]
     values = list(dict.fromkeys(feature.source for feature in plan.features))
-    frame = _read(plan, files, list(dict.fromkeys([*names, *clocks, *values])), bounds)
-    moments = {name: _moments(frame[name]) for name in clocks}
+    moments = {name: moments_of(frame[name]) for name in clocks}
     keep = _kept(frame, names, moments, plan, clock, cutoff=cutoff)
     if wanted is not None and names:
         keep &= _of_keys(frame.select(names), wanted)
@@ -123,7 +150,7 @@ def prepare(
     keys = keys if len(rows) == frame.height else keys[rows] if names else pl.DataFrame(height=len(rows))
     frame = frame.select(values)  # the other columns are let go while the rest is arranged
     about = moments[source.timestamp].fill_null(0).to_numpy()
-    created = moments[source.created].fill_null(_NEVER).to_numpy() if source.created else None
+    created = moments[source.created].fill_null(NEVER).to_numpy() if source.created else None
     known = about if created is None or not cutoff else np.maximum(about, created)
     del moments
     coder = coder_for(keys)
@@ -141,56 +168,6 @@ def prepare(
     starts = np.zeros(coder.size + 1, np.int64)
     np.cumsum(np.bincount(codes, minlength=coder.size), out=starts[1:])
     return History(frame, coder, starts, rows, known, about, None if created is None else created[rows], plan.ttl)
-
-
-@dataclass(frozen=True)
-class Found:
-    """What one turn's history serves: to which entity rows, with which clocks, and at which indices of ``frame``."""
-
-    asking: Codes
-    about: Moments
-    written: Moments
-    frame: pl.DataFrame
-    indices: Codes
-
-    @staticmethod
-    def of(history: History, matches: Codes) -> "Found":
-        """The served rows alone, so that the history can be let go."""
-        asking = np.flatnonzero(matches >= 0)
-        served, indices = np.unique(history.rows[matches[asking]], return_inverse=True)
-        about = history.about[matches[asking]]
-        written = np.full(len(asking), _NEVER) if history.written is None else history.written[matches[asking]]
-        return Found(asking, about, written, history.frame[served], indices)
-
-
-def newest_of(plan: Plan, turns: Sequence[Found], rows: int) -> tuple[pl.DataFrame, pl.Series]:
-    """Of all turns' answers the one with the greatest (t, c); of equal ones the last.
-
-    That is right whatever the turns hold: the answer is the greatest (t, c) of all rows known at the clock.
-
-    Returns:
-        a frame of served rows, and for each entity row the index of its row in it (null: none).
-    """
-    about, written, index = np.full(rows, _NEVER), np.full(rows, _NEVER), np.full(rows, NONE, np.int64)
-    height = 0
-    for turn in turns:
-        was_about, was_written = about[turn.asking], written[turn.asking]
-        newer = (turn.about > was_about) | ((turn.about == was_about) & (turn.written >= was_written))
-        asking = turn.asking[newer]
-        about[asking], written[asking] = turn.about[newer], turn.written[newer]
-        index[asking] = turn.indices[newer] + height
-        height += turn.frame.height
-    indices = pl.Series(index)
-    return stacked([turn.frame for turn in turns], plan.common), indices.set(indices < 0, None)
-
-
-def _read(plan: Plan, files: Sequence[SourceFile], columns: Sequence[str], bounds: Bounds) -> pl.DataFrame:
-    try:
-        return read(plan.source.location, files, columns, bounds, plan.common)
-    except (pl.exceptions.PolarsError, pa.ArrowException, OSError) as error:
-        raise RetrievalError(
-            f"view {plan.view!r}: its files can't be read ({first_line(error)}): write the damaged or missing one again"
-        ) from error
 
 
 def _in_order(
@@ -265,10 +242,10 @@ def _is_integer(file: SourceFile, column: str) -> bool:
 
 def closed(low: int | None, high: int | None) -> tuple[int, int]:
     """Bounds with an end on both sides."""
-    return _NEVER if low is None else low, _FOREVER if high is None else high
+    return NEVER if low is None else low, _FOREVER if high is None else high
 
 
-def _moments(column: pl.Series) -> pl.Series:
+def moments_of(column: pl.Series) -> pl.Series:
     """Microseconds UTC; a naive timestamp is UTC."""
     zone = column.dtype.time_zone if isinstance(column.dtype, pl.Datetime) else None
     return column.cast(pl.Datetime("us", zone)).to_physical()

@@ -41,7 +41,7 @@ class AsofOfflineStoreConfig(FeastConfigBaseModel):  # type: ignore[misc]  # Fea
 
     Args:
         engine: ``memory`` arranges the views' rows in memory, ``duckdb`` may spill them to disk, ``auto`` takes memory
-            where they fit into the limit.
+            where they fit into the limit, or where a stretch of time of them does and entity rows come in that order.
         threads: for one question; ``None`` for all cores.
         memory_limit: for example ``4GB``; ``None`` for half of the machine's (``auto``) and DuckDB's share of it.
         temp_directory: where DuckDB spills; ``None`` for the machine's temporary folder.

@@ -155,12 +155,12 @@ def _remedy(reason: str) -> str:
 
 
 def read_inputs(
-    store: FeatureStore, entities: pa.Table | str, service: str, rows: int | None = None
+    store: FeatureStore, entities: pa.Table | str | Path, service: str, rows: int | None = None
 ) -> Iterator[pa.Table]:
     """Features as they were known at each impression (the inputs clock).
 
     Args:
-        entities: an Arrow table or a DuckDB SELECT with the key columns and ``event_timestamp``.
+        entities: an Arrow table, a DuckDB SELECT or a parquet file with the key columns and ``event_timestamp``.
         service: for example ``logged_inputs``.
         rows: at most so many a table, of which neither all entities nor all answers are in memory then; ``None``: one.
 
@@ -220,7 +220,7 @@ def _asking_as_of(entities: pa.Table | str, as_of: datetime) -> pa.Table | str:
     return entities.set_column(index, _IMPRESSION_CLOCK, own).append_column(_CLOCK, clock)
 
 
-def _job(store: FeatureStore, entities: pa.Table | str, services: str | Sequence[str]) -> AsofRetrievalJob:
+def _job(store: FeatureStore, entities: pa.Table | str | Path, services: str | Sequence[str]) -> AsofRetrievalJob:
     job: AsofRetrievalJob = store.get_historical_features(
         entity_df=entities,
         features=_service(store, services) if isinstance(services, str) else _union(store, services),

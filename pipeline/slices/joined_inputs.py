@@ -17,7 +17,7 @@ from exfm.stream import Slice
 from pipeline.served.inputs import ServedFeatures
 from pipeline.slices.provenance import slices_known
 from pipeline.tables import naming_damage
-from pipeline.transforms.inputs import rows_of, with_calendar
+from pipeline.transforms.inputs import with_calendar
 from pipeline.transforms.view_rows import KeptView
 from pipeline.workspace import Workspace
 
@@ -33,7 +33,7 @@ def joined_inputs(
     from feature_repo.store import read_inputs
 
     shown, stream = work.table("impressions"), work.project.stream
-    impressions = rows_of(shown.sound_path(slice_))
+    impressions = shown.sound_path(slice_)  # a SELECT's answer would be written aside first
     for view in views:
         work.features(view.name).check(slices_known(view, stream, slice_))
     in_parts = shown.part_rows if shown.rows(slice_) > shown.part_rows else None

@@ -26,7 +26,8 @@ VALUES = {
     "viewer_id": [1, 2, 99, None],
 }
 TYPES = {name: pa.string() if name in ("surface", "item") else pa.int64() for name in VALUES}
-MODES = ("memory", "turns", "pieces", "duckdb", "duckdb pieces")
+MODES = ("memory", "turns", "pieces", "duckdb", "duckdb pieces", "sweep pieces")
+LIMITS = (2_000, 10_000, 30_000)  # bytes, of a sweep: histories do not fit, and newest rows of all keys do or do not
 FORMS = ("arrow", "pandas", "polars", "sql", "path")
 UNITS = {"ms": 1000, "us": 1, "ns": 1}  # microseconds that the clocks of files are a multiple of
 
@@ -41,6 +42,7 @@ class Case:
     mode: str
     form: str
     chunk_rows: int
+    limit: int
 
 
 def micros(hour: float) -> int:
@@ -57,7 +59,13 @@ def random_case(rng: Random) -> Case:
         entity = {name: rng.choice(values) for name, values in VALUES.items()}
         entity |= {"clock": None if rng.random() < 0.05 else clock, "label": index}
         entities += [entity] * rng.choice([1, 1, 1, 2])
-    return Case(rows, entities, rng.random() < 0.5, rng.choice(MODES), rng.choice(FORMS), rng.choice([1, 3, 7]))
+    mode = rng.choice(MODES)
+    if mode == "sweep pieces" and rng.random() < 0.8:  # in order of time, but for a null
+        unknown = rng.choice([0, micros(12)])
+        entities.sort(key=lambda entity: unknown if entity["clock"] is None else entity["clock"])
+        entities = [{**entity, "label": label} for label, entity in enumerate(entities)]
+    ways = rng.choice(FORMS), rng.choice([1, 3, 7]), rng.choice(LIMITS)
+    return Case(rows, entities, rng.random() < 0.5, mode, *ways)
 
 
 def _random_rows(rng: Random, keys: tuple[str, ...]) -> list[dict[str, object]]:

@@ -16,7 +16,7 @@ from feast.infra.offline_stores.file_source import FileLoggingDestination, Saved
 from feast.on_demand_feature_view import on_demand_feature_view
 from feast.types import Float64, Int64
 
-from feast_asof import answering
+from feast_asof import answering, turns
 from feast_asof.errors import RetrievalError
 from tests.feature_repo.worlds import HOUR, UTC_US, activity_view, at, make_store, write_history
 
@@ -58,8 +58,8 @@ def test_pieces_are_the_answer(store: FeatureStore, tmp_path: Path, engine: str)
 
 
 def test_a_long_history_is_read_in_turns(store: FeatureStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(answering, "_TURN", 1)
-    monkeypatch.setattr(answering, "_MANY", 0)
+    monkeypatch.setattr(turns, "_TURN", 1)
+    monkeypatch.setattr(turns, "_MANY", 0)
     read: list[int] = []
     prepare = answering.prepare
     monkeypatch.setattr(answering, "prepare", lambda *a, **k: read.append(len(a[1])) or prepare(*a, **k))

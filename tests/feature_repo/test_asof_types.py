@@ -125,18 +125,18 @@ def test_lists_whose_files_differ(first: str, oldest: bool, tmp_path: Path, monk
     wanted = [[11, 12], old[1], [BIG]]
     assert both(store, entity_rows([1, 2, 3]), ["v:x"])["x"].to_pylist() == wanted
     assert both(store, entity_rows([1, 2], 1), ["v:x"])["x"].to_pylist() == old
-    from feast_asof import answering
+    from feast_asof import turns
 
-    monkeypatch.setattr(answering, "_TURN", 1)
-    monkeypatch.setattr(answering, "_MANY", 0)  # a file a turn
+    monkeypatch.setattr(turns, "_TURN", 1)
+    monkeypatch.setattr(turns, "_MANY", 0)  # a file a turn
     assert both(store, entity_rows([1, 2, 3]), ["v:x"])["x"].to_pylist() == wanted
 
 
 def test_integers_whose_files_differ_in_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from feast_asof import answering
+    from feast_asof import turns
 
-    monkeypatch.setattr(answering, "_TURN", 1)
-    monkeypatch.setattr(answering, "_MANY", 0)
+    monkeypatch.setattr(turns, "_TURN", 1)
+    monkeypatch.setattr(turns, "_MANY", 0)
     write(tmp_path / "f" / "a.parquet", 0, [1], x=pa.array([1], pa.int8()))
     write(tmp_path / "f" / "b.parquet", 1, [2], x=pa.array([BIG]))
     store = make_store(tmp_path, [view_of(tmp_path / "f", {"x": Int64})])
