@@ -25,7 +25,7 @@ Rows = TypeVar("Rows", bound=Sized)
 def cut(frames: Iterable[pl.DataFrame], rows: int) -> Iterator[pl.DataFrame]:
     """The same rows in parts of just ``rows``, but for the last: at least one part, which may be empty.
 
-    Equal rows make equal parts, however they came.
+    Equal rows make equal parts, however they came: each part is in one chunk, of which row groups are cut.
 
     Args:
         frames: at least one, of one schema.
@@ -37,10 +37,10 @@ def cut(frames: Iterable[pl.DataFrame], rows: int) -> Iterator[pl.DataFrame]:
         count += frame.height
         while count > rows:
             whole = pl.concat(waiting)
-            yield whole.head(rows)
+            yield whole.head(rows).rechunk()
             waiting, count, given = [whole.slice(rows)], count - rows, True
     if count or not given:
-        yield pl.concat(waiting)
+        yield pl.concat(waiting).rechunk()
 
 
 def aside_folder(beside: Path, what: str) -> Path:

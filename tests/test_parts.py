@@ -56,6 +56,16 @@ def test_a_files_bytes_follow_from_its_rows_alone(tmp_path: Path) -> None:
     assert content == whole.getvalue() and columns == str(column_digests(FRAME))
 
 
+def test_row_groups_do_not_follow_from_how_rows_came(tmp_path: Path) -> None:
+    many, path = pl.DataFrame({"id": RNG.integers(0, 99, 600_000), "list": [[1]] * 600_000}), tmp_path / "part.parquet"
+    stored = set()
+    for bounds in ((), (200_000,), (125_000, 250_000, 262_144, 300_000), tuple(range(50_000, 600_000, 50_000))):
+        for frames in (pieces(many, *bounds), [pl.concat(pieces(many, *bounds), rechunk=False)]):
+            write_stored(frames, path)
+            stored.add(path.read_bytes())
+    assert len(stored) == 1
+
+
 def test_digests_of_parts_follow_from_values() -> None:
     def of(frame: pl.DataFrame) -> dict[str, str]:
         digests = ColumnDigests()

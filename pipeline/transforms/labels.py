@@ -161,7 +161,6 @@ def _labelled(
     unknown: Sequence[tuple[datetime, datetime]],
 ) -> pl.DataFrame:
     """The labels of impressions of which the first is ``row``."""
-    whole = impressions.rechunk()  # or the row groups of what is written would be as those of the impressions' file
     labels: list[pl.Expr] = []
     for task in stream.tasks:
         shown, window_end = pl.col("event_timestamp"), pl.col("event_timestamp") + task.window
@@ -174,7 +173,7 @@ def _labelled(
         labels.append(pl.when(closed).then(hits.labels(task.name, row, impressions.height)).alias(task.name))
     weight = [] if stream.weight is None else [stream.weight]
     closed_at = pl.col("event_timestamp") + stream.longest_window
-    return whole.select("impression_id", "event_timestamp", *labels, closed_at.alias("closed_at"), *weight)
+    return impressions.select("impression_id", "event_timestamp", *labels, closed_at.alias("closed_at"), *weight)
 
 
 def label_type(task: Task) -> pl.DataType:
