@@ -64,24 +64,39 @@ def groups_of(work: Workspace, slice_: Slice, shown: Iterable[pl.DataFrame]) -> 
 
 
 class Numbering:
-    """Values by their rank among all that differ, given part by part: of each row only a number is held."""
+    """Values by their rank among all that differ, given part by part: of each row only a number is held.
+
+    Rows wait until they are more than the values that are known: so all lookups together take time by the number of
+    rows, not of parts times values.
+    """
 
     def __init__(self) -> None:
-        self._values: pl.Series | None = None  # in the order in which they came
+        self._known: pl.DataFrame | None = None  # each value once, and its place
         self._places: list[pl.Series] = []
+        self._waiting: list[pl.Series] = []
 
     def add(self, values: pl.Series) -> None:
-        values = values.alias("value")
-        both = values if self._values is None else pl.concat([self._values, values.unique()])
-        self._values = both.unique(maintain_order=True)
-        placed = self._values.to_frame().with_row_index("place")
-        rows = values.to_frame().join(placed, on="value", how="left", maintain_order="left", nulls_equal=True)
+        self._waiting.append(values.alias("value"))
+        if self._known is None or sum(map(len, self._waiting)) > self._known.height:
+            self._place()
+
+    def _place(self) -> None:
+        values, self._waiting = pl.concat(self._waiting).to_frame(), []
+        fresh = values.unique(maintain_order=True)
+        if self._known is None:
+            self._known = fresh.with_row_index("place")
+        else:
+            fresh = fresh.join(self._known, on="value", how="anti", nulls_equal=True)
+            self._known = pl.concat([self._known, fresh.with_row_index("place", offset=self._known.height)])
+        rows = values.join(self._known, on="value", how="left", maintain_order="left", nulls_equal=True)
         self._places.append(rows["place"])
 
     def numbers(self) -> np.ndarray:
         """(N,) int32, -1 where the value is null; asked for once: what was held of the rows is let go meanwhile."""
-        assert self._values is not None
-        ranks = self._values.rank("dense").cast(pl.Int32).fill_null(0).to_numpy() - 1
+        if self._waiting:
+            self._place()
+        assert self._known is not None
+        ranks = self._known["value"].rank("dense").cast(pl.Int32).fill_null(0).to_numpy() - 1
         numbers = np.empty(sum(map(len, self._places)), dtype=np.int32)
         end = len(numbers)
         while self._places:

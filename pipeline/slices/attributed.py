@@ -63,8 +63,9 @@ def without_orphans(work: Workspace, slice_: Slice, parts: Iterable[LogRead]) ->
     for some in groups:
         ids = pl.concat([read.frame["impression_id"] for read in some])
         is_known, row = ids.is_in(_among(shown, ids)["impression_id"].implode()), 0
+        theirs = gone.filter(pl.col("impression_id").is_in(ids.implode()))
         for read in some:
-            kept, orphans = part_orphans(read.frame, is_known.slice(row, read.frame.height), gone)
+            kept, orphans = part_orphans(read.frame, is_known.slice(row, read.frame.height), theirs)
             row += read.frame.height
             yield LogRead(
                 frame=kept, quarantine=pl.concat([read.quarantine, orphans], how="diagonal"), rows_read=read.rows_read

@@ -4,8 +4,9 @@ Belongs here: which ids those are, and which of their rows is the first. Not her
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
+import numpy as np
 import polars as pl
 
 from pipeline.streams.contract import AGAIN
@@ -13,6 +14,22 @@ from pipeline.streams.contract import AGAIN
 Ids = Callable[[int, int], pl.Series]  # residue, divisor -> ids of the window with that residue
 Earlier = Callable[[pl.Series], pl.DataFrame]  # ids -> those of a sound row before the window, with its ``_slice``
 IDS_AT_ONCE = 1 << 24  # of which 24 bytes each are in memory
+
+
+class _Sorted:
+    """Ids that are looked for, part by part: a search in each costs by its rows, not by how many ids there are."""
+
+    def __init__(self, ids: pl.Series) -> None:
+        self._ids = ids.to_numpy()
+
+    def places(self, ids: pl.Series) -> tuple[np.ndarray, np.ndarray]:
+        """Which of these are among them, (N,) bool, and where each of those stands; null is not."""
+        asked = ids.fill_null(0).to_numpy()
+        places = np.minimum(np.searchsorted(self._ids, asked), max(len(self._ids) - 1, 0))
+        found = (
+            (self._ids[places] == asked) & ids.is_not_null().to_numpy() if len(self._ids) else np.zeros(len(ids), bool)
+        )
+        return found, places[found]
 
 
 @dataclass
@@ -26,7 +43,11 @@ class Repeats:
 
     doubtful: pl.Series
     earlier: pl.DataFrame
-    _seen: pl.Series = field(default_factory=lambda: pl.Series(dtype=pl.Int64))
+
+    def __post_init__(self) -> None:
+        self.doubtful, self.earlier = self.doubtful.sort(), self.earlier.sort("impression_id")
+        self._doubtful, self._earlier = _Sorted(self.doubtful), _Sorted(self.earlier["impression_id"])
+        self._seen = np.zeros(len(self.doubtful), dtype=np.bool_)
 
     @classmethod
     def among(cls, ids: Ids, rows: int, earlier: Earlier) -> "Repeats":
@@ -52,22 +73,23 @@ class Repeats:
         """
         if self.doubtful.is_empty():
             return part.with_columns(pl.lit(False).alias(AGAIN))
-        doubtful = part.lazy().with_row_index("_row").filter(pl.col("impression_id").is_in(self.doubtful.implode()))
+        found, places = self._doubtful.places(part["impression_id"])
+        rows = np.flatnonzero(found)
         broken = pl.any_horizontal(each.fill_null(False) for each in sound)
-        first = doubtful.filter(~broken).select("_row", "impression_id").collect()
-        known = pl.col("impression_id").is_in(self._seen.implode())
-        again = first.filter(known | ~pl.col("impression_id").is_first_distinct())["_row"]
-        self._seen = pl.concat([self._seen, first["impression_id"]]).unique()
-        marks = pl.Series(AGAIN, [False]).new_from_index(0, part.height)
-        return part.with_columns(marks.scatter(again, True))
+        is_sound = ~part[rows].select(broken).to_series().to_numpy()
+        rows, places = rows[is_sound], places[is_sound]
+        is_first = pl.Series(places).is_first_distinct().to_numpy()
+        again = rows[self._seen[places] | ~is_first]
+        self._seen[places] = True
+        marks = np.zeros(part.height, dtype=np.bool_)
+        marks[again] = True
+        return part.with_columns(pl.Series(AGAIN, marks))
 
     def part_earlier(self, kept: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
         """Rows whose id no earlier slice has, and the others with the reason."""
         if self.earlier.is_empty():
             return kept, kept.head(0).with_columns(reason=pl.lit(None, pl.String))
-        joined = kept.join(self.earlier, on="impression_id", how="left", maintain_order="left")
-        reason = pl.format(
-            "repeated impression_id: {} is in slice {} already", pl.col("impression_id"), pl.col("_slice")
-        )
-        repeated = joined.filter(pl.col("_slice").is_not_null()).with_columns(reason=reason).drop("_slice")
-        return joined.filter(pl.col("_slice").is_null()).drop("_slice"), repeated
+        found, places = self._earlier.places(kept["impression_id"])
+        slices = self.earlier["_slice"][places]
+        reason = pl.format("repeated impression_id: {} is in slice {} already", pl.col("impression_id"), slices)
+        return kept.filter(~pl.Series(found)), kept.filter(pl.Series(found)).with_columns(reason=reason)

@@ -191,3 +191,19 @@ def test_numbers_are_ranks_whatever_the_parts(values: list[Any]) -> None:
         for part in series.to_frame().iter_slices(rows):
             numbering.add(part["user"])
         assert np.array_equal(numbering.numbers(), expected)
+
+
+def test_numbering_looks_values_up_a_few_times_however_many_parts_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_up: list[int] = []
+    place = Numbering._place
+
+    def counted(numbering: Numbering) -> None:
+        looked_up.append(0 if numbering._known is None else numbering._known.height)
+        place(numbering)
+
+    monkeypatch.setattr(Numbering, "_place", counted)
+    users, numbering = np.random.default_rng(0).integers(0, 2_000, 20_000), Numbering()
+    for start in range(0, len(users), 10):
+        numbering.add(pl.Series(users[start : start + 10]))
+    assert np.array_equal(numbering.numbers(), np.unique(users, return_inverse=True)[1])
+    assert sum(looked_up) < 2 * len(users)
