@@ -19,7 +19,7 @@ from feast_asof.casting import fit
 from feast_asof.connection import WHOLE, Engine, Session, pieces_of, register_places
 from feast_asof.errors import RetrievalError
 from feast_asof.files import SourceFile
-from feast_asof.history import History, files_for, prepare
+from feast_asof.history import History, files_for, prepare, rows_of_files, rows_of_groups
 from feast_asof.plan import Feature, Plan, plan_view
 from feast_asof.rows import EVENT_TIMESTAMP, Clock, EntityRows, Rows, first_line, load_rows
 from feast_asof.sql import ROWS, join_query, keys_query, rows_query
@@ -66,7 +66,7 @@ class Question:
         _refuse_taken(rows, plans)
         if clock is None:
             yield from _without_clock(rows, plans, size)
-        elif engine.choose(_bytes_needed(plans, clock, cutoff=self.cutoff)) == "memory":
+        elif engine.choose(_bytes_needed(plans, clock, engine, cutoff=self.cutoff)) == "memory":
             yield from _in_memory(rows, plans, clock, engine, size, cutoff=self.cutoff)
         elif engine.kind == "auto" and size != WHOLE:
             yield from _in_order_of_time(rows, plans, clock, engine, size, cutoff=self.cutoff)
@@ -97,10 +97,16 @@ def _refuse_taken(rows: Rows, plans: Sequence[Plan]) -> None:
         raise RetrievalError(f"features: {twice} are asked of two views: ask with full_feature_names=True")
 
 
-def _bytes_needed(plans: Sequence[Plan], clock: Clock, *, cutoff: bool) -> int:
-    """About how much memory the views' histories take while they are arranged."""
-    rows = (sum(file.rows for file in files_for(plan, clock, cutoff=cutoff)) for plan in plans)
-    return sum(count * _width(plan) for count, plan in zip(rows, plans, strict=True))
+def _bytes_needed(plans: Sequence[Plan], clock: Clock, engine: Engine, *, cutoff: bool) -> int:
+    """About how much memory the views' histories take while they are arranged.
+
+    By whole files; if that is too much, by the row groups that can matter, which are the only ones that are read.
+    """
+    for count in (rows_of_files, rows_of_groups):
+        needed = sum(count(plan, clock, cutoff=cutoff) * _width(plan) for plan in plans)
+        if needed <= engine.limit:
+            break
+    return needed
 
 
 def _width(plan: Plan) -> int:

@@ -20,6 +20,7 @@ from feast_asof.locations import Location, SourcePath, place_of
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FOOTERS = 20_000  # a year of hourly slices of two views; a footer's summary takes about 4 kB
+_LARGE = 64  # files of which each row group is known; of a thousand of them some 300 kB
 _TOGETHER = 16  # footers read at once: on an object store each is a round trip
 
 
@@ -27,7 +28,8 @@ _TOGETHER = 16  # footers read at once: on an object store each is a round trip
 class SourceFile:
     """One file. Ranges of timestamps (microseconds) and integers, where the footer knows them, are by column.
 
-    ``partitions`` are columns that only the names of its folders (or the Delta log) hold.
+    ``partitions`` are columns that only the names of its folders (or the Delta log) hold; ``identity`` tells versions
+    of the file apart.
     """
 
     path: str
@@ -35,6 +37,7 @@ class SourceFile:
     rows: int
     ranges: Mapping[str, tuple[int, int]]
     partitions: Mapping[str, str | None]
+    identity: tuple[int, ...] = ()
 
     def meets(self, column: str, low: int, high: int) -> bool:
         """Can it hold a row with a value in [low, high]?"""
@@ -90,7 +93,7 @@ def _summary(file: SourcePath, system: pafs.FileSystem | None) -> SourceFile:
     except (pa.ArrowException, OSError) as error:
         raise RetrievalError(f"file {file.path!r}: it is not readable parquet ({error}): write it again") from None
     partitions = {name: value for name, value in file.partitions if name not in types}
-    return SourceFile(file.path, types, rows, ranges, partitions)
+    return SourceFile(file.path, types, rows, ranges, partitions, file.identity)
 
 
 Footer = tuple[dict[str, pa.DataType], int, dict[str, tuple[int, int]]]
@@ -140,25 +143,35 @@ def _ends(statistics: pq.Statistics | None) -> tuple[int | None, ...]:
         return (None,)
 
 
-def row_groups(
-    file: SourceFile, system: pafs.FileSystem | None, columns: Sequence[str]
-) -> list[tuple[int, dict[str, tuple[int, int]]]]:
+Ranges = Mapping[str, tuple[int, int]]
+
+
+def row_groups(file: SourceFile, system: pafs.FileSystem | None, columns: Sequence[str]) -> list[tuple[int, Ranges]]:
     """Rows of each row group of a file, and the ranges of some columns in it, or else in the file.
 
     Args:
         columns: timestamps or integers, of which the file's ranges are known.
     """
-    path = bare(file.path) if system else file.path
-    with pq.ParquetFile(path, filesystem=system) as opened:
+    groups = _read_groups(_FooterKey(file.path, file.identity, system), tuple(columns))
+    return [
+        (rows, {name: span or file.ranges[name] for name, span in zip(columns, spans, strict=True)})
+        for rows, spans in groups
+    ]
+
+
+@lru_cache(maxsize=_LARGE)
+def _read_groups(key: _FooterKey, columns: tuple[str, ...]) -> list[tuple[int, list[tuple[int, int] | None]]]:
+    path = bare(key.path) if key.system else key.path
+    with pq.ParquetFile(path, filesystem=key.system) as opened:
         metadata = opened.metadata
     places = {metadata.schema.column(index).path: index for index in range(metadata.num_columns)}
     groups = []
     for number in range(metadata.num_row_groups):
-        group, ranges = metadata.row_group(number), {}
+        group, spans = metadata.row_group(number), list[tuple[int, int] | None]()
         for name in columns:
             known = [end for end in _ends(group.column(places[name]).statistics) if end is not None]
-            ranges[name] = (known[0], known[1]) if len(known) == 2 else file.ranges[name]
-        groups.append((group.num_rows, ranges))
+            spans.append((known[0], known[1]) if len(known) == 2 else None)
+        groups.append((group.num_rows, spans))
     return groups
 
 

@@ -17,7 +17,7 @@ import polars as pl
 import pyarrow as pa
 
 from feast_asof.errors import RetrievalError
-from feast_asof.files import SourceFile, meeting
+from feast_asof.files import SourceFile, meeting, row_groups
 from feast_asof.keys import NONE, Coder, Codes, coder_for
 from feast_asof.plan import Plan
 from feast_asof.reading import Bounds, read
@@ -104,6 +104,25 @@ def files_for(plan: Plan, clock: Clock, *, cutoff: bool) -> tuple[SourceFile, ..
     """The files of a view that can matter to the entity rows, or any one of them."""
     bounds = {name: closed(*ends) for name, ends in bounds_of(plan, clock, cutoff=cutoff).items()}
     return meeting(plan.source.files, bounds) or plan.source.files[:1]
+
+
+def rows_of_files(plan: Plan, clock: Clock, *, cutoff: bool) -> int:
+    """Rows of the files of a view that can matter to the entity rows."""
+    return sum(file.rows for file in files_for(plan, clock, cutoff=cutoff))
+
+
+def rows_of_groups(plan: Plan, clock: Clock, *, cutoff: bool) -> int:
+    """Rows of the row groups that can matter: others are not read of local files."""
+    if plan.source.location.system is not None:
+        return rows_of_files(plan, clock, cutoff=cutoff)
+    bounds = {name: closed(*ends) for name, ends in bounds_of(plan, clock, cutoff=cutoff).items()}
+    total = 0
+    for file in files_for(plan, clock, cutoff=cutoff):
+        names = [name for name in bounds if name in file.ranges]
+        for rows, ranges in row_groups(file, None, names):
+            inside = all(ranges[name][0] <= bounds[name][1] and ranges[name][1] >= bounds[name][0] for name in names)
+            total += rows if inside else 0
+    return total
 
 
 def prepare(

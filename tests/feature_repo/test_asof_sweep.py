@@ -143,6 +143,29 @@ def test_more_keys_than_there_is_room_for_are_duckdbs(
     assert len(asked_of_duckdb) == 1 and len(held) > 1 and max(held) < 700
 
 
+def test_of_one_large_file_only_row_groups_that_can_matter_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked_of_duckdb: list[int]
+) -> None:
+    """As a large slice's predictions, of which each part asks for those of its own time."""
+    moments = [at(n / 50) for n in range(5_000)]
+    columns = {"user_id": [n % 20 for n in range(5_000)], "surface": ["feed"] * 5_000, "event_timestamp": moments}
+    columns |= {"created_timestamp": moments, "clicks": list(range(5_000)), "rate": [0.5] * 5_000}
+    (tmp_path / "activity").mkdir()
+    path = tmp_path / "activity" / "part.parquet"
+    pq.write_table(pa.table(columns, schema=HISTORY), path, row_group_size=100)
+    monkeypatch.setattr(Engine, "limit", LIMIT)
+    store = make_store(tmp_path / "store", [activity_view(tmp_path / "activity")])
+    table = entities([40 + n / 100 for n in range(100)])
+    job = store.get_historical_features(table, FEATURES, full_feature_names=True, filter_by_created_timestamp=True)
+    part = job.of_rows_stamped(at(39), at(41)).to_arrow()  # type: ignore[attr-defined]
+    assert not asked_of_duckdb
+    assert part.equals(in_memory(store, table, cutoff=True).replace_schema_metadata(None))
+    assert job.to_arrow().equals(part) and len(asked_of_duckdb) == 1
+    pq.write_table(pa.table(columns, schema=HISTORY).slice(0, 2_100), path, row_group_size=2_100)  # another version
+    assert job.of_rows_stamped(at(39), at(41)).to_arrow().num_rows == 100  # type: ignore[attr-defined]
+    assert len(asked_of_duckdb) == 2
+
+
 def test_a_reader_that_stops_early_ends_the_threads(store: FeatureStore) -> None:
     job = store.get_historical_features(entities([hour / 10 for hour in range(900)]), FEATURES, full_feature_names=True)
     chunks = job.to_arrow_batches(50)
