@@ -199,11 +199,10 @@ class Sweep:
         while True:
             behind = self._pace.before(start) - self._pace.before(self.reached) > self._room / 4
             step = self._pace.reach(self.reached, start, self._room) if behind else until
-            gone, ends = min(start, self.reached), (self.reached, step)
-            list(self.pool.map(lambda view, moment=gone: view.let_go(moment), self.views))
+            list(self.pool.map(lambda view: view.let_go(start), self.views))
             if sum(view.size for view in self.views) > self.limit - self._room / 2:
                 raise NotInOrder
-            list(self.pool.map(lambda view, ends=ends: view.read_on(*ends), self.views))
+            list(self.pool.map(lambda view, until=step: view.read_on(self.reached, until), self.views))
             self.reached = max(self.reached, step)
             if step >= until:
                 break
