@@ -21,7 +21,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             return 0
         return 1 if item.get_closest_marker("xdist_group") is not None else 2
 
-    if any(item.get_closest_marker("slow") is not None for item in items):
+    slow = [item for item in items if item.get_closest_marker("slow") is not None]
+    for item in slow:  # a timeout is for what hangs: a machine that is half as fast is no fault of a scenario's
+        if item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(900))
+    if slow:
         items.sort(key=place)
 
 
