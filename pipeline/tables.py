@@ -204,8 +204,12 @@ class SliceTable:
         """
         together = at_once * self.part_rows
         for start in range(0, max(self.rows(slice_), 1), together):
-            rows = self._collect(slice_, columns, start, together)
-            yield from (rows.slice(first, self.part_rows) for first in range(0, max(rows.height, 1), self.part_rows))
+            waiting = self._cut(self._collect(slice_, columns, start, together))
+            while waiting:  # held here is none that was given
+                yield waiting.pop(0)
+
+    def _cut(self, rows: pl.DataFrame) -> list[pl.DataFrame]:
+        return [rows.slice(first, self.part_rows) for first in range(0, max(rows.height, 1), self.part_rows)]
 
     def _collect(
         self, slice_: Slice, columns: Sequence[str] | None, start: int = 0, rows: int | None = None

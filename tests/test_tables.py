@@ -4,6 +4,7 @@ import errno
 import os
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 import polars as pl
@@ -32,6 +33,23 @@ def test_what_was_written_is_read_in_the_order_of_slices(table: SliceTable) -> N
     assert table.read([PIECE, NEXT])["impression_id"].to_list() == [1, 2, 11, 12]
     assert table.read([PIECE], columns=["click"]).columns == ["click"]
     assert table.rows(PIECE) == 2
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 9])
+def test_parts_that_were_given_are_not_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
+    table, read = SliceTable(tmp_path / "labels", "labels", part_rows=10), list[weakref.ref[pl.DataFrame]]()
+    table.write(PIECE, pl.DataFrame({"impression_id": range(65)}))
+    collect = SliceTable._collect
+
+    def collected(*given: object) -> pl.DataFrame:
+        assert all(frame() is None for frame in read)
+        read.append(weakref.ref(frame := collect(*given)))  # type: ignore[arg-type]
+        return frame
+
+    monkeypatch.setattr(SliceTable, "_collect", collected)
+    parts = list(map(pl.DataFrame.to_dicts, table.parts(PIECE, at_once=at_once)))
+    assert [len(part) for part in parts] == [10] * 6 + [5] and len(read) == -(-7 // at_once)
+    assert sum(parts, []) == [{"impression_id": number} for number in range(65)]
 
 
 def test_the_same_rows_are_the_same_bytes(table: SliceTable) -> None:
