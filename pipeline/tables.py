@@ -209,7 +209,8 @@ class SliceTable:
                 yield waiting.pop(0)
 
     def _cut(self, rows: pl.DataFrame) -> list[pl.DataFrame]:
-        return [rows.slice(first, self.part_rows) for first in range(0, max(rows.height, 1), self.part_rows)]
+        whole = rows.rechunk() if rows.height > self.part_rows else rows  # once, not in every part
+        return [whole.slice(first, self.part_rows) for first in range(0, max(rows.height, 1), self.part_rows)]
 
     def _collect(
         self, slice_: Slice, columns: Sequence[str] | None, start: int = 0, rows: int | None = None

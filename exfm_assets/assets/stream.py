@@ -22,6 +22,7 @@ from pipeline.slices.attributed import outcomes_of, without_orphans
 from pipeline.slices.log_withdrawals import read_sound_log_in_parts, unknown_outcomes
 from pipeline.slices.provenance import (
     Made,
+    impressions_of_labels,
     labels_see,
     of_labels,
     of_labels_now,
@@ -35,7 +36,7 @@ from pipeline.streams.reader import LogRead
 from pipeline.streams.simulated_log import drawn_from, has_landed, standing, write_log, write_nothing_yet
 from pipeline.streams.simulator import simulate
 from pipeline.tables import SliceTable
-from pipeline.transforms.labels import LabelledSlice, columns_of_labels
+from pipeline.transforms.labels import LabelledSlice
 from pipeline.workspace import Workspace
 
 SIMULATED_LOG = dg.AssetKey("simulated_log")
@@ -243,12 +244,12 @@ def _labels(project: Project) -> dg.AssetsDefinition:
                 continue
             seen = labels_see(work, slice_, as_of)
             tail = slice_.end + stream.longest_window + stream.lateness
-            known = outcomes_of(work, slice_, tail, files)
+            shown = impressions_of_labels(work, slice_)
+            known = outcomes_of(work, shown, tail, files)
             labelled = LabelledSlice(stream, as_of, unknown_outcomes(work, slice_.start, as_of))
-            made = of_labels(work, slice_, as_of, seen, outcomes_digest(known, as_of))
-            shown, notes = work.table("impressions"), {"as_of": as_of.isoformat()}
-            parts, rows = shown.parts(slice_, columns_of_labels(stream), at_once=4), shown.rows(slice_)
-            writer.write(slice_, labelled.joined(parts, known), made, notes, labelled.told, rows)
+            made = of_labels(work, shown, as_of, seen, outcomes_digest(known, as_of))
+            parts, notes = labelled.joined(shown.parts(), known), {"as_of": as_of.isoformat()}
+            writer.write(slice_, parts, made, notes, labelled.told, shown.height)
         check_heard(stream, work.table("labels"), work.table("outcomes"), work.quarantine("outcomes"), slices)
         return writer.result(lineage)
 

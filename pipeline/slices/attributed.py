@@ -13,6 +13,7 @@ import polars as pl
 from exfm.stream import Slice, Stream
 from pipeline.sidecar import hashed_beside
 from pipeline.slices.log_withdrawals import read_sound_log_in_parts, withdrawn_impressions
+from pipeline.slices.narrow import NarrowSlice
 from pipeline.streams.layout import LogFiles
 from pipeline.streams.reader import LogRead
 from pipeline.tables import SliceTable
@@ -27,10 +28,11 @@ def recognised_since(stream: Stream, start: datetime) -> datetime:
     return max(start - stream.longest_window - stream.lateness, stream.first_slice)
 
 
-def outcomes_of(work: Workspace, slice_: Slice, until: datetime, files: LogFiles | None = None) -> pl.DataFrame:
-    """The outcomes of a slice's impressions that the log has before ``until``.
+def outcomes_of(work: Workspace, shown: NarrowSlice, until: datetime, files: LogFiles | None = None) -> pl.DataFrame:
+    """The outcomes of a slice's impressions that the log has before ``until``: they are in memory.
 
-    They are in memory, the impressions are not.
+    Args:
+        shown: the impressions' ``impression_id`` and ``event_timestamp``.
 
     Returns:
         The log's columns, and of the impression ``event_timestamp`` and its ``row`` in the slice; in the log's order
@@ -39,13 +41,12 @@ def outcomes_of(work: Workspace, slice_: Slice, until: datetime, files: LogFiles
     Raises:
         DataError: if the slice's impressions, or the log, can't be read.
     """
-    log = read_sound_log_in_parts(work, "outcomes", slice_.start, until, files)
-    impressions, parts = _beside_check(work.table("impressions"), [slice_], log)
-    shown = impressions.select("impression_id", "event_timestamp").with_row_index("row")
-    found = []
-    for some in parts:
+    log = read_sound_log_in_parts(work, "outcomes", shown.slice_.start, until, files)
+    found, groups = [], _beside_check(shown.table, [shown.slice_], log)
+    rows = shown.lazy().select("impression_id", "event_timestamp").with_row_index("row")
+    for some in groups:
         outcomes = pl.concat([part.frame for part in some])
-        theirs = _among(shown, outcomes["impression_id"])
+        theirs = _among(rows, outcomes["impression_id"])
         found.append(outcomes.join(theirs, on="impression_id", maintain_order="left"))
     return pl.concat(found).select(pl.all().exclude("row"), "row")
 
@@ -58,8 +59,9 @@ def without_orphans(work: Workspace, slice_: Slice, parts: Iterable[LogRead]) ->
     """
     stream = work.project.stream
     around = list(stream.slices(recognised_since(stream, slice_.start), slice_.end))
-    impressions, groups = _beside_check(work.table("impressions"), around, parts)
-    shown, gone = impressions.select("impression_id"), withdrawn_impressions(work, around)
+    impressions = work.table("impressions")
+    groups, gone = _beside_check(impressions, around, parts), withdrawn_impressions(work, around)
+    shown = impressions.scan(around).select("impression_id")
     for some in groups:
         ids = pl.concat([read.frame["impression_id"] for read in some])
         is_known, row = ids.is_in(_among(shown, ids)["impression_id"].implode()), 0
@@ -74,18 +76,15 @@ def without_orphans(work: Workspace, slice_: Slice, parts: Iterable[LogRead]) ->
 
 def _beside_check(
     impressions: SliceTable, slices: Sequence[Slice], parts: Iterable[LogRead]
-) -> tuple[pl.LazyFrame, Iterator[list[LogRead]]]:
-    """Slices of the impressions, and the outcomes in groups of parts.
+) -> Iterator[list[LogRead]]:
+    """Outcomes in groups of parts, of which the first is read while the impressions' files are hashed.
 
-    The first group is read while the impressions' files are hashed, which takes one core.
-
-    Raises:
-        DataError: if a slice is missing or damaged.
+    That takes one core; whoever reads the impressions next need not wait for it.
     """
     groups = _together(parts)
     with hashed_beside(map(impressions.path, slices)):
         first = list(islice(groups, 1))
-    return impressions.scan(slices), chain(first, groups)
+    return chain(first, groups)
 
 
 def _together(parts: Iterable[LogRead]) -> Iterator[list[LogRead]]:

@@ -28,11 +28,13 @@ from pipeline.served.made_of import served_of
 from pipeline.sidecar import LogFile, Sidecar
 from pipeline.slices.attributed import outcomes_of, recognised_since
 from pipeline.slices.log_withdrawals import withdrawn_digest
+from pipeline.slices.narrow import NarrowSlice
 from pipeline.slices.predictions import scored_by
 from pipeline.streams.contract import schema_of
 from pipeline.streams.layout import log_files
 from pipeline.streams.seen import Seen, digest_of, seen_of
 from pipeline.tables import SliceTable
+from pipeline.transforms.labels import columns_of_labels
 from pipeline.transforms.predicted import needed
 from pipeline.transforms.view_rows import KeptView, since
 from pipeline.workspace import Workspace
@@ -107,17 +109,23 @@ def labels_see(work: Workspace, slice_: Slice, as_of: datetime, before: Sidecar 
     return seen_of(log_files(work, "outcomes"), slice_.start, as_of + timedelta(microseconds=1), known)
 
 
-def of_labels(work: Workspace, slice_: Slice, as_of: datetime, seen: Seen, outcomes: str) -> Made:
+def impressions_of_labels(work: Workspace, slice_: Slice) -> NarrowSlice:
+    """What labels read of a slice's impressions."""
+    return NarrowSlice(work.table("impressions"), slice_, tuple(columns_of_labels(work.project.stream)))
+
+
+def of_labels(work: Workspace, shown: NarrowSlice, as_of: datetime, seen: Seen, outcomes: str) -> Made:
     """Labels as they were known at ``as_of``.
 
     Args:
+        shown: the impressions.
         outcomes: digest of the outcomes of the slice's impressions (``OF_OUTCOMES``). Files reach beyond a slice's
             windows, so a new one need not change its labels.
     """
     tasks, weight = work.project.stream.tasks, work.project.stream.weight
     of = {AS_OF: as_of.isoformat(), OF_OUTCOMES: outcomes}
-    of |= withdrawn_digest(work, "outcomes", slice_.start, as_of)
-    of |= {"impressions": _slices(work.table("impressions"), [slice_])}
+    of |= withdrawn_digest(work, "outcomes", shown.slice_.start, as_of)
+    of |= {"impressions": digest([[shown.slice_.key, shown.noted]])}
     declared: dict[str, object] = {"tasks": tasks, **({} if weight is None else {"weight": weight})}
     return _made("labels", digest(*declared.values()), declared, of, {"outcomes": seen.files})
 
@@ -125,10 +133,11 @@ def of_labels(work: Workspace, slice_: Slice, as_of: datetime, seen: Seen, outco
 def of_labels_now(work: Workspace, slice_: Slice, as_of: datetime, before: Sidecar) -> Made:
     """The same for labels that are stored; the log is read only where its files are others than they were."""
     seen, then = labels_see(work, slice_, as_of, before), before.log.get("outcomes", {})
+    shown = impressions_of_labels(work, slice_)
     if seen.digest == digest_of(then) or not work.table("impressions").sound(slice_):
-        return of_labels(work, slice_, as_of, seen, before.made_of.get(OF_OUTCOMES, ""))
-    known = outcomes_of(work, slice_, as_of + timedelta(microseconds=1))
-    return of_labels(work, slice_, as_of, seen, outcomes_digest(known, as_of, before.made_of.get(OF_OUTCOMES, "")))
+        return of_labels(work, shown, as_of, seen, before.made_of.get(OF_OUTCOMES, ""))
+    known = outcomes_of(work, shown, as_of + timedelta(microseconds=1))
+    return of_labels(work, shown, as_of, seen, outcomes_digest(known, as_of, before.made_of.get(OF_OUTCOMES, "")))
 
 
 def outcomes_digest(outcomes: pl.DataFrame, as_of: datetime, like: str = "") -> str:

@@ -12,6 +12,7 @@ import pytest
 from feature_repo.store import apply
 from pipeline.sidecar import sidecar_of, write_stored
 from pipeline.slices.attributed import outcomes_of
+from pipeline.slices.provenance import impressions_of_labels
 from pipeline.verify import tables_current
 from pipeline.workspace import Workspace
 from tests.conftest import Ran
@@ -95,7 +96,8 @@ def test_labels_with_a_digest_of_outcomes_as_it_was_made_before_stand(copy: Work
     table, slice_ = copy.table("labels"), copy.project.stream.slice_of(LAST)
     sidecar, until = table.sidecar(slice_), slice_.end + timedelta(days=9)
     assert sidecar is not None
-    known = outcomes_of(copy, slice_, until).select("impression_id", "task", "outcome_timestamp").sort(pl.all())
+    known = outcomes_of(copy, impressions_of_labels(copy, slice_), until)
+    known = known.select("impression_id", "task", "outcome_timestamp").sort(pl.all())
     heard = known.filter(pl.col("outcome_timestamp") <= datetime.fromisoformat(sidecar.made_of["as_of"]))
     of_text = hashlib.sha256(heard.write_csv().encode()).hexdigest()[:12]
     table.note(slice_, replace(sidecar, made_of={**sidecar.made_of, "log/outcomes": of_text}), sidecar.log)

@@ -13,7 +13,7 @@ from exfm.state import State
 from pipeline.slices import attributed
 from pipeline.slices.attributed import outcomes_of, without_orphans
 from pipeline.slices.log_withdrawals import read_sound_log_in_parts
-from pipeline.slices.provenance import outcomes_digest
+from pipeline.slices.provenance import impressions_of_labels, outcomes_digest
 from pipeline.tables import DataError
 from pipeline.workspace import Workspace
 from tests.graph.damage import flipped
@@ -82,7 +82,7 @@ def test_orphans_are_those_of_no_impression(
     assert (len(parts) > 1) == (part_rows == 50)
 
 
-@pytest.mark.parametrize("part_rows", [50, 10_000])
+@pytest.mark.parametrize("part_rows", [20, 50, 10_000])  # above four parts, at four, in one
 @pytest.mark.parametrize("at_once", [1, 10_000])
 def test_outcomes_carry_their_impressions_row(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part_rows: int, at_once: int
@@ -93,7 +93,7 @@ def test_outcomes_carry_their_impressions_row(
     shown = work.table("impressions").read([slice_])
     row_of = {id_: row for row, id_ in enumerate(shown["impression_id"])}
     until = slice_.end + timedelta(days=1)
-    found = outcomes_of(work, slice_, until)
+    found = outcomes_of(work, impressions_of_labels(work, slice_), until)
     expected = [
         (id_, task, at, shown["event_timestamp"][row_of[id_]], row_of[id_])
         for id_, task, at in the_log(work).iter_rows()
@@ -105,7 +105,8 @@ def test_outcomes_carry_their_impressions_row(
 def test_the_digest_is_of_all_that_was_known(tmp_path: Path) -> None:
     work = workspace(tmp_path, 50)
     slice_ = work.project.stream.slice_at(1)
-    found, as_of = outcomes_of(work, slice_, slice_.end + timedelta(days=1)), slice_.end
+    shown, as_of = impressions_of_labels(work, slice_), slice_.end
+    found = outcomes_of(work, shown, slice_.end + timedelta(days=1))
     known = found.filter(pl.col("outcome_timestamp") <= as_of)
     assert 10 < known.height < found.height
     told = outcomes_digest(found, as_of)
@@ -125,7 +126,8 @@ def test_the_digest_is_of_all_that_was_known(tmp_path: Path) -> None:
 def test_digests_of_before_can_still_be_compared(tmp_path: Path) -> None:
     work = workspace(tmp_path, 50)
     slice_ = work.project.stream.slice_at(1)
-    found, as_of = outcomes_of(work, slice_, slice_.end + timedelta(days=1)), slice_.end
+    shown, as_of = impressions_of_labels(work, slice_), slice_.end
+    found = outcomes_of(work, shown, slice_.end + timedelta(days=1))
     heard = sorted(row[:3] for row in found.iter_rows() if row[2] <= as_of)
     text = pl.DataFrame(heard, orient="row", schema=found.select(found.columns[:3]).schema).write_csv()
     before = hashlib.sha256(text.encode()).hexdigest()[:12]
@@ -138,7 +140,7 @@ def test_damaged_or_missing_impressions_are_said(tmp_path: Path) -> None:
     path = work.table("impressions").path(slice_)
     path.write_bytes(flipped(path.read_bytes()))
     with pytest.raises(DataError, match=f"materialise impressions for slice {slice_.key} again"):
-        outcomes_of(work, slice_, slice_.end)
+        outcomes_of(work, impressions_of_labels(work, slice_), slice_.end)
     path.unlink()
     with pytest.raises(DataError, match=f"no slice {slice_.key}"):
-        outcomes_of(work, slice_, slice_.end)
+        outcomes_of(work, impressions_of_labels(work, slice_), slice_.end)
