@@ -19,6 +19,12 @@ class FeatureColumn:
         return f"{self.view}__{self.feature}"
 
     @classmethod
+    def named(cls, input_: str) -> str:
+        """The column that an input names: of ``view:feature`` the view's, else one of the log's own name."""
+        view, colon, feature = input_.partition(":")
+        return cls(view, feature).name if colon else input_
+
+    @classmethod
     def of(cls, name: str) -> "FeatureColumn":
         """From a column's name; names of views have no ``__`` (errors.py:identifier)."""
         view, _, feature = name.partition("__")

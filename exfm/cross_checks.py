@@ -6,6 +6,7 @@ Belongs here: rules that need more than one part. Not here: a part's own rules (
 from typing import TYPE_CHECKING
 
 from exfm import names
+from exfm.bag_checks import check_bags
 from exfm.clocks import MOST_SLICES, check_reach
 from exfm.columns import FeatureColumn, views_of
 from exfm.errors import DeclarationError, at_most, choose_from, unique
@@ -36,6 +37,7 @@ def check_fit(project: "Project") -> None:
     _check_stream(project)
     for view in project.feature_views:
         view.check(project.stream)
+    check_bags(project)
     for predicted in project.prediction_views:
         predicted.check(project.stream, project.teachers)
     for teacher in project.teachers:
@@ -234,8 +236,8 @@ def _check_sides(project: "Project", where: str, family: str, columns: "Columns"
     for name, bag in declared_inputs(project).items():
         if name in columns.bags and isinstance(bag, Bag) and bag.pooling == "attention":
             raise DeclarationError(
-                f"{where}.inputs: bag {name!r} is pooled by attention to {item!r}, and a {family} keeps the item "
-                "apart: pool it by mean or sum, or use another network"
+                f"{where}.inputs: bag {name!r} is pooled by attention to {bag.target or item!r}, and a {family} keeps "
+                "the item apart: pool it by mean or sum, or use another network"
             )
 
 

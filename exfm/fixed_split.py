@@ -60,7 +60,7 @@ class FixedSplit(Declaration):
             training rows is held back: the test rows choose nothing.
         label: a column of 0 and 1.
         columns, numbers, bags: what networks read. A bag with ``of`` shares that column's rows; pooled by attention it
-            is attended with that column's id.
+            is attended with that column's id, or with ``target``'s.
         tables: more inputs, by a key.
         group: the column in whose groups gAUC is counted (mostly the user); one that is not among ``columns`` is not
             read by networks.
@@ -120,9 +120,10 @@ class FixedSplit(Declaration):
 
     def _check_bag(self, bag: Bag) -> None:
         where = f"Bag({bag.name})"
-        if bag.of is not None:
-            choose_from(f"{where}.of", bag.of, self.ids, what="categorical column of the split")
-        elif bag.pooling == "attention":
+        for field, name in (("of", bag.of), ("target", bag.target)):
+            if name is not None:
+                choose_from(f"{where}.{field}", name, self.ids, what="categorical column of the split")
+        if bag.pooling == "attention" and bag.of is None and bag.target is None:
             raise DeclarationError(f"{where}.pooling: 'attention' has no id to look at: give of, or use 'mean'")
         if bag.beside:
             raise DeclarationError(f"{where}.beside: {bag.beside[0]!r}: not supported in a fixed split: drop it")

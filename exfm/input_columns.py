@@ -123,11 +123,12 @@ def _check_targets(project: "Project", where: str, chosen: dict[str, list[str]])
     for name in chosen["bags"]:
         bag = declared[name]
         assert isinstance(bag, Bag)
-        if bag.pooling == "attention" and item not in chosen["ids"]:
+        target = bag.target or item
+        if bag.pooling == "attention" and FeatureColumn.named(target) not in chosen["ids"]:
             raise DeclarationError(
-                f"{where}: bag {name!r} is pooled by attention to {item!r}, which is not an input: add {item!r}"
+                f"{where}: bag {name!r} is pooled by attention to {target!r}, which is not an input: add {target!r}"
             )
-        if bag.of is not None and bag.of not in chosen["ids"]:
+        if bag.of is not None and FeatureColumn.named(bag.of) not in chosen["ids"]:
             raise DeclarationError(
                 f"{where}: bag {name!r} shares the embeddings of {bag.of!r}, which is not an input: add {bag.of!r}"
             )

@@ -9,6 +9,7 @@ from typing import Literal
 
 from pydantic import field_serializer
 
+from exfm.columns import FeatureColumn
 from exfm.declaration import Declaration, declaration
 from exfm.encoding import (
     Encoding,
@@ -82,10 +83,12 @@ class Bag(Declaration):
 
     Args:
         rows: embedding rows that its ids share; with ``of``, leave it out.
-        dtype: ``int`` or ``str``, of the ids.
-        of: a categorical column of the log whose ids these are: the bag shares its embedding rows.
+        dtype: ``int`` or ``str``, of the ids; with ``of`` a column of the log, leave it out.
+        of: a categorical column of the log, or ``view:feature`` of a view that has one, whose ids these are: the bag
+            shares its embedding rows.
         pooling: ``mean`` or ``sum`` of the ids' embeddings, or ``attention``: weighted by how relevant each is to the
-            item (as a history is).
+            item (as a history is), or to ``target``.
+        target: what attention looks at instead, as ``of`` names it: the ad's category, for a list of categories.
         length: at most so many ids are read, the first ones.
         beside: other bags that say something of each of its ids, place by place (a list of categories beside a list of
             items); where they are not as long as it is, the row is quarantined.
@@ -97,6 +100,7 @@ class Bag(Declaration):
     dtype: type[int] | type[str] = int
     of: str | None = None
     pooling: Literal["mean", "sum", "attention"] = "mean"
+    target: str | None = None
     length: int = 50
     beside: tuple[str, ...] = ()
     of_item: bool = False
@@ -115,6 +119,11 @@ class Bag(Declaration):
         at_least(f"{where}.length", self.length, 1)
         at_most(f"{where}.length", self.length, LONGEST_BAG)
         unique(f"{where}.beside", self.beside)
+        if self.target is not None and self.pooling != "attention":
+            raise DeclarationError(
+                f"{where}.target: {self.target!r} is looked at by attention alone, and pooling is {self.pooling!r}: "
+                "use pooling='attention', or drop it"
+            )
 
     @field_serializer("dtype")
     def _written_dtype(self, dtype: type) -> str:
@@ -122,8 +131,8 @@ class Bag(Declaration):
 
     def encoding_among(self, dtypes: Mapping[str, type]) -> Encoding:
         """As in ``Number``; ``dtypes`` are those of the log's id columns."""
-        dtype = dtypes[self.of] if self.of else self.dtype
-        return list_encoding(self.of or self.name, dtype, self.length)
+        shared = FeatureColumn.named(self.of) if self.of else self.name
+        return list_encoding(shared, dtypes.get(shared, self.dtype), self.length)
 
 
 @declaration

@@ -10,6 +10,7 @@ from exfm.encoding import AGE_ROWS
 from exfm.history_views import ACTION, AT, HistoryView
 from exfm.input_columns import beside_bag, declared_inputs
 from exfm.inputs import Bag
+from exfm.log_columns import Column
 
 if TYPE_CHECKING:
     from exfm.project import Project
@@ -29,12 +30,12 @@ def lists_of_sides(project: "Project", columns: Columns) -> dict[str, str]:
 
 def side_rows(project: "Project", columns: Columns, side: str) -> tuple[str | None, int]:
     """The column whose embedding rows it shares, for the model reads that, too; or how many it has of its own."""
-    rows = {column.name: column.rows for column in project.stream.id_columns}
-    declared = declared_inputs(project).get(side)
+    every = declared_inputs(project)
+    rows, declared = {name: each.rows for name, each in every.items() if isinstance(each, Column)}, every.get(side)
     if isinstance(declared, Bag):
         if declared.rows is not None:
             return (side, 0) if side in columns.bags else (None, declared.rows)
-        column = str(declared.of)
+        column = FeatureColumn.named(str(declared.of))
     else:
         column = FeatureColumn.of(side).feature
         view = project.view(FeatureColumn.of(side).view)

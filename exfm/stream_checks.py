@@ -3,7 +3,7 @@
 Belongs here: rules of the stream as a whole. Not here: what it is (stream.py), rules of each column (inputs.py).
 """
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from exfm.errors import DeclarationError, choose_from, identifier, positive, unique
@@ -59,7 +59,7 @@ def check_inputs(stream: "Stream") -> None:
         unique(f"Stream.{field}", (each.name for each in getattr(stream, field)))
     ids = tuple(column.name for column in stream.id_columns)
     for bag in stream.bags:
-        if bag.of is not None:
+        if bag.of is not None and ":" not in bag.of:  # a view's: bag_checks.py
             logged = [name for name in ids if name not in stream.calendar]
             choose_from(f"Bag({bag.name}).of", bag.of, logged, what="categorical column of the log")
     check_beside(stream.bags)
@@ -103,6 +103,14 @@ def check_slices(stream: "Stream") -> None:
     if until is not None and (until <= stream.first_slice or stream.slice_at(stream.index_at(until)).start != until):
         raise DeclarationError(
             f"Stream.until: {until} is not the end of a slice{local}: use {_end_near(stream, until)}"
+        )
+    since, last = stream.impressions_from, stream.until or datetime.max.replace(tzinfo=UTC)
+    if since is not None and not (
+        stream.first_slice < since < last and stream.slice_at(stream.index_at(since)).start == since
+    ):
+        raise DeclarationError(
+            f"Stream.impressions_from: {since} is not the start of a later slice than the first{local}: use the start "
+            "of one after first_slice, or drop it"
         )
     if stream.until is not None and (slices := (stream.until - stream.first_slice) // length) > MOST_SLICES:
         raise DeclarationError(

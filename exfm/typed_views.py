@@ -65,6 +65,6 @@ class _TypedView(Declaration):
         for entity in self.entities:
             choose_from(f"{self._where}.entities", entity, columns, what="column of the log")
         for feature in self.inputs:
-            if isinstance(feature, Bag) and feature.of is not None:
+            if isinstance(feature, Bag) and feature.of is not None and ":" not in feature.of:  # else: bag_checks.py
                 choose_from(f"Bag({feature.name}).of", feature.of, columns, what="column of the log")
         check_beside(feature for feature in self.inputs if isinstance(feature, Bag))

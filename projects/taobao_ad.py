@@ -3,12 +3,12 @@
 ``behavior_log.csv`` has categories and brands, not ads: 22 days of what users looked at, put in their cart, marked and
 bought. An interaction's item is therefore not an ad. It is written as ``action:category:brand``, which is no ad's
 number, and the view ``behaviours`` takes it apart again: a user's last categories with brands and actions beside them,
-of the day before the slice. The impressions' own category is a feature of the view ``ads``, not a column of the log,
-so attention looks for the ad, and the list can't share the embeddings of the ad's category.
+of the day before the slice. Categories and brands share the embeddings of the ad's own, which the view ``ads`` has, and
+attention looks for the ad's category in the list.
 
-The stream begins where impressions do, and a view sees nothing from before it: the 14 days of behaviour before are left
-out, and counted, and on the first day nobody has a history. Profiles and ads have no time: they may tell of later than
-the impression. About 6 % of impressions have no profile.
+The stream begins a week before impressions do, so that on their first day users have a history, and a week of it is
+counted; the 7 days of behaviour before that are left out, and counted, too. Profiles and ads have no time: they may
+tell of later than the impression. About 6 % of impressions have no profile.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -36,7 +36,8 @@ from exfm import (
 )
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
-FIRST = datetime(2017, 5, 5, 16, tzinfo=UTC)  # midnight of the 6th in Shanghai
+SHOWN = datetime(2017, 5, 5, 16, tzinfo=UTC)  # midnight of the 6th of May in Shanghai
+FIRST = SHOWN - 7 * DAY
 PLACES = ("430548_1007", "430539_1007")
 CLOCK = EventTime(of="time_stamp", unit="s")
 PROFILE = (
@@ -71,7 +72,8 @@ STREAM = Stream(
     first_slice=FIRST,
     slice_length=DAY,
     time_zone="Asia/Shanghai",
-    until=FIRST + 8 * DAY,
+    impressions_from=SHOWN,
+    until=SHOWN + 8 * DAY,
     user=Column(name="user_id", rows=2**21),
     item=Column(name="item_id", rows=2**20, dtype=str),
     surface=Column(name="place", rows=16, dtype=str),
@@ -83,8 +85,15 @@ BEHAVIOURS = SqlView(
     name="behaviours",
     entities=("user_id",),
     inputs=(
-        Bag(name="categories", rows=2**14, dtype=str, pooling="attention", length=50, beside=("brands", "actions")),
-        Bag(name="brands", rows=2**19, dtype=str, length=50),
+        Bag(
+            name="categories",
+            of="ads:cate_id",
+            pooling="attention",
+            target="ads:cate_id",
+            length=50,
+            beside=("brands", "actions"),
+        ),
+        Bag(name="brands", of="ads:brand", dtype=str, length=50),
         Bag(name="actions", rows=64, dtype=str, length=50),
     ),
     reads=("interactions",),
@@ -92,8 +101,8 @@ BEHAVIOURS = SqlView(
     every=DAY,
     online=False,
     sql="""
-        SELECT user_id, list(split_part(item_id, ':', 2) ORDER BY place) AS categories,
-            list(split_part(item_id, ':', 3) ORDER BY place) AS brands,
+        SELECT user_id, list(try_cast(split_part(item_id, ':', 2) AS BIGINT) ORDER BY place) AS categories,
+            list(nullif(split_part(item_id, ':', 3), '') ORDER BY place) AS brands,
             list(split_part(item_id, ':', 1) ORDER BY place) AS actions
         FROM (
             SELECT user_id, item_id,

@@ -104,7 +104,7 @@ def spec_of(split: FixedSplit, network: Network) -> NetworkSpec:
         bags=tuple(
             BagSpec(
                 name=bag.name, of=bag.of, rows=bag.rows or 0, pooling=bag.pooling,
-                target=bag.of if bag.pooling == "attention" else None,
+                target=(bag.target or bag.of) if bag.pooling == "attention" else None,
             )
             for bag in split.bags
         ),

@@ -3,7 +3,7 @@
 Belongs here: columns, item side, teachers. Not here: the network itself (models/network.py).
 """
 
-from exfm.columns import Columns
+from exfm.columns import Columns, FeatureColumn
 from exfm.encoding import Encoding
 from exfm.input_columns import declared_inputs, is_of_item
 from exfm.inputs import Bag, Bucket, Cross, LogInput, Vector
@@ -69,8 +69,9 @@ def _width(declared: Column | LogInput) -> int:
 
 def _bag(stream: Stream, name: str, bag: Column | LogInput) -> BagSpec:
     assert isinstance(bag, Bag)
-    target = stream.item.name if bag.pooling == "attention" else None
-    return BagSpec(name=name, of=bag.of, rows=bag.rows or 0, pooling=bag.pooling, target=target)
+    target = FeatureColumn.named(bag.target or stream.item.name) if bag.pooling == "attention" else None
+    of = None if bag.of is None else FeatureColumn.named(bag.of)
+    return BagSpec(name=name, of=of, rows=bag.rows or 0, pooling=bag.pooling, target=target)
 
 
 def _side(project: Project, columns: Columns, name: str, of: str) -> SideSpec:

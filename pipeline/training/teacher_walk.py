@@ -226,12 +226,16 @@ def _first_unscored(
         by, slice_ = teacher.scorer_of(index), work.project.stream.slice_at(index)
         if by < 0:
             continue
-        newest = files_of(work, teacher, slice_)[-1:]
-        if by >= new or not refused.sound(slice_) or not all(sound(path) for path in newest):
+        if by >= new:
             return index
         manifest = model.manifest(by)
+        if manifest.trained_until is None:  # it has seen no impression, so it scores none
+            continue
+        newest = files_of(work, teacher, slice_)[-1:]
+        if not refused.sound(slice_) or not all(sound(path) for path in newest):
+            return index
         made_of = [f"{manifest.version}-{name}" for name in _names_of_inputs(work, slice_, manifest)]
-        if manifest.trained_until is not None and scored_by(work, teacher, slice_) not in made_of:
+        if scored_by(work, teacher, slice_) not in made_of:
             return index
     return indices[-1] + 1
 

@@ -140,9 +140,12 @@ def same_rows(table: str) -> CheckFn:
 
 def not_empty(work: Workspace, slices: list[Slice]) -> Finding:
     """A slice without impressions: the stream paused, or its files are missing."""
-    empty = [slice_.key for slice_ in slices if not work.table("impressions").rows(slice_)]
+    since = work.project.stream.impressions_from
+    shown = [slice_ for slice_ in slices if since is None or slice_.start >= since]
+    empty = [slice_.key for slice_ in shown if not work.table("impressions").rows(slice_)]
     faults = [f"impressions {key}: no rows, so the log lacks its files or the stream paused" for key in empty]
-    return all_hold(faults, f"{len(slices)} slices have impressions", slices=len(slices))
+    before = f", {len(slices) - len(shown)} are before Stream.impressions_from" if len(shown) < len(slices) else ""
+    return all_hold(faults, f"{len(shown)} slices have impressions{before}", slices=len(slices))
 
 
 def rows_kept(table: str) -> CheckFn:

@@ -8,13 +8,14 @@ from typing import Any
 
 from exfm.computed_views import PythonView, SqlView
 from exfm.inputs import Bag, Bucket, Cross, Number, Vector
+from exfm.log_columns import Column
 from exfm.networks import TwoTower
 from exfm.project import Project
 from exfm.source_views import SourceView
 from projects.simulated import PROJECT
 from tests.declarations.base import DAY, IDS, NAN, Wrong, project, stream, student
 
-PRICE = Number(name="price")
+PRICE, BRAND = Number(name="price"), Column(name="brand", rows=9, dtype=str)
 
 
 def reading(*inputs: str, network: Any = None, **declared: Any) -> Project:
@@ -90,6 +91,31 @@ INPUTS: list[Wrong] = [
     ("SourceView(catalogue).pushed", lambda: source(pushed=True, online=False)),
     ("Project.feature_views", lambda: project(feature_views=(source(), source()))),
     ("Bag(tags).of", lambda: with_source(inputs=(bag(rows=None, of="campaign"),))),
+    ("Bag(tags).of", lambda: with_source(inputs=(bag(rows=None, of="catalogue:price"), PRICE))),
+    ("Bag(tags).of", lambda: with_source(inputs=(bag(rows=None, of="catalogue:brands"), BRAND))),
+    ("Bag(tags).of", lambda: with_source(inputs=(bag(rows=None, of="item_activity:click_1d"), BRAND))),
+    ("Bag(tags).dtype", lambda: with_source(inputs=(bag(rows=None, of="catalogue:brand"), BRAND))),
+    ("Bag(tags).target", lambda: bag(target="item_id")),
+    ("Bag(tags).target", lambda: with_source(inputs=(bag(pooling="attention", target="catalogue:price"), PRICE))),
+    ("Bag(tags).target", lambda: reading(*IDS, "tags", bags=(bag(pooling="attention", target="campaign"),))),
+    (
+        "Student(feed_click).inputs",
+        lambda: reading(*IDS, "tags", bags=(bag(pooling="attention", target="device"),)),
+    ),
+    (
+        "Student(feed_click).inputs",
+        lambda: replace(
+            with_source(inputs=(bag(pooling="attention", target="catalogue:brand"), BRAND)),
+            students=(student(inputs=(*IDS, "catalogue:tags")),),
+        ),
+    ),
+    (
+        "Student(feed_click).inputs",
+        lambda: replace(
+            with_source(inputs=(bag(rows=None, of="catalogue:brand", dtype=str), BRAND)),
+            students=(student(inputs=(*IDS, "catalogue:tags")),),
+        ),
+    ),
     (
         "Student(feed_click).inputs",
         lambda: replace(with_source(online=False), students=(student(inputs=(*IDS, "catalogue")),)),

@@ -111,8 +111,8 @@ def six_hours(project: Project) -> Project:
     )
 
 
-MORE = (six_hours, teachers_only, all_surfaces, words_for_ids)
-VARIANTS = [two_teachers, lagging, labels_only, *(pytest.param(variant, marks=pytest.mark.long) for variant in MORE)]
+MORE = (lagging, six_hours, teachers_only, all_surfaces, words_for_ids)
+VARIANTS = [two_teachers, labels_only, *(pytest.param(variant, marks=pytest.mark.long) for variant in MORE)]
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

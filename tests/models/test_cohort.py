@@ -203,7 +203,9 @@ def test_a_missing_history_or_teacher_is_named() -> None:
     [
         {"deterministic": True},
         pytest.param({"compile": True}, marks=pytest.mark.slow),
-        pytest.param({"compile": True, "cuda_graphs": True}, marks=pytest.mark.slow),  # a GPU's; a CPU ignores it
+        pytest.param(
+            {"compile": True, "cuda_graphs": True}, marks=[pytest.mark.slow, pytest.mark.long]
+        ),  # a GPU's; a CPU ignores it
     ],
     ids=str,
 )

@@ -11,6 +11,7 @@ from exfm.project import Project
 from exfm.state import State
 from pipeline.imports.run import import_log
 from pipeline.imports.sources import source_rows
+from pipeline.registry.specs import member_of
 from pipeline.streams.contract import sound_rules
 from pipeline.transforms.computed import computed, sees_no_future
 from pipeline.workspace import Workspace
@@ -40,12 +41,14 @@ def test_taobaos_raw_files_are_a_stream_of_shanghais_days(tmp_path: Path) -> Non
     )
     stream = work.project.stream
     met = pl.read_csv(tmp_path / "files" / "behavior_log.csv")["time_stamp"]
-    early = (met < written.MIDNIGHT).sum()
+    early = (met < written.MIDNIGHT - 7 * written.DAY).sum()
+    assert early > 100
     assert said[1] == (
         f"interactions: 1 files, {len(met):,} rows = {len(met) - early:,} in the log + 0 quarantined + {early:,} left "
         "out by Files.where"
     )
-    assert [slice_.key for slice_ in stream.all_slices or ()] == [f"2017-05-{day:02}" for day in range(6, 14)]
+    first = datetime(2017, 4, 29)
+    assert [slice_.key for slice_ in stream.all_slices or ()] == [f"{first + day * DAY:%Y-%m-%d}" for day in range(15)]
     border = log.filter(pl.col("user_id") == 7, pl.col("item_id") == "1").sort("event_timestamp")
     keys = {
         moment: stream.slice_at(stream.index_at(moment)).key
@@ -90,13 +93,14 @@ def test_taobaos_behaviours_are_no_ads_and_come_apart_again(tmp_path: Path) -> N
     paths = sorted(work.state.log.glob("interactions/day=*/*.parquet"))
     met = pl.concat(pl.read_parquet(path, glob=False) for path in paths)
     assert not {*met["item_id"]} & {*log["item_id"]}
-    start, end = stream.first_slice, stream.first_slice + 2 * DAY
+    assert stream.impressions_from is not None
+    start, end = stream.impressions_from, stream.impressions_from + 2 * DAY
     nothing = pl.DataFrame(
         schema={"impression_id": pl.Int64, "task": pl.String, "outcome_timestamp": log.schema["event_timestamp"]}
     )
     view = taobao_ad.BEHAVIOURS
     rows = computed(view, stream, log.lazy(), nothing.lazy(), met.lazy(), start, end)
-    raw = pl.read_csv(tmp_path / "files" / "behavior_log.csv", schema_overrides={"cate": pl.String, "brand": pl.String})
+    raw = pl.read_csv(tmp_path / "files" / "behavior_log.csv", schema_overrides={"brand": pl.String})
     for row in rows.iter_rows(named=True):
         stamp = int(row["event_timestamp"].timestamp())
         mine = raw.filter(
@@ -109,6 +113,10 @@ def test_taobaos_behaviours_are_no_ads_and_come_apart_again(tmp_path: Path) -> N
         if mine["time_stamp"].n_unique() == mine.height:
             assert row["categories"] == mine.sort("time_stamp", descending=True)["cate"].to_list()
     assert rows.height > 100
+    spec = member_of(taobao_ad.PROJECT, taobao_ad.PROJECT.teachers[0]).spec
+    assert [(bag.name.removeprefix("behaviours__"), bag.of, bag.target) for bag in spec.bags] == [
+        ("categories", "ads__cate_id", "ads__cate_id"), ("brands", "ads__brand", None), ("actions", None, None),
+    ]  # fmt: skip
     assert sees_no_future(view, stream, log, nothing, met, start, end)
 
 

@@ -63,9 +63,9 @@ def taobao_raw(folder: Path, a_day: int = 300, days: int = 8, users: int = 60, a
         ],
     )
     met = [
-        f"{random.integers(users)},{MIDNIGHT + random.integers(-2 * DAY, days * DAY)},"
+        f"{random.integers(users)},{MIDNIGHT + random.integers(-9 * DAY, days * DAY)},"
         f"{('pv', 'cart', 'fav', 'buy')[at % 4]},{random.integers(1, 9)},{random.integers(100, 130)}"
-        for at in range(days * 200)
+        for at in range((days + 9) * 150)
     ]
     lines(folder / "behavior_log.csv", "user,time_stamp,btag,cate,brand", met)
     return len(rows)
