@@ -7,6 +7,7 @@ Belongs here: reading each file once, in memory that does not grow with it. Not 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import duckdb
@@ -22,6 +23,7 @@ from pipeline.bars.shards import Shard, Shards
 from pipeline.imports.connection import connected, explained, watched
 from pipeline.imports.converting import Conversion, Target, conversion_of, names_of
 from pipeline.imports.finding import SourceFile, find_files
+from pipeline.imports.line_ends import reading_any_ends
 from pipeline.imports.lines import by_one_thread, lines_of
 from pipeline.imports.reading import Relation, literal, naming, quoted, rejected_lines, relation_of
 from pipeline.imports.selecting import KEPT, REASON, select_rows
@@ -124,29 +126,31 @@ class SplitReader:
         """Convert each file of a part; staged files with the rows that each had."""
         staged = []
         for number, source in enumerate(self._sources(part, self.split.parts[part])):
-            words = f"reading {source.name} ({source.path.stat().st_size / 2**20:,.0f} MiB)"
             path = self.aside / f"{part}-{number}.parquet"
-            lines = lines_of(source)
-            with connected(self.aside) as connection:
-                relation, conversion = self._opened(connection, source)
-                relation = by_one_thread(relation, lines)
-                label = quoted(self.split.label)
-                query = (
-                    f"SELECT * REPLACE (CASE WHEN NOT {quoted(KEPT)} THEN NULL WHEN {quoted(REASON)} IS NOT NULL THEN "
-                    f"{quoted(REASON)} WHEN {label} IS NULL THEN 'null label' WHEN {label} = {NO_LABEL} THEN "
-                    f"'the label is neither 0 nor 1' END AS {quoted(REASON)}) "
-                    f"FROM ({select_rows(relation, conversion, source)})"
-                )
-                self.tell(words)
-
-                def of_file(share: float, words: str = words) -> None:
-                    self.tell(f"{words}: {share:.0%}")
-
-                with naming(source), explained(source), watched(connection, of_file):
-                    connection.execute(f"COPY ({query}) TO {literal(str(path))} (FORMAT parquet, COMPRESSION lz4)")
-                rows = self._note(connection, part, source, path)
-            staged.append((path, rows))
+            staged.append((path, reading_any_ends(source, self.aside, partial(self._stage, part, path))))
         return staged
+
+    def _stage(self, part: str, path: Path, source: SourceFile) -> int:
+        words = f"reading {source.name} ({source.path.stat().st_size / 2**20:,.0f} MiB)"
+        lines = lines_of(source)
+        with connected(self.aside) as connection:
+            relation, conversion = self._opened(connection, source)
+            relation = by_one_thread(relation, lines)
+            label = quoted(self.split.label)
+            query = (
+                f"SELECT * REPLACE (CASE WHEN NOT {quoted(KEPT)} THEN NULL WHEN {quoted(REASON)} IS NOT NULL THEN "
+                f"{quoted(REASON)} WHEN {label} IS NULL THEN 'null label' WHEN {label} = {NO_LABEL} THEN "
+                f"'the label is neither 0 nor 1' END AS {quoted(REASON)}) "
+                f"FROM ({select_rows(relation, conversion, source)})"
+            )
+            self.tell(words)
+
+            def of_file(share: float) -> None:
+                self.tell(f"{words}: {share:.0%}")
+
+            with naming(source), explained(source), watched(connection, of_file):
+                connection.execute(f"COPY ({query}) TO {literal(str(path))} (FORMAT parquet, COMPRESSION lz4)")
+            return self._note(connection, part, source, path)
 
     def _note(self, connection: duckdb.DuckDBPyConnection, part: str, source: SourceFile, path: Path) -> int:
         """Account for a staged file; gives how many rows it has, those that were cut wrong aside."""

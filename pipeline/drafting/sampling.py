@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import pyarrow.parquet as pq
 
 from pipeline.drafting.shapes import Shape
 from pipeline.imports.finding import SourceFile
+from pipeline.imports.line_ends import reading_any_ends
 from pipeline.imports.reading import (
     FILENAME,
     REJECTED,
@@ -87,9 +89,10 @@ def take_sample(connection: duckdb.DuckDBPyConnection, shape: Shape, table: str,
     for number, source in enumerate(chosen):
         pieces = list(_pieces(source, aside / f"{table}-{number}", each))
         looked += sum(piece.path.stat().st_size for piece in pieces) if len(pieces) > 1 else _share(source, pieces[0])
+        add = partial(_add, connection, source, table=table, most=each // len(pieces), origins=origins)
         for piece in pieces:
             with naming(source):
-                kept, lost = _add(connection, source, piece, table, each // len(pieces), origins)
+                kept, lost = reading_any_ends(piece, aside / f"{table}-{number}", add)
             seen, broken = seen + kept, broken + lost
     if broken > seen:
         raise DataError(

@@ -4,6 +4,7 @@ Belongs here: which files go together, and how their declaration names them. Not
 """
 
 import re
+import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from glob import escape
@@ -16,6 +17,7 @@ from exfm.log_files import Encoding, Files
 from pipeline.drafting.naming import joined
 from pipeline.drafting.words import IMPRESSIONS
 from pipeline.imports.finding import SourceFile, find_files
+from pipeline.imports.line_ends import reading_any_ends
 from pipeline.imports.reading import header_of, naming, relation_of
 from pipeline.tables import DataError
 
@@ -197,7 +199,8 @@ def _names(connection: duckdb.DuckDBPyConnection, source: SourceFile) -> list[st
                     "first line of names, or declare the log by hand with Files.header"
                 )
             return [*names, *(level for level in source.levels if level not in names)]
-        relation = relation_of(connection, source, [])
+        with tempfile.TemporaryDirectory() as aside:
+            relation = reading_any_ends(source, Path(aside), lambda source: relation_of(connection, source, []))
     return [name for name in relation.columns if name != "filename"]
 
 

@@ -4,8 +4,10 @@ Belongs here: when. Not here: which column says it (moments.py).
 """
 
 import math
+import tempfile
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import duckdb
 
@@ -14,6 +16,8 @@ from pipeline.drafting.looked import Looked
 from pipeline.drafting.looking import known_text
 from pipeline.drafting.moments import Moment
 from pipeline.imports.converting import names_of
+from pipeline.imports.finding import SourceFile
+from pipeline.imports.line_ends import reading_any_ends
 from pipeline.imports.reading import naming, quoted, relation_of
 from pipeline.imports.values import moment
 
@@ -75,14 +79,18 @@ def measure(
     )
     if not whole:
         connection.execute(f"INSERT INTO {table} SELECT {time.expression}, {select} FROM {looked.sample.table}")
+
+    def add(source: SourceFile) -> None:
+        wanted = [name for name in (*looked.profiles, *names_of(source.files)) if name.startswith("$")]
+        relation = relation_of(connection, source, wanted)
+        made = _moment(connection, looked, time.time, relation.sql)
+        connection.execute(
+            f"INSERT INTO {table} SELECT {made}, {select} FROM {relation.sql} WHERE ({relation.bad}) IS NULL"
+        )
+
     for source in looked.shape.sources if whole else ():
-        with naming(source):
-            wanted = [name for name in (*looked.profiles, *names_of(source.files)) if name.startswith("$")]
-            relation = relation_of(connection, source, wanted)
-            made = _moment(connection, looked, time.time, relation.sql)
-            connection.execute(
-                f"INSERT INTO {table} SELECT {made}, {select} FROM {relation.sql} WHERE ({relation.bad}) IS NULL"
-            )
+        with naming(source), tempfile.TemporaryDirectory() as aside:
+            reading_any_ends(source, Path(aside), add)
     rows, low, high = connection.sql(
         f"SELECT count(*), epoch(quantile_disc(moment, 0.001)), epoch(quantile_disc(moment, 0.999)) FROM {table}"
     ).fetchall()[0]

@@ -16,6 +16,7 @@ from exfm.stream import Stream
 from pipeline.imports.connection import explained, watched
 from pipeline.imports.converting import Conversion, Target, conversion_of, names_of
 from pipeline.imports.finding import SourceFile
+from pipeline.imports.line_ends import reading_any_ends
 from pipeline.imports.lines import Looking, by_one_thread, looked_through
 from pipeline.imports.reading import (
     Relation,
@@ -73,8 +74,16 @@ class Reading:
         Raises:
             DataError: as ``Import.read``.
         """
-        with looked_through(self.source) as looked:
-            return self._read(looked)
+        return reading_any_ends(self.source, self.aside, self._read_through, self._forget)
+
+    def _read_through(self, source: SourceFile) -> Counted:
+        reading = replace(self, source=source)
+        with looked_through(source) as looked:
+            return reading._read(looked)
+
+    def _forget(self) -> None:
+        forget_lines(self.connection)
+        shutil.rmtree(self.aside / "days", ignore_errors=True)
 
     def _read(self, looked: Looking) -> Counted:
         target = Target.of_log(self.stream, self.source.table)
@@ -110,8 +119,7 @@ class Reading:
             if lines.may_share and rows == lines.count - relation.head:
                 return relation, parts
         if may:
-            forget_lines(self.connection)
-            shutil.rmtree(self.aside / "days", ignore_errors=True)
+            self._forget()
         return relation, self._cut(relation, conversion, target)
 
     def _cut(self, relation: Relation, conversion: Conversion, target: Target) -> Parts:

@@ -6,6 +6,7 @@ Belongs here: reading it as a frame. Not here: what its rows mean (imports/sourc
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import polars as pl
@@ -14,6 +15,7 @@ from exfm.log_files import Files
 from pipeline.imports.connection import connected, explained
 from pipeline.imports.converting import Conversion, Target, conversion_of, names_of
 from pipeline.imports.finding import SourceFile, find_files
+from pipeline.imports.line_ends import reading_any_ends
 from pipeline.imports.lines import by_one_thread, lines_of
 from pipeline.imports.reading import naming, quoted, rejected_lines, relation_of
 from pipeline.imports.selecting import KEPT, REASON, select_rows
@@ -57,12 +59,14 @@ def read_side_table(where: str, files: Files, folder: Path, target: Target) -> l
     sources = side_files(where, files, folder)
     if not sources:
         raise DataError(f"{where}: Files.paths name no file whose ending says of its kind: set Files.kind")
-    return [_read(source, target) for source in sources]
+    with tempfile.TemporaryDirectory() as aside:
+        read = partial(_read, target=target, aside=Path(aside))
+        return [replace(reading_any_ends(source, Path(aside), read), source=source) for source in sources]
 
 
-def _read(source: SourceFile, target: Target) -> TableRead:
+def _read(source: SourceFile, target: Target, aside: Path) -> TableRead:
     lines = lines_of(source)
-    with tempfile.TemporaryDirectory() as aside, connected(Path(aside)) as connection:
+    with connected(aside) as connection:
         relation = relation_of(connection, source, [*names_of(source.files), *target.schema])
         if not relation.columns:
             return TableRead(source, pl.DataFrame(schema=dict(target.schema)), {})

@@ -1,0 +1,110 @@
+r"""Files whose lines end in several ways hold the rows that they would have with ``\n``."""
+
+import gzip
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from exfm.log_files import Files
+from pipeline.imports import reading
+from pipeline.imports.converting import Target
+from pipeline.imports.line_ends import with_one_end
+from pipeline.imports.run import import_log, sources_of
+from pipeline.imports.side_tables import read_side_table
+from pipeline.tables import DataError
+from tests.drafting.drafts import drafted
+from tests.imports.logs import PLAIN, csv, day_of_rows, read_in, rows, workspace
+
+COUNT = 2_000
+MIXED = {
+    "windows first": lambda row: "\r\n" if row < COUNT // 2 else "\n",
+    "windows last": lambda row: "\n" if row < COUNT // 2 else "\r\n",
+    "in turn": lambda row: ("\n", "\r\n", "\r")[row % 3],
+    "the last alone": lambda row: "\r\n" if row == COUNT - 1 else "\n",
+}
+
+
+def text(ends, *, json_: bool = False) -> str:  # type: ignore[no-untyped-def]
+    """Rows with a quoted line end among them."""
+    if json_:
+        plain = {"device": "d", "ts": "2026-01-01", "price": 0}
+        return "".join(
+            json.dumps({"user": row, "item": f"i{row}", "click": row % 2, **plain}) + ends(row) for row in range(COUNT)
+        )
+    devices = ('"a\r\nb"', '"c\n"', '"\r"', '"""x"""', "d", '""')
+    lines = [f"{row},i{row},{devices[row % 6]},2026-01-01T00:00:00Z,{row % 2},0" for row in range(COUNT)]
+    header, *_ = csv().splitlines()
+    return header + ends(0) + "".join(line + ends(row) for row, line in enumerate(lines))
+
+
+def read(folder: Path, written: str, name: str) -> pl.DataFrame:
+    folder.mkdir()
+    work = workspace(folder)
+    raw = written.encode()
+    (work.state.data / name).write_bytes(gzip.compress(raw) if name.endswith(".gz") else raw)
+    account = read_in(work).tables[0]
+    assert account.kept == account.read == COUNT
+    assert not list((work.state.log / "_reading").glob("*"))
+    return rows(work)
+
+
+@pytest.mark.parametrize("name", ["log.csv", "log.csv.gz", "log.jsonl"])
+@pytest.mark.parametrize("ends", MIXED.values(), ids=MIXED)
+def test_rows_and_ids_are_those_of_one_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, ends) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setattr(reading, "CHUNK", 1_021)  # so that a block ends between two letters of an end, too
+    json_ = name.endswith("jsonl")
+    expected = read(tmp_path / "one", text(lambda row: "\n", json_=json_), name)
+    assert expected.height == COUNT
+    assert read(tmp_path / "several", text(ends, json_=json_), name).equals(expected)
+
+
+def test_a_refused_row_is_where_it_was(tmp_path: Path) -> None:
+    found = []
+    for name, ends in {"one": lambda row: "\n", **MIXED}.items():
+        broken = text(ends).replace("1000,i1000,d,", "1000,i1000,d,d,").replace("1501,i1501,", "somebody,i1501,")
+        (tmp_path / name).mkdir()
+        work = workspace(tmp_path / name)
+        (work.state.data / "log.csv").write_text(broken, newline="")
+        account = read_in(work).tables[0]
+        assert (account.kept, account.quarantined) == (COUNT - 2, 2)
+        (refused,) = sorted((work.state.log / "_quarantine" / "impressions").glob("*.parquet"))
+        found.append(pl.read_parquet(refused).sort("reason"))
+    assert all(each.equals(found[0]) for each in found), found
+
+
+def test_a_draft_reads_them_too(tmp_path: Path) -> None:
+    (tmp_path / "log").mkdir()
+    header, *lines = day_of_rows(1, 600).splitlines()
+    ends = [("\n", "\r\n")[number % 2] for number in range(len(lines))]
+    mixed = "".join(map("".join, zip(lines, ends, strict=True)))
+    (tmp_path / "log" / "log.csv").write_text(f"{header}\n{mixed}", newline="")
+    made = drafted(tmp_path / "log", tmp_path / "draft")
+    (shown, *_) = made.imported(tmp_path / "state").tables
+    assert (shown.kept, shown.quarantined) == (600, 0)
+
+
+def test_a_side_table_reads_them_too(tmp_path: Path) -> None:
+    work = workspace(tmp_path)
+    path = work.state.data / "log.csv"
+    path.write_text(text(MIXED["in turn"]), newline="")
+    target = Target({"user": pl.Int64(), "item": pl.String()}, None, ("user",))
+    (side,) = read_side_table("items", Files(paths=("log.csv",)), work.state.data, target)
+    assert side.frame["user"].to_list() == list(range(COUNT)) and side.source.path == path
+
+
+def test_what_is_broken_otherwise_is_said_as_before(tmp_path: Path) -> None:
+    work = workspace(tmp_path)
+    (work.state.data / "log.csv").write_bytes(gzip.compress(text(MIXED["in turn"]).encode())[:-40])
+    with pytest.raises(DataError, match="log.csv"):
+        import_log(work)
+
+
+def test_a_file_of_one_end_is_not_copied(tmp_path: Path) -> None:
+    work = workspace(tmp_path, replace(PLAIN, paths=("a.csv", "b.csv", "c.csv")))
+    for name, end in (("a", "\n"), ("b", "\r\n"), ("c", "\r")):
+        (work.state.data / f"{name}.csv").write_text(text(lambda row, end=end: end), newline="")
+    assert [with_one_end(source, tmp_path) for source in sources_of(work).files] == [None] * 3
+    assert not list((tmp_path / "one-end").iterdir())
