@@ -31,12 +31,19 @@ def reading_any_ends(
         forget: undoes what the first try left.
 
     Raises:
-        DataError: as ``read``.
+        DataError: as ``read``; and if that may be for the ends of lines in UTF-16.
     """
     try:
         return read(source)
     except (DataError, duckdb.InvalidInputException) as error:
-        if not _may_be_for_ends(error) or (copy := with_one_end(source, aside)) is None:
+        if not _may_be_for_ends(error):
+            raise
+        if source.files.encoding == "utf-16":
+            raise DataError(
+                f"{source.name} can't be cut into lines: perhaps they end in several ways, which is not read of "
+                "UTF-16: write it again in UTF-8"
+            ) from error
+        if (copy := with_one_end(source, aside)) is None:
             raise
     forget()
     return read(copy)

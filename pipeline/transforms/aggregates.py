@@ -3,14 +3,16 @@
 Belongs here: the aggregation over half-open windows. Not here: which slices it reads (assets/features.py).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+import numpy as np
 import polars as pl
 
 from exfm.feature_views import IMPRESSIONS, INTERACTIONS, FeatureView, window_name
 from exfm.stream import Stream
-from pipeline.transforms.stamps import Stamps
+from pipeline.transforms.stamps import Stamps, distinct
 
 
 def needed_since(view: FeatureView, stream: Stream, start: datetime) -> datetime:
@@ -34,9 +36,9 @@ def aggregate(
     """Rows of a view stamped in (start, end], one for each entity and stamp at which a value may have changed.
 
     A row stamped s counts what happened in [s - window, s): an event at s itself is not in it, so a row may be given to
-    an impression at s. An event enters at the first stamp after it and leaves each window at its own stamp; a running
-    sum over entering and leaving events is exact, and the same for a range at once as for its slices one by one. When
-    all has left, a row of zeros says so; ``view.ttl`` after its last row an entity has no value.
+    an impression at s. An event enters at the first stamp after it and leaves each window at its own stamp; what
+    entered up to s, less what did up to s - window, is exact, and the same for a range at once as for its slices one by
+    one. When all has left, a row of zeros says so; ``view.ttl`` after its last row an entity has no value.
 
     Args:
         impressions: ``impression_id``, ``event_timestamp`` and the entities, since ``needed_since``.
@@ -48,34 +50,74 @@ def aggregate(
         by stamp, then entities.
     """
     keys = list(view.entities)
-    counted = _counted(view)
-    sources = dict(_events(view, stream, impressions, outcomes, interactions))
     stamps = Stamps(stream, view.every, (needed_since(view, stream, start), end))
-    buckets = pl.concat(
-        [
-            events.filter(pl.col("at") < end, *(pl.col(key).is_not_null() for key in keys))
-            .group_by(*keys, stamp=stamps.number(pl.col("at")) + 1)
-            .agg(pl.len().cast(pl.Int32).alias(name))
-            for name, events in sources.items()
-        ],
-        how="diagonal",
-    )
-    buckets = buckets.group_by(*keys, "stamp").agg(pl.col(name).sum() for name in counted)
-    moves = [
-        _moves(view, counted, buckets, keys, None),
-        *(_moves(view, counted, buckets, keys, w, stamps.within(w)) for w in view.windows),
-    ]
-    columns = [f"{name}_{window_name(window)}" for name in counted for window in view.windows]
-    running = (
-        pl.concat(moves, how="diagonal")
-        .group_by(*keys, "stamp")
-        .agg(pl.col(name).sum() for name in columns)
-        .sort(*keys, "stamp")
-        .with_columns(pl.col(name).cum_sum().over(keys) for name in columns)
-        .filter(pl.col("stamp") > stamps.number_of(start), pl.col("stamp") <= stamps.number_of(end))
-        .with_columns(stamps.time(pl.col("stamp")))
-    )
-    return _named(view, running).sort("event_timestamp", *keys).collect()
+    known = pl.col("at") < end, *(pl.col(key).is_not_null() for key in keys)
+    events = {
+        name: each.filter(*known).select(*keys, stamp=stamps.number(pl.col("at")) + 1)
+        for name, each in _events(view, stream, impressions, outcomes, interactions)
+    }
+    entered = dict(zip(events, pl.collect_all(list(events.values())), strict=True))
+    windows = {window: stamps.within(window) for window in view.windows}
+    places = _Places.of(entered.values(), keys, max(windows.values()))
+    enters = {name: places.of_events(each) for name, each in entered.items()}
+    del entered
+    inside = stamps.number_of(start) + 1, stamps.number_of(end)
+    after = (0, *windows.values())
+    rows = distinct([places.among(enter + later, *inside) for enter in enters.values() for later in after])
+    counts = {
+        f"{name}_{window_name(window)}": _up_to(enter, rows) - _up_to(enter, rows - length)
+        for name, enter in enters.items()
+        for window, length in windows.items()
+    }
+    return _named(view, stamps, places.rows(rows, counts))
+
+
+def _up_to(sorted_: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """How many of some sorted places are not after each of others."""
+    return np.searchsorted(sorted_, places, side="right")
+
+
+@dataclass(frozen=True)
+class _Places:
+    """Entity and stamp as one whole number, which sorts as the two do: sorting those is what most of a view costs.
+
+    Args:
+        entities: each once, sorted.
+        first: the earliest stamp.
+        span: more stamps than there are, and than a window has: none reaches another entity's.
+    """
+
+    entities: pl.DataFrame
+    first: int
+    span: int
+
+    @classmethod
+    def of(cls, events: Iterable[pl.DataFrame], keys: list[str], longest: int) -> "_Places":
+        """Of events with ``stamp``, with room for a window of so many stamps."""
+        listed = [each for each in events if not each.is_empty()] or [next(iter(events))]
+        ends = pl.concat([each.select(first=pl.col("stamp").min(), last=pl.col("stamp").max()) for each in listed])
+        first, last = ends.select(pl.col("first").min().fill_null(0), pl.col("last").max().fill_null(0)).row(0)
+        entities = pl.concat(each.select(keys).unique() for each in listed).unique().sort(keys)
+        return cls(entities, first, last - first + longest + 1)
+
+    def of_events(self, events: pl.DataFrame) -> np.ndarray:
+        """The places of events, sorted."""
+        keys = self.entities.columns
+        numbered = events.lazy().join(self.entities.lazy().with_row_index("entity"), on=keys, how="left")
+        place = pl.col("entity").cast(pl.Int64) * self.span + (pl.col("stamp") - self.first)
+        return numbered.select(place).collect().to_series().sort().to_numpy()
+
+    def among(self, places: np.ndarray, first: int, last: int) -> np.ndarray:
+        """Those whose stamps are in [first, last]."""
+        stamp = places % self.span + self.first
+        return places[(stamp >= first) & (stamp <= last)]
+
+    def rows(self, places: np.ndarray, columns: Mapping[str, np.ndarray]) -> pl.DataFrame:
+        """Entities, ``stamp``, and columns of some places; by stamp, then entities."""
+        entity, stamp = np.divmod(places, self.span)
+        order = stamp * max(self.entities.height, 1) + entity
+        found = pl.DataFrame({"order": order, "entity": entity, "stamp": stamp + self.first, **columns}).sort("order")
+        return found.with_columns(self.entities[key].gather(found["entity"]) for key in self.entities.columns)
 
 
 def _counted(view: FeatureView) -> list[str]:
@@ -102,27 +144,7 @@ def _events(
             yield name, happened.group_by("impression_id", *keys).agg(at=pl.col("outcome_timestamp").min())
 
 
-def _moves(
-    view: FeatureView,
-    counted: list[str],
-    buckets: pl.LazyFrame,
-    keys: list[str],
-    leaving: timedelta | None,
-    after: int = 0,
-) -> pl.LazyFrame:
-    """What the buckets add to all windows when they enter (``None``), or take from one when they leave it.
-
-    Args:
-        after: how many stamps later that is.
-    """
-    if leaving is None:
-        added = [pl.col(name).alias(f"{name}_{window_name(w)}") for name in counted for w in view.windows]
-        return buckets.select(*keys, "stamp", *added)
-    taken = [(-pl.col(name)).alias(f"{name}_{window_name(leaving)}") for name in counted]
-    return buckets.select(*keys, pl.col("stamp") + after, *taken)
-
-
-def _named(view: FeatureView, running: pl.LazyFrame) -> pl.LazyFrame:
+def _named(view: FeatureView, stamps: Stamps, rows: pl.DataFrame) -> pl.DataFrame:
     """Counts and smoothed rates under their declared names and types."""
     rates = [
         (
@@ -134,10 +156,11 @@ def _named(view: FeatureView, running: pl.LazyFrame) -> pl.LazyFrame:
         for task in view.rates
         for window in view.windows
     ]
-    return running.select(
+    at = stamps.time(pl.col("stamp"))
+    return rows.select(
         *view.entities,
-        pl.col("stamp").alias("event_timestamp"),
-        (pl.col("stamp") + view.delay).alias("created_timestamp"),
+        at.alias("event_timestamp"),
+        (at + view.delay).alias("created_timestamp"),
         *(pl.col(name).cast(pl.Int64) for name in view.count_features),
         *rates,
     )

@@ -3,7 +3,7 @@
 Belongs here: gathering the lists over half-open windows. Not here: which slices are read (assets/features.py).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 import numpy as np
@@ -13,7 +13,7 @@ import pyarrow as pa
 from exfm.feature_views import IMPRESSIONS, INTERACTIONS
 from exfm.history_views import ACTION, AT, LAST, HistoryView
 from exfm.stream import Stream
-from pipeline.transforms.stamps import Stamps
+from pipeline.transforms.stamps import Stamps, distinct
 
 
 def history_needed_since(view: HistoryView, stream: Stream, start: datetime) -> datetime:
@@ -57,7 +57,7 @@ def histories(
     enters = met.select(stamps.number(pl.col(AT)) + 1).to_series().to_numpy()
     entity = met[view.entity].rle_id().to_numpy().astype(np.int64)
     first, last = stamps.number_of(start) + 1, stamps.number_of(end)
-    of, stamp = np.divmod(_distinct([_changes(entity, at, first, last) for at in (enters, enters + window)]), _SPAN)
+    of, stamp = np.divmod(distinct([_changes(entity, at, first, last) for at in (enters, enters + window)]), _SPAN)
     entered = _keyed(entity, enters)  # sorted: met is by entity, then time
     stop = np.searchsorted(entered, _keyed(of, stamp), side="right")
     gone = np.searchsorted(entered, _keyed(of, stamp - window), side="right")
@@ -86,13 +86,6 @@ def _keyed(entity: np.ndarray, stamp: np.ndarray) -> np.ndarray:
 def _changes(entity: np.ndarray, stamp: np.ndarray, first: int, last: int) -> np.ndarray:
     inside = (stamp >= first) & (stamp <= last)
     return _keyed(entity[inside], stamp[inside])
-
-
-def _distinct(parts: Sequence[np.ndarray]) -> np.ndarray:
-    """Sorted, each once. ``np.unique`` hashes since numpy 2.3: forty times as long where most differ."""
-    values = np.sort(np.concatenate(parts))
-    distinct: np.ndarray = values[np.diff(values, prepend=values[:1] - 1) != 0]
-    return distinct
 
 
 def _listed(view: HistoryView, met: pl.DataFrame, begin: np.ndarray, stop: np.ndarray) -> Iterator[pl.Series]:

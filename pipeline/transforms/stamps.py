@@ -6,6 +6,7 @@ Stamps meet the ends of slices. Where all slices are of one length they are ``ev
 its clock they are the ends of slices themselves, and a window of seven days is one of seven local days.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -17,6 +18,16 @@ from exfm.stream import Stream
 MICROSECOND = timedelta(microseconds=1)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 CLOCK = pl.Datetime("us", "UTC")
+
+
+def distinct(parts: Sequence[np.ndarray]) -> np.ndarray:
+    """Whole numbers of all parts, sorted, each once.
+
+    ``np.unique`` hashes since numpy 2.3: forty times as long where most differ.
+    """
+    values = np.sort(np.concatenate(parts))
+    each: np.ndarray = values[np.diff(values, prepend=values[:1] - 1) != 0]
+    return each
 
 
 @dataclass(frozen=True)

@@ -102,6 +102,13 @@ def test_what_is_broken_otherwise_is_said_as_before(tmp_path: Path) -> None:
         import_log(work)
 
 
+def test_of_utf_16_it_is_said(tmp_path: Path) -> None:
+    work = workspace(tmp_path, replace(PLAIN, encoding="utf-16"))
+    (work.state.data / "log.csv").write_bytes(text(MIXED["in turn"]).encode("utf-16"))
+    with pytest.raises(DataError, match=r"log.csv can't be cut into lines: .* write it again in UTF-8"):
+        import_log(work)
+
+
 def test_a_file_of_one_end_is_not_copied(tmp_path: Path) -> None:
     work = workspace(tmp_path, replace(PLAIN, paths=("a.csv", "b.csv", "c.csv")))
     for name, end in (("a", "\n"), ("b", "\r\n"), ("c", "\r")):
