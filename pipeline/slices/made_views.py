@@ -12,11 +12,13 @@ from exfm.history_views import HistoryView
 from exfm.stream import Slice
 from pipeline.parts import folder_aside
 from pipeline.sorted_parts import sorted_parts
+from pipeline.transforms.aggregates import counted
 from pipeline.transforms.labels import with_labelled
 from pipeline.transforms.view_rows import LogView, reads_interactions, since, view_rows
 from pipeline.workspace import Workspace
 
-PARTS_AT_ONCE = 32  # of a table's rows: only entities and times of them are read
+PARTS_AT_ONCE = 32  # of a table's rows: only entities and times of them are read, and what a history lists
+NUMBERS_AT_ONCE = 192  # the same of counts, for each of which a row has a number beside those two
 Rows = pl.DataFrame | Iterable[pl.DataFrame]
 
 
@@ -30,7 +32,7 @@ def made_rows(work: Workspace, view: LogView, slices: Sequence[Slice]) -> Iterat
     around = list(stream.slices(since(view, stream, slices[0].start), slices[-1].end))
     tables = ["impressions", "outcomes", *(["interactions"] if reads_interactions(view) else [])]
     rows = sum(work.table(name).rows(slice_) for name in tables for slice_ in around)
-    shares = -(-rows // (PARTS_AT_ONCE * stream.part_rows)) if isinstance(view, FeatureView | HistoryView) else 1
+    shares = -(-rows // (parts_at_once(view) * stream.part_rows)) if isinstance(view, FeatureView | HistoryView) else 1
     if shares <= 1:
         made = _made(work, view, slices, around, lambda events: events)
         for slice_ in slices:
@@ -44,6 +46,13 @@ def made_rows(work: Workspace, view: LogView, slices: Sequence[Slice]) -> Iterat
         order = ("event_timestamp", *view.entities)
         for slice_ in slices:
             yield slice_, sorted_parts(files, _stamped_in(slice_), order, stream.part_rows)
+
+
+def parts_at_once(view: FeatureView | HistoryView) -> int:
+    """How many parts of the log a view is made of at once, by what is held of each row."""
+    if isinstance(view, HistoryView):
+        return PARTS_AT_ONCE
+    return max(NUMBERS_AT_ONCE // (2 + len(counted(view)) * len(view.windows)), 1)
 
 
 def _made(

@@ -77,6 +77,11 @@ def _up_to(sorted_: np.ndarray, places: np.ndarray) -> np.ndarray:
     return np.searchsorted(sorted_, places, side="right")
 
 
+def _unique(events: pl.DataFrame, keys: list[str]) -> pl.DataFrame:
+    """The entities of events: of one column in a third of the time that a frame takes."""
+    return events[keys[0]].unique().to_frame() if len(keys) == 1 else events.select(keys).unique()
+
+
 @dataclass(frozen=True)
 class _Places:
     """Entity and stamp as one whole number, which sorts as the two do: sorting those is what most of a view costs.
@@ -97,7 +102,7 @@ class _Places:
         listed = [each for each in events if not each.is_empty()] or [next(iter(events))]
         ends = pl.concat([each.select(first=pl.col("stamp").min(), last=pl.col("stamp").max()) for each in listed])
         first, last = ends.select(pl.col("first").min().fill_null(0), pl.col("last").max().fill_null(0)).row(0)
-        entities = pl.concat(each.select(keys).unique() for each in listed).unique().sort(keys)
+        entities = pl.concat(_unique(each, keys) for each in listed).unique().sort(keys)
         return cls(entities, first, last - first + longest + 1)
 
     def of_events(self, events: pl.DataFrame) -> np.ndarray:
@@ -120,7 +125,7 @@ class _Places:
         return found.with_columns(self.entities[key].gather(found["entity"]) for key in self.entities.columns)
 
 
-def _counted(view: FeatureView) -> list[str]:
+def counted(view: FeatureView) -> list[str]:
     """What is counted: the declared counts, and what the rates are made of."""
     for_rates = [*view.rates, IMPRESSIONS] if view.rates else []
     return list(dict.fromkeys([*view.counts, *for_rates]))
@@ -131,12 +136,12 @@ def _events(
 ) -> Iterator[tuple[str, pl.LazyFrame]]:
     """Each counted thing as entities and ``at``, when it counts from."""
     keys = list(view.entities)
-    if IMPRESSIONS in _counted(view):
+    if IMPRESSIONS in counted(view):
         yield IMPRESSIONS, impressions.select(*keys, at="event_timestamp")
-    if INTERACTIONS in _counted(view):
+    if INTERACTIONS in counted(view):
         yield INTERACTIONS, interactions.select(*keys, at="event_timestamp")
     shown = impressions.select("impression_id", "event_timestamp", *keys)
-    for name in _counted(view):
+    for name in counted(view):
         if name in stream.task_names:
             age = pl.col("outcome_timestamp") - pl.col("event_timestamp")
             inside = (age >= timedelta(0)) & (age <= stream.task(name).window)
