@@ -56,8 +56,8 @@ class Stream(Declaration):
         slice_length: a day, or hours that divide a day, or minutes that divide an hour.
         time_zone: by whose clock slices are cut and named, and calendar columns are derived. In one that changes its
             clock slices are whole days, of which two a year have 23 and 25 hours.
-        impressions_from: where interactions or outcomes begin before impressions do: start of the first slice that has
-            any. Slices before it are there for views to look back on; ``None``: every slice should have some.
+        impressions_from: where interactions begin before impressions do: start of the first slice that has any. Slices
+            before it are there for views to look back on; ``None``: every slice should have some.
         until: end of a closed log (the end of its last slice); ``None`` for one that still grows.
         known_until: outcomes after it are not in the log, so a window that closes later stays open. ``None``: complete.
         lateness: how long after its window an outcome is still recognised (and counted as late), not an orphan.
@@ -167,6 +167,11 @@ class Stream(Declaration):
     def outcome_tasks(self) -> tuple[str, ...]:
         """Names of the tasks that the log has outcomes of."""
         return tuple(task.name for task in self.tasks if task.label is None)
+
+    @property
+    def shown_since(self) -> datetime:
+        """Start of the first slice that has impressions."""
+        return self.impressions_from or self.first_slice
 
     @property
     def longest_window(self) -> timedelta:

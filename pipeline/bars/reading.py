@@ -23,7 +23,7 @@ from pipeline.bars.shards import Shard, Shards
 from pipeline.imports.connection import connected, explained, watched
 from pipeline.imports.converting import Conversion, Target, conversion_of, names_of
 from pipeline.imports.finding import SourceFile, find_files
-from pipeline.imports.line_ends import reading_any_ends
+from pipeline.imports.line_ends import SeveralEnds, reading_any_ends
 from pipeline.imports.lines import by_one_thread, lines_of
 from pipeline.imports.reading import Relation, literal, naming, quoted, rejected_lines, relation_of
 from pipeline.imports.selecting import KEPT, REASON, select_rows
@@ -133,6 +133,7 @@ class SplitReader:
     def _stage(self, part: str, path: Path, source: SourceFile) -> int:
         words = f"reading {source.name} ({source.path.stat().st_size / 2**20:,.0f} MiB)"
         lines = lines_of(source)
+        SeveralEnds.refuse(source, lines)
         with connected(self.aside) as connection:
             relation, conversion = self._opened(connection, source)
             relation = by_one_thread(relation, lines)

@@ -20,7 +20,8 @@ import pyarrow.parquet as pq
 
 from pipeline.drafting.shapes import Shape
 from pipeline.imports.finding import SourceFile
-from pipeline.imports.line_ends import reading_any_ends
+from pipeline.imports.line_ends import SeveralEnds, reading_any_ends
+from pipeline.imports.lines import lines_of
 from pipeline.imports.reading import (
     FILENAME,
     REJECTED,
@@ -129,6 +130,7 @@ def _add(
     origins: dict[str, Origin],
 ) -> tuple[int, int]:
     """Add a piece's rows to a sample: how many it has, and lines that are none."""
+    SeveralEnds.refuse(piece, lines_of(piece))
     connection.execute(f"DROP TABLE IF EXISTS {REJECTED}")
     connection.execute(f"DROP TABLE IF EXISTS {SCANNED}")
     relation, found = _opened(connection, piece)

@@ -17,7 +17,8 @@ from pipeline.drafting.looking import known_text
 from pipeline.drafting.moments import Moment
 from pipeline.imports.converting import names_of
 from pipeline.imports.finding import SourceFile
-from pipeline.imports.line_ends import reading_any_ends
+from pipeline.imports.line_ends import SeveralEnds, reading_any_ends
+from pipeline.imports.lines import lines_of
 from pipeline.imports.reading import naming, quoted, relation_of
 from pipeline.imports.values import moment
 
@@ -81,6 +82,7 @@ def measure(
         connection.execute(f"INSERT INTO {table} SELECT {time.expression}, {select} FROM {looked.sample.table}")
 
     def add(source: SourceFile) -> None:
+        SeveralEnds.refuse(source, lines_of(source))
         wanted = [name for name in (*looked.profiles, *names_of(source.files)) if name.startswith("$")]
         relation = relation_of(connection, source, wanted)
         made = _moment(connection, looked, time.time, relation.sql)

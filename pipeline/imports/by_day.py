@@ -16,7 +16,7 @@ from exfm.stream import Stream
 from pipeline.imports.connection import explained, watched
 from pipeline.imports.converting import Conversion, Target, conversion_of, names_of
 from pipeline.imports.finding import SourceFile
-from pipeline.imports.line_ends import reading_any_ends
+from pipeline.imports.line_ends import SeveralEnds, reading_any_ends
 from pipeline.imports.lines import Looking, by_one_thread, looked_through
 from pipeline.imports.reading import (
     Relation,
@@ -79,10 +79,17 @@ class Reading:
     def _read_through(self, source: SourceFile) -> Counted:
         reading = replace(self, source=source)
         with looked_through(source) as looked:
-            return reading._read(looked)
+            try:
+                counted = reading._read(looked)
+            except Exception:
+                SeveralEnds.refuse(source, looked.whole.result())  # that is why
+                raise
+            SeveralEnds.refuse(source, looked.whole.result())  # rows may be lost without a word
+            return counted
 
     def _forget(self) -> None:
         forget_lines(self.connection)
+        self.connection.execute("DROP TABLE IF EXISTS refused")
         shutil.rmtree(self.aside / "days", ignore_errors=True)
 
     def _read(self, looked: Looking) -> Counted:

@@ -1,7 +1,8 @@
 r"""Texts whose lines end in several ways, as where a file of Windows was appended to one of Linux.
 
-DuckDB reads files of ``\n``, ``\r\n`` or ``\r``, but none that has two of them. Such a file is read from a copy in
-which each line ends in ``\n``: what stands between quotes of a CSV is as it was.
+DuckDB reads files of ``\n``, ``\r\n`` or ``\r``. Of one that has two of them it says that it can't, or loses lines
+without a word. Such a file is read from a copy in which each line ends in ``\n``: what stands between quotes of a CSV
+is as it was.
 
 Belongs here: telling that it is for that, and the copy. Not here: reading (reading.py).
 """
@@ -14,10 +15,27 @@ from typing import TypeVar
 import duckdb
 
 from pipeline.imports.finding import SourceFile
-from pipeline.imports.reading import blocks_of, naming
+from pipeline.imports.lines import Lines, line_ends
+from pipeline.imports.reading import blocks_of, is_compressed, naming
 from pipeline.tables import DataError
 
 Answer = TypeVar("Answer")
+
+
+class SeveralEnds(DataError):
+    """A file whose lines end in several ways, and what to do where no copy helps."""
+
+    @classmethod
+    def refuse(cls, source: SourceFile, lines: Lines) -> None:
+        """Refuse what was read of a file, or is about to be.
+
+        Raises:
+            SeveralEnds: if its lines end in several ways.
+        """
+        if lines.ends > 1:
+            raise cls(f"{source.name}: its lines end in several ways: write it again with one of them")
+
+
 _TOLD = "reached an invalid state"  # in DuckDB's error; it says so of other things, too
 
 
@@ -28,6 +46,7 @@ def reading_any_ends(
 
     Args:
         aside: a folder for the copy.
+        read: refuses such a file by ``SeveralEnds.refuse``.
         forget: undoes what the first try left.
 
     Raises:
@@ -36,7 +55,7 @@ def reading_any_ends(
     try:
         return read(source)
     except (DataError, duckdb.InvalidInputException) as error:
-        if not _may_be_for_ends(error):
+        if not isinstance(error, SeveralEnds) and not _may_be_for_ends(error):
             raise
         if source.files.encoding == "utf-16":
             raise DataError(
@@ -62,7 +81,8 @@ def with_one_end(source: SourceFile, aside: Path) -> SourceFile | None:
     """
     if source.kind not in ("csv", "json") or source.files.encoding == "utf-16":
         return None
-    path, seen = aside / "one-end" / Path(source.name).name.removesuffix(".gz").removesuffix(".zst"), set[bytes]()
+    name = Path(source.name)
+    path, seen = aside / "one-end" / (name.stem if is_compressed(source) else name.name), set[bytes]()
     path.parent.mkdir(parents=True, exist_ok=True)
     with naming(source), path.open("wb") as copy:
         copy.writelines(_with_one_end(blocks_of(source), seen, quotes=source.kind == "csv"))
@@ -87,18 +107,9 @@ def _with_one_end(blocks: Iterator[bytes], seen: set[bytes], *, quotes: bool) ->
             if number:
                 inside = not inside
                 yield b'"'
-            yield part if inside else _changed(part, seen)
+            if not inside:
+                seen.update(line_ends(part))
+            yield part if inside else part.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     if held:
-        yield held if inside else _changed(held, seen)
-
-
-def _changed(text: bytes, seen: set[bytes]) -> bytes:
-    if b"\r" not in text:
-        if b"\n" in text:
-            seen.add(b"\n")
-        return text
-    plain = text.replace(b"\r\n", b"")
-    seen |= {end for end in (b"\r", b"\n") if end in plain}
-    if len(plain) < len(text):
-        seen.add(b"\r\n")
-    return text.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        seen.update(() if inside else (held,))
+        yield held if inside else b"\n"

@@ -8,6 +8,7 @@ both, but does not tell of a quote that is not closed: that it reads a file need
 Belongs here: looking. Not here: cutting (reading.py), what follows from it (by_day.py).
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -31,12 +32,14 @@ class Lines:
         closed: whether each quote begins or ends a value, and each value ends.
         broken: whether a line break is in a value.
         long: whether a line may be longer than those that several threads cut.
+        ends: in how many ways lines end; 0 where quotes don't tell what a line is (line_ends.py).
     """
 
     count: int = 0
     closed: bool = False
     broken: bool = False
     long: bool = False
+    ends: int = 0
 
     @property
     def may_share(self) -> bool:
@@ -90,7 +93,7 @@ def looked_through(source: SourceFile) -> Iterator[Looking]:
 
 
 def lines_of(source: SourceFile, glimpse: Callable[[bool], None] = lambda may_share: None) -> Lines:
-    """Read a file once through, if it is compressed or large enough for several threads.
+    """Read a text once through; of a plain one that is too small for several threads only the ends of lines count.
 
     Args:
         glimpse: is told whether several threads may cut its beginning, once that was looked at.
@@ -99,25 +102,31 @@ def lines_of(source: SourceFile, glimpse: Callable[[bool], None] = lambda may_sh
         DataError: if a compressed file is damaged: DuckDB neither compares its checksum nor sees where a ``.zst`` is
             cut.
     """
-    compressed, shareable = is_compressed(source), source.kind == "csv" and source.files.encoding != "utf-16"
+    if source.kind == "parquet":
+        return Lines()
+    single_bytes = source.files.encoding != "utf-16"
     with naming(source):
-        if not compressed and (not shareable or source.path.stat().st_size <= LONGEST_LINE):
+        small = not is_compressed(source) and source.path.stat().st_size <= LONGEST_LINE
+        shareable = source.kind == "csv" and single_bytes and not small
+        if small and not single_bytes:
             return Lines()
-        counter, seen = _Counter(source.separator), 0
+        counter, seen = _Counter(source.separator, quotes=source.kind == "csv"), 0
         for block in blocks_of(source):
             counter.see(block)
             seen += len(block)
             if shareable and seen >= GLIMPSE:
                 glimpse(counter.may_share)
-    lines = counter.lines() if shareable else Lines()
+    lines = counter.lines() if single_bytes else Lines()
+    lines = lines if shareable else Lines(ends=lines.ends)
     glimpse(lines.may_share)
     return lines
 
 
 class _Counter:
-    """Counts the lines of a file that comes in blocks, and looks at its quotes."""
+    """Counts the lines of a file that comes in blocks, and looks at its quotes and at what ends its lines."""
 
-    def __init__(self, separator: str) -> None:
+    def __init__(self, separator: str, *, quotes: bool = True) -> None:
+        self._quotes, self._ends = quotes, Counter[bytes]()
         self._sides = np.zeros(256, dtype=bool)  # what may stand beside a quote that begins or ends a value
         self._sides[[_QUOTE, _BREAK, _RETURN]] = True
         if len(separator.encode()) == 1:
@@ -148,8 +157,10 @@ class _Counter:
         self._breaks += int(np.count_nonzero(letters == _BREAK))
         at_end = len(text) - len(text.rstrip(b"\n"))
         self._at_end = at_end + (self._at_end if at_end == len(text) else 0)
-        if self._inside or b'"' in text:
+        if self._quotes and (self._inside or b'"' in text):
             self._look_at_quotes(letters)
+        else:
+            self._ends += line_ends(text)
 
     def _look_at_quotes(self, letters: np.ndarray) -> None:
         """Of two quotes in a value the first ends it and the second begins it again."""
@@ -159,13 +170,33 @@ class _Counter:
         before[begin == 0] = _BREAK
         self._closed = bool(self._sides[before].all() and self._sides[letters[end + 1]].all())
         breaks = np.flatnonzero((letters == _BREAK) | (letters == _RETURN))
-        self._broken |= bool(((np.searchsorted(quotes, breaks) + self._inside) % 2).any())
+        inside = (np.searchsorted(quotes, breaks) + self._inside) % 2 == 1
+        self._broken |= bool(inside.any())
+        self._ends += _ends_at(letters, breaks[~inside])
         self._inside = (self._inside + len(quotes)) % 2
 
     def lines(self) -> Lines:
         """What was seen, at the end of the file."""
         if self._rest and self._closed:
             self._whole_lines(self._rest + b"\n")
-        return Lines(
-            self._breaks - max(self._at_end - 1, 0), self._closed and not self._inside, self._broken, self._long
-        )
+            self._ends -= line_ends(self._rest[-1:] + b"\n")  # that one was put there
+            self._ends += line_ends(self._rest[-1:])
+        closed, count = self._closed and not self._inside, self._breaks - max(self._at_end - 1, 0)
+        return Lines(count, closed, self._broken, self._long, len(self._ends) if closed else 0)
+
+
+def line_ends(text: bytes) -> Counter[bytes]:
+    r"""How many lines of a text without quotes end in ``\n``, ``\r\n``, ``\r``, where any does."""
+    returns = text.count(b"\r")
+    return _counted(returns, text.count(b"\n"), text.count(b"\r\n") if returns else 0)
+
+
+def _ends_at(letters: np.ndarray, breaks: np.ndarray) -> Counter[bytes]:
+    """The same of line breaks outside quotes; the last of ``letters`` is a line feed."""
+    returns = breaks[letters[breaks] == _RETURN]
+    both = int(np.count_nonzero(letters[returns + 1] == _BREAK))
+    return _counted(returns.size, breaks.size - returns.size, both)
+
+
+def _counted(returns: int, feeds: int, both: int) -> Counter[bytes]:
+    return +Counter({b"\n": feeds - both, b"\r\n": both, b"\r": returns - both})

@@ -15,7 +15,7 @@ from exfm.log_files import Files
 from pipeline.imports.connection import connected, explained
 from pipeline.imports.converting import Conversion, Target, conversion_of, names_of
 from pipeline.imports.finding import SourceFile, find_files
-from pipeline.imports.line_ends import reading_any_ends
+from pipeline.imports.line_ends import SeveralEnds, reading_any_ends
 from pipeline.imports.lines import by_one_thread, lines_of
 from pipeline.imports.reading import naming, quoted, rejected_lines, relation_of
 from pipeline.imports.selecting import KEPT, REASON, select_rows
@@ -66,6 +66,7 @@ def read_side_table(where: str, files: Files, folder: Path, target: Target) -> l
 
 def _read(source: SourceFile, target: Target, aside: Path) -> TableRead:
     lines = lines_of(source)
+    SeveralEnds.refuse(source, lines)
     with connected(aside) as connection:
         relation = relation_of(connection, source, [*names_of(source.files), *target.schema])
         if not relation.columns:

@@ -12,11 +12,14 @@ from dataclasses import dataclass, replace
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
-from exfm.columns import FeatureColumn, views_of
+from exfm.columns import Columns, FeatureColumn, views_of
 from exfm.declaration import canonical_form, digest
 from exfm.encoding import DERIVED
 from exfm.freshness import Freshness
+from exfm.input_columns import declared_inputs
+from exfm.inputs import Bag
 from exfm.learning import Gate, Student, Teacher
+from exfm.list_sides import lists_of_sides, side_rows
 from exfm.project import Project
 from exfm.serving import Serving
 from exfm.stream import PART_ROWS, Slice
@@ -118,7 +121,16 @@ def declared_of(project: Project, model: Teacher | Student, *, control: bool = F
     form |= {} if stream.time_zone == "UTC" else {"time_zone": stream.time_zone}
     form |= {} if stream.part_rows == PART_ROWS else {"part_rows": stream.part_rows}  # the order of learning
     # Only where there are any: what was declared before they could be has no such part.
+    form |= {"beside": rows} if (rows := _rows_of_views(project, columns)) else {}
     return {**form, "inputs": canonical_form(inputs)} if inputs else form
+
+
+def _rows_of_views(project: Project, columns: Columns) -> dict[str, int]:
+    """Embedding rows of bags beside others whose ids are those of a view's feature that the model does not read."""
+    declared = declared_inputs(project)
+    bags = {side: declared[side] for side in lists_of_sides(project, columns) if side in declared}
+    of_views = [side for side, bag in bags.items() if isinstance(bag, Bag) and bag.of is not None and ":" in bag.of]
+    return {side: rows for side in of_views if (rows := side_rows(project, columns, side)[1])}
 
 
 def declaration_digest(project: Project, model: Teacher | Student, *, control: bool = False) -> str:

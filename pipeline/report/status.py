@@ -240,5 +240,5 @@ def _next(work: Workspace, student: Student, age: Age) -> str:
     stream = work.project.stream
     if stream.until is not None and work.now() >= stream.until:
         return "the log is closed: nothing more comes"
-    due = (age.newest or stream.first_slice) + age.limits.warn - stream.slice_length
+    due = (age.newest or stream.shown_since) + age.limits.warn - stream.slice_length
     return f"it trains on what has come since at {due:%Y-%m-%d %H:%M} UTC, or when it drifts"

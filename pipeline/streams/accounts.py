@@ -47,7 +47,7 @@ class SliceAccount:
     def of(cls, read: LogRead, table: str, stream: Stream) -> "SliceAccount":
         young = 0
         if table == "outcomes":
-            mature_at = stream.first_slice + stream.longest_window + stream.lateness
+            mature_at = stream.shown_since + stream.longest_window + stream.lateness
             orphan = pl.col("reason").str.starts_with(ORPHAN)
             young = read.quarantine.filter(orphan, pl.col(TIME["outcomes"]) < mature_at).height
         names = unknown_names(read.quarantine)

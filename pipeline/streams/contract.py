@@ -49,7 +49,8 @@ def schema_of(stream: Stream, table: str) -> dict[str, pl.DataType]:
 
 def _dtype_of_bag(stream: Stream, bag: Bag) -> pl.DataType:
     dtypes = {column.name: column.dtype for column in stream.id_columns}
-    return pl.Int64() if (dtypes[bag.of] if bag.of is not None else bag.dtype) is int else pl.String()
+    dtype = bag.dtype if bag.of is None else dtypes.get(bag.of, bag.dtype)  # a view's ids: exfm/bag_checks.py
+    return pl.Int64() if dtype is int else pl.String()
 
 
 def keys_of(stream: Stream, table: str) -> list[str]:

@@ -54,7 +54,7 @@ def _values(world: World, slice_: Slice, items: Ints, number: int, declared: Num
         strongest = np.argsort(-np.abs(liked), axis=1)[:, :3]
         tags = 2 * strongest + (np.take_along_axis(liked, strongest, axis=1) > 0)
         dtypes = {column.name: column.dtype for column in world.stream.id_columns}
-        is_int = (declared.dtype if declared.of is None else dtypes[declared.of]) is int
+        is_int = (declared.dtype if declared.of is None else dtypes.get(declared.of, declared.dtype)) is int
         values = tags.tolist() if is_int else [[f"tag_{tag}" for tag in row] for row in tags]
     return values
 

@@ -14,6 +14,8 @@ from exfm.feature_views import IMPRESSIONS, INTERACTIONS, FeatureView, window_na
 from exfm.stream import Stream
 from pipeline.transforms.stamps import Stamps, distinct
 
+_ENTITY, _ORDER = "exfm entity", "exfm order"  # what no column is called
+
 
 def needed_since(view: FeatureView, stream: Stream, start: datetime) -> datetime:
     """How far back impressions, outcomes and interactions must reach for rows stamped after ``start``.
@@ -108,8 +110,8 @@ class _Places:
     def of_events(self, events: pl.DataFrame) -> np.ndarray:
         """The places of events, sorted."""
         keys = self.entities.columns
-        numbered = events.lazy().join(self.entities.lazy().with_row_index("entity"), on=keys, how="left")
-        place = pl.col("entity").cast(pl.Int64) * self.span + (pl.col("stamp") - self.first)
+        numbered = events.lazy().join(self.entities.lazy().with_row_index(_ENTITY), on=keys, how="left")
+        place = pl.col(_ENTITY).cast(pl.Int64) * self.span + (pl.col("stamp") - self.first)
         return numbered.select(place).collect().to_series().sort().to_numpy()
 
     def among(self, places: np.ndarray, first: int, last: int) -> np.ndarray:
@@ -121,8 +123,8 @@ class _Places:
         """Entities, ``stamp``, and columns of some places; by stamp, then entities."""
         entity, stamp = np.divmod(places, self.span)
         order = stamp * max(self.entities.height, 1) + entity
-        found = pl.DataFrame({"order": order, "entity": entity, "stamp": stamp + self.first, **columns}).sort("order")
-        return found.with_columns(self.entities[key].gather(found["entity"]) for key in self.entities.columns)
+        found = pl.DataFrame({_ORDER: order, _ENTITY: entity, "stamp": stamp + self.first, **columns}).sort(_ORDER)
+        return found.with_columns(self.entities[key].gather(found[_ENTITY]) for key in self.entities.columns)
 
 
 def counted(view: FeatureView) -> list[str]:

@@ -68,7 +68,7 @@ def ages_of(work: Workspace) -> dict[str, Callable[[], Age]]:
     def measured(asset: str, newest: Callable[[], datetime | None], limits: Limits) -> Callable[[], Age]:
         def look() -> Age:
             until = newest()
-            since = project.stream.first_slice if until is None else until
+            since = project.stream.shown_since if until is None else until
             return Age(asset, until, max(at - since, timedelta(0)), limits)
 
         return look

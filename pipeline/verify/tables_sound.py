@@ -140,8 +140,7 @@ def same_rows(table: str) -> CheckFn:
 
 def not_empty(work: Workspace, slices: list[Slice]) -> Finding:
     """A slice without impressions: the stream paused, or its files are missing."""
-    since = work.project.stream.impressions_from
-    shown = [slice_ for slice_ in slices if since is None or slice_.start >= since]
+    shown = [slice_ for slice_ in slices if slice_.start >= work.project.stream.shown_since]
     empty = [slice_.key for slice_ in shown if not work.table("impressions").rows(slice_)]
     faults = [f"impressions {key}: no rows, so the log lacks its files or the stream paused" for key in empty]
     before = f", {len(slices) - len(shown)} are before Stream.impressions_from" if len(shown) < len(slices) else ""

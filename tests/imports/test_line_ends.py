@@ -2,6 +2,7 @@ r"""Files whose lines end in several ways hold the rows that they would have wit
 
 import gzip
 import json
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,17 +10,19 @@ import polars as pl
 import pytest
 
 from exfm.log_files import Files
-from pipeline.imports import reading
+from pipeline.imports import lines, reading
 from pipeline.imports.converting import Target
 from pipeline.imports.line_ends import with_one_end
+from pipeline.imports.lines import lines_of
 from pipeline.imports.run import import_log, sources_of
 from pipeline.imports.side_tables import read_side_table
 from pipeline.tables import DataError
 from tests.drafting.drafts import drafted
 from tests.imports.logs import PLAIN, csv, day_of_rows, read_in, rows, workspace
 
+Ends = Callable[[int], str]
 COUNT = 2_000
-MIXED = {
+MIXED: dict[str, Ends] = {
     "windows first": lambda row: "\r\n" if row < COUNT // 2 else "\n",
     "windows last": lambda row: "\n" if row < COUNT // 2 else "\r\n",
     "in turn": lambda row: ("\n", "\r\n", "\r")[row % 3],
@@ -27,38 +30,61 @@ MIXED = {
 }
 
 
-def text(ends, *, json_: bool = False) -> str:  # type: ignore[no-untyped-def]
-    """Rows with a quoted line end among them."""
+def text(ends: Ends, *, json_: bool = False, quoted: Sequence[int] = ()) -> str:
+    """Rows with line ends in quoted values, and further columns quoted."""
     if json_:
         plain = {"device": "d", "ts": "2026-01-01", "price": 0}
         return "".join(
             json.dumps({"user": row, "item": f"i{row}", "click": row % 2, **plain}) + ends(row) for row in range(COUNT)
         )
-    devices = ('"a\r\nb"', '"c\n"', '"\r"', '"""x"""', "d", '""')
-    lines = [f"{row},i{row},{devices[row % 6]},2026-01-01T00:00:00Z,{row % 2},0" for row in range(COUNT)]
-    header, *_ = csv().splitlines()
-    return header + ends(0) + "".join(line + ends(row) for row, line in enumerate(lines))
+    devices, written = ("a\r\nb", "c\n", "\r", '"x"', "d", ""), [csv().strip() + ends(0)]
+    for row in range(COUNT):
+        values = [f"{row}", f"i{row}", devices[row % 6], "2026-01-01T00:00:00Z", f"{row % 2}", "0"]
+        cells = [
+            '"' + value.replace('"', '""') + '"' if place in quoted or (place == 2 and row % 6 != 4) else value
+            for place, value in enumerate(values)
+        ]
+        written.append(",".join(cells) + ends(row))
+    return "".join(written)
 
 
 def read(folder: Path, written: str, name: str) -> pl.DataFrame:
     folder.mkdir()
     work = workspace(folder)
     raw = written.encode()
-    (work.state.data / name).write_bytes(gzip.compress(raw) if name.endswith(".gz") else raw)
+    (work.state.data / name).write_bytes(gzip.compress(raw) if name.lower().endswith(".gz") else raw)
     account = read_in(work).tables[0]
     assert account.kept == account.read == COUNT
     assert not list((work.state.log / "_reading").glob("*"))
     return rows(work)
 
 
-@pytest.mark.parametrize("name", ["log.csv", "log.csv.gz", "log.jsonl"])
+@pytest.mark.parametrize("name", ["log.csv", "log.csv.gz", "log.csv.GZ", "log.jsonl"])
 @pytest.mark.parametrize("ends", MIXED.values(), ids=MIXED)
-def test_rows_and_ids_are_those_of_one_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, ends) -> None:  # type: ignore[no-untyped-def]
+def test_rows_and_ids_are_those_of_one_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, ends: Ends
+) -> None:
     monkeypatch.setattr(reading, "CHUNK", 1_021)  # so that a block ends between two letters of an end, too
     json_ = name.endswith("jsonl")
     expected = read(tmp_path / "one", text(lambda row: "\n", json_=json_), name)
     assert expected.height == COUNT
     assert read(tmp_path / "several", text(ends, json_=json_), name).equals(expected)
+
+
+@pytest.mark.parametrize("large", [False, True])  # as several threads cut it
+@pytest.mark.parametrize("quoted", [(5,), (0,), range(6)])
+@pytest.mark.parametrize("ends", MIXED.values(), ids=MIXED)
+def test_values_in_quotes_hide_no_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ends: Ends, quoted: Sequence[int], *, large: bool
+) -> None:
+    if large:
+        for module in (lines, reading):
+            monkeypatch.setattr(module, "LONGEST_LINE", 2**14)
+            monkeypatch.setattr(module, "LONGEST_SHARED", 2**13)
+        monkeypatch.setattr(lines, "GLIMPSE", 2**12)
+        monkeypatch.setattr(reading, "BUFFER", 2**15)
+    expected = read(tmp_path / "one", text(lambda row: "\n", quoted=quoted), "log.csv")
+    assert read(tmp_path / "several", text(ends, quoted=quoted), "log.csv").equals(expected)
 
 
 def test_a_refused_row_is_where_it_was(tmp_path: Path) -> None:
@@ -109,9 +135,14 @@ def test_of_utf_16_it_is_said(tmp_path: Path) -> None:
         import_log(work)
 
 
-def test_a_file_of_one_end_is_not_copied(tmp_path: Path) -> None:
+@pytest.mark.parametrize("left_off", [0, 1])  # the last line may end in nothing
+def test_a_file_of_one_end_is_not_copied(tmp_path: Path, left_off: int) -> None:
     work = workspace(tmp_path, replace(PLAIN, paths=("a.csv", "b.csv", "c.csv")))
     for name, end in (("a", "\n"), ("b", "\r\n"), ("c", "\r")):
-        (work.state.data / f"{name}.csv").write_text(text(lambda row, end=end: end), newline="")
-    assert [with_one_end(source, tmp_path) for source in sources_of(work).files] == [None] * 3
+        written = text(lambda row, end=end: end)  # type: ignore[misc]
+        (work.state.data / f"{name}.csv").write_text(written[: len(written) - left_off * len(end)], newline="")
+    sources = sources_of(work).files
+    assert [lines_of(source).ends for source in sources] == [1] * 3
+    assert [with_one_end(source, tmp_path) for source in sources] == [None] * 3
     assert not list((tmp_path / "one-end").iterdir())
+    assert read_in(work).tables[0].kept == 3 * COUNT

@@ -217,6 +217,16 @@ def test_outcomes_that_all_come_too_late_are_told_apart(tmp_path: Path) -> None:
     assert not success and "outcomes came after their window (or before their impression): check Task.window" in stopped
 
 
+def test_outcomes_before_the_first_impression_are_counted_and_stop_nothing(tmp_path: Path) -> None:
+    tables = events()
+    tables["impressions"] = tables["impressions"].filter(pl.col("event_timestamp").dt.day() != 1)
+    put(tmp_path / "log", tables)
+    success, messages, _ = ran(work_of(tmp_path, project(impressions_from=START + DAY)), "2026-01-01", "2026-01-02")
+    assert success and "orphan" in messages["outcomes"][1]
+    other = Workspace(project(), State(folder=tmp_path / "other", log=tmp_path / "log"))
+    assert not ran(other, "2026-01-01", "2026-01-01")[0]  # there some are missing
+
+
 def test_a_paused_stream_runs_and_a_log_that_never_had_a_row_does_not(tmp_path: Path) -> None:
     tables = events()
     tables["impressions"] = tables["impressions"].filter(pl.col("event_timestamp").dt.day() != 2)

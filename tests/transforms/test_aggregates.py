@@ -157,6 +157,19 @@ def test_what_lies_before_needed_since_changes_nothing(view: FeatureView, seed: 
     assert aggregate(view, STREAM, *cut, **last).equals(aggregate(view, STREAM, *whole, **last))
 
 
+@pytest.mark.parametrize("name", ["entity", "order", "first", "last", "index"])
+def test_an_entity_may_be_called_anything(name: str) -> None:
+    frames = [frame.rename({"user_id": name}, strict=False).lazy() for frame in drawn(3)]
+    named = aggregate(replace(VIEW, entities=(name,)), STREAM, *frames, start=START, end=END)
+    assert named.rename({name: "user_id"}).equals(rows(VIEW, 3))
+
+
+def test_of_no_events_there_are_no_rows_of_the_same_types() -> None:
+    frames = [frame.clear().lazy() for frame in drawn(3)]
+    none = aggregate(VIEW, STREAM, *frames, start=START, end=END)
+    assert none.is_empty() and none.schema == rows(VIEW, 3).schema
+
+
 def test_an_event_at_the_stamp_is_not_in_it_and_one_that_left_leaves_zeros() -> None:
     at = START + 6 * HOUR
     interaction = pl.DataFrame(

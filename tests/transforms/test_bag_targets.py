@@ -3,6 +3,7 @@
 from dataclasses import replace
 from datetime import UTC, datetime
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -12,7 +13,11 @@ from exfm.project import Project
 from exfm.source_views import SourceView
 from models.hashing import stable_hash
 from models.network import Networks
+from pipeline.registry.lineage import declaration_digest
 from pipeline.registry.specs import encoder_of, member_of
+from pipeline.streams.contract import schema_of
+from pipeline.streams.simulated_inputs import log_inputs
+from pipeline.streams.world import World
 from pipeline.transforms.lists import hashed_lists
 from tests.tiny import tiny_project
 
@@ -49,6 +54,27 @@ def test_a_bag_shares_the_rows_of_a_views_feature_and_is_looked_through_for_it()
     for listed, of in (("seen", "ads__category"), ("brands", "ads__brand")):
         values, id_ = rows[listed][0].to_list(), encoder[of]
         assert hashed[listed][0].tolist() == stable_hash(values, id_.salt).tolist()
+
+
+def test_the_log_has_the_ids_of_a_views_feature_as_the_bag_says() -> None:
+    stream = project_of(SEEN, BRANDS).stream
+    schema = schema_of(stream, "impressions")
+    assert (schema["seen"], schema["brands"]) == (pl.List(pl.Int64), pl.List(pl.String))
+    simulation = tiny_project().simulation
+    assert simulation is not None
+    drawn = log_inputs(World(simulation, stream), stream.slice_at(0), np.arange(50))
+    types = [{type(id_) for ids in drawn[bag.name] if ids for id_ in ids} for bag in (SEEN, BRANDS)]
+    assert types == [{int}, {str}]
+
+
+def test_what_a_model_is_made_of_has_the_rows_of_a_feature_that_it_does_not_read() -> None:
+    seen = Bag(name="seen", rows=64, beside=("brands",), length=3)
+    project = project_of(seen, BRANDS, inputs=("seen",))
+    category, brand = ADS.inputs
+    other = replace(ADS, inputs=(category, replace(brand, rows=64)))  # type: ignore[type-var]
+    larger = replace(project, feature_views=(*project.feature_views[:-1], other))
+    digests = {declaration_digest(each, each.students[0]) for each in (project, larger)}
+    assert len(digests) == 2
 
 
 def test_a_side_of_a_feature_that_is_not_read_has_rows_of_its_own() -> None:
