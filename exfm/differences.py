@@ -14,7 +14,11 @@ def differences(then: Mapping[str, Any], now: Mapping[str, Any], most: int = 3) 
     before, after = (dict(_leaves("", plain)) for plain in (then, now))
     changed = [path for path in [*before, *(path for path in after if path not in before)]
                if before.get(path) != after.get(path)]  # fmt: skip
-    words = [f"{path}: {_worded(before, path)} is now {_worded(after, path)}" for path in changed[:most]]
+    # What a part is, is told by its fields, where it was left out before.
+    changed = [
+        path for path in changed if not (path.endswith(".type") and (path in before) != (path in after))
+    ] or changed
+    words = [f"{path}: {_worded(before, after, path)}" for path in changed[:most]]
     more = [f"and {len(changed) - most} more"] if len(changed) > most else []
     return f" ({', '.join([*words, *more])})" if words else " (what it means in the code has changed)"
 
@@ -31,5 +35,7 @@ def _leaves(path: str, plain: Any) -> Iterator[tuple[str, Any]]:
         yield path, plain
 
 
-def _worded(leaves: Mapping[str, Any], path: str) -> str:
-    return repr(leaves[path]) if path in leaves else "the default"
+def _worded(before: Mapping[str, Any], after: Mapping[str, Any], path: str) -> str:
+    if path not in before:
+        return f"{after[path]!r}, it was the default"
+    return f"{before[path]!r} is now {repr(after[path]) if path in after else 'left at the default'}"

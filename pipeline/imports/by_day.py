@@ -78,7 +78,8 @@ class Reading:
 
     def _read_through(self, source: SourceFile) -> Counted:
         reading = replace(self, source=source)
-        with looked_through(source) as looked:
+        with looked_through(source, self.connection.interrupt) as looked:
+            SeveralEnds.refuse(source, looked.glimpsed.result())  # before DuckDB is lost in it
             try:
                 counted = reading._read(looked)
             except Exception:
@@ -113,7 +114,7 @@ class Reading:
         """The parts, cut by several threads where they may and lose no row; and what to read again if need be."""
         parts, may = None, relation.shared is not None and not conversion.made_id
         # All of it is looked through while it is read: waiting for that would leave a processor idle.
-        if may and looked.glimpsed.result():
+        if may and looked.glimpsed.result().may_share:
             try:
                 parts = self._cut(replace(relation, sql=relation.shared or relation.sql), conversion, target)
             except DataError:

@@ -2,7 +2,7 @@ r"""Texts whose lines end in several ways, as where a file of Windows was append
 
 DuckDB reads files of ``\n``, ``\r\n`` or ``\r``. Of one that has two of them it says that it can't, or loses lines
 without a word. Such a file is read from a copy in which each line ends in ``\n``: what stands between quotes of a CSV
-is as it was.
+is as it was, unless a quote is not closed.
 
 Belongs here: telling that it is for that, and the copy. Not here: reading (reading.py).
 """
@@ -23,7 +23,13 @@ Answer = TypeVar("Answer")
 
 
 class SeveralEnds(DataError):
-    """A file whose lines end in several ways, and what to do where no copy helps."""
+    """A file whose lines end in several ways, and what to do where no copy helps.
+
+    Attributes:
+        quotes: whether its quotes tell which line ends are in values: where one is not closed, they do not.
+    """
+
+    quotes = True
 
     @classmethod
     def refuse(cls, source: SourceFile, lines: Lines) -> None:
@@ -33,7 +39,9 @@ class SeveralEnds(DataError):
             SeveralEnds: if its lines end in several ways.
         """
         if lines.ends > 1:
-            raise cls(f"{source.name}: its lines end in several ways: write it again with one of them")
+            error = cls(f"{source.name}: its lines end in several ways: write it again with one of them")
+            error.quotes = not lines.unquoted
+            raise error
 
 
 _TOLD = "reached an invalid state"  # in DuckDB's error; it says so of other things, too
@@ -62,7 +70,8 @@ def reading_any_ends(
                 f"{source.name} can't be cut into lines: perhaps they end in several ways, which is not read of "
                 "UTF-16: write it again in UTF-8"
             ) from error
-        if (copy := with_one_end(source, aside)) is None:
+        quotes = error.quotes if isinstance(error, SeveralEnds) else True
+        if (copy := with_one_end(source, aside, quotes=quotes)) is None:
             raise
     forget()
     return read(copy)
@@ -73,8 +82,11 @@ def _may_be_for_ends(error: BaseException) -> bool:
     return isinstance(cause, duckdb.InvalidInputException) and _TOLD in str(cause)
 
 
-def with_one_end(source: SourceFile, aside: Path) -> SourceFile | None:
+def with_one_end(source: SourceFile, aside: Path, *, quotes: bool = True) -> SourceFile | None:
     r"""The file with a copy of it in which each line ends in ``\n``; ``None`` if its lines end in one way already.
+
+    Args:
+        quotes: whether what stands between quotes of a CSV is left as it is.
 
     Raises:
         DataError: if a compressed file is damaged.
@@ -85,7 +97,7 @@ def with_one_end(source: SourceFile, aside: Path) -> SourceFile | None:
     path, seen = aside / "one-end" / (name.stem if is_compressed(source) else name.name), set[bytes]()
     path.parent.mkdir(parents=True, exist_ok=True)
     with naming(source), path.open("wb") as copy:
-        copy.writelines(_with_one_end(blocks_of(source), seen, quotes=source.kind == "csv"))
+        copy.writelines(_with_one_end(blocks_of(source), seen, quotes=quotes and source.kind == "csv"))
     if len(seen) > 1:
         return replace(source, at=path)
     path.unlink()

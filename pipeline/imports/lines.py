@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from threading import Event
 
 import numpy as np
 
@@ -32,7 +33,8 @@ class Lines:
         closed: whether each quote begins or ends a value, and each value ends.
         broken: whether a line break is in a value.
         long: whether a line may be longer than those that several threads cut.
-        ends: in how many ways lines end; 0 where quotes don't tell what a line is (line_ends.py).
+        ends: in how many ways lines end (line_ends.py).
+        unquoted: whether that is of all line breaks, since quotes don't tell which of them are in values.
     """
 
     count: int = 0
@@ -40,6 +42,7 @@ class Lines:
     broken: bool = False
     long: bool = False
     ends: int = 0
+    unquoted: bool = False
 
     @property
     def may_share(self) -> bool:
@@ -57,46 +60,56 @@ class Looking:
     """A file that is being looked through.
 
     Args:
-        glimpsed: whether several threads may cut its beginning.
+        glimpsed: what is seen of its beginning.
         whole: what is seen of all of it.
     """
 
-    glimpsed: "Future[bool]"
+    glimpsed: "Future[Lines]"
     whole: "Future[Lines]"
 
 
 @contextmanager
-def looked_through(source: SourceFile) -> Iterator[Looking]:
+def looked_through(source: SourceFile, stop: Callable[[], None] = lambda: None) -> Iterator[Looking]:
     """Look through a file in a thread, while the block reads it.
+
+    Args:
+        stop: stops what reads it, which is of no use once lines are found to end in several ways, and may take hours.
 
     Raises:
         DataError: if a compressed file is damaged, whatever the block stumbles over.
     """
-    glimpsed = Future[bool]()
+    glimpsed, whole, over = Future[Lines](), Future[Lines](), Event()
 
-    def glimpse(may_share: bool) -> None:
+    def glimpse(lines: Lines) -> None:
         if not glimpsed.done():
-            glimpsed.set_result(may_share)
+            glimpsed.set_result(lines)
 
-    def look() -> Lines:
+    def look() -> None:
         try:
-            return lines_of(source, glimpse)
-        finally:
-            glimpse(False)
+            lines = lines_of(source, glimpse)
+        except BaseException as error:
+            glimpse(Lines())
+            whole.set_exception(error)
+            return
+        glimpse(lines)
+        whole.set_result(lines)
+        while lines.ends > 1 and not over.wait(0.05):  # again, for it may be between two queries
+            stop()
 
     with ThreadPoolExecutor(1) as pool:
-        whole = pool.submit(look)
+        pool.submit(look)
         try:
             yield Looking(glimpsed, whole)
         finally:
+            over.set()
             whole.result()
 
 
-def lines_of(source: SourceFile, glimpse: Callable[[bool], None] = lambda may_share: None) -> Lines:
+def lines_of(source: SourceFile, glimpse: Callable[[Lines], None] = lambda lines: None) -> Lines:
     """Read a text once through; of a plain one that is too small for several threads only the ends of lines count.
 
     Args:
-        glimpse: is told whether several threads may cut its beginning, once that was looked at.
+        glimpse: is told what was seen of its beginning, once that was looked at.
 
     Raises:
         DataError: if a compressed file is damaged: DuckDB neither compares its checksum nor sees where a ``.zst`` is
@@ -115,10 +128,10 @@ def lines_of(source: SourceFile, glimpse: Callable[[bool], None] = lambda may_sh
             counter.see(block)
             seen += len(block)
             if shareable and seen >= GLIMPSE:
-                glimpse(counter.may_share)
+                glimpse(counter.so_far())
     lines = counter.lines() if single_bytes else Lines()
-    lines = lines if shareable else Lines(ends=lines.ends)
-    glimpse(lines.may_share)
+    lines = lines if shareable else Lines(ends=lines.ends, unquoted=lines.unquoted)
+    glimpse(lines)
     return lines
 
 
@@ -133,14 +146,21 @@ class _Counter:
             self._sides[separator.encode()[0]] = True
         self._breaks, self._at_end, self._rest = 0, 0, b""
         self._inside, self._closed, self._broken, self._long = 0, True, False, False
+        self._every, self._held = Counter[bytes](), b""  # ends of lines wherever they are; the return of a block's end
 
-    @property
-    def may_share(self) -> bool:
-        """May several threads cut what was seen so far?"""
-        return self._closed and not self._broken and not self._long
+    def so_far(self) -> Lines:
+        """What was seen so far."""
+        return self._lines(closed=self._closed)
+
+    def _lines(self, *, closed: bool) -> Lines:
+        count, ends = self._breaks - max(self._at_end - 1, 0), self._ends if closed else self._every
+        return Lines(count, closed, self._broken, self._long, len(ends), not closed)
 
     def see(self, block: bytes) -> None:
         """The next block of the file."""
+        text = self._held + block
+        self._held = text[-1:] if text.endswith(b"\r") else b""
+        self._every += line_ends(text[: len(text) - len(self._held)])
         if not self._closed:
             return
         end = block.rfind(b"\n") + 1
@@ -181,8 +201,8 @@ class _Counter:
             self._whole_lines(self._rest + b"\n")
             self._ends -= line_ends(self._rest[-1:] + b"\n")  # that one was put there
             self._ends += line_ends(self._rest[-1:])
-        closed, count = self._closed and not self._inside, self._breaks - max(self._at_end - 1, 0)
-        return Lines(count, closed, self._broken, self._long, len(self._ends) if closed else 0)
+        self._every += line_ends(self._held)
+        return self._lines(closed=self._closed and not self._inside)
 
 
 def line_ends(text: bytes) -> Counter[bytes]:

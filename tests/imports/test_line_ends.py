@@ -101,6 +101,26 @@ def test_a_refused_row_is_where_it_was(tmp_path: Path) -> None:
     assert all(each.equals(found[0]) for each in found), found
 
 
+@pytest.mark.parametrize("name", ["log.csv", "log.csv.gz"])
+@pytest.mark.parametrize("ends", [lambda row: "\n", *MIXED.values()], ids=["one", *MIXED])
+def test_a_quote_that_is_not_closed_hides_no_line_of_them(tmp_path: Path, name: str, ends: Ends) -> None:
+    work = workspace(tmp_path)
+    raw = (text(ends, quoted=(5,)) + '7,i7,"d,2026-01-01T00:00:00Z,0,0\n').encode()
+    (work.state.data / name).write_bytes(gzip.compress(raw) if name.endswith("gz") else raw)
+    account = read_in(work).tables[0]
+    assert (account.kept, account.quarantined) == (COUNT, 1)
+
+
+def test_a_packed_file_with_many_lines_is_read_in_a_time_that_grows_with_it(tmp_path: Path) -> None:
+    """DuckDB alone takes minutes: it looks for the end of each line in all that follows."""
+    work = workspace(tmp_path)
+    half = 30_000
+    lines_ = [f'{row},i{row},d,2026-01-01T00:00:00Z,1,"0"' for row in range(2 * half)]
+    whole = csv() + "\r\n".join(lines_[:half]) + "\r\n" + "\n".join(lines_[half:]) + "\n"
+    (work.state.data / "log.csv.gz").write_bytes(gzip.compress(whole.encode()))
+    assert read_in(work).tables[0].kept == 2 * half
+
+
 def test_a_draft_reads_them_too(tmp_path: Path) -> None:
     (tmp_path / "log").mkdir()
     header, *lines = day_of_rows(1, 600).splitlines()

@@ -209,8 +209,10 @@ def test_what_changed_in_a_declaration_is_named(tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "c", learner(), **{**FIELDS, "declared": then})
     with pytest.raises(CheckpointError) as refused:
         load_manifest(tmp_path / "c", "def", now)
-    assert "(model.network.hidden: [64] is now the default, views[v].every: 60 is now 30, " in str(refused.value)
-    assert "model.network.cross: the default is now 2)" in str(refused.value)
+    assert "(model.network.hidden: [64] is now left at the default, views[v].every: 60 is now 30, " in str(
+        refused.value
+    )
+    assert "model.network.cross: 2, it was the default)" in str(refused.value)
     with pytest.raises(CheckpointError, match="what it means in the code has changed"):
         load_manifest(tmp_path / "c", "def", then)
 
