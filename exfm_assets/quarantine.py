@@ -52,8 +52,11 @@ def main(arguments: list[str] | None = None) -> int:
         elif given.to is not None:
             lines = [written(work, given.table, given.reason, given.to)]
         else:
-            rows = islice(_rows(work, given.table, given.reason), given.rows)
-            lines = [_line(row) for row in rows] or [f"{given.table}: no such row is in quarantine"]
+            some = [_line(row) for row in islice(_rows(work, given.table, given.reason), given.rows + 1)]
+            lines = some[: given.rows] if some else [f"{given.table}: no such row is in quarantine"]
+            if len(some) > given.rows:  # beside the lines, which are JSON
+                more = f"there are more: --rows {10 * max(given.rows, 1)} shows more, --to FILE writes all of them out"
+                Console(stderr=True, highlight=False, soft_wrap=True).print(more)
         for line in lines:
             console.print(escape(line))
     except (DeclarationError, StateError, DataError) as error:

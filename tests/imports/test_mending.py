@@ -133,3 +133,18 @@ def test_refused_rows_of_any_text_are_written_out_and_read_again(tmp_path: Path)
     out.write_text(out.read_text().replace('"user": "x"', '"user": "4"'))
     list(command.mended(work, out))
     assert {"a\u2028b", "c\u0085d"} <= set(rows(work)["item_id"])
+
+
+def test_that_some_rows_are_not_shown_is_said_beside_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    work = workspace(tmp_path, quarantine_limit=1.0)
+    (work.state.data / "log.csv").write_text(csv(SOUND, *(f"x{row},a,d,2026-01-01,1,0" for row in range(7))))
+    read_in(work)
+    monkeypatch.setattr(command, "load_project", lambda: work.project)
+    monkeypatch.setattr(command, "load_state", lambda project: work.state)
+    for given, shown, more in (([], 5, "--rows 50"), (["--rows", "7"], 7, ""), (["--rows", "0"], 0, "--rows 10")):
+        assert command.main(["impressions", *given]) == 0
+        said = capsys.readouterr()
+        assert len([json.loads(line) for line in said.out.splitlines()]) == shown
+        assert more in said.err and bool(said.err) == bool(more)
