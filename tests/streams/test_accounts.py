@@ -9,8 +9,6 @@ import dagster as dg
 import polars as pl
 import pytest
 
-from exfm.declaration import digest
-from exfm.errors import DeclarationError
 from exfm.log_columns import Task
 from exfm.project import Project
 from exfm.state import State
@@ -287,18 +285,6 @@ def test_other_files_of_the_log_are_said(tmp_path: Path) -> None:
     _, messages, _ = ran(work_of(tmp_path))
     assert messages["impressions"][0] == "WARNING"
     assert "1 files are not read, for they don't end in .parquet: day=2026-01-01/b.csv" in messages["impressions"][1]
-
-
-@pytest.mark.parametrize("limit", [0, -0.1, 1.5, float("nan")])
-def test_a_limit_that_is_no_share_is_refused(limit: float) -> None:
-    with pytest.raises(DeclarationError, match="Stream.quarantine_limit: .* is not (a share of rows|finite)"):
-        project(quarantine_limit=limit)
-
-
-def test_the_limit_left_as_it_is_changes_no_digest() -> None:
-    left = replace(tiny_project().stream, quarantine_limit=tiny_project().stream.quarantine_limit)
-    assert digest(left) == digest(tiny_project().stream)
-    assert digest(replace(tiny_project().stream, quarantine_limit=0.4)) != digest(tiny_project().stream)
 
 
 def test_a_range_that_ends_before_it_begins_stops_every_table(tmp_path: Path) -> None:
