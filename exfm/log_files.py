@@ -61,9 +61,9 @@ class From(Declaration):
 
     Args:
         name: as the stream declares it.
-        of: its name in the files; a dotted path that begins with ``$`` reaches into an object of a JSON line
-            (``$.device.os``). Of several, ids are joined by ``-`` (null if one of them is), and a vector or bag has one
-            place each; in names ``*`` stands for a number that counts up: ``("affinity_*",)``.
+        of: its name in the files, by default the same; a dotted path that begins with ``$`` reaches into an object of
+            a JSON line (``$.device.os``). Of several, ids are joined by ``-`` (null if one of them is), and a vector or
+            bag has one place each; in names ``*`` stands for a number that counts up: ``("affinity_*",)``.
         sql: an expression of DuckDB over the files' columns instead: ``"'men'"``, ``"price / 100"``.
         split: by what a text is cut into a list: ``^``, ``|``, ``,``. A text in the form of a JSON list needs none.
     """
@@ -76,8 +76,10 @@ class From(Declaration):
     def __post_init__(self) -> None:
         super().__post_init__()
         where = f"From({self.name})"
-        if (self.of is None) == (self.sql is None):
+        if self.of is not None and self.sql is not None:
             raise DeclarationError(f"{where}.of: {self.of!r} beside sql={self.sql!r}: use one of them")
+        if self.of is None and self.sql is None:
+            object.__setattr__(self, "of", self.name)
         if isinstance(self.of, tuple):
             not_empty(f"{where}.of", self.of, what="column")
             unique(f"{where}.of", self.of)

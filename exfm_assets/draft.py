@@ -1,7 +1,8 @@
 """``exfm draft``: a first declaration for a log that somebody else wrote.
 
     exfm draft FILE_OR_FOLDER [...] [--to FILE.py] [--name NAME]
-               [--time COLUMN] [--user COLUMN] [--item COLUMN] [--label COLUMN]
+               [--impressions FILE_OR_FOLDER]
+               [--time COLUMN] [--user COLUMN] [--item COLUMN] [--label COLUMN] [--surface COLUMN]
 
 Belongs here: the command and what it prints. Not here: looking and guessing (pipeline/drafting/).
 """
@@ -26,9 +27,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("paths", nargs="+", type=Path, metavar="FILE_OR_FOLDER", help="the log, and tables beside it")
     parser.add_argument("--to", type=Path, help="where to write it; default: NAME.py in this folder")
     parser.add_argument("--name", help="of the project; default: as the log's folder is called")
+    parser.add_argument(
+        "--impressions", type=Path, metavar="FILE_OR_FOLDER", help="which of the files are the impressions"
+    )
     for role, what in (
         ("time", "says when a row happened"), ("user", "says who saw it"), ("item", "says what was shown"),
-        ("label", "says what came of it"),
+        ("label", "says what came of it"), ("surface", "says where it was shown"),
     ):  # fmt: skip
         parser.add_argument(f"--{role}", metavar="COLUMN", help=f"of the impressions, as their files call it: {what}")
     chosen = parser.parse_args(arguments)
@@ -36,9 +40,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if chosen.name is not None:
             identifier("--name", chosen.name)
-        written = _write(
-            console, chosen.paths, chosen.to, chosen.name, Given(chosen.time, chosen.user, chosen.item, chosen.label)
-        )
+        given = Given(chosen.time, chosen.user, chosen.item, chosen.label, chosen.surface, chosen.impressions)
+        written = _write(console, chosen.paths, chosen.to, chosen.name, given)
         _check(written)
     except (DataError, DeclarationError) as error:
         console.print(f"[red]{escape(str(error))}[/red]")

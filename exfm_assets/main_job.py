@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from exfm_assets.plan import Plan
 
 SUMS_UP = ("student_progress", "release_gates", "drift_report", "report")
+NE_ABOVE_ONE = "what helps is in docs/learning.md, When NE is above 1"
 EVERYDAY = 'not group:"studies"'  # a study replays the whole stream: by hand, when its question is asked
 
 
@@ -218,8 +219,8 @@ def _print_summary(console: Console, project: Project, state: State, *, failed: 
         if row["not_released"]:
             console.print(f"{row['student']}: not released: {row['not_released']}", markup=False)
         if (row["ne_student"] or 0.0) > 1:
-            text = f"{row['student']}: NE {row['ne_student']:.4f} is above 1: it predicts worse than a constant would"
-            console.print(f"[red]{escape(text)}[/red]")
+            worse = f"NE {row['ne_student']:.4f} is above 1: it predicts worse than a constant would"
+            console.print(f"[red]{escape(row['student'])}: {worse}; {NE_ABOVE_ONE}[/red]")
 
 
 def _short(path: Path) -> str:

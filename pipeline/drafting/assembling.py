@@ -58,12 +58,16 @@ def _look(
 ) -> tuple[list[Looked], list[str]]:
     shapes, unread = find_shapes(connection, given, folder)
     roles.check(shape.names for shape in shapes)
+    if roles.impressions is not None and not any(roles.are_impressions(shape.sources) for shape in shapes):
+        told = ", ".join(shape.title for shape in shapes[:6])
+        raise DataError(f"--impressions: {roles.impressions} is none of the tables that were found: {told}")
     looked = []
     for number, shape in enumerate(shapes):
         try:
             looked.append(look(connection, shape, number, aside / "pieces", roles))
         except DataError:
-            if len(shapes) == 1 or {*roles.named.values()} & {*shape.names} or not may_be_about(shape.sources[0].name):
+            asked = {*roles.named.values()} & {*shape.names} or roles.are_impressions(shape.sources)
+            if len(shapes) == 1 or asked or not may_be_about(shape.sources[0].name):
                 raise
             unread += [source.name for source in shape.sources]
     return looked, unread

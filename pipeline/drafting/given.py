@@ -1,28 +1,46 @@
-"""What a person says of the columns of a log: options of ``exfm draft`` that go before every guess.
+"""What a person says of a log: options of ``exfm draft`` that go before every guess.
 
-Belongs here: which role a column was given. Not here: what is guessed where none was (roles.py, moments.py).
+Belongs here: which role a column was given, which files are the impressions. Not here: what is guessed where
+none was (roles.py, moments.py).
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
+from pipeline.imports.finding import SourceFile
 from pipeline.tables import DataError
 
 
 @dataclass(frozen=True)
 class Given:
-    """Columns by the names that the files have."""
+    """Columns by the names that the files have.
+
+    Args:
+        impressions: a file or folder of the impressions.
+    """
 
     time: str | None = None
     user: str | None = None
     item: str | None = None
     label: str | None = None
+    surface: str | None = None
+    impressions: Path | None = None
 
     @property
     def named(self) -> dict[str, str]:
         """Option -> column, of those that were given."""
-        every = {"time": self.time, "user": self.user, "item": self.item, "label": self.label}
+        every = {
+            "time": self.time, "user": self.user, "item": self.item, "label": self.label, "surface": self.surface
+        }  # fmt: skip
         return {option: name for option, name in every.items() if name is not None}
+
+    def are_impressions(self, sources: Iterable[SourceFile]) -> bool:
+        """Are files those that were named as the impressions, or below that folder?"""
+        if self.impressions is None:
+            return False
+        place = self.impressions.expanduser().resolve()
+        return any(source.path.resolve().is_relative_to(place) for source in sources)
 
     def check(self, columns: Iterable[Iterable[str]]) -> None:
         """Is each one a column of some files?

@@ -4,8 +4,9 @@ Belongs here: a table's inputs, as the text of a declaration has them. Not here:
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import duckdb
 
@@ -60,12 +61,14 @@ def inputs_of(
     besides: Iterable[str],
     *,
     of_item: bool = False,
+    leaks: Mapping[str, str] = MappingProxyType({}),
 ) -> Inputs:
     """Guess what the columns of a table are to models.
 
     Args:
         names: each column's identifier.
         besides: columns that have a part of their own.
+        leaks: columns that are known only afterwards -> why it seems so.
         of_item: whether the table says something of items.
     """
     made, taken = Inputs(), {*besides}
@@ -76,6 +79,8 @@ def inputs_of(
             made.left_out[each.name] = "it counts lines"
         elif is_afterwards(each):
             made.left_out[each.name] = AFTER
+        elif each.name in leaks:
+            made.left_out[each.name] = leaks[each.name]
         else:
             kinds[each.name] = kind_of(connection, looked, each)
     for start, listed in series_of(kinds).items():

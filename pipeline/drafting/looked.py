@@ -39,6 +39,11 @@ class Looked:
         return self.shape.title
 
     @property
+    def is_given(self) -> bool:
+        """Are they the impressions that a person named?"""
+        return self.given.are_impressions(self.shape.sources)
+
+    @property
     def moment(self) -> Moment | None:
         """The time of its rows, if one is likely."""
         return next((each for each in self.moments if each.rank > 0), None)

@@ -19,6 +19,7 @@ from pipeline.drafting.roles import pattern_of, position_of, propensity_of, requ
 from pipeline.drafting.tables import Tables
 from pipeline.imports.reading import literal
 
+FEW = 12  # values of a column that may be a surface
 MOST_NULL = 0.2  # of users or items, above which rows without one are left out by Files.where
 Say = Callable[[str, str, str], None]
 
@@ -70,11 +71,16 @@ def parts_of(connection: duckdb.DuckDBPyConnection, tables: Tables, names: Mappi
         say("impression id", "made", "no column has another value in each row: its file and its place stand for it")
     keys = {*tables.user.names, *tables.item.names, *time.used, *([id_.name] if id_ else [])}
     labels = {label.profile.name for label in tables.labels}
-    request, position = request_of(looked, keys | labels), position_of(looked)
-    propensity, weight = propensity_of(looked), weight_of(looked)
+    if looked.given.surface is not None:
+        keys.add(looked.given.surface)
+    request = request_of(looked, keys | labels)
+    position, propensity, weight = (
+        None if each is not None and each.name in keys else each
+        for each in (position_of(looked), propensity_of(looked), weight_of(looked))
+    )
     others = {each.name for each in (request, position, propensity, weight) if each is not None}
     column = surface_of(looked, keys | labels | others)
-    surface, apart = _surface(tables, column, names, say)
+    surface, apart = _surface(tables, column, names, say, keys | labels | others)
     local = _local_ids(connection, tables, apart)
     besides = keys | labels | others | ({column.name} if column is not None else set())
     if len(tables.user.names) > 1:
@@ -94,8 +100,14 @@ def free(name: str, other: str, names: Mapping[str, str]) -> str:
     return other if name in names.values() else name
 
 
-def _surface(tables: Tables, column: Profile | None, names: Mapping[str, str], say: Say) -> tuple[Named, Apart | None]:
-    """Where it was shown: a column, what tells files apart, or one surface for all; and what tells files apart."""
+def _surface(
+    tables: Tables, column: Profile | None, names: Mapping[str, str], say: Say, besides: set[str]
+) -> tuple[Named, Apart | None]:
+    """Where it was shown: a column, what tells files apart, or one surface for all; and what tells files apart.
+
+    Args:
+        besides: columns that have a part of their own.
+    """
     looked = tables.impressions
     sides = [source.name for side in tables.sides for source in side.looked.shape.sources]
     names_of_files = [source.name for source in looked.shape.sources if not source.version_of]
@@ -106,15 +118,25 @@ def _surface(tables: Tables, column: Profile | None, names: Mapping[str, str], s
         why = f"no column says where an item was shown; names of files differ in {', '.join(places[0].values)}"
         surface = made(free("surface", "surface_of_file", names), places[0].sql, why)
     else:
-        why = "no column says where an item was shown, so all is one surface"
+        few = [
+            each.name for each in looked.profiles.values()
+            if each.name not in besides and 1 < each.distinct <= FEW and not (each.is_number or each.is_list)
+        ]  # fmt: skip
+        why = "no column is called as one that says where an item was shown, so all is one surface"
+        why += f"; --surface COLUMN sets one: {', '.join(few[:5])} {_have(few[:5])} few values" if few else ""
         surface = made(free("surface", "surface_of_all", names), "'all'", why)
     for other in places[0 if column is not None else 1 :]:
         say("not used", "/".join(other.values), "files' names differ in it, which nobody knows at serving")
     return surface, places[0] if places else None
 
 
+def _have(listed: list[str]) -> str:
+    return "have" if len(listed) > 1 else "has"
+
+
 def _surface_column(looked: Looked, each: Profile, names: Mapping[str, str]) -> Named:
-    why = f"{each.name!r} is called so and has {each.distinct} values"
+    called = "set by --surface" if each.name == looked.given.surface else f"{each.name!r} is called so"
+    why = f"{called} and has {each.distinct} values"
     if each.known == each.rows:
         return named(names[each.name], each, dtype_of(each), why)
     value = expression_of(each)

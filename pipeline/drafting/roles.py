@@ -125,8 +125,18 @@ def request_of(looked: Looked, besides: set[str]) -> Profile | None:
 
 
 def surface_of(looked: Looked, besides: set[str]) -> Profile | None:
-    """Where it was shown: a column with such a name, and few values."""
-    return looked.named(
+    """Where it was shown: a column with such a name, and few values.
+
+    Raises:
+        DataError: if the one that a person named has many.
+    """
+    given = looked.profiles.get(looked.given.surface or "")
+    if given is not None and not 0 < given.distinct <= MOST_SURFACES:
+        raise DataError(
+            f"--surface: {given.name!r} of {looked.title} has {given.distinct:,} values: a surface has students of its "
+            f"own, so name a column of 1 to {MOST_SURFACES}, or map its values in the draft by From(sql=...)"
+        )
+    return given or looked.named(
         SURFACES,
         lambda each: (
             each.name not in besides
@@ -172,7 +182,7 @@ def labels_of(looked: Looked) -> tuple[list[Label], list[str]]:
     useless: list[str] = []
     given = looked.given
     for each in looked.profiles.values():
-        if each.name in (given.time, given.user, given.item):
+        if each.name in (given.time, given.user, given.item, given.surface):
             continue
         label = _label_given(looked, each) if each.name == given.label else _label(each)
         if label is None:

@@ -58,7 +58,7 @@ def who_and_what(looked: Looked, every: list[Looked]) -> tuple[Chosen | None, Ch
     user, item = user_of(looked), item_of(looked)
     given = looked.given
     rest = [each for each in ids_by_value(looked) if each.name not in {*(user.names if user else ()),
-            *(item.names if item else ()), given.time, given.user, given.item, given.label}]  # fmt: skip
+            *(item.names if item else ()), given.time, given.user, given.item, given.label, given.surface}]  # fmt: skip
     if user is None and given.user is None and rest:
         # Where the item is not known yet, either may be the one with more values.
         chosen = max(rest[:2] if item is None else rest[:1], key=lambda each: each.distinct)

@@ -5,7 +5,7 @@ Belongs here: when. Not here: which column says it (moments.py).
 
 import math
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -128,12 +128,14 @@ class Cut:
 
     Args:
         count: how many slices.
+        impressions_from: where interactions begin before the first slice with impressions, its start.
     """
 
     first: datetime
     length: timedelta
     until: datetime
     why: str
+    impressions_from: datetime | None = None
 
     @property
     def count(self) -> int:
@@ -154,6 +156,15 @@ def cut_of(first: datetime, newest: datetime) -> Cut:
         f"{told(length)}"
     )
     return Cut(start, length, end, why)
+
+
+def earlier_by(cut: Cut, begin: datetime, most: int) -> Cut:
+    """The same, beginning with a slice in which rows of another table begin, so many slices before it at the most."""
+    first = max(_floor(begin, cut.length), cut.first - most * cut.length)
+    if first >= cut.first:
+        return cut
+    why = f"{cut.why}, and {(cut.first - first) // cut.length} before them"
+    return replace(cut, first=first, why=why, impressions_from=cut.first)
 
 
 def _floor(at: datetime, length: timedelta) -> datetime:

@@ -5,6 +5,7 @@ slices.py), how a stream is written out (stream_node.py).
 """
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
 import duckdb
@@ -12,19 +13,22 @@ import duckdb
 from pipeline.drafting.clocks import clocks
 from pipeline.drafting.drafted import Draft, Guess
 from pipeline.drafting.inputs import Inputs, inputs_of
+from pipeline.drafting.leaks import leaks_of
 from pipeline.drafting.log_drafted import files_node, log_node, outcome_files
-from pipeline.drafting.models_drafted import MOST_STUDENTS, activity, students
+from pipeline.drafting.models_drafted import MOST_STUDENTS, TIMES, activity, students
 from pipeline.drafting.naming import TAKEN, identifiers, snake
 from pipeline.drafting.parts import Parts, parts_of, without_nulls
 from pipeline.drafting.sides_drafted import side_views
-from pipeline.drafting.slices import Cut, Delays, Measured, cut_of, delays_of, measure
+from pipeline.drafting.slices import Cut, Delays, Measured, cut_of, delays_of, earlier_by, measure
 from pipeline.drafting.stream_node import StreamParts
 from pipeline.drafting.syntax import Argument, Call, Node, Plain, call
 from pipeline.drafting.tables import Tables
-from pipeline.drafting.tasks import Told, main_of, tasks_of, taught
+from pipeline.drafting.tasks import Told, flag_of, main_of, tasks_of, taught
+from pipeline.imports.reading import literal, quoted
 from pipeline.tables import DataError
 
 MANY = 60  # slices
+MOST_BACK = max(TIMES)  # slices that the views of a draft look back
 FEWEST_OF_STUDENT = 0.001  # of all rows, below which a surface gets no student
 RESERVED = ("dagster", "dagster_home", "simulated", "news")  # folders of the state, projects that come with exfm
 
@@ -51,9 +55,10 @@ class Drafting:
         """
         tables, looked = self.tables, self.tables.impressions
         parts = parts_of(self.connection, tables, identifiers(looked.profiles), self._say)
-        inputs = inputs_of(self.connection, looked, dict(parts.names), parts.besides)
         measured, outcomes, delays = self._measured(parts)
-        cut, counted = self._cut(measured), self._surfaces(parts, measured)
+        leaks = self._leaks(parts, [found for _, found, _ in outcomes])
+        inputs = inputs_of(self.connection, looked, dict(parts.names), parts.besides, leaks=leaks)
+        cut, counted = self._cut(parts, measured), self._surfaces(parts, measured)
         surfaces = tuple(counted)
         tasks = tasks_of(tables, parts.names, delays)
         for said in tables.useless:
@@ -100,8 +105,23 @@ class Drafting:
             self._say("outcomes", files.looked.title, files.why)
         return shown, outcomes, delays
 
-    def _cut(self, measured: Measured) -> Cut:
+    def _leaks(self, parts: Parts, outcomes: list[Measured]) -> dict[str, str]:
+        """Columns of the impressions that are known only afterwards -> why it seems so."""
+        shown = self.tables.impressions
+        labels = {
+            label.profile.name: expression for label in self.tables.labels if (expression := flag_of(label)) is not None
+        }
+        for files, found in zip(self.tables.outcomes, outcomes, strict=True):
+            for task in files.tasks if parts.id is not None and found.whole else ():
+                ids = f"SELECT id FROM {found.table} WHERE task = {literal(task)}"
+                labels[task] = f"({quoted(parts.id.name)})::VARCHAR IN ({ids})"  # type: ignore[union-attr]
+        rest = [each for each in shown.profiles.values() if each.name not in parts.besides]
+        return leaks_of(self.connection, shown, rest, labels)
+
+    def _cut(self, parts: Parts, measured: Measured) -> Cut:
         cut = cut_of(measured.first, measured.newest)
+        if self._has_interactions(parts):
+            cut = self._from_interactions(cut)
         more = "" if measured.whole else ", as far as was looked"
         if cut.count > MANY:
             more += "; begin with fewer: exfm run --range FIRST...LAST"
@@ -113,6 +133,23 @@ class Drafting:
                 "their times lie far from all others: the stream leaves them out",
             )
         return cut
+
+    def _from_interactions(self, cut: Cut) -> Cut:
+        """A stream that begins earlier, where interactions do: as far as views of them look back."""
+        number = len(self.tables.outcomes)
+        firsts: dict[str, datetime] = {}
+        for each, _, _ in self.tables.interactions:
+            number += 1
+            assert each.moment is not None  # or it would be no table of interactions
+            firsts[each.title] = measure(self.connection, each, each.moment, None, None, number, {}).first
+        earlier = earlier_by(cut, min(firsts.values()), MOST_BACK)
+        if earlier.impressions_from is not None:
+            title = min(firsts, key=lambda title: firsts[title])
+            self._say("interactions", title, (
+                f"they begin at {firsts[title]:%Y-%m-%d %H:%M}, before the impressions, so the stream begins "
+                f"{(cut.first - earlier.first) // cut.length} slices before these: features look back on them"
+            ))  # fmt: skip
+        return earlier
 
     def _surfaces(self, parts: Parts, measured: Measured) -> dict[int | str, int]:
         """Its values, those of the most rows first -> rows."""

@@ -58,6 +58,7 @@ class StreamParts:
             "Stream",
             first_slice=Argument(_datetime(self.cut.first), "first_slice", self.cut.why),
             slice_length=length(self.cut.length),
+            impressions_from=self._impressions_from(),
             until=Argument(_datetime(self.cut.until), "until", "the log ends here: drop it when new rows come"),
             known_until=None if known is None else Argument(_datetime(known), "known_until", "the newest outcome"),
             user=self._column(parts.user, "user"),
@@ -73,6 +74,11 @@ class StreamParts:
             request=self._request(),
             tasks=listing([self._task(name, told) for name, told in self.tasks.items()]),
         )
+
+    def _impressions_from(self) -> Argument | None:
+        at = self.cut.impressions_from
+        why = "interactions begin before: models learn from here on"
+        return None if at is None else Argument(_datetime(at), "impressions_from", why)
 
     def _column(self, each: Named, role: str) -> Argument:
         query = f"SELECT count(DISTINCT {quoted(role)}), count(*) FROM {self.measured.table}"

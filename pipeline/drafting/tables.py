@@ -15,6 +15,8 @@ from pipeline.drafting.naming import snake
 from pipeline.drafting.no_log import MOST_EVENTS, SHOWN, columns_in, no_label, no_time, not_together, titles_in
 from pipeline.drafting.roles import Chosen, Label, impression_of, item_of, labels_of, user_of
 from pipeline.drafting.roles_by_value import ids_by_value, labels_by_value, who_and_what
+from pipeline.drafting.same_columns import nearly_same, same, same_by_value
+from pipeline.drafting.which_impressions import impressions_of
 from pipeline.drafting.words import EVENTS, ITEMS, SURFACES, USERS
 from pipeline.tables import DataError
 
@@ -79,11 +81,12 @@ def tables_of(connection: duckdb.DuckDBPyConnection, every: list[Looked]) -> Tab
         DataError: if none can be impressions with labels.
     """
     given = {*every[0].given.named.values()} if every else set()
-    timed = [each for each in every if each.moment is not None and given <= {*each.profiles}]
+    may_be_shown = [each for each in every if each.is_given] or every
+    timed = [each for each in may_be_shown if each.moment is not None and given <= {*each.profiles}]
     if given and not timed:
-        raise DataError(not_together(every, given))
+        raise DataError(not_together(may_be_shown, given))
     if not timed:
-        raise DataError(no_time(every))
+        raise DataError(no_time(may_be_shown))
     roles = {each.title: (user_of(each), item_of(each)) for each in timed}
     if not any(user is not None and item is not None for user, item in roles.values()):
         roles = {each.title: who_and_what(each, every) for each in timed}
@@ -102,9 +105,13 @@ def tables_of(connection: duckdb.DuckDBPyConnection, every: list[Looked]) -> Tab
             f"device_id): it has {columns_in(with_item[0])}; name its column so, or declare the log by hand, "
             f"Stream.user; {option('user', [each.name for each in ids_by_value(with_item[0])])}"
         )
-    shown = _impressions(with_user, timed)
+    shown = impressions_of(connection, with_user, [each for each in every if each.moments])
     user, item = roles[shown.title]
     assert user is not None and item is not None
+    for role, names in (("user", user.names), ("item", item.names)):
+        if shown.given.surface in names:
+            taken = f"--surface: {shown.given.surface!r} of {shown.title} is taken for the {role}"
+            raise DataError(f"{taken}: name that by --{role} COLUMN")
     labels, useless = labels_of(shown)
     keys = {*user.names, *item.names, *(shown.moment.used if shown.moment else ())}
     by_value = labels_by_value(shown, keys)
@@ -112,7 +119,7 @@ def tables_of(connection: duckdb.DuckDBPyConnection, every: list[Looked]) -> Tab
         labels = texts
     tables = Tables(shown, user, item, impression_of(shown), labels, useless=useless)
     others = [each for each in every if each is not shown]
-    if tables.id is None or not any(_same(each, tables.id) for each in others):
+    if tables.id is None or not any(same(each, tables.id) for each in others):
         timed_others = [each for each in others if each.moments]
         found = [(each.title, match_of(connection, shown, each, tables.id)) for each in timed_others]
         tables.matched = {title: match for title, match in found if match is not None}
@@ -129,45 +136,15 @@ def tables_of(connection: duckdb.DuckDBPyConnection, every: list[Looked]) -> Tab
     return tables
 
 
-def _impressions(candidates: list[Looked], timed: list[Looked]) -> Looked:
-    """The largest files with labels; else those that outcomes refer to; else the largest."""
-
-    def rank(each: Looked) -> tuple[bool, bool, bool, int]:
-        id_ = impression_of(each)
-        others = [other for other in timed if other is not each and id_ is not None]
-        referred = any(_same(other, id_) is not None for other in others if id_ is not None)
-        named = any(word in snake(each.title) for word in ("impression", "expos", "show"))
-        return bool(labels_of(each)[0]), referred, named, each.sample.estimated
-
-    return max(candidates, key=rank)
-
-
-def _same(other: Looked, column: Profile) -> Profile | None:
-    """The column of other files with the same name, however it is written."""
-    return next((each for each in other.profiles.values() if each.joined == column.joined and not each.is_empty), None)
-
-
-def _nearly_same(other: Looked, column: Profile) -> Profile | None:
-    """The same, or one that is called so but for ``id`` at its end."""
-    core = column.joined.removesuffix("id")
-    alike = (
-        each
-        for each in other.profiles.values()
-        if core and each.joined.removesuffix("id") == core and not each.is_empty
-    )
-    return _same(other, column) or next(alike, None)
-
-
 def _place(connection: duckdb.DuckDBPyConnection, tables: Tables, each: Looked) -> None:
-    shown = tables.impressions
-    refers = _same(each, tables.id) if tables.id is not None else None
+    refers = same(each, tables.id) if tables.id is not None else None
     match = tables.matched.get(each.title)
     if match is not None and tables.id is not None and match.id.name == tables.id.name:
         outcomes = _outcomes(each, match.refers)
         tables.outcomes.append(replace(outcomes, why=f"{outcomes.why}; {match.why}"))
         return
-    user = _nearly_same(each, shown.profiles[tables.user.names[0]]) if len(tables.user.names) == 1 else None
-    item = _nearly_same(each, shown.profiles[tables.item.names[0]])
+    user = _found(connection, tables, each, tables.user.names[0]) if len(tables.user.names) == 1 else None
+    item = _found(connection, tables, each, tables.item.names[0])
     if refers is not None and each.moments:
         tables.outcomes.append(_outcomes(each, refers))
     elif refers is not None:
@@ -184,6 +161,15 @@ def _place(connection: duckdb.DuckDBPyConnection, tables: Tables, each: Looked) 
         tables.interactions.append((each, user, item))
     else:
         _place_beside(connection, tables, each)
+
+
+def _found(connection: duckdb.DuckDBPyConnection, tables: Tables, each: Looked, name: str) -> Profile | None:
+    """The column of other files that has the ids of one of the impressions, by name or else by value."""
+    column = tables.impressions.profiles[name]
+    if (alike := nearly_same(each, column)) is not None:
+        return alike
+    by_value = same_by_value(connection, tables.impressions, column, each)
+    return None if by_value is None else by_value[0]
 
 
 def _is_like(tables: Tables, each: Looked) -> bool:
@@ -220,12 +206,15 @@ def _place_beside(connection: duckdb.DuckDBPyConnection, tables: Tables, each: L
     ]  # fmt: skip
     for name in [*keys, *others]:
         column = shown.profiles[name]
-        found = _nearly_same(each, column)
+        found = nearly_same(each, column)
         if found is None and name in keys:
             bare = each.profiles.get("id") or each.profiles.get("ID")
             about = ITEMS if name in item.names else USERS
             named = snake(each.title).removesuffix("_csv").rstrip("s")
             found = bare if bare is not None and (named in about or f"{named}id" in about) else None
+        by_value = same_by_value(connection, shown, column, each) if found is None and name in keys else None
+        if by_value is not None:
+            found = by_value[0]
         if found is not None and not found.is_list:
             if why := _is_no_side(shown, each, found):
                 tables.unused[each.title] = why
@@ -233,6 +222,7 @@ def _place_beside(connection: duckdb.DuckDBPyConnection, tables: Tables, each: L
             if not _overlaps(connection, shown, column, each, found):
                 continue
             why = f"a row for each {found.name!r}, which the log has as {name!r}"
+            why += f": {by_value[1]}" if by_value is not None else ""
             tables.sides.append(SideFiles(each, found, name, why))
             return
     tables.unused[each.title] = f"none of its columns is a key of the log: it has {columns_in(each)}"

@@ -12,6 +12,7 @@ from pipeline.drafting.naming import TAKEN
 from pipeline.drafting.roles import Label
 from pipeline.drafting.slices import GUESSED, Delays
 from pipeline.drafting.tables import Tables
+from pipeline.imports.reading import literal
 
 CLICKS = ("click", "clicks", "clicked", "clk", "is_click", "is_clicked")
 
@@ -39,6 +40,16 @@ def tasks_of(tables: Tables, names: Mapping[str, str], delays: Mapping[str, Dela
                 found = delays.get(task)
                 tasks[task] = Told(found.window, found.why) if found else Told(GUESSED, "no outcome of it was seen")
     return tasks
+
+
+def flag_of(label: Label) -> str | None:
+    """An expression over the sample of whether an outcome came; ``None`` of a value, which has no such moment."""
+    each = label.profile
+    if label.ceiling is not None or label.above is not None:
+        return None
+    if each.yes_no is not None and not each.is_binary:
+        return f"lower(trim({each.value})) = {literal(each.yes_no[0])}"
+    return f"try_cast({each.value} AS DOUBLE) = 1 OR lower(({each.value})::VARCHAR) = 'true'"
 
 
 def main_of(tasks: Mapping[str, Told]) -> str:

@@ -69,7 +69,8 @@ AROUND = frozenset(
 SURFACES = (
     "surface", "surfaceid", "placement", "placementid", "adslot", "adslotid", "slot", "slotid", "slottype", "channel",
     "channelid", "scenario", "scenarioid", "scene", "sceneid", "tab", "tabid", "pagetype", "page", "pageid", "pid",
-    "section", "platzierung", "kanal", "siteid", "site", "bannerpos", "source", "appsection",
+    "section", "platzierung", "platz", "werbeplatz", "flaeche", "bereich", "kanal",
+    "siteid", "site", "bannerpos", "source", "appsection",
 )  # fmt: skip
 REQUESTS = (
     "requestid", "reqid", "request", "displayid", "searchid", "srchid", "queryid", "auctionid", "pageviewid", "pvid",
@@ -77,7 +78,7 @@ REQUESTS = (
 )  # fmt: skip
 POSITIONS = (
     "position", "pos", "rank", "slotindex", "slotposition", "displayposition", "adposition", "itemposition",
-    "positioninpage", "index", "place", "displayrank",
+    "positioninpage", "index", "place", "displayrank", "platz", "rang", "stelle",
 )  # fmt: skip
 PROPENSITIES = (
     "propensity", "propensityscore", "pscore", "actionprob", "actionprobability", "loggingprob", "actionpropensity"
@@ -98,10 +99,15 @@ AFTERWARDS = frozenset({
     "response", "reward", "skip", "skipped", "open", "opened", "subscribed", "attributed", "attribution", "download",
     "downloaded", "watch", "watched", "dwell", "stay", "revenue", "gmv", "spend", "spent", "rating", "outcome", "cpo",
     "collect", "bounce", "bounced",
-    "geklickt", "klick", "klicks", "gekauft", "kauf", "bestellt", "gemerkt", "angesehen",
+    "geklickt", "klick", "klicks", "gekauft", "kauf", "bestellt", "gemerkt", "angesehen", "gesehen", "angeschaut",
+    "umsatz", "sehdauer", "verweildauer", "lesedauer", "betrachtungsdauer",
+    "clic", "clics", "achat", "compra", "clicado",
 })  # fmt: skip
 LABELS = ("click", "clicks", "clicked", "clk", "isclick", "isclicked", "label", "target", "y")  # of the main task
-VALUES = frozenset({"watch", "watched", "dwell", "stay", "revenue", "gmv", "spend", "spent", "rating", "reward"})
+VALUES = frozenset({
+    "watch", "watched", "dwell", "stay", "revenue", "gmv", "spend", "spent", "rating", "reward", "umsatz", "sehdauer",
+    "verweildauer", "lesedauer", "betrachtungsdauer",
+})  # fmt: skip
 PLAYED = ("playtime", "playduration", "playingtime", "readtime", "readduration", "viewtime", "playratio", "playsec")
 VIEWED = frozenset({"long", "effective", "valid", "full", "complete"})  # before "view" or "play"
 PAST = frozenset({

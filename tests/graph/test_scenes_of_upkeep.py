@@ -78,6 +78,7 @@ def test_drift_once_and_twice_in_a_row(scene: Scene) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long  # the tries themselves: test_drift_tries.py
 def test_a_drift_that_no_candidate_mends_is_tried_three_times_and_left_alone(scene: Scene) -> None:
     """Its gate lets none through, so what serves never learns from it; it is said once, and its freshness stays."""
     strict = Gate(tolerance=-0.9, judged_rows=100, calibration=10.0, rows=100)

@@ -203,7 +203,7 @@ def test_lists_of_every_form(tmp_path: Path) -> None:
     files = replace(
         PLAIN,
         columns=(
-            *PLAIN.columns, From(name="tags", of="tags", split="^"), From(name="seen", of="seen"),
+            *PLAIN.columns, From(name="tags", split="^"), From(name="seen"),
             From(name="image", of=("x_*",)), From(name="place", of=("x_0", "x_1")),
         ),
     )  # fmt: skip
