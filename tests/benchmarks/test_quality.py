@@ -16,6 +16,7 @@ from tests.conftest import Ran
 from tests.whole import tensors_of
 
 
+@pytest.mark.slow
 def test_teacher_features_of_a_replay_are_those_that_the_graph_stored(ran: Ran, tmp_path: Path) -> None:
     project = ran.work.project
     replay = Replay.of(ran.work, "cpu", teachers_columns(project))

@@ -83,7 +83,7 @@ def _check(store: FeatureStore, folder: Path, rng: Random, monkeypatch: pytest.M
     return case
 
 
-@settings(max_examples=75, **ANY)
+@settings(max_examples=40, **ANY)
 @given(rng=st.randoms(use_true_random=False))
 def test_equals_brute_force(store: FeatureStore, folder: Path, rng: Random) -> None:
     with pytest.MonkeyPatch.context() as monkeypatch:

@@ -117,9 +117,14 @@ CLOCKS = [
 ]
 
 
-@pytest.mark.parametrize("form", ["file", "folder"])
-@pytest.mark.parametrize("held", CLOCKS)
-@pytest.mark.parametrize("given", ["naive", "aware", "another zone", "nanoseconds", "dates"])
+GIVEN = ("naive", "aware", "another zone", "nanoseconds", "dates")
+CLOCKS_AND_FORMS = [  # each pair of clocks in a file; each clock that is held, and each that is given, in a folder
+    *((held, given, "file") for held in CLOCKS for given in GIVEN),
+    *((held, GIVEN[place % len(GIVEN)], "folder") for place, held in enumerate(CLOCKS)),
+]
+
+
+@pytest.mark.parametrize(("held", "given", "form"), CLOCKS_AND_FORMS)
 def test_clocks_into_what_is_held(held: pa.DataType, given: str, form: str, tmp_path: Path) -> None:
     old = pa.array([at(0)], UTC_US)
     old = old.cast(held, safe=False) if pa.types.is_timestamp(held) else old.cast(pa.timestamp("us")).cast(held)

@@ -224,6 +224,7 @@ def drifted(clockwork: Clockwork, *, passed: bool) -> None:
     clockwork.instance.report_runless_asset_event(evaluation)
 
 
+@pytest.mark.slow
 def test_drift_asks_for_what_has_come_since(clockwork: Clockwork) -> None:
     clockwork.everything_but("student/feed_click/checkpoint")
     clockwork.materialised("student/feed_click/checkpoint", KEYS[:2])
@@ -262,8 +263,9 @@ def test_labels_of_a_live_stream_wait_for_their_windows(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("path", "partition"),
-    [("feature_registry", None), pytest.param("features/user_activity", LAST, marks=pytest.mark.slow)],
+    [("feature_registry", None), ("features/user_activity", LAST)],
 )
+@pytest.mark.slow
 def test_what_failed_is_tried_again_at_the_next_full_ten_minutes(
     clockwork: Clockwork, path: str, partition: str | None
 ) -> None:

@@ -215,7 +215,10 @@ def test_a_plan_says_what_goes_on_with_more_inputs(copy: Workspace, monkeypatch:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["a view's window", "a teacher's inputs, a new view", "labels of a slice", "lateness"])
+@pytest.mark.parametrize("name", [
+    pytest.param("a view's window", marks=pytest.mark.long), "a teacher's inputs, a new view", "labels of a slice",
+    "lateness",
+])  # fmt: skip
 def test_a_run_makes_what_its_plan_says_and_then_nothing_is_left(
     copy: Workspace, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:

@@ -43,6 +43,7 @@ def test_after_a_run_nothing_is_out_of_date(ran: Ran, copy: Workspace) -> None:
     assert list(tables_current.looks_of(copy)) == tables_current.assets_of(copy.project)
 
 
+@pytest.mark.slow
 def test_corrected_impressions_are_followed_down_the_graph(copy: Workspace) -> None:
     correct(copy, "impressions", LAST)
     assert tables_current.lines_of(copy) == [

@@ -41,7 +41,7 @@ EVERYWHERE = [
 ]
 CHOSEN = {"checkpoints/student/feed_click", "current.json"}
 PLACES = [
-    pytest.param(text, number, id=text, marks=() if text == "current.json" else pytest.mark.long)
+    pytest.param(text, number, id=text)
     for text, number in EVERYWHERE
     if os.environ.get("EXFM_KILLED") == "all" or text in CHOSEN
 ]
@@ -68,6 +68,7 @@ def test_killed_between_a_prediction_and_its_training(ran: Ran, tmp_path: Path) 
 
 
 @pytest.mark.slow
+@pytest.mark.long  # at random moments, at each run of the tests: test_kills.py
 @pytest.mark.parametrize(("text", "number"), PLACES)
 def test_killed_at_any_asset(ran: Ran, tmp_path: Path, text: str, number: int) -> None:
     assert killed_and_started_again(ran, tmp_path, text, number) == left_by(ran.work)

@@ -140,6 +140,7 @@ def test_one_slice_later_is_as_if_all_had_run_at_once(ran: Ran, tmp_path: Path) 
     assert left_by(work) == left_by(ran.work)
 
 
+@pytest.mark.slow
 def test_running_again_changes_nothing_and_trains_nothing(tmp_path: Path) -> None:
     work = tiny_workspace(tmp_path)
     assert run(work, FIRST, "2026-01-03").success
@@ -214,6 +215,7 @@ def test_a_student_that_was_not_trained_further_is_judged_by_what_was_there(tmp_
     assert weights_file(folder / stream.slice_at(1).folder) is not None  # looking drops nothing
 
 
+@pytest.mark.slow
 def test_a_lead_aware_student_needs_its_control_and_records_leads_of_earlier_slices_only(
     ran: Ran, tmp_path: Path
 ) -> None:

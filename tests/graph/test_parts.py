@@ -28,7 +28,7 @@ from tests.graph.parted import PART, Killed, in_parts, slices_of, supervised, un
 from tests.tiny import tiny_workspace
 
 
-@pytest.mark.parametrize("rows", [100, PART])
+@pytest.mark.parametrize("rows", [pytest.param(100, marks=pytest.mark.slow), PART])
 def test_of_a_slice_nothing_depends_on_its_parts_but_the_order_of_learning(ran: Ran, rows: int) -> None:
     slice_, student = slices_of(ran.work)[3], ran.work.project.student("feed_convert")
     whole, cut = supervised(ran.work, slice_), supervised(in_parts(ran.work, rows), slice_)

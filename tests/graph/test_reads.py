@@ -20,7 +20,12 @@ from tests.tiny import tiny_project, tiny_workspace
 GRAPH = build_defs(tiny_workspace(Path("/"))).resolve_asset_graph()
 KEYS = sorted(key.to_user_string() for key in GRAPH.get_all_asset_keys())
 UPKEEP = ("release_gates", "drift_report", "report")
-READERS = [key for key in KEYS if key != "freshness_cost"]
+LATER = {f"student/{student.name}" for student in tiny_project().students[1:]}  # that read what the first one reads
+READERS = [
+    pytest.param(key, marks=pytest.mark.slow if key.rpartition("/")[0] in LATER else ())
+    for key in KEYS
+    if key != "freshness_cost"
+]
 
 
 def asset_of(table: SliceTable) -> str | None:

@@ -107,6 +107,7 @@ def test_a_drift_that_no_candidate_mends_is_tried_three_times_and_left_alone(sce
 
 
 @pytest.mark.slow
+@pytest.mark.long  # a release that is refused: test_upkeep.py
 def test_a_failed_gate_leaves_what_serves_and_says_why(scene: Scene) -> None:
     strict = Gate(tolerance=-0.9, judged_rows=100, calibration=10.0, rows=100)
     first, *others = scene.project.students

@@ -118,6 +118,7 @@ def test_a_spool_that_becomes_a_file_or_files_that_go_make_nothing_again(world: 
     assert world.stale() == [] and world.make()[0] == set()
 
 
+@pytest.mark.slow
 def test_a_spool_that_is_found_late_makes_its_slice_again_once(world: World, tmp_path: Path) -> None:
     world.load(world.slice.start - 2 * world.work.project.stream.slice_length)
     world.answer()
@@ -148,6 +149,7 @@ def test_another_time_between_request_and_impression_makes_answered_slices_again
     assert (world.notes(INPUTS)[ROWS], world.notes(INPUTS)[LATE]) == (kept, 200 - kept) and world.stale() == []
 
 
+@pytest.mark.slow
 def test_parts_are_what_a_whole_slice_is(world: World) -> None:
     world.load(world.slice.start - 2 * world.work.project.stream.slice_length)
     world.answer()

@@ -41,6 +41,7 @@ def test_the_asset_says_what_became_of_each_row(tmp_path: Path) -> None:
     assert [work.table("labels").rows(slice_) for slice_ in work.project.stream.all_slices or ()] == [30, 20, 0]
 
 
+@pytest.mark.slow
 def test_a_new_file_asks_for_the_import_and_then_for_its_slices_alone(tmp_path: Path) -> None:
     work = workspace(tmp_path)
     for day in (1, 2, 3):

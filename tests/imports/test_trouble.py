@@ -245,6 +245,7 @@ def _many_files(folder: Path) -> None:
         (folder / f"files/log-{number:02}.csv").write_text(csv(*lines, f"x{number},a,d,2026-01-01,1,0"))
 
 
+@pytest.mark.slow
 def test_a_killed_import_leaves_nothing_half_and_goes_on(tmp_path: Path) -> None:
     _many_files(tmp_path)
     work = workspace(tmp_path)

@@ -56,6 +56,7 @@ def test_nothing_that_is_stored_depends_on_the_declaration(ran: Ran, tmp_path: P
     assert Planner(work, graph).plan(slices, selected).is_empty
 
 
+@pytest.mark.slow
 def test_it_comes_after_the_releases_of_its_run(work: Workspace, store: Held) -> None:
     shutil.rmtree(work.state.release("feed_click"))
     result = run(work, KEYS[-1], select=SUMMED)

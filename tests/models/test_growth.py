@@ -1,11 +1,13 @@
 """Growing: with new inputs a trained network gives what it gave, learns what they say, and goes on from files."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
 import pytest
 import torch
+from _pytest.mark.structures import ParameterSet
 
 from exfm.distillation import AuxiliaryHead, Distillation, StudentAdapter
 from exfm.learning import Training
@@ -128,8 +130,17 @@ NEW = {
 }
 
 
-@pytest.mark.parametrize("column", NEW)
-@pytest.mark.parametrize("name", NETWORKS)
+def crossed(names: Iterable[str], kinds: Iterable[str]) -> list[ParameterSet]:
+    """Each name with each kind: with one of them, in turn, at each run of the tests, with all in the long ones."""
+    later, listed = (pytest.mark.slow, pytest.mark.long), list(kinds)
+    return [
+        pytest.param(name, kind, marks=() if place % len(listed) == number else later)
+        for place, name in enumerate(names)
+        for number, kind in enumerate(listed)
+    ]
+
+
+@pytest.mark.parametrize(("name", "column"), crossed(NETWORKS, NEW))
 def test_what_a_new_input_says_is_learnt(name: str, column: str) -> None:
     """Weights of zero are where a new input begins, not where it ends: NE falls as far as that of one born with it."""
     inputs = NEW[column]

@@ -22,7 +22,7 @@ from models.metrics import normalised_entropy
 from models.network_spec import BagSpec, NetworkSpec, SideSpec, positions_of
 from models.state import learner_state
 from tests.models.test_checkpoint import FIELDS
-from tests.models.test_growth import NETWORKS, TRAINING
+from tests.models.test_growth import NETWORKS, TRAINING, crossed
 
 IDS = (("user", 31), ("item", 23))
 TAGS = BagSpec(name="tags", of=None, rows=17, pooling="mean")
@@ -101,8 +101,7 @@ def test_a_shared_bag_reads_its_columns_rows_and_another_its_own() -> None:
     assert {row for row in moved if 31 <= row < 54} <= {31 + value for value in range(12)}
 
 
-@pytest.mark.parametrize("name", NETWORKS)
-@pytest.mark.parametrize("signal", ["tags", "seen", "words", "image"])
+@pytest.mark.parametrize(("name", "signal"), crossed(NETWORKS, ("tags", "seen", "image", "words")))
 def test_what_they_say_is_learnt_by_every_family(name: str, signal: str) -> None:
     if name.startswith("TwoTower") and signal == "words":
         pytest.skip("refused where it is declared: attention to the item would join the towers")

@@ -5,7 +5,7 @@ import pytest
 
 from serving.exploring import order_of
 
-ROUNDS = 40_000
+ROUNDS = 10_000
 
 
 @pytest.mark.parametrize("scores", [[0.3, 0.9, 0.1], [0.5, 0.5, 0.2, 0.5], [0.1], [float(n) for n in range(7)]])

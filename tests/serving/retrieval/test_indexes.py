@@ -58,6 +58,7 @@ def test_tower_and_index_are_swapped_together_and_answers_go_on(client: Client, 
     def follow() -> None:
         while not stop.is_set():
             seen.append(ask(opened))
+            stop.wait(0.005)
 
     thread = threading.Thread(target=follow)
     thread.start()
