@@ -14,7 +14,7 @@ FEWEST = 20  # rows with the outcome, and without
 AUC = 0.95  # of one column alone: no model of all that is known before reaches it on a log of clicks
 ALONE = 0.98  # share of rows with the outcome among those with a value
 USUAL = 0.5  # share of rows with the outcome among all, up to which that says anything
-ROWS_OF_A_VALUE = 10  # at the least in the mean: rates of fewer follow the outcomes by accident
+CAME_OF_A_VALUE = 5  # outcomes of each text at the least in the mean: rates of fewer follow the outcomes by accident
 
 
 def leaks_of(
@@ -29,8 +29,6 @@ def leaks_of(
     for each in columns:
         if each.is_list or each.is_empty or each.kind.startswith(("MAP", "STRUCT", "BLOB", "UNION")):
             continue
-        if not each.is_number and each.distinct * ROWS_OF_A_VALUE > each.known:
-            continue
         for task, label in labels.items():
             if (why := _tells(connection, looked, each, task, label)) is not None:
                 found[each.name] = why
@@ -40,7 +38,8 @@ def leaks_of(
 
 def _tells(connection: duckdb.DuckDBPyConnection, looked: Looked, each: Profile, task: str, label: str) -> str | None:
     """How much better than chance a column says whether an outcome came: of one that says it too well."""
-    value = f"try_cast({each.value} AS DOUBLE)" if each.is_number else f"({each.value})::VARCHAR"
+    number = f"try_cast({each.value} AS DOUBLE)"
+    value = f"CASE WHEN isfinite({number}) THEN {number} END" if each.is_number else f"({each.value})::VARCHAR"
     nulls = ", ".join("'" + null.replace("'", "''") + "'" for null in looked.nulls)
     empty = f"({each.value})::VARCHAR IN ({nulls})" if each.kind == "VARCHAR" else "false"
     order = "value NULLS FIRST" if each.is_number else "came / rows"
@@ -60,6 +59,8 @@ def _tells(connection: duckdb.DuckDBPyConnection, looked: Looked, each: Profile,
     if with_value >= FEWEST and share >= ALONE and usual <= USUAL:
         of = f"{share:.0%} of the {with_value:,.0f} rows with a value of it"
         return f"{of} have {task!r}, of all {usual:.1%}: {told}"
+    if not each.is_number and came < CAME_OF_A_VALUE * each.distinct:
+        return None
     auc = max(area / (came * not_came), 1 - area / (came * not_came))
     if auc >= AUC:
         return f"it alone tells {task!r} with an AUC of {auc:.3f} in the rows looked at: {told}"

@@ -49,7 +49,7 @@ class Label:
 
     Args:
         ceiling, above: of values that are not 0 and 1.
-        given: whether a person named it.
+        given: whether a person named it. ``sure``: whether its name says that it is an outcome.
     """
 
     profile: Profile
@@ -57,6 +57,7 @@ class Label:
     ceiling: float | None = None
     above: float | None = None
     given: bool = False
+    sure: bool = True
 
 
 def user_of(looked: Looked) -> Chosen | None:
@@ -204,7 +205,7 @@ def _label_given(looked: Looked, each: Profile) -> Label:
         return replace(label_of_flag(each, "set by --label"), given=True)
     label = _label(each)
     if label is not None:
-        return replace(label, why=f"set by --label; {label.why}", given=True)
+        return replace(label, why=f"set by --label; {label.why}", given=True, sure=True)
     if not each.is_number or each.is_list or each.low < 0:
         flags = [other.name for other in looked.profiles.values() if other.is_binary or other.yes_no]
         raise DataError(
@@ -247,9 +248,8 @@ def _label(each: Profile) -> Label | None:
         if each.words[-1] in ("view", "play", "read") and {*each.words} & VIEWED:
             return label_of_flag(each, f"{each.name!r} is {values} and called an outcome")
         if each.words[0] == "is" and len(each.words) > 1 and not {*each.words} & OF_CONTEXT:
-            return label_of_flag(
-                each, f"{each.name!r} is {values}, and what it says may be an outcome: drop it if it is not"
-            )
+            why = f"{each.name!r} is {values}, and what it says may be an outcome: drop it if it is not"
+            return replace(label_of_flag(each, why), sure=False)
         return None
     if not each.is_number or each.low < 0:
         return None

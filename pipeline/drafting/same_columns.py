@@ -22,37 +22,65 @@ def same(other: Looked, column: Profile) -> Profile | None:
 
 
 def nearly_same(other: Looked, column: Profile) -> Profile | None:
-    """The same, or one that is called so but for ``id``, ``number`` or the like at its end."""
-    core = _core(column)
-    alike = (each for each in other.profiles.values() if len(core) > 1 and _core(each) == core and not each.is_empty)
+    """The same, or one that is called so but for ``id`` at its end."""
+    core = column.joined.removesuffix("id")
+    alike = (
+        each
+        for each in other.profiles.values()
+        if core and each.joined.removesuffix("id") == core and not each.is_empty
+    )
     return same(other, column) or next(alike, None)
 
 
-def _core(each: Profile) -> str:
+def _stem(each: Profile) -> str:
     """``kundennummer`` and ``kunde`` -> ``kunde``."""
-    for end in ENDS:
-        if each.joined.endswith(end) and len(each.joined) > len(end) + 1:
-            return each.joined.removesuffix(end).rstrip("ns")
-    return each.joined.rstrip("ns") if len(each.joined) > len("items") else each.joined
+    end = next((end for end in ENDS if each.joined.endswith(end) and len(each.joined) > len(end) + 1), "")
+    return each.joined.removesuffix(end).rstrip("ns")
 
 
-def same_by_value(
+def with_ids_of(
     connection: duckdb.DuckDBPyConnection, shown: Looked, column: Profile, other: Looked
 ) -> tuple[Profile, str] | None:
-    """The column of other files that has most of a column's values, and how many; of a table's keys, the first such."""
-    if not _tells(column):
+    """The column of other files with the ids of one of the impressions, and what tells it where no name does.
+
+    One that is called the same; else, of those that have at least half of its values, one that is called alike but for
+    its end, or the one that has most of them.
+    """
+    if (named := nearly_same(other, column)) is not None:
+        return named, ""
+    alike = [each for each in other.profiles.values() if _stem(each) == _stem(column) and each.distinct >= FEWEST]
+    others = [each for each in other.profiles.values() if _tells(each) and _tells(column)]
+    for some in (alike, others):
+        found = [
+            (met, -place, each)
+            for place, each in enumerate(some)
+            if (met := _met(connection, shown, column, other, each))
+        ]
+        if found:
+            met, _, each = max(found, key=lambda one: one[:2])
+            return each, f"{met[0]:,} of {met[1]:,} values of {column.name!r} stand in {each.name!r}"
+    return None
+
+
+def _met(
+    connection: duckdb.DuckDBPyConnection, shown: Looked, column: Profile, other: Looked, each: Profile
+) -> tuple[int, int] | None:
+    """How many of a column's different values stand in another one, of how many; ``None`` of fewer than half."""
+    if each.is_number != column.is_number or each.is_list:
         return None
-    best: tuple[float, Profile, str] | None = None
-    for each in other.profiles.values():
-        if not _tells(each) or each.is_number != column.is_number:
-            continue
-        met, known = connection.sql(
-            f"SELECT count(*) FILTER (v IN (SELECT ({each.value})::VARCHAR FROM {other.sample.table})), count(*) "
-            f"FROM (SELECT DISTINCT ({column.value})::VARCHAR AS v FROM {shown.sample.table}) WHERE v IS NOT NULL"
-        ).fetchall()[0]
-        if met >= FEWEST and met >= SHARE * known and (best is None or met > best[0]):
-            best = met, each, f"{met:,} of {known:,} values of {column.name!r} stand in {each.name!r}"
-    return None if best is None else best[1:]
+    met, known = shared(connection, shown, column, other, each)
+    return (met, known) if met >= FEWEST and met >= SHARE * known else None
+
+
+def shared(
+    connection: duckdb.DuckDBPyConnection, mine: Looked, column: Profile, other: Looked, each: Profile
+) -> tuple[int, int]:
+    """How many of the different values of a column another one has, too, and of how many, in the rows looked at."""
+    met, known = connection.sql(
+        f"SELECT count(*) FILTER (v IN (SELECT ({each.value})::VARCHAR FROM {other.sample.table})), count(*) "
+        f"FROM (SELECT DISTINCT ({column.value})::VARCHAR AS v FROM {mine.sample.table}) WHERE v IS NOT NULL"
+    ).fetchall()[0]
+    return int(met), int(known)
 
 
 def _tells(each: Profile) -> bool:

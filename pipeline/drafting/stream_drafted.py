@@ -109,7 +109,9 @@ class Drafting:
         """Columns of the impressions that are known only afterwards -> why it seems so."""
         shown = self.tables.impressions
         labels = {
-            label.profile.name: expression for label in self.tables.labels if (expression := flag_of(label)) is not None
+            label.profile.name: expression
+            for label in self.tables.labels
+            if label.sure and (expression := flag_of(label)) is not None
         }
         for files, found in zip(self.tables.outcomes, outcomes, strict=True):
             for task in files.tasks if parts.id is not None and found.whole else ():

@@ -10,12 +10,12 @@ import duckdb
 from pipeline.drafting.given import option
 from pipeline.drafting.ids_by_value import Match, match_of
 from pipeline.drafting.looked import Looked
-from pipeline.drafting.looking import Profile
+from pipeline.drafting.looking import NEARLY_ALL, Profile
 from pipeline.drafting.naming import snake
 from pipeline.drafting.no_log import MOST_EVENTS, SHOWN, columns_in, no_label, no_time, not_together, titles_in
 from pipeline.drafting.roles import Chosen, Label, impression_of, item_of, labels_of, user_of
 from pipeline.drafting.roles_by_value import ids_by_value, labels_by_value, who_and_what
-from pipeline.drafting.same_columns import nearly_same, same, same_by_value
+from pipeline.drafting.same_columns import nearly_same, same, with_ids_of
 from pipeline.drafting.which_impressions import impressions_of
 from pipeline.drafting.words import EVENTS, ITEMS, SURFACES, USERS
 from pipeline.tables import DataError
@@ -114,6 +114,7 @@ def tables_of(connection: duckdb.DuckDBPyConnection, every: list[Looked]) -> Tab
             raise DataError(f"{taken}: name that by --{role} COLUMN")
     labels, useless = labels_of(shown)
     keys = {*user.names, *item.names, *(shown.moment.used if shown.moment else ())}
+    keys |= {name for name in (shown.given.surface,) if name is not None}
     by_value = labels_by_value(shown, keys)
     if not labels and len(texts := [label for label in by_value if label.profile.origin.sql is not None]) == 1:
         labels = texts
@@ -132,6 +133,9 @@ def tables_of(connection: duckdb.DuckDBPyConnection, every: list[Looked]) -> Tab
         tables.labels = by_value
     if not tables.labels and not tables.outcomes:
         why = no_label(tables.impressions, tables.useless)
+        flag = shown.profiles.get(shown.given.surface or "")
+        if flag is not None and (flag.is_binary or flag.yes_no):
+            why += f"; --surface takes {flag.name!r}, which may be the label"
         raise DataError(f"{why}; {option('label', [label.profile.name for label in by_value])}")
     return tables
 
@@ -165,11 +169,8 @@ def _place(connection: duckdb.DuckDBPyConnection, tables: Tables, each: Looked) 
 
 def _found(connection: duckdb.DuckDBPyConnection, tables: Tables, each: Looked, name: str) -> Profile | None:
     """The column of other files that has the ids of one of the impressions, by name or else by value."""
-    column = tables.impressions.profiles[name]
-    if (alike := nearly_same(each, column)) is not None:
-        return alike
-    by_value = same_by_value(connection, tables.impressions, column, each)
-    return None if by_value is None else by_value[0]
+    found = with_ids_of(connection, tables.impressions, tables.impressions.profiles[name], each)
+    return None if found is None else found[0]
 
 
 def _is_like(tables: Tables, each: Looked) -> bool:
@@ -212,9 +213,9 @@ def _place_beside(connection: duckdb.DuckDBPyConnection, tables: Tables, each: L
             about = ITEMS if name in item.names else USERS
             named = snake(each.title).removesuffix("_csv").rstrip("s")
             found = bare if bare is not None and (named in about or f"{named}id" in about) else None
-        by_value = same_by_value(connection, shown, column, each) if found is None and name in keys else None
-        if by_value is not None:
-            found = by_value[0]
+        told = ""
+        if found is None and name in keys and (by_value := with_ids_of(connection, shown, column, each)) is not None:
+            found, told = by_value if by_value[0].distinct >= NEARLY_ALL * by_value[0].known else (None, "")
         if found is not None and not found.is_list:
             if why := _is_no_side(shown, each, found):
                 tables.unused[each.title] = why
@@ -222,7 +223,7 @@ def _place_beside(connection: duckdb.DuckDBPyConnection, tables: Tables, each: L
             if not _overlaps(connection, shown, column, each, found):
                 continue
             why = f"a row for each {found.name!r}, which the log has as {name!r}"
-            why += f": {by_value[1]}" if by_value is not None else ""
+            why += f": {told}" if told else ""
             tables.sides.append(SideFiles(each, found, name, why))
             return
     tables.unused[each.title] = f"none of its columns is a key of the log: it has {columns_in(each)}"
