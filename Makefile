@@ -47,7 +47,7 @@ run: $(READY) ## the main job: EXFM_PROJECT=simulated by default, RANGE=first...
 
 test: $(READY) ## lint, types and tests
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
-	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n $${WORKERS:-3} --dist worksteal -m 'not slow'
+	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n $${WORKERS:-2} --dist worksteal -m 'not slow'
 
 test-slow: $(READY) ## the long scenarios; many of them wait for daemons, so four share two cores
 	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n $${WORKERS:-4} --dist loadgroup --no-loadscope-reorder -m 'slow and not long'
