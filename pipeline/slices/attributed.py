@@ -20,7 +20,7 @@ from pipeline.tables import SliceTable
 from pipeline.transforms.labels import part_orphans
 from pipeline.workspace import Workspace
 
-LOOKED_UP = 1 << 22  # outcomes whose impressions are looked for at once: some 40 bytes each
+LOOKED_UP = 1 << 23  # outcomes whose impressions are looked for at once: some 40 bytes each
 
 
 def recognised_since(stream: Stream, start: datetime) -> datetime:
