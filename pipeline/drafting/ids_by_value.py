@@ -9,6 +9,7 @@ import duckdb
 
 from pipeline.drafting.looked import Looked
 from pipeline.drafting.looking import NEARLY_ALL, Profile
+from pipeline.drafting.same_columns import shared
 
 SHORTEST = 8  # characters of an id: shorter ones, and counted ones, match by accident
 FEWEST = 5  # ids that match
@@ -35,10 +36,7 @@ def match_of(connection: duckdb.DuckDBPyConnection, shown: Looked, other: Looked
     share_seen = min(1.0, shown.sample.rows / max(shown.sample.estimated, 1))
     for own in ids[:MOST_COLUMNS]:
         for each in [column for column in other.profiles.values() if _is_key(column)][:MOST_COLUMNS]:
-            met, known = connection.sql(
-                f"SELECT count(*) FILTER (v IN (SELECT ({own.value})::VARCHAR FROM {shown.sample.table})), count(*) "
-                f"FROM (SELECT DISTINCT ({each.value})::VARCHAR AS v FROM {other.sample.table}) WHERE v IS NOT NULL"
-            ).fetchall()[0]
+            met, known = shared(connection, other, each, shown, own)
             if met < FEWEST or met < share_seen * known / 2 or (best is not None and met <= best[0]):
                 continue
             most = "" if share_seen == 1 else f", of which {share_seen:.0%} were looked at"

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 import duckdb
 
 from pipeline.drafting.looked import Looked
-from pipeline.drafting.looking import Profile
+from pipeline.drafting.looking import Profile, known_text
 
 FEWEST = 20  # rows with the outcome, and without
 AUC = 0.95  # of one column alone: no model of all that is known before reaches it on a log of clicks
@@ -38,14 +38,12 @@ def leaks_of(
 
 def _tells(connection: duckdb.DuckDBPyConnection, looked: Looked, each: Profile, task: str, label: str) -> str | None:
     """How much better than chance a column says whether an outcome came: of one that says it too well."""
-    number = f"try_cast({each.value} AS DOUBLE)"
-    value = f"CASE WHEN isfinite({number}) THEN {number} END" if each.is_number else f"({each.value})::VARCHAR"
-    nulls = ", ".join("'" + null.replace("'", "''") + "'" for null in looked.nulls)
-    empty = f"({each.value})::VARCHAR IN ({nulls})" if each.kind == "VARCHAR" else "false"
+    text = known_text(each.name, each.kind, looked.nulls)
+    value = f"try_cast({text} AS DOUBLE)" if each.is_number else text
     order = "value NULLS FIRST" if each.is_number else "came / rows"
     is_set = "value IS NOT NULL AND value <> 0" if each.is_number else "value IS NOT NULL"
     came, not_came, area, with_value, came_of_these = connection.sql(
-        f"WITH counted AS (SELECT CASE WHEN NOT {empty} THEN {value} END AS value, count(*) AS rows, "
+        f"WITH counted AS (SELECT {value} AS value, count(*) AS rows, "
         f"count(*) FILTER ({label}) AS came FROM {looked.sample.table} GROUP BY 1), "
         f"placed AS (SELECT *, sum(rows - came) OVER (ORDER BY {order}, value ROWS UNBOUNDED PRECEDING) "
         "- (rows - came) / 2 AS below FROM counted) "

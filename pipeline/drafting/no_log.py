@@ -43,11 +43,15 @@ def no_label(shown: Looked, useless_columns: Sequence[str]) -> str:
             "and none says which impression it belongs to: write the impressions with an id, and the outcomes with the "
             "same id and their time in files of their own"
         )
+    flag = shown.profiles.get(shown.given.surface or "")
+    taken = ""
+    if flag is not None and (flag.is_binary or flag.yes_no):
+        taken = f"; --surface takes {flag.name!r}, which may be the label"
     useless = f"; {'; '.join(useless_columns)}: rows without the outcome are needed, too" if useless_columns else ""
     return (
         f"no label and no outcome: no column of {shown.title} says what came of a row (0 or 1, called click, like, "
         f"purchase, is_...), and no other file names its impressions{useless}; it has {columns_in(shown)}: name the "
-        "label so, or add files of outcomes with the impression's id and a time"
+        f"label so, or add files of outcomes with the impression's id and a time{taken}"
     )
 
 

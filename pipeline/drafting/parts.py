@@ -123,15 +123,15 @@ def _surface(
             if each.name not in besides and 1 < each.distinct <= FEW and not (each.is_number or each.is_list)
         ]  # fmt: skip
         why = "no column is called as one that says where an item was shown, so all is one surface"
-        why += f"; --surface COLUMN sets one: {', '.join(few[:5])} {_have(few[:5])} few values" if few else ""
+        why += (
+            f"; --surface COLUMN sets one: of few values {'are' if len(few) > 1 else 'is'} {', '.join(few[:5])}"
+            if few
+            else ""
+        )
         surface = made(free("surface", "surface_of_all", names), "'all'", why)
     for other in places[0 if column is not None else 1 :]:
         say("not used", "/".join(other.values), "files' names differ in it, which nobody knows at serving")
     return surface, places[0] if places else None
-
-
-def _have(listed: list[str]) -> str:
-    return "have" if len(listed) > 1 else "has"
 
 
 def _surface_column(looked: Looked, each: Profile, names: Mapping[str, str]) -> Named:

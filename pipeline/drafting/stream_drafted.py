@@ -138,10 +138,8 @@ class Drafting:
 
     def _from_interactions(self, cut: Cut) -> Cut:
         """A stream that begins earlier, where interactions do: as far as views of them look back."""
-        number = len(self.tables.outcomes)
         firsts: dict[str, datetime] = {}
-        for each, _, _ in self.tables.interactions:
-            number += 1
+        for number, (each, _, _) in enumerate(self.tables.interactions, len(self.tables.outcomes) + 1):
             assert each.moment is not None  # or it would be no table of interactions
             firsts[each.title] = measure(self.connection, each, each.moment, None, None, number, {}).first
         earlier = earlier_by(cut, min(firsts.values()), MOST_BACK)

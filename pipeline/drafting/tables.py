@@ -108,14 +108,10 @@ def tables_of(connection: duckdb.DuckDBPyConnection, every: list[Looked]) -> Tab
     shown = impressions_of(connection, with_user, [each for each in every if each.moments])
     user, item = roles[shown.title]
     assert user is not None and item is not None
-    for role, names in (("user", user.names), ("item", item.names)):
-        if shown.given.surface in names:
-            taken = f"--surface: {shown.given.surface!r} of {shown.title} is taken for the {role}"
-            raise DataError(f"{taken}: name that by --{role} COLUMN")
+    _check_surface(shown, user, item)
     labels, useless = labels_of(shown)
     keys = {*user.names, *item.names, *(shown.moment.used if shown.moment else ())}
-    keys |= {name for name in (shown.given.surface,) if name is not None}
-    by_value = labels_by_value(shown, keys)
+    by_value = labels_by_value(shown, keys if shown.given.surface is None else {*keys, shown.given.surface})
     if not labels and len(texts := [label for label in by_value if label.profile.origin.sql is not None]) == 1:
         labels = texts
     tables = Tables(shown, user, item, impression_of(shown), labels, useless=useless)
@@ -132,12 +128,17 @@ def tables_of(connection: duckdb.DuckDBPyConnection, every: list[Looked]) -> Tab
     if not tables.labels and not tables.outcomes and len(by_value) == 1:
         tables.labels = by_value
     if not tables.labels and not tables.outcomes:
-        why = no_label(tables.impressions, tables.useless)
-        flag = shown.profiles.get(shown.given.surface or "")
-        if flag is not None and (flag.is_binary or flag.yes_no):
-            why += f"; --surface takes {flag.name!r}, which may be the label"
+        why = no_label(shown, tables.useless)
         raise DataError(f"{why}; {option('label', [label.profile.name for label in by_value])}")
     return tables
+
+
+def _check_surface(shown: Looked, user: Chosen, item: Chosen) -> None:
+    """Refuse a column as the surface that is the user or the item by its name."""
+    for role, names in (("user", user.names), ("item", item.names)):
+        if shown.given.surface in names:
+            taken = f"--surface: {shown.given.surface!r} of {shown.title} is taken for the {role}"
+            raise DataError(f"{taken}: name that by --{role} COLUMN")
 
 
 def _place(connection: duckdb.DuckDBPyConnection, tables: Tables, each: Looked) -> None:

@@ -67,7 +67,7 @@ def test_options_name_impressions_and_surface(
     shop: Drafted, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder, target = shop.folder, tmp_path / "mine.py"
-    assert "--surface COLUMN sets one: Wo has few values" in shop.why("surface")
+    assert "--surface COLUMN sets one: of few values is Wo" in shop.why("surface")
     assert main([str(folder), "--to", str(target), "--surface", "Wo"]) == 0
     assert "surface: wo (set by --surface and has 2 values)" in capsys.readouterr().out
     draft = draft_of([folder], roles=Given(impressions=folder / "Aufrufe.csv"))
