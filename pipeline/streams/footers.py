@@ -59,9 +59,15 @@ def rows_of(path: Path) -> int:
 @lru_cache(maxsize=100_000)
 def _rows(path: Path, identity: tuple[int, ...]) -> int:
     try:
-        return int(pq.read_metadata(path).num_rows)
+        return int(_footer(path).num_rows)
     except (pa.ArrowException, OSError, ValueError):
         return 0
+
+
+def _footer(path: Path) -> pq.FileMetaData:
+    """As ``pq.read_metadata(path)``, which takes 20 ms to open the first path of a process."""
+    with path.open("rb") as file:
+        return pq.read_metadata(file)
 
 
 def _range_of(path: Path, column: str) -> Range:
@@ -73,7 +79,7 @@ def _range_of(path: Path, column: str) -> Range:
 def _read(path: Path, column: str, identity: tuple[int, ...]) -> Range:
     """The least and the greatest value of a column; ``None`` where the footer does not know, or some rows have none."""
     try:
-        footer = pq.read_metadata(path)
+        footer = _footer(path)
         # Of leaves, not of fields: one that is nested before it has several.
         index = [footer.schema.column(leaf).path for leaf in range(footer.num_columns)].index(column)
         groups = [footer.row_group(group).column(index).statistics for group in range(footer.num_row_groups)]

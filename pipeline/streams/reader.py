@@ -23,6 +23,7 @@ from pipeline.streams.contract import (
     in_window,
     keys_of,
     may_lack,
+    moment,
     rules,
     schema_of,
     sound_rules,
@@ -32,6 +33,7 @@ from pipeline.streams.layout import LogFiles, find_files
 from pipeline.streams.repeats import Repeats
 from pipeline.streams.windows import Window, cut_by_time
 from pipeline.tables import UNREADABLE, DataError, is_whole
+from pipeline.transforms.ordering import in_order
 from pipeline.transforms.quarantine import part
 
 LOOK_BACK = timedelta(days=31)  # how far a repeated impression_id is looked for, if no attribution window is longer
@@ -175,7 +177,7 @@ def _read(
     lacking = may_lack(stream, files.table)
     frames = [_read_file(path, day, files, expected, wanted, window, lacking) for day, path in chosen]
     order = [TIME[files.table], *keys_of(stream, files.table)]
-    return pl.concat([empty, *frames]).sort(order, maintain_order=True, nulls_last=True)
+    return in_order(pl.concat([empty, *frames]), order)
 
 
 def _file(
@@ -196,7 +198,7 @@ def _file(
             raise pl.exceptions.ComputeError("its ends are not those of a parquet file")
         frame = pl.scan_parquet(path, hive_partitioning=False, glob=False)
         if only is not None and frame.collect_schema().get(time) == UTC:
-            frame = frame.filter(pl.col(time) >= only[0], pl.col(time) < only[1])
+            frame = frame.filter(pl.col(time) >= moment(only[0]), pl.col(time) < moment(only[1]))
         return cast_to(frame, expected, files.table, files.where(path), lacking)
 
 
