@@ -19,7 +19,7 @@ from feast_asof.casting import fit
 from feast_asof.connection import WHOLE, Engine, Session, pieces_of, register_places
 from feast_asof.errors import RetrievalError
 from feast_asof.files import SourceFile
-from feast_asof.history import History, files_for, prepare, rows_of_files, rows_of_groups
+from feast_asof.history import History, files_for, matches, prepare, rows_of_files, rows_of_groups
 from feast_asof.plan import Feature, Plan, plan_view
 from feast_asof.rows import EVENT_TIMESTAMP, Clock, EntityRows, Rows, first_line, load_rows
 from feast_asof.sql import ROWS, join_query, keys_query, rows_query
@@ -165,8 +165,8 @@ def _answered(
     chunk: pa.Table, clock: str, plans: Sequence[Plan], histories: Sequence[History], pool: ThreadPoolExecutor
 ) -> pa.Table:
     keys, moments = [_keys(chunk, plan) for plan in plans], _moments(chunk, clock)
-    matches = list(pool.map(lambda history, asked: history.find(asked, moments), histories, keys))
-    indices = [history.indices(rows) for history, rows in zip(histories, matches, strict=True)]
+    found = matches(histories, keys, moments, pool)
+    indices = [history.indices(rows) for history, rows in zip(histories, found, strict=True)]
     frames = [history.frame for history in histories]
     return _with_columns(chunk, plans, list(pool.map(_columns, plans, frames, indices)))
 

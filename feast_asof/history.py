@@ -1,6 +1,7 @@
 """A view's rows, arranged so that the one to serve at a clock is found by a search within its key.
 
-Belongs here: order, ties, what is superseded, the search. Not here: reading (reading.py), keys (keys.py).
+Belongs here: what is superseded, the search. Not here: order and ties (ordering.py), reading (reading.py), keys
+(keys.py).
 
 A row of a view is known at clock T if its timestamp t, and with the cut-off also its created timestamp c, is not
 after T; of the known rows of a key the one with the greatest (t, c) is served, unless older than the ttl. With
@@ -9,22 +10,23 @@ of those, the last with ``known <= T`` is the answer. Rows that tie in key, t an
 """
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
 from feast_asof.errors import RetrievalError
 from feast_asof.files import SourceFile, meeting, row_groups
 from feast_asof.keys import NONE, Coder, Codes, coder_for
+from feast_asof.ordering import Moments, in_order, newest
 from feast_asof.plan import Plan
 from feast_asof.reading import Bounds, read
 from feast_asof.rows import Clock, first_line
 from feast_asof.types import INT, family
 
-Moments = npt.NDArray[np.int64]
 NEVER = np.iinfo(np.int64).min
 _FOREVER = np.iinfo(np.int64).max
 _BLOCK = 1 << 16  # rows searched together: their arrays stay in a core's cache
@@ -54,23 +56,29 @@ class History:
             keys: the key columns of the entity rows, in the order of the view's keys.
             clock: their moments, microseconds; null where there is none.
         """
-        codes = self.coder.codes(keys)
-        if clock.null_count():
-            codes = np.where(clock.is_null().to_numpy(), NONE, codes)
-        moments = clock.fill_null(0).to_numpy()
-        steps = int(np.diff(self.starts).max(initial=0)).bit_length()
+        codes, moments = self.codes_of(keys, clock), clock.fill_null(0).to_numpy()
         matches = np.empty(len(codes), np.int64)
-        for start in range(0, len(codes), _BLOCK):
-            chunk = slice(start, start + _BLOCK)
-            matches[chunk] = self._search(codes[chunk], moments[chunk], steps)
+        for rows in blocks(len(codes)):
+            matches[rows] = self.search(codes[rows], moments[rows])
         return matches
+
+    def codes_of(self, keys: pl.DataFrame, clock: pl.Series) -> Codes:
+        """The code of each entity row's key; ``NONE`` where there is no such key, or no moment."""
+        codes = self.coder.codes(keys)
+        return np.where(clock.is_null().to_numpy(), NONE, codes) if clock.null_count() else codes
 
     def needed_from(self, moment: int) -> Codes:
         """The rows of ``frame`` that may be served at a moment or later, in their order."""
-        keys = np.arange(self.coder.size)
-        steps = int(np.diff(self.starts).max(initial=0)).bit_length()
-        newest = self._search(keys, np.full(len(keys), moment), steps)
-        return np.sort(np.concatenate([self.rows[newest[newest >= 0]], self.rows[self.known > moment]]))
+        first_of_key = np.zeros(len(self.rows) + 1, np.bool_)
+        first_of_key[self.starts] = True
+        passed = self.known <= moment
+        gone = np.zeros(len(self.rows), np.bool_)
+        gone[:-1] = passed[1:] & ~first_of_key[1:-1]  # the key's next row is served instead
+        if self.ttl:
+            gone |= passed & (moment - self.about > self.ttl)
+        needed = np.zeros(self.frame.height, np.bool_)
+        needed[self.rows[~gone]] = True
+        return np.flatnonzero(needed)
 
     def indices(self, matches: Codes) -> pl.Series:
         """The row of ``frame`` of each match; null where there is none."""
@@ -80,8 +88,13 @@ class History:
         rows = pl.Series(self.rows[matches])
         return rows.set(pl.Series(none), None) if none.any() else rows
 
-    def _search(self, codes: Codes, moments: Moments, steps: int) -> Codes:
+    @cached_property
+    def _steps(self) -> int:
+        return int(np.diff(self.starts).max(initial=0)).bit_length()
+
+    def search(self, codes: Codes, moments: Moments) -> Codes:
         """A binary search of all rows at once: the last servable row of each key with ``known <= moment``; else -1."""
+        steps = self._steps
         if not steps:
             return np.full(len(codes), -1)
         # The code of no key, -1, gives a first row behind all rows and a last one before them: it finds none.
@@ -98,6 +111,27 @@ class History:
             gone |= moments - self.about[at] > self.ttl
         at[gone] = -1
         return at
+
+
+def blocks(rows: int) -> list[slice]:
+    """Rows in blocks that are searched together."""
+    return [slice(start, min(start + _BLOCK, rows)) for start in range(0, rows, _BLOCK)]
+
+
+def matches(
+    histories: Sequence[History], keys: Sequence[pl.DataFrame], clock: pl.Series, pool: ThreadPoolExecutor
+) -> list[Codes]:
+    """``find`` of several histories; all threads search a single one, too."""
+    codes = list(pool.map(lambda history, asked: history.codes_of(asked, clock), histories, keys))
+    moments = clock.fill_null(0).to_numpy()
+    found: list[Codes] = [np.empty(len(moments), np.int64) for _ in histories]
+
+    def search(of: int, rows: slice) -> None:
+        found[of][rows] = histories[of].search(codes[of][rows], moments[rows])
+
+    pieces = [(of, rows) for of in range(len(histories)) for rows in blocks(len(moments))]
+    list(pool.map(lambda piece: search(*piece), pieces))
+    return found
 
 
 def files_for(plan: Plan, clock: Clock, *, cutoff: bool) -> tuple[SourceFile, ...]:
@@ -175,11 +209,11 @@ def arrange(plan: Plan, frame: pl.DataFrame, clock: Clock, wanted: pl.DataFrame 
     coder = coder_for(keys)
     codes = coder.codes(keys)
     codes = codes.astype(np.int32) if coder.size < 2**31 else codes
-    codes, known, rows = _in_order(codes, known, rows, about, created)
+    codes, known, rows = in_order(codes, known, rows, about, created)
     about = known if created is None or not cutoff else about[rows]
     keep_last = np.ones(len(codes), np.bool_)
     keep_last[:-1] = (codes[1:] != codes[:-1]) | (known[1:] != known[:-1])
-    keep_last &= _newest(codes, about)
+    keep_last &= newest(codes, about)
     if not keep_last.all():
         shared = about is known
         codes, known, rows = codes[keep_last], known[keep_last], rows[keep_last]
@@ -187,59 +221,6 @@ def arrange(plan: Plan, frame: pl.DataFrame, clock: Clock, wanted: pl.DataFrame 
     starts = np.zeros(coder.size + 1, np.int64)
     np.cumsum(np.bincount(codes, minlength=coder.size), out=starts[1:])
     return History(frame, coder, starts, rows, known, about, None if created is None else created[rows], plan.ttl)
-
-
-def _in_order(
-    codes: Codes, known: Moments, rows: Codes, about: Moments, created: Moments | None
-) -> tuple[Codes, Moments, Codes]:
-    """Codes, ``known`` and rows by (code, known, t, c, position in the files).
-
-    Args:
-        codes: one for each of ``rows``.
-        known, about, created: one for each row that was read; ``rows`` says which are meant.
-    """
-    known = known if len(rows) == len(known) else known[rows]
-    order = _order(codes, known)
-    if order is not None:
-        codes, known, rows = codes[order], known[order], rows[order]
-    tied = np.flatnonzero((codes[1:] == codes[:-1]) & (known[1:] == known[:-1]))
-    if not len(tied):
-        return codes, known, rows
-    earlier, later = rows[tied], rows[tied + 1]
-    wrong = about[earlier] > about[later]
-    if created is not None:
-        wrong |= (about[earlier] == about[later]) & (created[earlier] > created[later])
-    if wrong.any():  # mostly not: what is written again later is read later
-        group = np.union1d(tied, tied + 1)
-        held = rows[group]
-        by = [held, *([created[held]] if created is not None else []), about[held], known[group], codes[group]]
-        rows[group] = held[np.lexsort(by)]  # key and ``known`` are the same for all that tie
-    return codes, known, rows
-
-
-def _order(codes: Codes, known: Moments) -> Codes | None:
-    """The stable order by (code, known); ``None`` if it is there already. Slices mostly come in order of time."""
-    order = None
-    if np.any(known[1:] < known[:-1]):
-        order = np.argsort(known, kind="stable")
-        codes = codes[order]
-    # Radix passes over 16 bits each: numpy sorts wider integers stably by merging, many times slower.
-    shift, top = 0, int(codes.max(initial=0))
-    if np.any(codes[1:] < codes[:-1]):
-        while top >> shift:
-            digit = np.argsort((codes >> shift).astype(np.uint16), kind="stable")
-            codes, order = codes[digit], digit if order is None else order[digit]
-            shift += 16
-    return order
-
-
-def _newest(codes: Codes, about: Moments) -> npt.NDArray[np.bool_]:
-    """Is a row about a moment no earlier than all rows of its key that are known before it?"""
-    falls = (codes[1:] == codes[:-1]) & (about[1:] < about[:-1])
-    if not falls.any():
-        return np.ones(len(codes), np.bool_)
-    frame = pl.DataFrame({"code": codes, "about": about})
-    return frame.select(pl.col("about") == pl.col("about").cum_max().over("code")).to_series().to_numpy()
 
 
 def bounds_of(plan: Plan, clock: Clock, *, cutoff: bool) -> Bounds:

@@ -10,8 +10,9 @@ import numpy as np
 import polars as pl
 
 from feast_asof.files import SourceFile
-from feast_asof.history import NEVER, History, Moments
+from feast_asof.history import NEVER, History
 from feast_asof.keys import NONE, Codes
+from feast_asof.ordering import Moments
 from feast_asof.plan import Plan
 from feast_asof.reading import stacked
 
