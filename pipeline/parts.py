@@ -17,6 +17,7 @@ from typing import IO, TypeVar
 import polars as pl
 from polars.io.plugins import register_io_source
 
+NARROW = 4  # parts of few columns are as large together as one of all
 SAY_AFTER = 5.0  # seconds
 PACE = " rows/s"  # by which a line that says how far something is can be told from one that says that it is done
 Rows = TypeVar("Rows", bound=Sized)

@@ -9,13 +9,12 @@ from functools import cached_property
 import polars as pl
 
 from exfm.stream import Slice
+from pipeline.parts import NARROW
 from pipeline.tables import SliceTable
-
-AT_ONCE = 4  # parts: of few columns they are as large as one part of all
 
 
 class NarrowSlice:
-    """Some columns of a slice: read once where they are at most ``AT_ONCE`` parts, else each time.
+    """Some columns of a slice: read once where they are at most ``NARROW`` parts, else each time.
 
     Nothing is read before it is asked for.
 
@@ -43,7 +42,7 @@ class NarrowSlice:
 
     @cached_property
     def _held(self) -> pl.DataFrame | None:
-        if self.height > AT_ONCE * self.table.part_rows:
+        if self.height > NARROW * self.table.part_rows:
             return None
         return self.table.read([self.slice_], self._columns).rechunk()  # once, not in every part
 
@@ -56,7 +55,7 @@ class NarrowSlice:
     def parts(self) -> Iterator[pl.DataFrame]:
         """All rows, in the parts of ``SliceTable.parts``."""
         if self._held is None:
-            yield from self.table.parts(self.slice_, self._columns, AT_ONCE)
+            yield from self.table.parts(self.slice_, self._columns, NARROW)
             return
         for first in range(0, max(self.height, 1), self.table.part_rows):
             yield self._held.slice(first, self.table.part_rows)

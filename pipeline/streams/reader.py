@@ -14,6 +14,7 @@ from pathlib import Path
 import polars as pl
 
 from exfm.stream import Stream
+from pipeline.parts import NARROW
 from pipeline.streams.contract import (
     AGAIN,
     TIME,
@@ -74,7 +75,8 @@ def whole(parts: Iterable[LogRead]) -> LogRead:
 def read_log_in_parts(
     log: Path, stream: Stream, table: str, start: datetime, end: datetime, files: LogFiles | None = None
 ) -> Iterator[LogRead]:
-    """Read [start, end) of a table in parts of at most ``Stream.part_rows`` rows, one after the other in time.
+    """Read [start, end) of a table in parts of at most ``Stream.part_rows`` rows (of outcomes and interactions, which
+    have few columns, ``NARROW`` times as many), one after the other in time.
 
     A window without any file is empty: a stream may pause. An ``impression_id`` that a sound row before this one has,
     in the window or up to ``LOOK_BACK`` (or the longest attribution window and lateness) before it, is quarantined.
@@ -113,7 +115,8 @@ def _contract_columns(frame: pl.DataFrame) -> pl.DataFrame:
 def _windows(files: LogFiles, stream: Stream, start: datetime, end: datetime) -> list[Window]:
     """The window, cut so that each part's rows fit into memory: by footers where those say that all of it does."""
     chosen = _of_window(files, start, end)
-    if sum(rows_of(path) for _, path in chosen) <= stream.part_rows:
+    most = stream.part_rows if files.table == "impressions" else NARROW * stream.part_rows
+    if sum(rows_of(path) for _, path in chosen) <= most:
         return [(start, end)]
     time = TIME[files.table]
 
@@ -127,7 +130,7 @@ def _windows(files: LogFiles, stream: Stream, start: datetime, end: datetime) ->
         ]
         return _collected(pl.concat(counted).group_by("step").len(), files, _of_window(files, first, last))
 
-    return cut_by_time(start, end, stream.part_rows, count)
+    return cut_by_time(start, end, most, count)
 
 
 def _ids_in(files: LogFiles, stream: Stream, start: datetime, end: datetime) -> pl.LazyFrame:

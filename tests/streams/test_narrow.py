@@ -8,7 +8,8 @@ import polars as pl
 import pytest
 
 from exfm.stream import Slice
-from pipeline.slices.narrow import AT_ONCE, NarrowSlice
+from pipeline.parts import NARROW
+from pipeline.slices.narrow import NarrowSlice
 from pipeline.tables import DataError, SliceTable
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -22,7 +23,7 @@ def table(folder: Path, rows: int) -> SliceTable:
     return stored
 
 
-@pytest.mark.parametrize("rows", [0, 1, 9, 10, 11, 10 * AT_ONCE, 10 * AT_ONCE + 1, 95])
+@pytest.mark.parametrize("rows", [0, 1, 9, 10, 11, 10 * NARROW, 10 * NARROW + 1, 95])
 def test_parts_are_those_of_the_table_and_few_rows_are_read_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int
 ) -> None:
@@ -40,7 +41,7 @@ def test_parts_are_those_of_the_table_and_few_rows_are_read_once(
     for _ in range(2):
         assert shown.lazy().collect().to_dicts() == [{"impression_id": number} for number in range(rows)]
         assert [part.to_dicts() for part in shown.parts()] == expected
-    assert len(reads) == (1 if rows <= 10 * AT_ONCE else 2 * -(-rows // (10 * AT_ONCE)))
+    assert len(reads) == (1 if rows <= 10 * NARROW else 2 * -(-rows // (10 * NARROW)))
 
 
 def test_what_was_read_is_known_by_what_it_was_before(tmp_path: Path) -> None:
