@@ -34,6 +34,7 @@ from benchmarks.harness import Measured, Numbers, publish
 from benchmarks.slice_steps_by_hand import BY_HAND, REFUSED, TOLD
 from exfm.distillation import AuxiliaryHead
 from exfm.feature_views import FeatureView
+from exfm.history_views import HistoryView
 from exfm.inputs import Number
 from exfm.learning import Student, Teacher, Training
 from exfm.log_columns import Column, Task
@@ -48,7 +49,7 @@ OUT = ROOT / "data" / "benchmarks" / "slice_steps.json"
 FIRST, DAY = datetime(2026, 1, 1, tzinfo=UTC), timedelta(days=1)
 SLICE_BEFORE, SLICE, BEFORE = "2026-01-01", "2026-01-02", 50_000
 JOIN_MEMORY = "2GB"
-TABLES = ("impressions", "outcomes", "labels", "features/user_activity", "logged_inputs")
+TABLES = ("impressions", "outcomes", "labels", "features/user_activity", "features/user_clicks", "logged_inputs")
 SCORING, TEACHER, STUDENT = "teacher/large/predictions", "teacher/large/checkpoint", "student/small/*"
 RELEASE = "student/small/release"
 STEPS = {
@@ -84,7 +85,7 @@ CLICKS = """
 
 
 def project() -> Project:
-    """A log with one view, a teacher and a student of it."""
+    """A log with a view of counts, a teacher and a student of it, and a history that is made beside."""
     stream = Stream(
         first_slice=FIRST, slice_length=DAY, until=FIRST + 2 * DAY, user=Column(name="user_id", rows=2**20),
         item=Column(name="item_id", rows=2**15), surface=Column(name="surface", rows=4, dtype=str),
@@ -99,6 +100,10 @@ def project() -> Project:
         every=timedelta(hours=1),
         pushed=True,
     )
+    clicks = HistoryView(
+        name="user_clicks", entity="user_id", of="item_id", source="click", window=DAY, every=timedelta(hours=1),
+        length=20, online=False,
+    )  # fmt: skip
     inputs = ("user_id", "item_id", "device", "price", "user_activity")
     network, training = DCNv2(), Training(batch_size=4_096)
     teacher = Teacher(name="large", tasks=("click",), inputs=inputs, network=network, training=training)
@@ -106,7 +111,7 @@ def project() -> Project:
         name="small", surface="feed", task="click", inputs=inputs, network=network, teacher="large",
         distillation=AuxiliaryHead(), training=training,
     )  # fmt: skip
-    return Project(name="bench", stream=stream, feature_views=(view,), teachers=(teacher,), students=(student,))
+    return Project(name="bench", stream=stream, feature_views=(view, clicks), teachers=(teacher,), students=(student,))
 
 
 def write_log(log: Path, rows: int) -> None:

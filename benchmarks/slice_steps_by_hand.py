@@ -84,6 +84,27 @@ def view(log: Path, tables: Path, out: Path) -> None:
     _copied(query, out)
 
 
+def history(log: Path, tables: Path, out: Path) -> None:
+    """DuckDB: the last 20 items that each user clicked in the last 24 hours, when that changes."""
+    query = f"""
+        WITH clicks AS (
+            SELECT any_value(i.user_id) AS user_id, any_value(i.item_id) AS item_id, min(o.outcome_timestamp) AS clicked
+            FROM read_parquet('{tables}/outcomes/*/*.parquet', hive_partitioning = false) o
+            JOIN read_parquet('{tables}/impressions/*/*.parquet', hive_partitioning = false) i USING (impression_id)
+            WHERE o.outcome_timestamp BETWEEN i.event_timestamp AND i.event_timestamp + INTERVAL 1 HOUR
+            GROUP BY impression_id
+        ), hours AS (SELECT user_id, item_id, clicked, epoch_us(clicked) // {HOUR} + 1 AS hour FROM clicks),
+        stamps AS (SELECT DISTINCT user_id, unnest([hour, hour + 24]) AS hour FROM hours)
+        SELECT s.user_id, make_timestamptz(s.hour * {HOUR}) AS event_timestamp,
+               coalesce(list(item_id ORDER BY clicked, item_id) FILTER (item_id IS NOT NULL)[-20:], []) AS last
+        FROM stamps s LEFT JOIN hours h ON s.user_id = h.user_id AND h.hour <= s.hour AND h.hour > s.hour - 24
+        WHERE event_timestamp > TIMESTAMPTZ '2026-01-02' AND event_timestamp <= TIMESTAMPTZ '2026-01-03'
+        GROUP BY s.user_id, s.hour
+        ORDER BY event_timestamp, s.user_id
+    """
+    _copied(query, out)
+
+
 def logged_inputs(log: Path, tables: Path, out: Path) -> None:
     """DuckDB: the impressions with the user's count as of each."""
     query = f"""
@@ -101,6 +122,7 @@ BY_HAND: dict[str, Callable[[Path, Path, Path], None]] = {
     "outcomes": outcomes,
     "labels": labels,
     "features/user_activity": view,
+    "features/user_clicks": history,
     "logged_inputs": logged_inputs,
 }
 
