@@ -18,6 +18,7 @@ from pipeline.transforms.aggregates import aggregate
 from pipeline.transforms.histories import histories
 from pipeline.transforms.inputs import with_calendar
 from pipeline.transforms.predicted import needed, predicted
+from pipeline.transforms.view_rows import events_for
 from projects.simulated import PROJECT
 
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
@@ -97,8 +98,8 @@ def test_windows_are_of_local_days(zone: str, days: int) -> None:
     assert slices is not None
     span = slices[300].start, slices[-1].end
     frames = (events.lazy(), outcomes.lazy(), none.lazy())
-    counted = aggregate(view, declared, *frames, *span)
-    lists = histories(listed, declared, *frames, *span)
+    counted = aggregate(view, declared, events_for(view, declared, *frames), *span)
+    lists = histories(listed, declared, events_for(listed, declared, *frames), *span)
     by_day = events.with_columns(day=pl.col("event_timestamp").dt.convert_time_zone(zone).dt.date())
     per_day = by_day.group_by("day", "user_id").agg(pl.len(), pl.col("item_id").sort_by("event_timestamp"))
     known = {(row["day"], row["user_id"]): row for row in per_day.iter_rows(named=True)}
@@ -126,8 +127,9 @@ def test_slice_by_slice_gives_what_all_at_once_does(zone: str) -> None:
     )
     slices = declared.all_slices
     assert slices is not None
-    whole = aggregate(view, declared, events.lazy(), outcomes, none, slices[0].start, slices[-1].end)
-    parts = [aggregate(view, declared, events.lazy(), outcomes, none, each.start, each.end) for each in slices]
+    met = events_for(view, declared, events.lazy(), outcomes, none)
+    whole = aggregate(view, declared, met, slices[0].start, slices[-1].end)
+    parts = [aggregate(view, declared, met, each.start, each.end) for each in slices]
     assert pl.concat(parts).equals(whole)
 
 

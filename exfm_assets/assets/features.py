@@ -4,7 +4,7 @@ Belongs here: which slices a view needs, calling the aggregation and Feast, writ
 Not here: the aggregation (transforms/aggregates.py), Feast's objects and store (feature_repo/).
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -93,7 +93,7 @@ def _views(project: Project) -> dg.AssetsDefinition:
             made = {slice_.key: of_view(work, view, slice_) for slice_ in slices}
             wanted = [slice_ for slice_ in slices if not writer.keep(slice_, made[slice_.key])]
             for adjacent in _adjacent(wanted, SLICES_AT_ONCE):
-                for slice_, rows in _rows(work, view, adjacent):
+                for slice_, rows in _rows(work, view, adjacent, context.log.info):
                     writer.write(slice_, rows, made[slice_.key])
             yield writer.result(view_lineage(view), view=view)
 
@@ -112,9 +112,11 @@ def _adjacent(slices: list[Slice], most: int) -> Iterator[list[Slice]]:
         yield run
 
 
-def _rows(work: Workspace, view: KeptView, slices: list[Slice]) -> Iterator[tuple[Slice, Rows]]:
+def _rows(
+    work: Workspace, view: KeptView, slices: list[Slice], say: Callable[[str], object]
+) -> Iterator[tuple[Slice, Rows]]:
     """The view's rows of adjacent slices, read or made together."""
-    return _read(work, view, slices) if isinstance(view, SourceView) else made_rows(work, view, slices)
+    return _read(work, view, slices) if isinstance(view, SourceView) else made_rows(work, view, slices, say)
 
 
 def _read(work: Workspace, view: SourceView, slices: list[Slice]) -> Iterator[tuple[Slice, pl.DataFrame]]:

@@ -1,80 +1,94 @@
 """Rows of views that are made of the log, slice by slice; of more of the log than fits into memory, by entities.
 
-Belongs here: which slices a view reads, and how much of them at once. Not here: what its rows are (transforms/).
+Belongs here: which slices a view reads, and how much of them at once. Not here: what its rows are (transforms/), how
+events are put aside (events_aside.py).
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import polars as pl
 
-from exfm.feature_views import FeatureView
 from exfm.history_views import HistoryView
 from exfm.stream import Slice
-from pipeline.parts import folder_aside
+from pipeline.parts import folder_aside, silent, with_progress
+from pipeline.slices.events_aside import LogTables, Share, put_aside
 from pipeline.sorted_parts import sorted_parts
-from pipeline.transforms.aggregates import counted
-from pipeline.transforms.labels import with_labelled
-from pipeline.transforms.view_rows import LogView, reads_interactions, since, view_rows
+from pipeline.transforms.view_rows import EventView, LogView, reads_interactions, rows_of_events, rows_of_log, since
 from pipeline.workspace import Workspace
 
-PARTS_AT_ONCE = 32  # of a table's rows: only entities and times of them are read, and what a history lists
-NUMBERS_AT_ONCE = 192  # the same of counts, for each of which a row has a number beside those two
+JOINED_AT_ONCE = 32  # parts of impressions to which outcomes are joined in memory
+NUMBERS_AT_ONCE = 64  # parts of events, of which each has one number: of more at once none is made faster
+LISTED_AT_ONCE = 384  # the same of what lists have at most: few are full
 Rows = pl.DataFrame | Iterable[pl.DataFrame]
+Say = Callable[[str], object]
 
 
-def made_rows(work: Workspace, view: LogView, slices: Sequence[Slice]) -> Iterator[tuple[Slice, Rows]]:
+def made_rows(
+    work: Workspace, view: LogView, slices: Sequence[Slice], say: Say = silent
+) -> Iterator[tuple[Slice, Rows]]:
     """A view's rows of adjacent slices, computed together (equal to one by one: a test holds that).
 
     An entity's rows depend on its own events alone, so of many events they are made for a share of entities at a time.
     What SQL or a function of the user's makes is made at once: nobody else knows what its rows depend on.
+
+    Args:
+        say: is told how far it is, where that takes long.
     """
     stream = work.project.stream
     around = list(stream.slices(since(view, stream, slices[0].start), slices[-1].end))
-    tables = ["impressions", "outcomes", *(["interactions"] if reads_interactions(view) else [])]
-    rows = sum(work.table(name).rows(slice_) for name in tables for slice_ in around)
-    shares = -(-rows // (parts_at_once(view) * stream.part_rows)) if isinstance(view, FeatureView | HistoryView) else 1
-    if shares <= 1:
-        made = _made(work, view, slices, around, lambda events: events)
-        for slice_ in slices:
-            yield slice_, made.filter(_stamped_in(slice_))
+    log = LogTables.of(work, around, interactions=reads_interactions(view))
+    if isinstance(view, EventView) and (shares := _shares(work, view, log)):
+        yield from _made_of_shares(work, view, slices, log, shares, say)
         return
+    made = rows_of_log(view, stream, log.impressions, log.outcomes, log.interactions, slices[0].start, slices[-1].end)
+    yield from _by_slice(made, slices)
+
+
+def parts_at_once(view: EventView) -> int:
+    """How many parts of events a view is made of at once, by the numbers that are held of each at most.
+
+    A row of counts has one of each. A list changes when an event enters it and when it leaves the window, and has as
+    many as it is long of each feature, and their places.
+    """
+    if isinstance(view, HistoryView):
+        return max(LISTED_AT_ONCE // (2 * view.length * (1 + len(view.features))), 1)
+    return max(NUMBERS_AT_ONCE // (2 + len(view.sources) * len(view.windows)), 1)
+
+
+def _shares(work: Workspace, view: EventView, log: LogTables) -> int:
+    """In how many shares of its entities a view is made from events that are put aside; 0: of the log itself."""
+    stream = work.project.stream
+    shares = -(-log.events_at_most(view, stream) // (parts_at_once(view) * stream.part_rows))
+    joined = log.rows["impressions"] if log.joins(view, stream) else 0
+    return shares if shares > 1 or joined > JOINED_AT_ONCE * stream.part_rows else 0
+
+
+def _made_of_shares(
+    work: Workspace, view: EventView, slices: Sequence[Slice], log: LogTables, shares: int, say: Say
+) -> Iterator[tuple[Slice, Rows]]:
+    """Rows of events that are put aside."""
+    stream = work.project.stream
+
+    def made(share: Share) -> pl.DataFrame:
+        return rows_of_events(view, stream, share.events, slices[0].start, slices[-1].end)
+
     with folder_aside(work.features(view.name).folder, "shares") as aside:
+        given = put_aside(view, stream, log, shares, aside, say)
+        if shares == 1:
+            yield from _by_slice(made(given[0]), slices)
+            return
         files = [aside / f"{share:06}.parquet" for share in range(shares)]
-        for share, file in enumerate(files):
-            made = _made(work, view, slices, around, _of_share(view, share, shares))
-            made.write_parquet(file, compression="lz4")
+        told = with_progress(given, f"{view.name} of events", sum(map(len, given)), say)
+        for file, share in zip(files, told, strict=True):
+            made(share).write_parquet(file, compression="lz4")
         order = ("event_timestamp", *view.entities)
         for slice_ in slices:
             yield slice_, sorted_parts(files, _stamped_in(slice_), order, stream.part_rows)
 
 
-def parts_at_once(view: FeatureView | HistoryView) -> int:
-    """How many parts of the log a view is made of at once, by what is held of each row."""
-    if isinstance(view, HistoryView):
-        return PARTS_AT_ONCE
-    return max(NUMBERS_AT_ONCE // (2 + len(counted(view)) * len(view.windows)), 1)
-
-
-def _made(
-    work: Workspace,
-    view: LogView,
-    slices: Sequence[Slice],
-    around: Sequence[Slice],
-    chosen: Callable[[pl.LazyFrame], pl.LazyFrame],
-) -> pl.DataFrame:
-    """The view's rows stamped in some slices, of chosen events of the slices around them."""
-    stream = work.project.stream
-    impressions, outcomes = (work.table(name).scan(around) for name in ("impressions", "outcomes"))
-    outcomes = with_labelled(stream, impressions, outcomes)
-    # Read only if the view counts them: it may be requested before they are there.
-    interactions = chosen(work.table("interactions").scan(around)) if reads_interactions(view) else pl.LazyFrame()
-    return view_rows(view, stream, chosen(impressions), outcomes, interactions, slices[0].start, slices[-1].end)
-
-
-def _of_share(view: LogView, share: int, shares: int) -> Callable[[pl.LazyFrame], pl.LazyFrame]:
-    """Events of a share of the view's entities."""
-    mine = pl.struct(view.entities).hash(seed=0) % shares == share
-    return lambda events: events.filter(mine)
+def _by_slice(made: pl.DataFrame, slices: Sequence[Slice]) -> Iterator[tuple[Slice, pl.DataFrame]]:
+    for slice_ in slices:
+        yield slice_, made.filter(_stamped_in(slice_))
 
 
 def _stamped_in(slice_: Slice) -> pl.Expr:

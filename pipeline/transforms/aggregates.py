@@ -3,15 +3,16 @@
 Belongs here: the aggregation over half-open windows. Not here: which slices it reads (assets/features.py).
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import numpy as np
 import polars as pl
 
-from exfm.feature_views import IMPRESSIONS, INTERACTIONS, FeatureView, window_name
+from exfm.feature_views import IMPRESSIONS, FeatureView, window_name
 from exfm.stream import Stream
+from pipeline.transforms.events import AT, Events
 from pipeline.transforms.stamps import Stamps, distinct
 
 _ENTITY, _ORDER = "exfm entity", "exfm order"  # what no column is called
@@ -26,15 +27,7 @@ def needed_since(view: FeatureView, stream: Stream, start: datetime) -> datetime
     return start - max(view.windows) - stream.slack - max(tasks, default=timedelta(0))
 
 
-def aggregate(
-    view: FeatureView,
-    stream: Stream,
-    impressions: pl.LazyFrame,
-    outcomes: pl.LazyFrame,
-    interactions: pl.LazyFrame,
-    start: datetime,
-    end: datetime,
-) -> pl.DataFrame:
+def aggregate(view: FeatureView, stream: Stream, events: Events, start: datetime, end: datetime) -> pl.DataFrame:
     """Rows of a view stamped in (start, end], one for each entity and stamp at which a value may have changed.
 
     A row stamped s counts what happened in [s - window, s): an event at s itself is not in it, so a row may be given to
@@ -43,9 +36,7 @@ def aggregate(
     one. When all has left, a row of zeros says so; ``view.ttl`` after its last row an entity has no value.
 
     Args:
-        impressions: ``impression_id``, ``event_timestamp`` and the entities, since ``needed_since``.
-        outcomes: ``impression_id``, ``task``, ``outcome_timestamp``; counted once a task, from when they are known.
-        interactions: ``event_timestamp``, user, item.
+        events: by source the entities and ``at``, when it counts from, of the log since ``needed_since``.
 
     Returns:
         entities, ``event_timestamp`` (s), ``created_timestamp`` (s + delay), counts (Int64), rates (Float32);
@@ -53,12 +44,9 @@ def aggregate(
     """
     keys = list(view.entities)
     stamps = Stamps(stream, view.every, (needed_since(view, stream, start), end))
-    known = pl.col("at") < end, *(pl.col(key).is_not_null() for key in keys)
-    events = {
-        name: each.filter(*known).select(*keys, stamp=stamps.number(pl.col("at")) + 1)
-        for name, each in _events(view, stream, impressions, outcomes, interactions)
-    }
-    entered = dict(zip(events, pl.collect_all(list(events.values())), strict=True))
+    known = pl.col(AT) < end, *(pl.col(key).is_not_null() for key in keys)
+    stamped = [each.filter(*known).select(*keys, stamp=stamps.number(pl.col(AT)) + 1) for each in events.values()]
+    entered = dict(zip(events, pl.collect_all(stamped), strict=True))
     windows = {window: stamps.within(window) for window in view.windows}
     places = _Places.of(entered.values(), keys, max(windows.values()))
     enters = {name: places.of_events(each) for name, each in entered.items()}
@@ -125,30 +113,6 @@ class _Places:
         order = stamp * max(self.entities.height, 1) + entity
         found = pl.DataFrame({_ORDER: order, _ENTITY: entity, "stamp": stamp + self.first, **columns}).sort(_ORDER)
         return found.with_columns(self.entities[key].gather(found[_ENTITY]) for key in self.entities.columns)
-
-
-def counted(view: FeatureView) -> list[str]:
-    """What is counted: the declared counts, and what the rates are made of."""
-    for_rates = [*view.rates, IMPRESSIONS] if view.rates else []
-    return list(dict.fromkeys([*view.counts, *for_rates]))
-
-
-def _events(
-    view: FeatureView, stream: Stream, impressions: pl.LazyFrame, outcomes: pl.LazyFrame, interactions: pl.LazyFrame
-) -> Iterator[tuple[str, pl.LazyFrame]]:
-    """Each counted thing as entities and ``at``, when it counts from."""
-    keys = list(view.entities)
-    if IMPRESSIONS in counted(view):
-        yield IMPRESSIONS, impressions.select(*keys, at="event_timestamp")
-    if INTERACTIONS in counted(view):
-        yield INTERACTIONS, interactions.select(*keys, at="event_timestamp")
-    shown = impressions.select("impression_id", "event_timestamp", *keys)
-    for name in counted(view):
-        if name in stream.task_names:
-            age = pl.col("outcome_timestamp") - pl.col("event_timestamp")
-            inside = (age >= timedelta(0)) & (age <= stream.task(name).window)
-            happened = outcomes.filter(pl.col("task") == name).join(shown, on="impression_id").filter(inside)
-            yield name, happened.group_by("impression_id", *keys).agg(at=pl.col("outcome_timestamp").min())
 
 
 def _named(view: FeatureView, stamps: Stamps, rows: pl.DataFrame) -> pl.DataFrame:

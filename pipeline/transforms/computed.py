@@ -41,7 +41,8 @@ def computed(
     """Rows of a view stamped in (start, end], of what had happened in [stamp - reach, stamp) and was known by then.
 
     Args:
-        impressions, outcomes, interactions: as in ``aggregates.aggregate``, since ``computed_needed_since``.
+        impressions, outcomes, interactions: tables of the log since ``computed_needed_since``; outcomes as
+            ``with_labelled`` has them.
 
     Returns:
         entities, ``event_timestamp`` (the stamp), ``created_timestamp`` (+ delay), features; by stamp, then entities.

@@ -10,9 +10,9 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from exfm.feature_views import IMPRESSIONS, INTERACTIONS
 from exfm.history_views import ACTION, AT, LAST, HistoryView
 from exfm.stream import Stream
+from pipeline.transforms.events import Events
 from pipeline.transforms.stamps import Stamps, distinct
 
 
@@ -25,15 +25,7 @@ def history_needed_since(view: HistoryView, stream: Stream, start: datetime) -> 
     return start - view.window - stream.slack - max(windows, default=timedelta(0))
 
 
-def histories(
-    view: HistoryView,
-    stream: Stream,
-    impressions: pl.LazyFrame,
-    outcomes: pl.LazyFrame,
-    interactions: pl.LazyFrame,
-    start: datetime,
-    end: datetime,
-) -> pl.DataFrame:
+def histories(view: HistoryView, stream: Stream, events: Events, start: datetime, end: datetime) -> pl.DataFrame:
     """Rows of a view stamped in (start, end], one for each entity and stamp at which its list may have changed.
 
     A row stamped s lists the newest ``length`` events in [s - window, s): an event at s itself is not in it, so a row
@@ -41,16 +33,15 @@ def histories(
     the window, an empty list says so.
 
     Args:
-        impressions, outcomes, interactions: as in ``aggregates.aggregate``, since ``history_needed_since``.
+        events: by source the entity, what is listed, and ``at``, of the log since ``history_needed_since``.
 
     Returns:
         entity, ``event_timestamp`` (s), ``created_timestamp`` (s + delay), ``last`` (list of ids, newest at its end)
         and what is listed beside it; by stamp, then entity.
     """
-    events = _events(view, stream, impressions, outcomes, interactions)
     known = pl.col(AT) < end, pl.col(view.entity).is_not_null(), pl.col(view.of).is_not_null()
     order = [view.entity, AT, view.of, *(name for name in view.features if name not in (LAST, AT))]
-    met = events.filter(*known).sort(order).collect()
+    met = _together(view, events).filter(*known).sort(order).collect()
     # An event enters at the first stamp after it and leaves one window later.
     stamps = Stamps(stream, view.every, (history_needed_since(view, stream, start), end))
     window = stamps.within(view.window)
@@ -100,33 +91,8 @@ def _listed(view: HistoryView, met: pl.DataFrame, begin: np.ndarray, stop: np.nd
         yield pl.Series(feature, pl.from_arrow(lists))
 
 
-def _events(
-    view: HistoryView, stream: Stream, impressions: pl.LazyFrame, outcomes: pl.LazyFrame, interactions: pl.LazyFrame
-) -> pl.LazyFrame:
-    """The listed events: entity, what is listed, and ``at``, when they count from; of several sources, ``action``."""
-    columns = [view.entity, view.of, *view.beside]
-    tables = (stream, impressions, outcomes, interactions)
-    each = {source: _of_source(source, columns, *tables).select(*columns, AT) for source in view.sources}
-    if len(each) == 1:
-        return each[view.sources[0]]
-    return pl.concat(events.with_columns(pl.lit(source).alias(ACTION)) for source, events in each.items())
-
-
-def _of_source(
-    source: str,
-    columns: list[str],
-    stream: Stream,
-    impressions: pl.LazyFrame,
-    outcomes: pl.LazyFrame,
-    interactions: pl.LazyFrame,
-) -> pl.LazyFrame:
-    """The events of one source."""
-    if source == IMPRESSIONS:
-        return impressions.select(*columns, at="event_timestamp")
-    if source == INTERACTIONS:
-        return interactions.select(*columns, at="event_timestamp")
-    age = pl.col("outcome_timestamp") - pl.col("event_timestamp")
-    inside = (age >= timedelta(0)) & (age <= stream.task(source).window)
-    shown = impressions.select("impression_id", "event_timestamp", *columns)
-    happened = outcomes.filter(pl.col("task") == source).join(shown, on="impression_id").filter(inside)
-    return happened.group_by("impression_id", *columns).agg(at=pl.col("outcome_timestamp").min())
+def _together(view: HistoryView, events: Events) -> pl.LazyFrame:
+    """The events of all sources; of several with ``action``, which it was."""
+    if len(events) == 1:
+        return events[view.sources[0]]
+    return pl.concat(each.with_columns(pl.lit(source).alias(ACTION)) for source, each in events.items())

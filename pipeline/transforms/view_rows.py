@@ -5,7 +5,6 @@ histories.py, computed.py).
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -17,35 +16,43 @@ from exfm.history_views import HistoryView
 from exfm.source_views import SourceView
 from exfm.stream import Stream
 from pipeline.transforms.aggregates import aggregate, needed_since
-from pipeline.transforms.computed import computed, computed_needed_since
+from pipeline.transforms.computed import ComputedView, computed, computed_needed_since
+from pipeline.transforms.events import Events, each_source
 from pipeline.transforms.histories import histories, history_needed_since
+from pipeline.transforms.labels import with_labelled
 
+EventView = FeatureView | HistoryView  # whose rows are made of each entity's own events
 LogView = FeatureView | HistoryView | SqlView | PythonView
 KeptView = LogView | SourceView  # whose rows are kept as tables of ours
 
-
-@dataclass(frozen=True)
-class _Maker:
-    """Of one kind of view: how far back it reads the log, and its rows."""
-
-    since: Callable[[Any, Stream, datetime], datetime]
-    rows: Callable[..., pl.DataFrame]
-
-
-_MAKERS: dict[type, _Maker] = {
-    FeatureView: _Maker(needed_since, aggregate),
-    HistoryView: _Maker(history_needed_since, histories),
-    SqlView: _Maker(computed_needed_since, computed),
-    PythonView: _Maker(computed_needed_since, computed),
+_SINCE: dict[type, Callable[[Any, Stream, datetime], datetime]] = {
+    FeatureView: needed_since,
+    HistoryView: history_needed_since,
+    SqlView: computed_needed_since,
+    PythonView: computed_needed_since,
 }
+_OF_EVENTS: dict[type, Callable[..., pl.DataFrame]] = {FeatureView: aggregate, HistoryView: histories}
 
 
 def since(view: LogView, stream: Stream, start: datetime) -> datetime:
     """How far back the log must reach for rows of a view stamped after ``start``."""
-    return _MAKERS[type(view)].since(view, stream, start)
+    return _SINCE[type(view)](view, stream, start)
 
 
-def view_rows(
+def events_for(
+    view: EventView, stream: Stream, impressions: pl.LazyFrame, outcomes: pl.LazyFrame, interactions: pl.LazyFrame
+) -> Events:
+    """What a view counts or lists, of the log since ``since``; see ``events_of``."""
+    columns = [view.entity, view.of, *view.beside] if isinstance(view, HistoryView) else list(view.entities)
+    return each_source(view.sources, columns, stream, impressions, outcomes, interactions)
+
+
+def rows_of_events(view: EventView, stream: Stream, events: Events, start: datetime, end: datetime) -> pl.DataFrame:
+    """Rows of a view stamped in (start, end]; see ``aggregate`` and ``histories``."""
+    return _OF_EVENTS[type(view)](view, stream, events, start, end)
+
+
+def rows_of_log(
     view: LogView,
     stream: Stream,
     impressions: pl.LazyFrame,
@@ -54,8 +61,11 @@ def view_rows(
     start: datetime,
     end: datetime,
 ) -> pl.DataFrame:
-    """Rows of a view stamped in (start, end], of the log since ``since``; see ``aggregate`` and ``histories``."""
-    return _MAKERS[type(view)].rows(view, stream, impressions, outcomes, interactions, start, end)
+    """Rows of any view stamped in (start, end], of the log since ``since``."""
+    if isinstance(view, ComputedView):
+        told = with_labelled(stream, impressions, outcomes)
+        return computed(view, stream, impressions, told, interactions, start, end)
+    return rows_of_events(view, stream, events_for(view, stream, impressions, outcomes, interactions), start, end)
 
 
 def reads_interactions(view: KeptView) -> bool:

@@ -11,44 +11,94 @@ import pytest
 
 from exfm.feature_views import FeatureView
 from exfm.history_views import HistoryView
-from pipeline.slices import made_views
+from pipeline.slices import events_aside, made_views
+from pipeline.slices.events_aside import Share, put_aside
 from pipeline.slices.made_views import made_rows, parts_at_once
+from pipeline.transforms.view_rows import EventView
 from pipeline.workspace import Workspace
 from tests.conftest import Ran
 from tests.tiny import tiny_workspace
+
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+FIRST, LAST = "2026-01-02", "2026-01-03"
+BESIDE = (
+    FeatureView(name="cross", entities=("user_id", "surface"), counts=("click",), windows=(HOUR, DAY),
+                rates=("convert",), every=HOUR),
+    FeatureView(name="met", entities=("item_id",), counts=("convert", "interactions"), windows=(DAY,), every=HOUR),
+    HistoryView(name="clicked", entity="user_id", of="item_id", source=("click", "impressions"), beside=("surface",),
+                since=True, length=3, window=DAY, every=HOUR),
+    HistoryView(name="converted", entity="user_id", of="item_id", source="convert", length=3, window=DAY, every=HOUR),
+)  # fmt: skip
 
 
 def frame(rows: pl.DataFrame | Iterable[pl.DataFrame]) -> pl.DataFrame:
     return rows if isinstance(rows, pl.DataFrame) else pl.concat(list(rows))
 
 
-@pytest.mark.parametrize("shares", [2, 7])
+def of_a_run(ran: Ran, folder: Path) -> Workspace:
+    """A workspace with the tables of a run, of which a part has ten rows."""
+    tiny = tiny_workspace(folder)
+    shutil.copytree(ran.work.state.folder, tiny.state.folder)
+    return Workspace(
+        replace(tiny.project, stream=replace(tiny.project.stream, part_rows=10)), tiny.fixed_state, tiny.now
+    )
+
+
+def made_aside(work: Workspace, view: EventView, monkeypatch: pytest.MonkeyPatch) -> tuple[pl.DataFrame, list[Share]]:
+    """A view's rows, and the shares that they were made of."""
+    shares: list[Share] = []
+
+    def kept(*given: object) -> list[Share]:
+        given_aside = put_aside(*given)  # type: ignore[arg-type]
+        shares.extend(given_aside)
+        return given_aside
+
+    monkeypatch.setattr(made_views, "put_aside", kept)
+    slices = work.project.stream.slices_between(FIRST, LAST)
+    made = pl.concat([frame(rows) for _, rows in made_rows(work, view, slices)])
+    assert not list(work.features(view.name).folder.glob(".*")), "what was put aside is gone"
+    return made, shares
+
+
+@pytest.mark.parametrize("parts", [1, 4])
 def test_rows_made_by_shares_are_those_made_at_once(
-    ran: Ran, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shares: int
+    ran: Ran, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parts: int
 ) -> None:
-    tiny = tiny_workspace(tmp_path)
-    stream = replace(tiny.project.stream, part_rows=10)
-    work = Workspace(replace(tiny.project, stream=stream), tiny.fixed_state, tiny.now)
-    shutil.copytree(ran.work.state.folder, work.state.folder)
-    slices = stream.slices_between("2026-01-02", "2026-01-03")
-    views = [view for view in work.project.feature_views if isinstance(view, FeatureView | HistoryView)]
-    assert {type(view) for view in views} == {FeatureView, HistoryView}
-    for view in views:
-        whole = {slice_: frame(rows) for slice_, rows in made_rows(tiny, view, slices)}
-        made: list[object] = []
-        make = made_views._made
+    work = of_a_run(ran, tmp_path)
+    mine = [view for view in work.project.feature_views if isinstance(view, FeatureView | HistoryView)]
+    slices = work.project.stream.slices_between(FIRST, LAST)
+    for view in (*mine, *BESIDE):
         with monkeypatch.context() as patch:
-            rows = sum(work.table(name).rows(slice_) for name in ("impressions", "outcomes") for slice_ in slices)
-            at_once = rows // shares // stream.part_rows
-            patch.setattr(made_views, "parts_at_once", lambda view, at_once=at_once: at_once)
-            patch.setattr(made_views, "_made", lambda *given, make=make, made=made: made.append(1) or make(*given))
-            parts = {slice_: frame(rows) for slice_, rows in made_rows(work, view, slices)}
-        assert len(made) >= shares and parts.keys() == whole.keys()
-        assert all(parts[slice_].equals(whole[slice_]) and not whole[slice_].is_empty() for slice_ in slices)
+            patch.setattr(made_views, "parts_at_once", lambda view: 10**6)
+            patch.setattr(made_views, "JOINED_AT_ONCE", 10**6)
+            whole = pl.concat([frame(rows) for _, rows in made_rows(work, view, slices)])
+            patch.setattr(made_views, "parts_at_once", lambda view: parts)
+            patch.setattr(events_aside, "LOOKED_UP", 7)  # outcomes at once: several passes
+            made, shares = made_aside(work, view, patch)
+        assert made.equals(whole) and not whole.is_empty(), view.name
+        assert len(shares) > 2 and sum(len(share) > 0 for share in shares) > 1
+
+
+def test_outcomes_of_more_impressions_than_memory_holds_are_joined_aside(
+    ran: Ran, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of few outcomes one share is made: of the same rows, and it is said what was read."""
+    work, view, said = of_a_run(ran, tmp_path), BESIDE[-1], list[str]()
+    slices = work.project.stream.slices_between(FIRST, LAST)
+    monkeypatch.setattr(made_views, "parts_at_once", lambda view: 10**6)
+    monkeypatch.setattr(made_views, "JOINED_AT_ONCE", 10**6)
+    whole = pl.concat([frame(rows) for _, rows in made_rows(work, view, slices, said.append)])
+    assert said == []
+    monkeypatch.setattr(made_views, "JOINED_AT_ONCE", 1)
+    made, shares = made_aside(work, view, monkeypatch)
+    assert made.equals(whole) and len(shares) == 1 and 0 < len(shares[0]) < made.height
+    list(made_rows(work, view, slices, said.append))
+    assert len(said) == 1 and said[0].startswith("converted: looks for") and "outcomes ('convert')" in said[0]
 
 
 def test_what_has_more_numbers_is_made_of_fewer_parts_at_once() -> None:
     hours = [timedelta(hours=hour) for hour in range(1, 200)]
     small = FeatureView(name="v", entities=("user_id",), counts=("impressions",), windows=(hours[0],), every=hours[0])
     large = replace(small, counts=("impressions", "click"), windows=tuple(hours))
-    assert parts_at_once(small) == 64 and parts_at_once(large) == 1
+    assert parts_at_once(small) == 21 and parts_at_once(large) == 1
+    assert [parts_at_once(replace(BESIDE[-1], length=length)) for length in (1, 20, 1000)] == [96, 4, 1]

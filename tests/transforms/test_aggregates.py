@@ -10,6 +10,7 @@ import pytest
 
 from exfm.feature_views import FeatureView, window_name
 from pipeline.transforms.aggregates import aggregate, needed_since
+from pipeline.transforms.view_rows import events_for
 from projects.simulated import STREAM
 
 HOUR = timedelta(hours=1)
@@ -61,7 +62,7 @@ def drawn(seed: int) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
 
 def rows(view: FeatureView, seed: int, start: datetime = START, end: datetime = END) -> pl.DataFrame:
     frames = [frame.lazy() for frame in drawn(seed)]
-    return aggregate(view, STREAM, *frames, start=start, end=end)
+    return aggregate(view, STREAM, events_for(view, STREAM, *frames), start=start, end=end)
 
 
 def happened(view: FeatureView, seed: int) -> dict[str, list[tuple[tuple[object, ...], datetime]]]:
@@ -153,20 +154,22 @@ def test_what_lies_before_needed_since_changes_nothing(view: FeatureView, seed: 
         interactions.filter(pl.col("event_timestamp") >= since).lazy(),
     ]
     whole = [frame.lazy() for frame in (impressions, outcomes, interactions)]
-    last = {"start": END - view.every, "end": END}
-    assert aggregate(view, STREAM, *cut, **last).equals(aggregate(view, STREAM, *whole, **last))
+    last, of_all = (events_for(view, STREAM, *frames) for frames in (cut, whole))
+    span = END - view.every, END
+    assert aggregate(view, STREAM, last, *span).equals(aggregate(view, STREAM, of_all, *span))
 
 
 @pytest.mark.parametrize("name", ["entity", "order", "first", "last", "index"])
 def test_an_entity_may_be_called_anything(name: str) -> None:
     frames = [frame.rename({"user_id": name}, strict=False).lazy() for frame in drawn(3)]
-    named = aggregate(replace(VIEW, entities=(name,)), STREAM, *frames, start=START, end=END)
+    renamed = replace(VIEW, entities=(name,))
+    named = aggregate(renamed, STREAM, events_for(renamed, STREAM, *frames), START, END)
     assert named.rename({name: "user_id"}).equals(rows(VIEW, 3))
 
 
 def test_of_no_events_there_are_no_rows_of_the_same_types() -> None:
     frames = [frame.clear().lazy() for frame in drawn(3)]
-    none = aggregate(VIEW, STREAM, *frames, start=START, end=END)
+    none = aggregate(VIEW, STREAM, events_for(VIEW, STREAM, *frames), START, END)
     assert none.is_empty() and none.schema == rows(VIEW, 3).schema
 
 
@@ -177,7 +180,8 @@ def test_an_event_at_the_stamp_is_not_in_it_and_one_that_left_leaves_zeros() -> 
     )
     impressions, outcomes, _ = drawn(0)
     view = replace(VIEW, counts=("interactions",), rates=(), windows=(6 * HOUR,))
-    frame = aggregate(view, STREAM, impressions.lazy(), outcomes.lazy(), interaction.lazy(), START, END)
+    events = events_for(view, STREAM, impressions.lazy(), outcomes.lazy(), interaction.lazy())
+    frame = aggregate(view, STREAM, events, START, END)
     assert frame["event_timestamp"].to_list() == [at + 6 * HOUR, at + 12 * HOUR]
     assert frame["interactions_6h"].to_list() == [1, 0]
     assert (frame["created_timestamp"] - frame["event_timestamp"]).unique().to_list() == [view.delay]

@@ -1,8 +1,9 @@
 """Histories against a brute-force walk over events: half-open windows, late outcomes, ties, exits."""
 
 import random
+from collections.abc import Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import polars as pl
@@ -11,6 +12,7 @@ import pytest
 from exfm.errors import DeclarationError
 from exfm.history_views import HistoryView
 from pipeline.transforms.histories import histories, history_needed_since
+from pipeline.transforms.view_rows import events_for
 from projects.simulated import STREAM
 
 HOUR = timedelta(hours=1)
@@ -67,6 +69,12 @@ def events_of(declared: HistoryView, frames: tuple[pl.DataFrame, pl.DataFrame, p
     return [(by_id[n]["user_id"], at, by_id[n]["item_id"]) for n, at in first.items()]
 
 
+def made(declared: HistoryView, frames: Sequence[pl.DataFrame], start: datetime, end: datetime) -> pl.DataFrame:
+    impressions, outcomes, interactions = (frame.lazy() for frame in frames)
+    events = events_for(declared, STREAM, impressions, outcomes, interactions)
+    return histories(declared, STREAM, events, start, end)
+
+
 SHELVES = {0: "a", 1: "b", 2: None, 3: "a", 4: "c"}  # what is listed beside an item, by the item
 
 
@@ -93,7 +101,7 @@ def beside(
 def test_what_stands_beside_an_id_is_of_the_same_event(seed: int) -> None:
     declared = view(source=("click", "impressions"), beside=("surface",), since=True)
     frames = with_shelves(world(seed))
-    result = histories(declared, STREAM, *(frame.lazy() for frame in frames), START, START + 60 * HOUR)
+    result = made(declared, frames, START, START + 60 * HOUR)
     assert declared.features == ("last", "surface", "action", "at") == tuple(result.columns[3:])
     assert result["at"].dtype == pl.List(pl.Int64) and result.height > 50
     for row in result.iter_rows(named=True):
@@ -115,7 +123,7 @@ def test_at_every_stamp_the_newest_row_is_the_brute_force_list(source: str, seed
     declared, frames = view(source=source), world(seed)
     events = events_of(declared, frames)
     end = START + 60 * HOUR
-    result = histories(declared, STREAM, *(frame.lazy() for frame in frames), START, end)
+    result = made(declared, frames, START, end)
     assert result.schema["last"] == pl.List(pl.Int64)
     assert result.select("user_id", "event_timestamp").is_duplicated().sum() == 0
     rows = {(row["user_id"], row["event_timestamp"]): row["last"] for row in result.iter_rows(named=True)}
@@ -131,28 +139,23 @@ def test_at_every_stamp_the_newest_row_is_the_brute_force_list(source: str, seed
 def test_a_range_is_its_slices_one_by_one_from_what_they_need() -> None:
     declared, frames = view(source="click", length=2), world(9)
     slices = [(START + n * 6 * HOUR, START + (n + 1) * 6 * HOUR) for n in range(8)]
-    whole = histories(declared, STREAM, *(frame.lazy() for frame in frames), START, slices[-1][1])
+    whole = made(declared, frames, START, slices[-1][1])
     parts = []
     for start, end in slices:
         since = history_needed_since(declared, STREAM, start)
         shown, done, met = frames
-        parts.append(
-            histories(
-                declared,
-                STREAM,
-                shown.lazy().filter(pl.col("event_timestamp").is_between(since, end, closed="left")),
-                done.lazy().filter(pl.col("outcome_timestamp").is_between(since, end, closed="left")),
-                met.lazy().filter(pl.col("event_timestamp").is_between(since, end, closed="left")),
-                start,
-                end,
-            )
+        needed = (
+            shown.filter(pl.col("event_timestamp").is_between(since, end, closed="left")),
+            done.filter(pl.col("outcome_timestamp").is_between(since, end, closed="left")),
+            met.filter(pl.col("event_timestamp").is_between(since, end, closed="left")),
         )
+        parts.append(made(declared, needed, start, end))
     assert pl.concat(parts).equals(whole)
 
 
 def test_no_events_are_no_rows() -> None:
     frames = [frame.clear() for frame in world(0)]
-    result = histories(view(), STREAM, *(frame.lazy() for frame in frames), START, START + 24 * HOUR)
+    result = made(view(), frames, START, START + 24 * HOUR)
     assert result.height == 0
     assert result.schema["last"] == pl.List(pl.Int64)
 
