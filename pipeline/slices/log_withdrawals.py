@@ -56,8 +56,8 @@ def read_sound_log_in_parts(
 ) -> Iterator[LogRead]:
     """The same in parts: see ``read_log_in_parts``."""
     withdrawn = withdrawn_between(work, table, start, end)
-    listed = files or log_files(work, table)
-    for read in read_log_in_parts(work.state.log, work.project.stream, table, start, end, listed):
+    listed, aside = files or log_files(work, table), work.table(table).folder
+    for read in read_log_in_parts(work.state.log, work.project.stream, table, start, end, listed, aside):
         sound = read
         for slice_, each in withdrawn:
             gone = pl.col(TIME[table]).is_between(slice_.start, slice_.end, closed="left")

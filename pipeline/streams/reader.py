@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from functools import partial
 from pathlib import Path
+from tempfile import gettempdir
 
 import polars as pl
 
@@ -31,7 +32,7 @@ from pipeline.streams.contract import (
 )
 from pipeline.streams.footers import in_its_day, may_hold, may_hold_ids, rows_of
 from pipeline.streams.layout import LogFiles, find_files
-from pipeline.streams.repeats import Repeats
+from pipeline.streams.repeats import Repeats, ids_by_groups
 from pipeline.streams.windows import Window, cut_by_time
 from pipeline.tables import UNREADABLE, DataError, is_whole
 from pipeline.transforms.ordering import in_order
@@ -73,7 +74,13 @@ def whole(parts: Iterable[LogRead]) -> LogRead:
 
 
 def read_log_in_parts(
-    log: Path, stream: Stream, table: str, start: datetime, end: datetime, files: LogFiles | None = None
+    log: Path,
+    stream: Stream,
+    table: str,
+    start: datetime,
+    end: datetime,
+    files: LogFiles | None = None,
+    aside: Path | None = None,
 ) -> Iterator[LogRead]:
     """Read [start, end) of a table in parts of at most ``Stream.part_rows`` rows (of outcomes and interactions, which
     have few columns, ``NARROW`` times as many), one after the other in time.
@@ -85,6 +92,7 @@ def read_log_in_parts(
 
     Args:
         files: of the table, if they are listed already.
+        aside: a folder in which ids are put aside that don't fit into memory; the system's own for such files if none.
 
     Raises:
         DataError: if the log's folders, a column or a type is not as the contract says, or a file is cut short.
@@ -97,9 +105,9 @@ def read_log_in_parts(
         if table == "impressions":
             if repeats is None:
                 earlier = partial(_earlier, listed, stream, start)
-                ids = partial(_ids_of, rows.lazy() if len(windows) == 1 else _ids_in(listed, stream, start, end))
+                read = rows.lazy() if len(windows) == 1 else _ids_in(listed, stream, start, end)
                 about = max(rows.height, (len(windows) - 1) * stream.part_rows)
-                repeats = Repeats.among(ids, about, earlier)
+                repeats = Repeats.among(ids_by_groups(read, about, aside or Path(gettempdir())), earlier)
             rows = repeats.mark(rows, [broken for broken, _ in sound_rules(stream, table)])
         kept, broken = part(rows, rules(stream, table))
         if repeats is not None:
@@ -138,13 +146,6 @@ def _ids_in(files: LogFiles, stream: Stream, start: datetime, end: datetime) -> 
     time, schema = pl.col(TIME["impressions"]), {"impression_id": pl.Int64(), TIME["impressions"]: UTC}
     frames = [_file(path, files, schema) for _, path in _of_window(files, start, end)]
     return pl.concat(frames).filter(time >= start, time < end).select("impression_id")
-
-
-def _ids_of(rows: pl.LazyFrame, residue: int, divisor: int) -> pl.Series:
-    """The ids among rows that leave a residue."""
-    ids = pl.col("impression_id")
-    chosen = rows if divisor == 1 else rows.filter(ids % divisor == residue)
-    return chosen.select(ids).collect(engine="streaming")["impression_id"]
 
 
 def _collected(rows: pl.LazyFrame, files: LogFiles, chosen: Iterable[tuple[date, Path]]) -> pl.DataFrame:

@@ -3,17 +3,40 @@
 Belongs here: which ids those are, and which of their rows is the first. Not here: reading the rows (reader.py).
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import polars as pl
 
+from pipeline.parts import folder_aside
 from pipeline.streams.contract import AGAIN
 
-Ids = Callable[[int, int], pl.Series]  # residue, divisor -> ids of the window with that residue
 Earlier = Callable[[pl.Series], pl.DataFrame]  # ids -> those of a sound row before the window, with its ``_slice``
 IDS_AT_ONCE = 1 << 24  # of which 24 bytes each are in memory
+
+
+def ids_by_groups(rows: pl.LazyFrame, about: int, beside: Path) -> Iterator[pl.Series]:
+    """The ids among rows, ``IDS_AT_ONCE`` at a time, equal ones together; null is none.
+
+    More of them are put aside in files first, so that the rows are read once.
+
+    Args:
+        rows: ``impression_id``, so many about; collected once.
+        beside: the folder in whose file system the files lie.
+    """
+    ids, groups = pl.col("impression_id"), -(-about // IDS_AT_ONCE)
+    wanted = rows.select(ids).filter(ids.is_not_null())
+    if groups <= 1:
+        yield wanted.collect(engine="streaming")["impression_id"]
+        return
+    with folder_aside(beside, "ids") as aside:
+        group = (ids.hash(seed=0) % groups).alias("group")
+        files = pl.PartitionBy(aside, key=group, include_key=False)
+        wanted.sink_parquet(files, compression="lz4", statistics=False, engine="streaming")
+        for folder in sorted(aside.iterdir()):
+            yield pl.read_parquet(sorted(folder.iterdir()), hive_partitioning=False, glob=False)["impression_id"]
 
 
 class _Sorted:
@@ -50,16 +73,15 @@ class Repeats:
         self._seen = np.zeros(len(self.doubtful), dtype=np.bool_)
 
     @classmethod
-    def among(cls, ids: Ids, rows: int, earlier: Earlier) -> "Repeats":
-        """Look for them, ``IDS_AT_ONCE`` at a time.
+    def among(cls, ids: Iterable[pl.Series], earlier: Earlier) -> "Repeats":
+        """Look for them.
 
         Args:
-            rows: of the window, about.
+            ids: of the window, equal ones in one of these groups.
         """
-        divisor = -(-max(rows, 1) // IDS_AT_ONCE)
-        doubtful, before = [], []
-        for residue in range(divisor):
-            some = ids(residue, divisor).drop_nulls().sort()  # sorting finds pairs in a third of the time of hashing
+        doubtful, before = [pl.Series(dtype=pl.Int64)], [earlier(pl.Series(dtype=pl.Int64))]
+        for each in ids:
+            some = each.sort()  # sorting finds pairs in a third of the time of hashing
             doubtful.append(some.filter(some == some.shift(1)).unique())
             before.append(earlier(some))
         return cls(pl.concat(doubtful), pl.concat(before))

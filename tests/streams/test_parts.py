@@ -60,11 +60,14 @@ def test_parts_are_the_window(
     for first in range(3):
         window = (START + first * DAY, START + (first + 1) * DAY)
         whole = read_log(tmp_path, STREAM, "impressions", *window)
-        parts = list(read_log_in_parts(tmp_path, small, "impressions", *window))
+        aside = tmp_path / f"aside {first}"
+        parts = list(read_log_in_parts(tmp_path, small, "impressions", *window, aside=aside))
         assert pl.concat([part.frame for part in parts]).equals(whole.frame)
         together = pl.concat([part.quarantine for part in parts])
         assert refused(LogRead(whole.frame, together, 0)) == refused(whole)
         assert sum(part.rows_read for part in parts) == whole.rows_read
+        assert aside.exists() == (rows == 600), "ids are put aside where they are many"
+        assert not list(aside.glob("*"))  # and gone
         # Rows of one moment are together; of others there are at most so many.
         assert len(parts) >= whole.rows_read // (2 * max(part_rows, 100))
         for part in parts:
