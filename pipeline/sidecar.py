@@ -267,7 +267,7 @@ def _columns(path: Path, identity: Identity) -> Columns:
 @lru_cache(maxsize=50_000)
 def _readable(path: Path, identity: Identity) -> bool:
     try:
-        pl.read_parquet(path, hive_partitioning=False)
+        pl.read_parquet(path, hive_partitioning=False, glob=False)
     except (pl.exceptions.PolarsError, OSError):
         return False
     return True

@@ -174,9 +174,9 @@ class SliceTable:
         if not listed:
             raise DataError(f"{self.name}: no slice was asked for: name at least one")
         first, *others = listed
-        columns = self._schema(first)
+        columns = self.schema(first)
         for slice_ in others:
-            self._check_same(first, columns, slice_, self._schema(slice_))
+            self._check_same(first, columns, slice_, self.schema(slice_))
         return pl.concat([pl.scan_parquet(self.path(slice_), hive_partitioning=False, glob=False) for slice_ in listed])
 
     def read(self, slices: Iterable[Slice], columns: Sequence[str] | None = None) -> pl.DataFrame:
@@ -251,7 +251,12 @@ class SliceTable:
         if not is_whole(path) or not as_written(path, by_bytes=by_bytes):
             raise self._damaged(slice_)
 
-    def _schema(self, slice_: Slice) -> dict[str, pl.DataType]:
+    def schema(self, slice_: Slice) -> dict[str, pl.DataType]:
+        """The columns of a slice and their types.
+
+        Raises:
+            DataError: as in ``scan``.
+        """
         self._check(slice_)
         try:
             return dict(pl.scan_parquet(self.path(slice_), hive_partitioning=False, glob=False).collect_schema())

@@ -1,4 +1,4 @@
-"""Parts of a slice: cut alike however rows come, written as one file, kept aside, sorted; errors keep their names."""
+"""Parts of a slice: cut alike however rows come, written as one file, sorted, merged; errors keep their names."""
 
 import io
 import os
@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from exfm.writing import StateError
 from pipeline.column_digests import ColumnDigests, column_digests
 from pipeline.parts import Spool, cut, folder_aside, sink, with_progress
 from pipeline.sidecar import read_sidecar, write_stored
-from pipeline.sorted_parts import sorted_parts
+from pipeline.sorted_parts import Merged, sorted_parts
 
 RNG = np.random.default_rng(0)
 FRAME = pl.DataFrame({
@@ -132,6 +133,29 @@ def test_rows_are_sorted_in_parts(tmp_path: Path) -> None:
     assert max(part.height for part in parts) <= 100
     expected = FRAME.filter(pl.col("share") > 0).sort("text", "id")
     assert pl.concat(parts).equals(expected) and sorted(tmp_path.iterdir()) == sorted(files)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_sorted_files_are_merged_moment_by_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+    """Against a sort of all rows: moments that only some files have, an empty file, batches that end within one."""
+    monkeypatch.setattr("pipeline.sorted_parts.BATCH", 7)
+    rng, start = np.random.default_rng(seed), datetime(2026, 1, 1, tzinfo=UTC)
+    hours = pl.Series("at", [start + timedelta(hours=int(hour)) for hour in rng.integers(0, 30, 400)])
+    rows = pl.DataFrame({"at": hours.cast(pl.Datetime("us", "UTC")), "user": rng.permutation(400)})
+    rows = rows.with_columns(last=pl.concat_list("user", pl.col("user") * 2))
+    files = []
+    for number in range(5):
+        mine = rows.filter(pl.col("user") % 4 == number, (pl.col("user") % 4 > 1) | (pl.col("at").dt.hour() > 3))
+        files.append(tmp_path / f"{number}[.parquet")
+        mine.sort("at", "user").write_parquet(files[-1], row_group_size=int(rng.integers(1, 50)))
+    all_rows = pl.concat([pl.read_parquet(file, glob=False) for file in files]).sort("at", "user")
+    windows = [(start + timedelta(hours=2), start + timedelta(hours=9)), (start + timedelta(hours=9), datetime.max)]
+    with Merged(files, ("at", "user")) as merged:
+        for first, last in [(low, high.replace(tzinfo=UTC)) for low, high in windows]:
+            frames = list(merged.between(first, last))
+            assert pl.concat(frames).equals(all_rows.filter(pl.col("at") > first, pl.col("at") <= last))
+            assert all(frame["at"].n_unique() == 1 for frame in frames[1:])
+        assert list(merged.between(start, start))[0].is_empty()
 
 
 def test_long_work_says_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:

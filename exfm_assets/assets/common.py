@@ -85,7 +85,7 @@ class SliceWriter:
         if sidecar is not None:
             if sidecar.log != made.log:  # the same bytes in files of another time: noted, to tell sooner next time
                 self.table.note(slice_, sidecar, made.log)
-            self.schema = self.schema or dict(pl.read_parquet_schema(self.table.path(slice_)))
+            self.schema = self.schema or dict(self.table.schema(slice_))
             notes = {name: value for name, value in sidecar.notes.items() if name not in (SECONDS, DECLARED)}
             self._report(slice_, sidecar.rows, sidecar.digest, {**notes, keys.REUSED: True})
             self._since = time.perf_counter()

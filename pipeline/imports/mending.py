@@ -64,7 +64,7 @@ def refused_of(work: Workspace, entry: Entry) -> Iterator[Refused]:
     """Those of one file, but those that are in the log by now, if a mending was killed before it took them out here."""
     path, mended = quarantine_path(work.state.log, entry.table, entry.name), set(entry.mended)
     if path.is_file():
-        rows = (_refused(entry, row) for row in pl.read_parquet(path).iter_rows(named=True))
+        rows = (_refused(entry, row) for row in pl.read_parquet(path, glob=False).iter_rows(named=True))
         yield from (row for row in rows if row.place not in mended)
 
 
@@ -143,7 +143,7 @@ def mend_file(work: Workspace, entry: Entry, rows: list[Refused]) -> tuple[Entry
     made = [Kept(place, known[place].values, mended[place].values, entry.sha256) for place in places]
     keep(work.state.log, table, file, made)  # before they are in the log, so that none of those is not kept
     written, done = _write(work, entry, sound), (*entry.mended, *places)
-    left = _without(pl.read_parquet(kept_aside), done)
+    left = _without(pl.read_parquet(kept_aside, glob=False), done)
     reasons_left = Counter(reason.partition(":")[0] for reason in left["reason"])
     written = {**entry.written, **written}
     entry = replace(entry, reasons=dict(reasons_left), written=written, mended=done)
@@ -161,7 +161,7 @@ def _without(refused: pl.DataFrame, places: Sequence[str]) -> pl.DataFrame:
 
 def take_out(path: Path, places: Sequence[str]) -> None:
     """Take rows of some places out of the file of those that were refused."""
-    refused = pl.read_parquet(path)
+    refused = pl.read_parquet(path, glob=False)
     left = _without(refused, places)
     if left.is_empty():
         path.unlink()

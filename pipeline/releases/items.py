@@ -143,7 +143,7 @@ def _last(work: Workspace, rows: pl.DataFrame) -> pl.DataFrame:
 def _read(path: Path) -> tuple[pl.DataFrame | None, dict[str, str]]:
     """What is written, and what that was made of; nothing where it can't be read: then it is made again."""
     try:
-        return pl.read_parquet(path), json.loads(pl.read_parquet_metadata(path)[_MADE_OF])
+        return pl.read_parquet(path, glob=False), json.loads(pl.read_parquet_metadata(path)[_MADE_OF])
     except (OSError, KeyError, ValueError, *UNREADABLE):
         return None, {}
 

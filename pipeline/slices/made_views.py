@@ -4,7 +4,11 @@ Belongs here: which slices a view reads, and how much of them at once. Not here:
 events are put aside (events_aside.py).
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from pathlib import Path
 
 import polars as pl
 
@@ -12,13 +16,15 @@ from exfm.history_views import HistoryView
 from exfm.stream import Slice
 from pipeline.parts import folder_aside, silent, with_progress
 from pipeline.slices.events_aside import LogTables, Share, put_aside
-from pipeline.sorted_parts import sorted_parts
+from pipeline.sorted_parts import BATCH, Merged, sorted_parts
 from pipeline.transforms.view_rows import EventView, LogView, reads_interactions, rows_of_events, rows_of_log, since
 from pipeline.workspace import Workspace
 
 JOINED_AT_ONCE = 32  # parts of impressions to which outcomes are joined in memory
 NUMBERS_AT_ONCE = 64  # parts of events, of which each has one number: of more at once none is made faster
 LISTED_AT_ONCE = 384  # the same of what lists have at most: few are full
+THREADS = 2  # that make shares at the same time: those of half a size, since much of it is done by one core
+MOST_SHARES = 256  # files of them are open at once
 Rows = pl.DataFrame | Iterable[pl.DataFrame]
 Say = Callable[[str], object]
 
@@ -58,16 +64,18 @@ def parts_at_once(view: EventView) -> int:
 def _shares(work: Workspace, view: EventView, log: LogTables) -> int:
     """In how many shares of its entities a view is made from events that are put aside; 0: of the log itself."""
     stream = work.project.stream
-    shares = -(-log.events_at_most(view, stream) // (parts_at_once(view) * stream.part_rows))
+    at_once, events = parts_at_once(view) * stream.part_rows, log.events_at_most(view, stream)
+    if events > at_once:
+        return min(-(-THREADS * events // at_once), MOST_SHARES)
     joined = log.rows["impressions"] if log.joins(view, stream) else 0
-    return shares if shares > 1 or joined > JOINED_AT_ONCE * stream.part_rows else 0
+    return 1 if joined > JOINED_AT_ONCE * stream.part_rows else 0
 
 
 def _made_of_shares(
     work: Workspace, view: EventView, slices: Sequence[Slice], log: LogTables, shares: int, say: Say
 ) -> Iterator[tuple[Slice, Rows]]:
     """Rows of events that are put aside."""
-    stream = work.project.stream
+    stream, order = work.project.stream, ("event_timestamp", *view.entities)
 
     def made(share: Share) -> pl.DataFrame:
         return rows_of_events(view, stream, share.events, slices[0].start, slices[-1].end)
@@ -77,13 +85,37 @@ def _made_of_shares(
         if shares == 1:
             yield from _by_slice(made(given[0]), slices)
             return
-        files = [aside / f"{share:06}.parquet" for share in range(shares)]
-        told = with_progress(given, f"{view.name} of events", sum(map(len, given)), say)
-        for file, share in zip(files, told, strict=True):
-            made(share).write_parquet(file, compression="lz4")
-        order = ("event_timestamp", *view.entities)
-        for slice_ in slices:
-            yield slice_, sorted_parts(files, _stamped_in(slice_), order, stream.part_rows)
+        files = {aside / f"{number:06}.parquet": share for number, share in enumerate(given)}
+        most = max(_written(files, made, f"{view.name} of events", say).values(), default=0)
+        if most > parts_at_once(view) * stream.part_rows:
+            for slice_ in slices:
+                yield slice_, sorted_parts(list(files), _stamped_in(slice_), order, stream.part_rows)
+            return
+        with Merged(list(files), order) as merged:
+            for slice_ in slices:
+                yield slice_, merged.between(slice_.start, slice_.end)
+
+
+def _written(
+    files: Mapping[Path, Share], made: Callable[[Share], pl.DataFrame], name: str, say: Say
+) -> Counter[datetime]:
+    """Make the rows of shares, several at a time, write each as a file, and count them by their stamps."""
+
+    def write(file: Path, share: Share) -> dict[datetime, int]:
+        rows = made(share)
+        rows.write_parquet(file, compression="lz4", row_group_size=BATCH)
+        return dict(rows.group_by("event_timestamp").len().iter_rows())
+
+    stamped, rows = Counter[datetime](), sum(map(len, files.values()))
+    with ThreadPoolExecutor(THREADS) as pool:
+        try:
+            waiting = iter([pool.submit(write, file, share) for file, share in files.items()])
+            for _ in with_progress(files.values(), name, rows, say):
+                stamped.update(next(waiting).result())
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    return stamped
 
 
 def _by_slice(made: pl.DataFrame, slices: Sequence[Slice]) -> Iterator[tuple[Slice, pl.DataFrame]]:

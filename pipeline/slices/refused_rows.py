@@ -68,7 +68,7 @@ def mend_broken(work: Workspace, table: str, rows: Sequence[Mapping[str, Any]]) 
     known += [
         _comparable(stream, table, list(row.items()))
         for path in sorted((work.state.log / table).glob("day=*/mended-*.parquet"))
-        for row in pl.read_parquet(path, hive_partitioning=False).iter_rows(named=True)
+        for row in pl.read_parquet(path, hive_partitioning=False, glob=False).iter_rows(named=True)
     ]
     as_before = [_comparable(stream, table, list(row.items())) in known for row in given.iter_rows(named=True)]
     frame = given.filter(~pl.Series(as_before, dtype=pl.Boolean))

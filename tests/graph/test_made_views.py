@@ -1,6 +1,7 @@
 """Views of more of the log than is counted at once: share by share of the entities, the same rows."""
 
 import shutil
+import time
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import timedelta
@@ -60,11 +61,14 @@ def made_aside(work: Workspace, view: EventView, monkeypatch: pytest.MonkeyPatch
     return made, shares
 
 
-@pytest.mark.parametrize("parts", [1, 4])
+@pytest.mark.parametrize("parts", [1, 100])
 def test_rows_made_by_shares_are_those_made_at_once(
     ran: Ran, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parts: int
 ) -> None:
-    work = of_a_run(ran, tmp_path)
+    """Merged where the rows of a stamp fit into memory, else sorted by DuckDB."""
+    work, by_duckdb = of_a_run(ran, tmp_path), list[object]()
+    sort = made_views.sorted_parts
+    monkeypatch.setattr(made_views, "sorted_parts", lambda *given: by_duckdb.append(given) or sort(*given))
     mine = [view for view in work.project.feature_views if isinstance(view, FeatureView | HistoryView)]
     slices = work.project.stream.slices_between(FIRST, LAST)
     for view in (*mine, *BESIDE):
@@ -77,6 +81,24 @@ def test_rows_made_by_shares_are_those_made_at_once(
             made, shares = made_aside(work, view, patch)
         assert made.equals(whole) and not whole.is_empty(), view.name
         assert len(shares) > 2 and sum(len(share) > 0 for share in shares) > 1
+    assert bool(by_duckdb) == (parts == 1)
+
+
+def test_a_share_that_fails_says_why_and_leaves_nothing(
+    ran: Ran, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work, view, made = of_a_run(ran, tmp_path), BESIDE[0], list[int]()
+
+    def fails(*given: object) -> pl.DataFrame:
+        made.append(1)
+        time.sleep(0.1)  # the others have not begun by then
+        raise MemoryError("no room")
+
+    monkeypatch.setattr(made_views, "parts_at_once", lambda view: 4)
+    monkeypatch.setattr(made_views, "rows_of_events", fails)
+    with pytest.raises(MemoryError, match="no room"):
+        list(made_rows(work, view, work.project.stream.slices_between(FIRST, LAST)))
+    assert 0 < len(made) <= 2 * made_views.THREADS and not list(work.features(view.name).folder.glob(".*"))
 
 
 def test_outcomes_of_more_impressions_than_memory_holds_are_joined_aside(
