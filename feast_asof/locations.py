@@ -65,7 +65,7 @@ class Location:
             pattern = escape(self.base) + self.path[len(self.base) :]
             paths = [Path(path) for path in glob(pattern, recursive=True)]
         else:
-            paths = list(folder.rglob("*.parquet")) if folder.is_dir() else [folder]
+            paths = list(_below_folder(folder)) if folder.is_dir() else [folder]
         for path in paths:
             parts = _below(str(path), self.path if self.base is None else self.base)
             if path.is_file() and not any(map(_hidden, parts)):
@@ -200,6 +200,13 @@ def _s3(endpoint: str | None, credentials: Mapping[str, str]) -> pafs.FileSystem
 def _below(path: str, base: str) -> list[str]:
     """The parts of a path below a folder; none if it is the path itself."""
     return [part for part in path.removeprefix(base).split("/") if part]
+
+
+def _below_folder(folder: Path) -> Iterator[Path]:
+    """Parquet files at any depth; what is hidden is not looked into: others may be removing it."""
+    for base, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not _hidden(name)]
+        yield from (Path(base, name) for name in names if name.endswith(".parquet"))
 
 
 def _hidden(part: str) -> bool:

@@ -15,15 +15,18 @@ from pipeline.imports.connection import connected
 from pipeline.parts import folder_aside
 from pipeline.transforms.inputs import rows_of
 
-BATCH = 1 << 16  # rows of a file that are read at once
+LEAST_BATCH, MOST_BATCH = (
+    1 << 8,
+    1 << 16,
+)  # rows of a file that are read at once: of fewer it is slow, of more no faster
 
 
 class _File:
     """A file's rows in their order, of which those that were taken are gone."""
 
-    def __init__(self, path: Path, by: str, schema: pl.Schema) -> None:
+    def __init__(self, path: Path, by: str, schema: pl.Schema, batch: int) -> None:
         self._file, self._by, self._schema = pq.ParquetFile(path), by, schema
-        self._batches = self._file.iter_batches(BATCH)
+        self._batches = self._file.iter_batches(batch)
         self._rows = pl.DataFrame(schema=schema)
 
     def first(self) -> datetime | None:
@@ -48,19 +51,20 @@ class _File:
 
 
 class Merged:
-    """Parquet files, each sorted by a moment and keys, as one: the rows of a moment are in memory at once.
+    """Parquet files, each sorted by a moment and keys, as one: in memory are a moment's rows, and a batch of each file.
 
     Use it as a context. It is read once, from the earliest moment to the last.
 
     Args:
-        files: at least one, all of one schema, with a row group for each ``BATCH`` rows at least; all are open.
+        files: at least one, all of one schema; all are open.
         order: a moment, and keys of which no row of that moment has those of another; without nulls.
+        batch: rows of a file that are read at once, and those of its row groups.
     """
 
-    def __init__(self, files: Sequence[Path], order: Sequence[str]) -> None:
+    def __init__(self, files: Sequence[Path], order: Sequence[str], batch: int = MOST_BATCH) -> None:
         self._by, self._keys = order[0], list(order[1:])
         self._empty = pl.DataFrame(schema=pl.scan_parquet(files[0], glob=False).collect_schema())
-        self._files = [_File(path, self._by, self._empty.schema) for path in files]
+        self._files = [_File(path, self._by, self._empty.schema, batch) for path in files]
 
     def __enter__(self) -> "Merged":
         return self

@@ -138,7 +138,6 @@ def test_rows_are_sorted_in_parts(tmp_path: Path) -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_sorted_files_are_merged_moment_by_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
     """Against a sort of all rows: moments that only some files have, an empty file, batches that end within one."""
-    monkeypatch.setattr("pipeline.sorted_parts.BATCH", 7)
     rng, start = np.random.default_rng(seed), datetime(2026, 1, 1, tzinfo=UTC)
     hours = pl.Series("at", [start + timedelta(hours=int(hour)) for hour in rng.integers(0, 30, 400)])
     rows = pl.DataFrame({"at": hours.cast(pl.Datetime("us", "UTC")), "user": rng.permutation(400)})
@@ -150,7 +149,7 @@ def test_sorted_files_are_merged_moment_by_moment(tmp_path: Path, monkeypatch: p
         mine.sort("at", "user").write_parquet(files[-1], row_group_size=int(rng.integers(1, 50)))
     all_rows = pl.concat([pl.read_parquet(file, glob=False) for file in files]).sort("at", "user")
     windows = [(start + timedelta(hours=2), start + timedelta(hours=9)), (start + timedelta(hours=9), datetime.max)]
-    with Merged(files, ("at", "user")) as merged:
+    with Merged(files, ("at", "user"), batch=7) as merged:
         for first, last in [(low, high.replace(tzinfo=UTC)) for low, high in windows]:
             frames = list(merged.between(first, last))
             assert pl.concat(frames).equals(all_rows.filter(pl.col("at") > first, pl.col("at") <= last))

@@ -1,4 +1,4 @@
-"""Events of more of the log than fits into memory, put aside by entity: the log is read once, whatever it is made of.
+"""Events of more of the log than fits into memory, put aside by entity, so that it is not read for each share of them.
 
 Belongs here: joining outcomes to more impressions than memory holds, files of the events of a share of entities.
 Not here: when that is needed and what is made of them (made_views.py), what an event is (transforms/events.py).
@@ -83,8 +83,8 @@ def put_aside(
 ) -> list[Share]:
     """A view's events by shares of its entities, in files of a folder.
 
-    Outcomes are joined in the streaming engine, which holds them, and not the impressions; so many at once as labels
-    are joined of.
+    A table is read once for each source of events. Outcomes are joined in the streaming engine, which holds them and
+    not the impressions: ``LOOKED_UP`` in a pass.
 
     Args:
         say: is told what is read.

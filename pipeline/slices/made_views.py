@@ -16,15 +16,14 @@ from exfm.history_views import HistoryView
 from exfm.stream import Slice
 from pipeline.parts import folder_aside, silent, with_progress
 from pipeline.slices.events_aside import LogTables, Share, put_aside
-from pipeline.sorted_parts import BATCH, Merged, sorted_parts
+from pipeline.sorted_parts import LEAST_BATCH, MOST_BATCH, Merged, sorted_parts
 from pipeline.transforms.view_rows import EventView, LogView, reads_interactions, rows_of_events, rows_of_log, since
 from pipeline.workspace import Workspace
 
 JOINED_AT_ONCE = 32  # parts of impressions to which outcomes are joined in memory
-NUMBERS_AT_ONCE = 64  # parts of events, of which each has one number: of more at once none is made faster
-LISTED_AT_ONCE = 384  # the same of what lists have at most: few are full
+NUMBERS_AT_ONCE = 192  # parts of rows of one number: 400 MB of 262,144 rows a part
 THREADS = 2  # that make shares at the same time: those of half a size, since much of it is done by one core
-MOST_SHARES = 256  # files of them are open at once
+MOST_SHARES = 256  # files of them are open at once; of more events shares are larger
 Rows = pl.DataFrame | Iterable[pl.DataFrame]
 Say = Callable[[str], object]
 
@@ -50,21 +49,26 @@ def made_rows(
     yield from _by_slice(made, slices)
 
 
-def parts_at_once(view: EventView) -> int:
-    """How many parts of events a view is made of at once, by the numbers that are held of each at most.
+def events_at_once(view: EventView, part_rows: int) -> int:
+    """Of how many events a view is made at once, by the numbers that their rows have at most.
 
-    A row of counts has one of each. A list changes when an event enters it and when it leaves the window, and has as
-    many as it is long of each feature, and their places.
+    An event changes a row when it enters and when it leaves each window. A row of counts has one of each in each
+    window; a row of a list as many as it is long of each feature, and their places; and each its entity and stamp.
+
+    Args:
+        part_rows: of a part, see ``Stream``.
     """
     if isinstance(view, HistoryView):
-        return max(LISTED_AT_ONCE // (2 * view.length * (1 + len(view.features))), 1)
-    return max(NUMBERS_AT_ONCE // (2 + len(view.sources) * len(view.windows)), 1)
+        numbers = 2 * (2 + view.length * (1 + len(view.features)))
+    else:
+        numbers = (1 + len(view.windows)) * (2 + len(view.sources) * len(view.windows))
+    return max(NUMBERS_AT_ONCE * part_rows // numbers, 1)
 
 
 def _shares(work: Workspace, view: EventView, log: LogTables) -> int:
     """In how many shares of its entities a view is made from events that are put aside; 0: of the log itself."""
     stream = work.project.stream
-    at_once, events = parts_at_once(view) * stream.part_rows, log.events_at_most(view, stream)
+    at_once, events = events_at_once(view, stream.part_rows), log.events_at_most(view, stream)
     if events > at_once:
         return min(-(-THREADS * events // at_once), MOST_SHARES)
     joined = log.rows["impressions"] if log.joins(view, stream) else 0
@@ -86,24 +90,30 @@ def _made_of_shares(
             yield from _by_slice(made(given[0]), slices)
             return
         files = {aside / f"{number:06}.parquet": share for number, share in enumerate(given)}
-        most = max(_written(files, made, f"{view.name} of events", say).values(), default=0)
-        if most > parts_at_once(view) * stream.part_rows:
+        at_once = events_at_once(view, stream.part_rows)
+        batch = min(max(at_once // shares, LEAST_BATCH), MOST_BATCH)
+        stamped = _written(files, made, batch, f"{view.name} of events", say)
+        if max(stamped.values(), default=0) > at_once:
             for slice_ in slices:
                 yield slice_, sorted_parts(list(files), _stamped_in(slice_), order, stream.part_rows)
             return
-        with Merged(list(files), order) as merged:
+        with Merged(list(files), order, batch) as merged:
             for slice_ in slices:
                 yield slice_, merged.between(slice_.start, slice_.end)
 
 
 def _written(
-    files: Mapping[Path, Share], made: Callable[[Share], pl.DataFrame], name: str, say: Say
+    files: Mapping[Path, Share], made: Callable[[Share], pl.DataFrame], batch: int, name: str, say: Say
 ) -> Counter[datetime]:
-    """Make the rows of shares, several at a time, write each as a file, and count them by their stamps."""
+    """Make the rows of shares, several at a time, write each as a file, and count them by their stamps.
+
+    Args:
+        batch: rows of a file that will be read at once.
+    """
 
     def write(file: Path, share: Share) -> dict[datetime, int]:
         rows = made(share)
-        rows.write_parquet(file, compression="lz4", row_group_size=BATCH)
+        rows.write_parquet(file, compression="lz4", row_group_size=batch)
         return dict(rows.group_by("event_timestamp").len().iter_rows())
 
     stamped, rows = Counter[datetime](), sum(map(len, files.values()))

@@ -5,7 +5,7 @@ Belongs here: reading files. Not here: the contract itself (contract.py), where 
 """
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from functools import partial
@@ -107,7 +107,9 @@ def read_log_in_parts(
                 earlier = partial(_earlier, listed, stream, start)
                 read = rows.lazy() if len(windows) == 1 else _ids_in(listed, stream, start, end)
                 about = max(rows.height, (len(windows) - 1) * stream.part_rows)
-                repeats = Repeats.among(ids_by_groups(read, about, aside or Path(gettempdir())), earlier)
+                groups = ids_by_groups(read, about, aside or Path(gettempdir()))
+                with _naming_one_of(listed, _of_window(listed, start, end)), closing(groups) as ids:
+                    repeats = Repeats.among(ids, earlier)
             rows = repeats.mark(rows, [broken for broken, _ in sound_rules(stream, table)])
         kept, broken = part(rows, rules(stream, table))
         if repeats is not None:
@@ -154,8 +156,15 @@ def _collected(rows: pl.LazyFrame, files: LogFiles, chosen: Iterable[tuple[date,
     Raises:
         DataError: for the file that is damaged.
     """
-    try:
+    with _naming_one_of(files, chosen):
         return rows.collect(engine="streaming")
+
+
+@contextmanager
+def _naming_one_of(files: LogFiles, chosen: Iterable[tuple[date, Path]]) -> Iterator[None]:
+    """Damage in one of several files as a sentence that names it."""
+    try:
+        yield
     except UNREADABLE as error:
         for _, path in chosen:
             with _naming(path, files):

@@ -3,7 +3,7 @@
 Belongs here: which ids those are, and which of their rows is the first. Not here: reading the rows (reader.py).
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,10 +17,10 @@ Earlier = Callable[[pl.Series], pl.DataFrame]  # ids -> those of a sound row bef
 IDS_AT_ONCE = 1 << 24  # of which 24 bytes each are in memory
 
 
-def ids_by_groups(rows: pl.LazyFrame, about: int, beside: Path) -> Iterator[pl.Series]:
+def ids_by_groups(rows: pl.LazyFrame, about: int, beside: Path) -> Generator[pl.Series]:
     """The ids among rows, ``IDS_AT_ONCE`` at a time, equal ones together; null is none.
 
-    More of them are put aside in files first, so that the rows are read once.
+    More of them are put aside in files first, so that the rows are read once. Close it: the files go then.
 
     Args:
         rows: ``impression_id``, so many about; collected once.

@@ -54,7 +54,8 @@ def _first_outcomes(task: Task, columns: list[str], impressions: pl.LazyFrame, o
     age = pl.col("outcome_timestamp") - pl.col("event_timestamp")
     inside = (age >= timedelta(0)) & (age <= task.window)
     shown = impressions.select("impression_id", "event_timestamp", *columns)
-    happened = outcomes.filter(pl.col("task") == task.name).join(shown, on="impression_id").filter(inside)
+    of_task = outcomes.filter(pl.col("task") == task.name)
+    happened = of_task.join(shown, on="impression_id", build_side="prefer_left").filter(inside)
     return happened.group_by("impression_id", *columns).agg(at=pl.col("outcome_timestamp").min()).select(*columns, AT)
 
 

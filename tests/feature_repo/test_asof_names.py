@@ -1,5 +1,6 @@
 """Names: columns that differ in case alone, versions of a view, paths with what elsewhere are wildcards."""
 
+import os
 from pathlib import Path
 
 import pyarrow.fs as pafs
@@ -8,6 +9,7 @@ from feast.types import Int64
 
 from feast_asof import locations
 from feast_asof.errors import RetrievalError
+from feast_asof.locations import place_of
 from tests.feature_repo.test_asof_types import ENGINES, both, entity_rows, view_of, write
 from tests.feature_repo.worlds import at, make_store
 
@@ -90,6 +92,18 @@ def test_a_path_that_exists_is_meant(name: str, tmp_path: Path) -> None:
         store.write_to_offline_store("v", entity_rows([1], 3, x=[7]).to_pandas())
         assert both(store, entity_rows([1]), ["v:x"])["x"].to_pylist() == [7]
         assert {path.parents[1].name for path in tmp_path.rglob("pushed-*")} == {name}
+
+
+def test_what_is_hidden_is_not_looked_into(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody may be removing it: looking there raised, although nothing of it was wanted."""
+    write(tmp_path / "slice=1" / "a.parquet", 1, [1])
+    write(tmp_path / ".shares-1-x" / "part=0" / "b.parquet", 1, [1])
+    write(tmp_path / "_x=1" / "c.parquet", 1, [1])
+    looked, scan = list[str](), os.scandir
+    monkeypatch.setattr(os, "scandir", lambda path: looked.append(str(path)) or scan(path))
+    found = place_of(str(tmp_path)).find()
+    assert [Path(file.path).name for file in found] == ["c.parquet", "a.parquet"]
+    assert looked and not any(".shares" in folder for folder in looked)
 
 
 def test_a_remote_path_that_exists_is_meant(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from exfm.feature_views import FeatureView
 from exfm.history_views import HistoryView
 from pipeline.slices import events_aside, made_views
 from pipeline.slices.events_aside import Share, put_aside
-from pipeline.slices.made_views import made_rows, parts_at_once
+from pipeline.slices.made_views import events_at_once, made_rows
 from pipeline.transforms.view_rows import EventView
 from pipeline.workspace import Workspace
 from tests.conftest import Ran
@@ -61,9 +61,9 @@ def made_aside(work: Workspace, view: EventView, monkeypatch: pytest.MonkeyPatch
     return made, shares
 
 
-@pytest.mark.parametrize("parts", [1, 100])
+@pytest.mark.parametrize("events", [10, 1000])
 def test_rows_made_by_shares_are_those_made_at_once(
-    ran: Ran, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parts: int
+    ran: Ran, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, events: int
 ) -> None:
     """Merged where the rows of a stamp fit into memory, else sorted by DuckDB."""
     work, by_duckdb = of_a_run(ran, tmp_path), list[object]()
@@ -73,15 +73,15 @@ def test_rows_made_by_shares_are_those_made_at_once(
     slices = work.project.stream.slices_between(FIRST, LAST)
     for view in (*mine, *BESIDE):
         with monkeypatch.context() as patch:
-            patch.setattr(made_views, "parts_at_once", lambda view: 10**6)
+            patch.setattr(made_views, "events_at_once", lambda view, rows: 10**6)
             patch.setattr(made_views, "JOINED_AT_ONCE", 10**6)
             whole = pl.concat([frame(rows) for _, rows in made_rows(work, view, slices)])
-            patch.setattr(made_views, "parts_at_once", lambda view: parts)
+            patch.setattr(made_views, "events_at_once", lambda view, rows: events)
             patch.setattr(events_aside, "LOOKED_UP", 7)  # outcomes at once: several passes
             made, shares = made_aside(work, view, patch)
         assert made.equals(whole) and not whole.is_empty(), view.name
         assert len(shares) > 2 and sum(len(share) > 0 for share in shares) > 1
-    assert bool(by_duckdb) == (parts == 1)
+    assert bool(by_duckdb) == (events == 10)
 
 
 def test_a_share_that_fails_says_why_and_leaves_nothing(
@@ -94,7 +94,7 @@ def test_a_share_that_fails_says_why_and_leaves_nothing(
         time.sleep(0.1)  # the others have not begun by then
         raise MemoryError("no room")
 
-    monkeypatch.setattr(made_views, "parts_at_once", lambda view: 4)
+    monkeypatch.setattr(made_views, "events_at_once", lambda view, rows: 40)
     monkeypatch.setattr(made_views, "rows_of_events", fails)
     with pytest.raises(MemoryError, match="no room"):
         list(made_rows(work, view, work.project.stream.slices_between(FIRST, LAST)))
@@ -107,7 +107,7 @@ def test_outcomes_of_more_impressions_than_memory_holds_are_joined_aside(
     """Of few outcomes one share is made: of the same rows, and it is said what was read."""
     work, view, said = of_a_run(ran, tmp_path), BESIDE[-1], list[str]()
     slices = work.project.stream.slices_between(FIRST, LAST)
-    monkeypatch.setattr(made_views, "parts_at_once", lambda view: 10**6)
+    monkeypatch.setattr(made_views, "events_at_once", lambda view, rows: 10**6)
     monkeypatch.setattr(made_views, "JOINED_AT_ONCE", 10**6)
     whole = pl.concat([frame(rows) for _, rows in made_rows(work, view, slices, said.append)])
     assert said == []
@@ -118,9 +118,38 @@ def test_outcomes_of_more_impressions_than_memory_holds_are_joined_aside(
     assert len(said) == 1 and said[0].startswith("converted: looks for") and "outcomes ('convert')" in said[0]
 
 
-def test_what_has_more_numbers_is_made_of_fewer_parts_at_once() -> None:
+@pytest.mark.parametrize("labelled", [False, True])
+def test_labels_and_no_outcomes_at_all_are_put_aside_too(
+    ran: Ran, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, labelled: bool
+) -> None:
+    """A label beside the impression is read with it; where nothing happened nothing is joined in memory either."""
+    work, slices = of_a_run(ran, tmp_path), ran.work.project.stream.slices_between(FIRST, LAST)
+    stream = work.project.stream
+    for slice_ in stream.slices_between("2026-01-01", LAST):
+        for name in ("outcomes", "impressions"):
+            rows = work.table(name).read([slice_])
+            rows = rows.clear() if name == "outcomes" else rows.with_columns(liked=(pl.col("item_id") % 3 == 0) * 1)
+            work.table(name).write(slice_, [rows], {})
+    if labelled:
+        liked = replace(stream.tasks[0], label="liked")
+        stream = replace(stream, tasks=(liked, *stream.tasks[1:]))
+        work = Workspace(replace(work.project, stream=stream), work.fixed_state, work.now)
+    view = replace(BESIDE[2], source=("click", "impressions") if labelled else "click")
+    monkeypatch.setattr(made_views, "events_at_once", lambda view, rows: 10**6)
+    monkeypatch.setattr(made_views, "JOINED_AT_ONCE", 10**6)
+    whole = pl.concat([frame(rows) for _, rows in made_rows(work, view, slices)])
+    monkeypatch.setattr(made_views, "events_at_once", lambda view, rows: 1000)
+    monkeypatch.setattr(made_views, "JOINED_AT_ONCE", 1)
+    made, shares = made_aside(work, view, monkeypatch)
+    assert made.equals(whole) and made.is_empty() == (not labelled)
+    assert len(shares) > 2 if labelled else len(shares) == 1
+
+
+def test_of_what_has_more_numbers_fewer_events_are_held_at_once() -> None:
+    """Two columns beside the numbers, and a row more for each window that an event leaves."""
     hours = [timedelta(hours=hour) for hour in range(1, 200)]
     small = FeatureView(name="v", entities=("user_id",), counts=("impressions",), windows=(hours[0],), every=hours[0])
     large = replace(small, counts=("impressions", "click"), windows=tuple(hours))
-    assert parts_at_once(small) == 21 and parts_at_once(large) == 1
-    assert [parts_at_once(replace(BESIDE[-1], length=length)) for length in (1, 20, 1000)] == [96, 4, 1]
+    assert [events_at_once(view, 1000) for view in (small, large)] == [192_000 // 6, 192_000 // (200 * 400)]
+    lists = [replace(BESIDE[-1], length=length) for length in (1, 20, 1000)]
+    assert [events_at_once(view, 1000) for view in lists] == [192_000 // 8, 192_000 // 84, 192_000 // 4004]

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+import pyarrow.parquet as pq
 import pytest
 
 from pipeline.streams import repeats
 from pipeline.streams.reader import LogRead, read_log, read_log_in_parts
 from pipeline.streams.windows import cut_by_time
+from pipeline.tables import DataError
 from projects.simulated import STREAM
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -95,6 +97,25 @@ def test_a_repeated_id_is_one_that_a_sound_row_before_it_has(tmp_path: Path) -> 
         for pair in part.frame.select("impression_id", "event_timestamp").iter_rows()
     ]
     assert sorted(read) == sorted(kept)
+
+
+def test_a_file_whose_ids_are_damaged_is_named_and_nothing_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its times are whole, by which windows are cut: it shows while ids are put aside."""
+    monkeypatch.setattr(repeats, "IDS_AT_ONCE", 100)
+    log_of(tmp_path, 0)
+    path = next((tmp_path / "impressions" / "day=2026-01-01").iterdir())
+    column = pq.ParquetFile(path).metadata.row_group(1).column(0)
+    assert column.path_in_schema == "impression_id"
+    whole = bytearray(path.read_bytes())
+    begin = column.dictionary_page_offset or column.data_page_offset
+    whole[begin : begin + column.total_compressed_size] = b"x" * column.total_compressed_size
+    path.write_bytes(whole)
+    small, aside = replace(STREAM, part_rows=50), tmp_path / "aside"
+    with pytest.raises(DataError, match=rf"^impressions: .*{path.name} is not a whole parquet file") as error:
+        list(read_log_in_parts(tmp_path, small, "impressions", START, START + DAY, aside=aside))
+    assert error.value.__traceback__ is not None and not list(aside.glob(".*"))
 
 
 @pytest.mark.parametrize("most", [1, 3, 10, 1000])
