@@ -92,7 +92,7 @@ def _made_of_shares(
         files = {aside / f"{number:06}.parquet": share for number, share in enumerate(given)}
         at_once = events_at_once(view, stream.part_rows)
         batch = min(max(at_once // shares, LEAST_BATCH), MOST_BATCH)
-        stamped = _written(files, made, batch, f"{view.name} of events", say)
+        stamped = _written(files, made, batch, f"{view.name} from its events", say)
         if max(stamped.values(), default=0) > at_once:
             for slice_ in slices:
                 yield slice_, sorted_parts(list(files), _stamped_in(slice_), order, stream.part_rows)
