@@ -85,7 +85,7 @@ def kind_of(connection: duckdb.DuckDBPyConnection, looked: Looked, each: Profile
     if each.spaces >= 3 or each.longest > 120:
         return Kind("out", "free text: an embedding of it could be a Vector")
     if each.distinct > 0.5 * each.known and each.known > 100:
-        return Kind("out", f"nearly every row has another value ({each.distinct:,} of {each.known:,})")
+        return Kind("out", f"too many different values to learn from each ({each.distinct:,} in {each.known:,} rows)")
     return _column(looked, each)
 
 
@@ -115,7 +115,9 @@ def _of_numbers(looked: Looked, each: Profile) -> Kind:
         sparse = each.high > 20 * each.distinct and each.distinct > FEW and each.low >= 0 and each.high > 100_000
         if named or each.distinct <= FEW or sparse:
             if each.distinct > 0.5 * each.known and each.known > 100:
-                return Kind("out", f"nearly every row has another id ({each.distinct:,} of {each.known:,})")
+                return Kind(
+                    "out", f"too many different ids to learn from each ({each.distinct:,} in {each.known:,} rows)"
+                )
             return _column(looked, each)
     skewed = each.low >= 0 and each.most > SKEWED * (each.median + 1)
     treatment = "log1p" if skewed else "none"

@@ -34,6 +34,16 @@ def test_decimal_commas_are_numbers(tmp_path: Path) -> None:
     assert "its decimal commas are read as points" in made.text
 
 
+def test_a_price_is_no_user_although_some_are_broken_and_most_differ(tmp_path: Path) -> None:
+    rows = german_rows(2_000)
+    for number, row in enumerate(rows):
+        row["Gebot"] = f"{number % 1_500 + 3},{number % 1_500 % 97:02}" if number % 300 else "defekt"
+    write_csv(tmp_path / "log" / "log.csv", rows, ";")
+    made = drafted(tmp_path / "log", tmp_path / "draft")
+    assert made.project.stream.user.name == "nutzer"
+    assert [each.name for each in made.project.stream.numbers] == ["gebot"]
+
+
 def test_thousands_and_one_word_among_numbers(tmp_path: Path) -> None:
     rows = german_rows(2_000)
     for number, row in enumerate(rows):
