@@ -73,8 +73,8 @@ def _why(task: str, names: Counter[str], outcomes: SliceTable, slices: Sequence[
     arrived = sum(int((outcomes.read([slice_], columns=["task"])["task"] == task).sum()) for slice_ in with_outcomes)
     if arrived:
         return (
-            f"its {arrived:,} outcomes came after their window (or before their impression): check Task.window, and that "
-            "both clocks are read in their zone"
+            f"its {arrived:,} outcomes came after their window (or before their impression): check Task.window, and "
+            "that both clocks are read in their zone"
         )
     if names:
         listed = ", ".join(f"{name!r} ({count:,})" for name, count in names.most_common(5))
