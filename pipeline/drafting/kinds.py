@@ -73,7 +73,7 @@ def kind_of(connection: duckdb.DuckDBPyConnection, looked: Looked, each: Profile
         return Kind("out", "a moment: what matters of it is a number, such as the age then; make it by From(sql=...)")
     if each.is_number:
         return _of_numbers(looked, each)
-    if each.number >= NEARLY_ALL * each.known and each.dotted >= each.known / 2:
+    if each.is_fraction:
         kind = _of_numbers(looked, each)
         odd = next((example for example in each.examples if not _is_number(example)), None)
         shown = f" ({odd!r})" if odd is not None else ""

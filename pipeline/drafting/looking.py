@@ -111,6 +111,11 @@ class Profile:
         return self.decimal > 0 and self.decimal + self.whole >= NEARLY_ALL * self.known
 
     @property
+    def is_fraction(self) -> bool:
+        """Are nearly all values numbers, half of them with a point? Some may be broken."""
+        return self.known > 0 and self.number >= NEARLY_ALL * self.known and self.dotted >= self.known / 2
+
+    @property
     def is_unique(self) -> bool:
         return self.known == self.rows == self.distinct
 

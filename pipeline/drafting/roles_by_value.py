@@ -4,7 +4,7 @@ Belongs here: candidates of a role, the likeliest first, and the choice among th
 """
 
 from pipeline.drafting.looked import Looked
-from pipeline.drafting.looking import NEARLY_ALL, Profile
+from pipeline.drafting.looking import Profile
 from pipeline.drafting.naming import snake
 from pipeline.drafting.roles import Chosen, Label, is_afterwards, is_row_number, item_of, label_of_flag, user_of
 from pipeline.drafting.words import ID_WORDS, OF_CONTEXT, PAST, POSITIONS, PROPENSITIES, REQUESTS, SURFACES, WEIGHTS
@@ -23,7 +23,7 @@ def ids_by_value(looked: Looked) -> list[Profile]:
         return (
             not (each.is_empty or each.is_list or each.is_binary or each.is_decimal)
             and not (each.is_number and each.dotted)
-            and not (each.number >= NEARLY_ALL * each.known and each.dotted >= each.known / 2)  # some are broken
+            and not each.is_fraction
             and each.name not in timed
             and each.joined not in other
             and not {*each.words} & PAST

@@ -11,8 +11,9 @@ import numpy as np
 import polars as pl
 
 from exfm.feature_views import IMPRESSIONS, FeatureView, window_name
+from exfm.history_views import AT
 from exfm.stream import Stream
-from pipeline.transforms.events import AT, Events
+from pipeline.transforms.events import Events
 from pipeline.transforms.stamps import Stamps, distinct
 
 _ENTITY, _ORDER = "exfm entity", "exfm order"  # what no column is called

@@ -4,17 +4,17 @@ Belongs here: who met what, and from when it counts. Not here: what views make o
 much of it is read at once (slices/events_aside.py).
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import timedelta
 
 import polars as pl
 
 from exfm.feature_views import IMPRESSIONS, INTERACTIONS
+from exfm.history_views import AT
 from exfm.log_columns import Task
 from exfm.stream import Stream
 from pipeline.transforms.labels import logged_label
 
-AT = "at"
 Events = Mapping[str, pl.LazyFrame]  # by source: the columns that a view reads, and ``at``
 
 
@@ -57,16 +57,3 @@ def _first_outcomes(task: Task, columns: list[str], impressions: pl.LazyFrame, o
     of_task = outcomes.filter(pl.col("task") == task.name)
     happened = of_task.join(shown, on="impression_id", build_side="prefer_left").filter(inside)
     return happened.group_by("impression_id", *columns).agg(at=pl.col("outcome_timestamp").min()).select(*columns, AT)
-
-
-def each_source(
-    sources: Iterable[str],
-    columns: list[str],
-    stream: Stream,
-    impressions: pl.LazyFrame,
-    outcomes: pl.LazyFrame,
-    interactions: pl.LazyFrame,
-) -> Events:
-    """``events_of`` of some sources, in their order."""
-    tables = (impressions, outcomes, interactions)
-    return {source: events_of(source, columns, stream, *tables) for source in sources}

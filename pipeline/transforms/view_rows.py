@@ -17,7 +17,7 @@ from exfm.source_views import SourceView
 from exfm.stream import Stream
 from pipeline.transforms.aggregates import aggregate, needed_since
 from pipeline.transforms.computed import ComputedView, computed, computed_needed_since
-from pipeline.transforms.events import Events, each_source
+from pipeline.transforms.events import Events, events_of
 from pipeline.transforms.histories import histories, history_needed_since
 from pipeline.transforms.labels import with_labelled
 
@@ -44,7 +44,8 @@ def events_for(
 ) -> Events:
     """What a view counts or lists, of the log since ``since``; see ``events_of``."""
     columns = [view.entity, view.of, *view.beside] if isinstance(view, HistoryView) else list(view.entities)
-    return each_source(view.sources, columns, stream, impressions, outcomes, interactions)
+    tables = (impressions, outcomes, interactions)
+    return {source: events_of(source, columns, stream, *tables) for source in view.sources}
 
 
 def rows_of_events(view: EventView, stream: Stream, events: Events, start: datetime, end: datetime) -> pl.DataFrame:
