@@ -2,7 +2,7 @@
 
     exfm draft FILE_OR_FOLDER [...] [--to FILE.py] [--name NAME]
                [--impressions FILE_OR_FOLDER]
-               [--time COLUMN] [--user COLUMN] [--item COLUMN] [--label COLUMN] [--surface COLUMN]
+               [--time COLUMN] [--user COLUMN] [--item COLUMN] [--label COLUMN] [--surface COLUMN] [--zone ZONE]
 
 Belongs here: the command and what it prints. Not here: looking and guessing (pipeline/drafting/).
 """
@@ -35,12 +35,17 @@ def main(arguments: list[str] | None = None) -> int:
         ("label", "says what came of it"), ("surface", "says where it was shown"),
     ):  # fmt: skip
         parser.add_argument(f"--{role}", metavar="COLUMN", help=f"of the impressions, as their files call it: {what}")
+    parser.add_argument(
+        "--zone", help="of times that name none, and by whose clock days begin, as Europe/Berlin; default: UTC"
+    )
     chosen = parser.parse_args(arguments)
     console = Console(highlight=False, soft_wrap=True)
     try:
         if chosen.name is not None:
             identifier("--name", chosen.name)
-        given = Given(chosen.time, chosen.user, chosen.item, chosen.label, chosen.surface, chosen.impressions)
+        given = Given(
+            chosen.time, chosen.user, chosen.item, chosen.label, chosen.surface, chosen.impressions, chosen.zone
+        )
         written = _write(console, chosen.paths, chosen.to, chosen.name, given)
         _check(written)
     except (DataError, DeclarationError) as error:

@@ -37,10 +37,14 @@ def clocks(delays: Delays, shown: Moment, outcomes: Moment, at: datetime) -> str
     for time, ahead, called in ((shown, hours, "impressions"), (outcomes, -hours, "outcomes")):
         zone = _zone(ahead, at) if time.zoneless else None
         if zone is not None:
-            means.append(f"EventTime(zone={zone!r}) for the {called}, whose times name no zone")
-    mended = f"it would be explained by {', or by '.join(means)}" if means else (
-        "both name their zone, or count since 1970, so whoever wrote one of them mistook a local time for UTC"
+            means.append((f"EventTime(zone={zone!r}) for the {called}, whose times name no zone", zone))
+    mended = f"it would be explained by {', or by '.join(name for name, _ in means)}" if means else (
+        "of both the zone is known, so whoever wrote one of them mistook a local time for UTC"
     )  # fmt: skip
+    if means and shown.zoneless != outcomes.zoneless:
+        mended += f": draft it anew with --zone {means[0][1]}, for slices and windows change, too"
+    elif means:
+        mended += "; mend first_slice, until and windows, too, for they were guessed by the clocks as they are"
     return (
         f"{delays.early:,} of {delays.met:,} outcomes come before their own impressions, by up to {told}: one of the "
         f"two clocks has another zone; {mended}"

@@ -36,7 +36,7 @@ class Draft:
     views: list[Argument]
     student_inputs: list[Argument]
     teacher_inputs: list[Argument]
-    teacher_tasks: tuple[str, ...]
+    teachers: list[Argument]
     students: list[Argument]
     left_out: dict[str, str] = field(default_factory=dict)
     guesses: list[Guess] = field(default_factory=list)

@@ -1,13 +1,14 @@
 """What a person says of a log: options of ``exfm draft`` that go before every guess.
 
-Belongs here: which role a column was given, which files are the impressions. Not here: what is guessed where
-none was (roles.py, moments.py).
+Belongs here: which role a column was given, which files are the impressions, whose clock it is. Not here: what is
+guessed where none was (roles.py, moments.py).
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from exfm.time_zones import check_zone
 from pipeline.imports.finding import SourceFile
 from pipeline.tables import DataError
 
@@ -18,6 +19,10 @@ class Given:
 
     Args:
         impressions: a file or folder of the impressions.
+        zone: of times that name none, and by whose clock days begin.
+
+    Raises:
+        DeclarationError: if no such zone is known.
     """
 
     time: str | None = None
@@ -26,6 +31,11 @@ class Given:
     label: str | None = None
     surface: str | None = None
     impressions: Path | None = None
+    zone: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.zone is not None:
+            check_zone("--zone", self.zone)
 
     @property
     def named(self) -> dict[str, str]:

@@ -30,8 +30,8 @@ def expression_of(each: Profile) -> str:
 
 
 def time_node(time: EventTime) -> Call:
-    unit = time.unit if time.unit != "iso" else None
-    return call("EventTime", of=time.of, sql=time.sql, unit=unit, format=time.format)
+    unit, zone = time.unit if time.unit != "iso" else None, time.zone if time.zone != "UTC" else None
+    return call("EventTime", of=time.of, sql=time.sql, unit=unit, format=time.format, zone=zone)
 
 
 def files_node(
@@ -89,28 +89,38 @@ def joined(name: str, profiles: list[Profile], pattern: tuple[str, ...], note: s
     return Named(name, Argument(call("From", name=name, of=listing(of)), note=note), sql, str, note)
 
 
-def outcome_files(files: OutcomeFiles) -> tuple[Call, str]:
-    """``Files`` of outcomes; and an expression of their task."""
+def task_of(files: OutcomeFiles) -> str:
+    """An expression of the task of outcomes."""
     if files.task is None:
-        sql = literal(files.tasks[0])
-        origin = Argument(call("From", name="task", sql=sql))
-        return files_node(files.looked, files.looked.outcome_moment, [origin], files.id.name), sql
-    task, where = expression_of(files.task), None
+        return literal(files.tasks[0])
+    if _are_names(files):
+        return quoted(str(files.task.origin.of)) if files.task.origin.of else expression_of(files.task)
+    cases = " ".join(
+        f"WHEN {literal(value)} THEN {literal(snake(value))}"
+        for value in files.task.examples
+        if value not in files.left_out
+    )
+    return f"CASE {expression_of(files.task)} {cases} END"
+
+
+def _are_names(files: OutcomeFiles) -> bool:
+    """Are the values of the column of tasks names of tasks as they are?"""
+    assert files.task is not None
+    return all(value == snake(value) for value in files.task.examples if value not in files.left_out)
+
+
+def outcome_files(files: OutcomeFiles, time: Moment) -> Call:
+    """``Files`` of outcomes."""
+    where, origin = None, Argument(call("From", name="task", sql=task_of(files)))
+    if files.task is None:
+        return files_node(files.looked, time, [origin], files.id.name)
     if files.left_out:
-        where = f"{task} NOT IN ({', '.join(map(literal, files.left_out))})"
-    if all(value == snake(value) for value in files.task.examples if value not in files.left_out):
-        origin_or_none = origin_of("task", files.task.origin)
-        columns = [] if origin_or_none is None else [origin_or_none]
-        sql = quoted(str(files.task.origin.of)) if files.task.origin.of else task
-    else:
-        cases = " ".join(
-            f"WHEN {literal(value)} THEN {literal(snake(value))}"
-            for value in files.task.examples
-            if value not in files.left_out
-        )
-        sql = f"CASE {task} {cases} END"
-        columns = [Argument(call("From", name="task", sql=sql))]
-    return files_node(files.looked, files.looked.outcome_moment, columns, files.id.name, where), sql
+        where = f"{expression_of(files.task)} NOT IN ({', '.join(map(literal, files.left_out))})"
+    columns: list[Argument] = [origin]
+    if _are_names(files):
+        named_so = origin_of("task", files.task.origin)
+        columns = [] if named_so is None else [named_so]
+    return files_node(files.looked, time, columns, files.id.name, where)
 
 
 def log_node(impressions: Call, outcomes: list[Argument], interactions: list[Argument], note: str) -> Call:

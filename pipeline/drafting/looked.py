@@ -86,5 +86,5 @@ def look(
     if sample.origins and shape.sources[0].kind == "csv" and shape.sources[0].separator != ",":
         sample = with_points(connection, sample, nulls)
     profiles = with_yes_no(connection, sample, profiles_of(connection, sample, nulls), nulls)
-    moments = tuple(moments_of(connection, sample, profiles, nulls, given.time))
+    moments = tuple(moments_of(connection, sample, profiles, nulls, given.time, given.zone))
     return Looked(shape, sample, nulls, profiles, moments, given)

@@ -10,8 +10,9 @@ import duckdb
 
 from exfm.log_files import TIME_UNITS, EventTime
 from pipeline.drafting.given import option
-from pipeline.drafting.looking import NEARLY_ALL, Profile, known_text
+from pipeline.drafting.looking import NEARLY_ALL, Profile
 from pipeline.drafting.sampling import Sample
+from pipeline.drafting.times_counted import EARLIEST, LATEST, counted_as, value_of
 from pipeline.drafting.words import (
     AFTERWARDS,
     HOURS,
@@ -41,7 +42,6 @@ FORMS = (
     "%Y-%m-%d %H:%M:%S,%f", "%Y-%m-%d-%H-%M-%S", "%Y-%m-%d_%H:%M:%S", "%Y-%m-%d-%H", "%Y-%m-%d %H", "%Y%m%d %H:%M:%S",
     "%d/%m/%Y", "%m/%d/%Y", "%d.%m.%Y",
 )  # fmt: skip
-EARLIEST, LATEST = datetime(1995, 1, 1), datetime(2060, 1, 1)
 PLAUSIBLE = datetime(2005, 1, 1), datetime(2035, 1, 1)  # of numbers that no name calls a time
 PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 
@@ -55,7 +55,7 @@ class Moment:
         expression: of the moment, over the sample.
         finest: seconds of its finest unit.
         rank: how sure it is; the highest wins.
-        zoneless: whether its values name no zone.
+        zoneless: whether its values name no zone, and nobody named it.
     """
 
     time: EventTime
@@ -73,11 +73,12 @@ def moments_of(
     profiles: dict[str, Profile],
     nulls: tuple[str, ...],
     given: str | None = None,
+    zone: str | None = None,
 ) -> list[Moment]:
     """Every column that may say when rows happened, the likeliest first.
 
     Args:
-        given: the one that a person named.
+        given: the one that a person named. ``zone``: that of times that name none, if a person named one.
 
     Raises:
         DataError: if that one holds no times.
@@ -86,7 +87,7 @@ def moments_of(
         made
         for each in profiles.values()
         if (each.known >= NEARLY_ALL * each.rows or each.name == given)
-        and (made := _moment_of(connection, sample, each, nulls, given)) is not None
+        and (made := _moment_of(connection, sample, each, nulls, given, zone)) is not None
     ]
     if given in profiles and not any(given in each.used for each in found):
         raise DataError(
@@ -94,7 +95,7 @@ def moments_of(
             f"{', '.join(map(repr, profiles[given].examples[:3])) or 'null'}: declare it by hand, "
             f"EventTime(format=...), or {option('time', [name for each in found for name in each.used])}"
         )
-    found += _of_date_and_hour(connection, sample, profiles, nulls, found)
+    found += _of_date_and_hour(connection, sample, profiles, found, zone)
     return sorted(found, key=lambda each: -each.rank)
 
 
@@ -108,7 +109,12 @@ def _rank(each: Profile, given: str | None) -> float:
 
 
 def _moment_of(
-    connection: duckdb.DuckDBPyConnection, sample: Sample, each: Profile, nulls: tuple[str, ...], given: str | None
+    connection: duckdb.DuckDBPyConnection,
+    sample: Sample,
+    each: Profile,
+    nulls: tuple[str, ...],
+    given: str | None,
+    zone: str | None,
 ) -> Moment | None:
     rank, shown = _rank(each, given), each.examples[0] if each.examples else ""
     by_value = rank == 0
@@ -118,7 +124,7 @@ def _moment_of(
     for time, why, finest in _forms(each):
         if by_value and time.format is not None and numbers and not time.format.startswith("%Y"):
             continue
-        counted = _counted(connection, sample, each, nulls, time, PLAUSIBLE if by_value and numbers else None)
+        counted = counted_as(connection, sample, each, nulls, time, PLAUSIBLE if by_value and numbers else None)
         if counted.share < NEARLY_ALL:
             continue
         said = f"{each.name!r} is {why} (as {shown})"
@@ -128,7 +134,7 @@ def _moment_of(
         elif rank == GIVEN:
             said += ", set by --time"
         if (twin := _swapped(time.format)) is not None:
-            other = _counted(connection, sample, each, nulls, replace(time, format=twin))
+            other = counted_as(connection, sample, each, nulls, replace(time, format=twin))
             if other.share >= NEARLY_ALL and other.span < counted.span:
                 time, counted = replace(time, format=twin), other
                 said = f"{each.name!r} is a time in the form {twin} (as {shown})"
@@ -147,11 +153,19 @@ def _moment_of(
                 f"{'are' if counted.bad > 1 else 'is'} not ({counted.example!r}): such rows are quarantined"
             )
         zoneless = not (time.unit != "iso" or counted.zoned or "%z" in (time.format or ""))
-        zone = "" if not zoneless else (
-            "; it names no zone, so it is taken as UTC: if it is another, write zone='Europe/Berlin'"
-        )  # fmt: skip
-        return Moment(time, (each.name,), said + zone, counted.expression, finest, rank, zoneless)
+        if not zoneless:
+            return Moment(time, (each.name,), said, counted.expression, finest, rank)
+        time = replace(time, zone=zone or "UTC")
+        expression = moment(value_of(each, nulls), each.kind, time)
+        said += f"; it names no zone, so it is {_zone_told(zone)}"
+        return Moment(time, (each.name,), said, expression, finest, rank, zoneless=zone is None)
     return None
+
+
+def _zone_told(zone: str | None) -> str:
+    if zone is not None:
+        return f"taken as of {zone}, set by --zone"
+    return "taken as UTC: if it is another, write zone='Europe/Berlin', or draft it anew with --zone"
 
 
 def _may_be_time(each: Profile) -> bool:
@@ -170,47 +184,6 @@ def _swapped(form: str | None) -> str | None:
         if form is not None and form.startswith(one):
             return other + form.removeprefix(one)
     return None
-
-
-@dataclass(frozen=True)
-class _Counted:
-    share: float
-    span: float
-    finest: int
-    zoned: bool
-    expression: str
-    bad: int
-    example: str
-
-
-def _counted(
-    connection: duckdb.DuckDBPyConnection,
-    sample: Sample,
-    each: Profile,
-    nulls: tuple[str, ...],
-    time: EventTime,
-    within: tuple[datetime, datetime] | None = None,
-) -> _Counted:
-    """How many values are moments that a log can have, how fine they are, and whether they name a zone."""
-    timed = each.kind.startswith("TIMESTAMP") or each.kind == "DATE"
-    value = quoted(each.name) if timed or each.kind != "VARCHAR" else known_text(each.name, each.kind, nulls)
-    made = moment(value, each.kind, time)
-    text = f"trim(({value})::VARCHAR)"
-    low, high = within or (EARLIEST, LATEST)
-    inside = f"m BETWEEN {literal(str(low))} AND {literal(str(high))}"
-    good, span, seconds, minutes, hours, zoned, bad, example = connection.sql(
-        f"SELECT count(*) FILTER ({inside}), "
-        f"coalesce(max(epoch(m)) FILTER ({inside}) - min(epoch(m)) FILTER ({inside}), 0), "
-        "count(*) FILTER (epoch(m) % 60 <> 0), "
-        "count(*) FILTER (epoch(m) % 3600 <> 0), "
-        "count(*) FILTER (epoch(m) % 86400 <> 0), "
-        f"bool_and(regexp_matches(t, '([zZ]|[+-][0-9]{{2}}(:?[0-9]{{2}})?)$') AND length(t) > 10) FILTER ({inside}), "
-        "count(*) FILTER (m IS NULL AND t IS NOT NULL), any_value(t) FILTER (m IS NULL AND t IS NOT NULL) "
-        f"FROM (SELECT {made} AS m, {text} AS t FROM {sample.table})"
-    ).fetchall()[0]
-    finest = 1 if seconds else 60 if minutes else 3600 if hours else 86_400
-    zoned = bool(zoned) or each.kind == "TIMESTAMP WITH TIME ZONE"
-    return _Counted(int(good) / max(each.known, 1), float(span), finest, zoned, made, int(bad), str(example)[:30])
 
 
 def _forms(each: Profile) -> list[tuple[EventTime, str, int]]:
@@ -250,8 +223,8 @@ def _of_date_and_hour(
     connection: duckdb.DuckDBPyConnection,
     sample: Sample,
     profiles: dict[str, Profile],
-    nulls: tuple[str, ...],
     moments: list[Moment],
+    zone: str | None,
 ) -> list[Moment]:
     """A column of days beside one of hours or times of the day."""
     days = [each for each in moments if each.finest >= 86_400 and each.rank > 0]
@@ -276,13 +249,14 @@ def _of_date_and_hour(
                 clock, finest = f"{digits}[1:2] || ':' || {digits}[3:4] || ':00'", 60
             else:
                 continue
-            time = EventTime(sql=f"{date} || ' ' || {clock}")
+            time = EventTime(sql=f"{date} || ' ' || {clock}", zone=zone or "UTC")
             expression = moment(f"({time.sql})", "VARCHAR", time)
             parsed = connection.sql(f"SELECT count({expression}) FROM {sample.table}").fetchall()[0][0]
             if parsed >= NEARLY_ALL * sample.rows:
                 why = (
-                    f"{day.used[0]!r} says the day and {hour.name!r} the hour; they name no zone, so it is taken as "
-                    "UTC: if it is another, write zone='Europe/Berlin'"
+                    f"{day.used[0]!r} says the day and {hour.name!r} the hour; they name no zone, so it is "
+                    f"{_zone_told(zone)}"
                 )
-                made.append(Moment(time, (*day.used, hour.name), why, expression, finest, day.rank + 30))
+                used = (*day.used, hour.name)
+                made.append(Moment(time, used, why, expression, finest, day.rank + 30, zoneless=zone is None))
     return made

@@ -8,10 +8,12 @@ import tempfile
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import duckdb
 
 from exfm.log_files import EventTime
+from exfm.time_zones import begin, day_lengths
 from pipeline.drafting.looked import Looked
 from pipeline.drafting.looking import known_text
 from pipeline.drafting.moments import Moment
@@ -127,6 +129,7 @@ class Cut:
     """How a stream is cut.
 
     Args:
+        zone: by whose clock.
         count: how many slices.
         impressions_from: where interactions begin before the first slice with impressions, its start.
     """
@@ -135,46 +138,65 @@ class Cut:
     length: timedelta
     until: datetime
     why: str
+    zone: str = "UTC"
     impressions_from: datetime | None = None
 
     @property
     def count(self) -> int:
-        return (self.until - self.first) // self.length
+        return slices_between(self.first, self.until, self.length)
+
+    @property
+    def shortest(self) -> timedelta:
+        """The length of the shortest slice: where clocks are changed, a day has 23 hours once a year."""
+        return day_lengths(self.zone, self.first, None)[0] if self.length == DAY else self.length
 
 
-def cut_of(first: datetime, newest: datetime) -> Cut:
-    """Days; of less than a week, hours or minutes so that 7 to 40 slices result."""
+def cut_of(first: datetime, newest: datetime, zone: str = "UTC") -> Cut:
+    """Days by the clock of a zone; of less than a week, hours or minutes so that 7 to 40 slices result.
+
+    Slices that are shorter than a day are those of UTC where the zone changes its clock.
+    """
     after = newest + timedelta(microseconds=1)
     for length in (DAY, *LENGTHS):
-        start, end = _floor(first, length), _ceil(after, length)
-        count = (end - start) // length
+        clock = zone if length == DAY or len({*day_lengths(zone, first, None)}) == 1 else "UTC"
+        start, end = _floor(first, length, clock), _ceil(after, length, clock)
+        count = slices_between(start, end, length)
         if count >= FEWEST or length == LENGTHS[-1]:
             break
-    days = (after - first) / DAY
+    days, (low, high) = (after - first) / DAY, (at.astimezone(ZoneInfo(zone)) for at in (first, newest))
     why = (
-        f"rows are from {first:%Y-%m-%d %H:%M} to {newest:%Y-%m-%d %H:%M} UTC, {days:.1f} days: {count:,} slices of "
+        f"rows are from {low:%Y-%m-%d %H:%M} to {high:%Y-%m-%d %H:%M} {zone}, {days:.1f} days: {count:,} slices of "
         f"{told(length)}"
     )
-    return Cut(start, length, end, why)
+    why += "" if clock == zone else f" by UTC, for the clock of {zone} is changed twice a year"
+    return Cut(start, length, end, why, clock)
 
 
-def earlier_by(cut: Cut, begin: datetime, most: int) -> Cut:
+def earlier_by(cut: Cut, begun: datetime, most: int) -> Cut:
     """The same, beginning with a slice in which rows of another table begin, so many slices before it at the most."""
-    first = max(_floor(begin, cut.length), cut.first - most * cut.length)
+    earliest = _floor(cut.first - most * cut.length + cut.length / 2, cut.length, cut.zone)
+    first = max(_floor(begun, cut.length, cut.zone), earliest)
     if first >= cut.first:
         return cut
-    why = f"{cut.why}, and {(cut.first - first) // cut.length} before them"
+    why = f"{cut.why}, and {slices_between(first, cut.first, cut.length)} before them"
     return replace(cut, first=first, why=why, impressions_from=cut.first)
 
 
-def _floor(at: datetime, length: timedelta) -> datetime:
-    midnight = at.replace(hour=0, minute=0, second=0, microsecond=0)
-    return midnight + (at - midnight) // length * length
+def slices_between(start: datetime, end: datetime, length: timedelta) -> int:
+    """How many slices lie between two ends of slices; days may be an hour shorter or longer."""
+    return round((end - start) / length)
 
 
-def _ceil(at: datetime, length: timedelta) -> datetime:
-    floor = _floor(at, length)
-    return floor if floor == at else floor + length
+def _floor(at: datetime, length: timedelta, zone: str) -> datetime:
+    midnight = begin(ZoneInfo(zone), at.astimezone(ZoneInfo(zone)).date())
+    return midnight if length == DAY else midnight + (at - midnight) // length * length
+
+
+def _ceil(at: datetime, length: timedelta, zone: str) -> datetime:
+    floor = _floor(at, length, zone)
+    if floor == at:
+        return floor
+    return floor + length if length < DAY else _floor(floor + 1.25 * DAY, length, zone)
 
 
 def told(length: timedelta) -> str:

@@ -4,7 +4,7 @@ Belongs here: from tables to the nodes of a ``Project``. Not here: each guess (p
 slices.py), how a stream is written out (stream_node.py).
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -14,22 +14,23 @@ from pipeline.drafting.clocks import clocks
 from pipeline.drafting.drafted import Draft, Guess
 from pipeline.drafting.inputs import Inputs, inputs_of
 from pipeline.drafting.leaks import leaks_of
-from pipeline.drafting.log_drafted import files_node, log_node, outcome_files
-from pipeline.drafting.models_drafted import MOST_STUDENTS, TIMES, activity, students
+from pipeline.drafting.log_drafted import files_node, log_node, outcome_files, task_of
+from pipeline.drafting.models_drafted import MOST_STUDENTS, TIMES, activity, models
 from pipeline.drafting.naming import TAKEN, identifiers, snake
 from pipeline.drafting.parts import Parts, parts_of, without_nulls
 from pipeline.drafting.sides_drafted import side_views
-from pipeline.drafting.slices import Cut, Delays, Measured, cut_of, delays_of, earlier_by, measure
+from pipeline.drafting.slices import Cut, Delays, Measured, cut_of, delays_of, earlier_by, measure, slices_between
 from pipeline.drafting.stream_node import StreamParts
 from pipeline.drafting.syntax import Argument, Call, Node, Plain, call
 from pipeline.drafting.tables import Tables
-from pipeline.drafting.tasks import Told, flag_of, main_of, tasks_of, taught
+from pipeline.drafting.tasks import flag_of, tasks_of
 from pipeline.imports.reading import literal, quoted
 from pipeline.tables import DataError
 
 MANY = 60  # slices
 MOST_BACK = max(TIMES)  # slices that the views of a draft look back
 FEWEST_OF_STUDENT = 0.001  # of all rows, below which a surface gets no student
+MEND = "Mend this first"
 RESERVED = ("dagster", "dagster_home", "simulated", "news")  # folders of the state, projects that come with exfm
 
 
@@ -55,7 +56,7 @@ class Drafting:
         """
         tables, looked = self.tables, self.tables.impressions
         parts = parts_of(self.connection, tables, identifiers(looked.profiles), self._say)
-        measured, outcomes, delays = self._measured(parts)
+        measured, outcomes, delays, differ = self._measured(parts)
         leaks = self._leaks(parts, [found for _, found, _ in outcomes])
         inputs = inputs_of(self.connection, looked, dict(parts.names), parts.besides, leaks=leaks)
         cut, counted = self._cut(parts, measured), self._surfaces(parts, measured)
@@ -67,13 +68,14 @@ class Drafting:
             self.connection, parts, inputs, tasks, cut, surfaces, measured, tuple(found for _, found, _ in outcomes),
             self._say,
         )  # fmt: skip
-        log = self._log(parts, inputs, [Argument(node, note=why) for node, _, why in outcomes])
+        log = self._log(parts, inputs, [Argument(node, note=why) for node, _, why in outcomes], differ)
         views, side_inputs = self._views(parts, inputs, cut, tuple(tasks))
         seen = [*self._read(parts, inputs, stream.calendar), *side_inputs, Argument("item_activity")]
         all_seen = self._seen_by_teacher(parts, surfaces)
         return Draft(
             self._project_name(), self.folder, "", log, stream.node(), views, seen, all_seen,
-            self._taught(tasks, cut), self._students(parts, counted, main_of(tasks)), inputs.left_out, self.guesses,
+            *models(tasks, cut, self._with_students(counted), {*parts.names.values(), *TAKEN}, self._say),
+            inputs.left_out, self.guesses,
         )  # fmt: skip
 
     def _say(self, what: str, guess: str, why: str) -> None:
@@ -83,27 +85,33 @@ class Drafting:
         made = snake(self.name or self.folder.name)
         return f"{made}_log" if made in RESERVED else made
 
-    def _measured(self, parts: Parts) -> tuple[Measured, list[tuple[Call, Measured, str]], dict[str, Delays]]:
-        """Times and keys of the impressions, of outcomes, and how long these take."""
+    def _measured(
+        self, parts: Parts
+    ) -> tuple[Measured, list[tuple[Call, Measured, str]], dict[str, Delays], str | None]:
+        """Times and keys of the impressions, of outcomes, how long these take, and what to do if clocks differ."""
         named = {"user": parts.user, "item": parts.item, "surface": parts.surface}
         keys = {role: each.expression for role, each in named.items()}
         id_ = None if parts.id is None else parts.id.name
         shown = measure(self.connection, self.tables.impressions, parts.time, id_, None, 0, keys)
         delays: dict[str, Delays] = {}
         outcomes: list[tuple[Call, Measured, str]] = []
+        differ: str | None = None
         for number, files in enumerate(self.tables.outcomes, 1):
-            node, task = outcome_files(files)
             time = files.looked.outcome_moment
             assert time is not None  # or it would be no table of outcomes
+            task = task_of(files)
             found = measure(self.connection, files.looked, time, files.id.name, task, number, {})
             every = delays_of(self.connection, shown, found)
-            for name, each in every.items():
-                if (why := clocks(each, parts.time, time, found.newest)) is not None:
+            whys = {name: clocks(each, parts.time, time, found.newest) for name, each in every.items()}
+            for name, why in whys.items():
+                if why is not None:
                     self._say("clocks", name, why)
+            if (why := next((why for why in whys.values() if why is not None), None)) is not None:
+                differ, time = why, replace(time, why=f"{time.why}. {MEND}: {why}")
             delays |= {name: each for name, each in every.items() if name in files.tasks}
-            outcomes.append((node, found, files.why))
+            outcomes.append((outcome_files(files, time), found, files.why))
             self._say("outcomes", files.looked.title, files.why)
-        return shown, outcomes, delays
+        return shown, outcomes, delays, differ
 
     def _leaks(self, parts: Parts, outcomes: list[Measured]) -> dict[str, str]:
         """Columns of the impressions that are known only afterwards -> why it seems so."""
@@ -121,7 +129,7 @@ class Drafting:
         return leaks_of(self.connection, shown, rest, labels)
 
     def _cut(self, parts: Parts, measured: Measured) -> Cut:
-        cut = cut_of(measured.first, measured.newest)
+        cut = cut_of(measured.first, measured.newest, self.tables.impressions.given.zone or "UTC")
         if self._has_interactions(parts):
             cut = self._from_interactions(cut)
         more = "" if measured.whole else ", as far as was looked"
@@ -145,9 +153,10 @@ class Drafting:
         earlier = earlier_by(cut, min(firsts.values()), MOST_BACK)
         if earlier.impressions_from is not None:
             title = min(firsts, key=lambda title: firsts[title])
+            before = slices_between(earlier.first, cut.first, cut.length)
             self._say("interactions", title, (
                 f"they begin at {firsts[title]:%Y-%m-%d %H:%M}, before the impressions, so the stream begins "
-                f"{(cut.first - earlier.first) // cut.length} slices before these: features look back on them"
+                f"{before} slices before these: features look back on them"
             ))  # fmt: skip
         return earlier
 
@@ -164,17 +173,8 @@ class Drafting:
             raise DataError(f"{self.tables.impressions.title}: no row has a value of {parts.surface.name!r}")
         return values
 
-    def _taught(self, tasks: dict[str, Told], cut: Cut) -> tuple[str, ...]:
-        main = main_of(tasks)
-        known = taught(tasks, main, cut.length)
-        for task in tasks.keys() - {*known}:
-            why = (
-                f"its window is longer than a slice and that of {main!r}: its teacher would come too late for students"
-            )
-            self._say("no teacher", task, f"{why} of {main!r}; give it one of its own")
-        return known
-
-    def _students(self, parts: Parts, counted: dict[int | str, int], main: str) -> list[Argument]:
+    def _with_students(self, counted: dict[int | str, int]) -> tuple[int | str, ...]:
+        """Surfaces of which there are enough rows, those of the most first."""
         total = sum(counted.values())
         surfaces = tuple(each for each, rows in counted.items() if rows >= FEWEST_OF_STUDENT * total)
         for each, rows in counted.items():
@@ -184,7 +184,7 @@ class Drafting:
         if rest := surfaces[MOST_STUDENTS:]:
             why = f"only the {MOST_STUDENTS} largest surfaces get one: add them as you need"
             self._say("no student", ", ".join(map(str, rest)), why)
-        return students(surfaces, main, {*parts.names.values(), *TAKEN})
+        return surfaces
 
     @staticmethod
     def _read(parts: Parts, inputs: Inputs, calendar: tuple[str, ...]) -> list[Argument]:
@@ -222,7 +222,7 @@ class Drafting:
         """Only of users and items that are columns of the files."""
         return bool(self.tables.interactions) and parts.local is None and len(self.tables.user.names) == 1
 
-    def _log(self, parts: Parts, inputs: Inputs, outcomes: list[Argument]) -> Call:
+    def _log(self, parts: Parts, inputs: Inputs, outcomes: list[Argument], differ: str | None) -> Call:
         looked = self.tables.impressions
         roles = [each.origin for each in (parts.user, parts.item, parts.surface) if each.origin is not None]
         labels = [label.profile for label in self.tables.labels]
@@ -233,7 +233,8 @@ class Drafting:
         ]
         where = without_nulls(self.tables, self._say)
         id_ = None if parts.id is None else str(parts.id.origin.of)
-        shown = files_node(looked, parts.time, [*roles, *others, *inputs.froms], id_, where)
+        time = parts.time if differ is None else replace(parts.time, why=f"{parts.time.why}. {MEND}: {differ}")
+        shown = files_node(looked, time, [*roles, *others, *inputs.froms], id_, where)
         note = f"about {looked.sample.estimated:,} rows"
         if id_ is None:
             note += "; no column has another value in each row, so an impression's id is made of its file and its place"

@@ -19,6 +19,7 @@ from pipeline.drafting.tasks import Told
 from pipeline.imports.reading import quoted
 
 POLICY = "how likely the logging policy was to show it: no model reads it, for it would learn the policy"
+KNOWN = "the newest outcome: what comes of later windows is not known; drop it when new rows come"
 AT_SERVING = "an input, if it is known when a student is asked; else drop it from SEEN_BY_STUDENTS"
 
 
@@ -56,11 +57,12 @@ class StreamParts:
         calendar: list[Node] = list(self.calendar)
         return call(
             "Stream",
-            first_slice=Argument(_datetime(self.cut.first), "first_slice", self.cut.why),
+            first_slice=Argument(_datetime(self.cut.first), "first_slice", self._why_cut()),
             slice_length=length(self.cut.length),
+            time_zone=None if self.cut.zone == "UTC" else self.cut.zone,
             impressions_from=self._impressions_from(),
             until=Argument(_datetime(self.cut.until), "until", "the log ends here: drop it when new rows come"),
-            known_until=None if known is None else Argument(_datetime(known), "known_until", "the newest outcome"),
+            known_until=None if known is None else Argument(_datetime(known), "known_until", KNOWN),
             user=self._column(parts.user, "user"),
             item=self._column(parts.item, "item"),
             surface=Argument(call("Column", name=surface.name, rows=rows, dtype=dtype), "surface", surface.note),
@@ -74,6 +76,12 @@ class StreamParts:
             request=self._request(),
             tasks=listing([self._task(name, told) for name, told in self.tasks.items()]),
         )
+
+    def _why_cut(self) -> str:
+        by_utc = (
+            "; times that name no zone are taken as UTC, and another zone (--zone) moves first_slice and until along"
+        )
+        return self.cut.why + (by_utc if self.parts.time.zoneless else "")
 
     def _impressions_from(self) -> Argument | None:
         at = self.cut.impressions_from

@@ -1,6 +1,6 @@
 """The tasks of a draft: labels among the columns, and outcomes of their own.
 
-Belongs here: which tasks there are, the window of each, which of them a teacher can teach. Not here: how labels are
+Belongs here: which tasks there are, the window of each, which of them one teacher can teach. Not here: how labels are
 found (roles.py), how long outcomes take (slices.py).
 """
 
@@ -52,13 +52,25 @@ def flag_of(label: Label) -> str | None:
     return f"try_cast({each.value} AS DOUBLE) = 1 OR lower(({each.value})::VARCHAR) = 'true'"
 
 
-def main_of(tasks: Mapping[str, Told]) -> str:
-    """The task that students learn: the one that a person named, else a click, else the first one."""
+def main_of(tasks: Mapping[str, Told]) -> tuple[str, str]:
+    """The task that students learn, and why: a named one, else a click, else that of the shortest window."""
     given = next((task for task, told in tasks.items() if told.label is not None and told.label.given), None)
-    return given or next((task for task in tasks if task in CLICKS), next(iter(tasks)))
+    if given is not None:
+        return given, "it was set by --label"
+    if (click := next((task for task in tasks if task in CLICKS), None)) is not None:
+        return click, "it is called as a click"
+    return min(tasks, key=lambda task: tasks[task].window), "no other is known sooner"
 
 
-def taught(tasks: Mapping[str, Told], main: str, slice_length: timedelta) -> tuple[str, ...]:
-    """Tasks of the teacher: those whose labels are known soon enough for students of the main one."""
-    reach = tasks[main].window + slice_length
-    return tuple(task for task, told in tasks.items() if told.window <= reach)
+def horizons(tasks: Mapping[str, Told], slice_length: timedelta) -> list[tuple[str, ...]]:
+    """Tasks in groups, the shortest windows first: one teacher can teach a group, and be in time for each of it.
+
+    A slice's predictions are there when the longest window of the teacher's tasks had closed a slice before. That is
+    not later than labels of each task of a group if its windows differ by a slice at the most.
+    """
+    groups: list[list[str]] = []
+    for task in sorted(tasks, key=lambda task: tasks[task].window):
+        if not groups or tasks[task].window > tasks[groups[-1][0]].window + slice_length:
+            groups.append([])
+        groups[-1].append(task)
+    return [tuple(group) for group in groups]

@@ -10,7 +10,7 @@ import jinja2
 
 from pipeline.drafting.drafted import Draft
 from pipeline.drafting.slices import DAY, HOUR, MINUTE
-from pipeline.drafting.syntax import Argument, Call, Node, Plain, call, comment, laid_out, listing
+from pipeline.drafting.syntax import Call, Node, Plain, call, comment, laid_out, listing
 
 HERE = Path(__file__).parent
 VOCABULARY = (
@@ -72,17 +72,12 @@ def _left_out(draft: Draft) -> list[str]:
 
 
 def _project(draft: Draft) -> Call:
-    tasks: list[Node] = list(draft.teacher_tasks)
-    teacher = call(
-        "Teacher", name="large", tasks=listing(tasks), inputs=Plain("SEEN_BY_TEACHERS"),
-        network=Plain("DCNv2(embedding=16, cross=2, hidden=(128, 64))"),
-    )  # fmt: skip
     return call(
         "Project",
         name=draft.name,
         stream=Plain("STREAM"),
         log=Plain("LOG"),
         feature_views=listing(draft.views),
-        teachers=listing([Argument(teacher)]),
+        teachers=listing(draft.teachers),
         students=listing(draft.students),
     )
