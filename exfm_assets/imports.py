@@ -119,14 +119,20 @@ class _Shown:
     def tell(self, progress: run.Progress) -> None:
         """Show how far it is."""
         now = time.monotonic()
-        rate = progress.done / MEGABYTE / max(now - self._since, 1e-3)
+        rate = progress.done / max(now - self._since, 1e-3)
         name = f"{progress.source.name} ({progress.number + 1:,} of {progress.count:,} files)"
         self._bar.update(
-            self._task, completed=progress.done, total=max(progress.all, 1), file=escape(name), rate=f"{rate:.0f} MB/s"
+            self._task, completed=progress.done, total=max(progress.all, 1), file=escape(name), rate=_rate(rate)
         )
         if not self._console.is_terminal and now - self._said >= PLAIN_SECONDS:
             self._said = now
-            left = (progress.all - progress.done) / MEGABYTE / max(rate, 1e-3)
+            left = (progress.all - progress.done) / max(rate, 1.0)
             self._console.print(
-                escape(f"  imported_log {name}: {progress.share:.0%}, {rate:.0f} MB/s, about {left:.0f} s left")
+                escape(f"  imported_log {name}: {progress.share:.0%}, {_rate(rate)}, about {left:.0f} s left")
             )
+
+
+def _rate(bytes_a_second: float) -> str:
+    """Many small files are read at some hundred kB/s, for each costs a little beside its rows."""
+    fast = bytes_a_second >= MEGABYTE
+    return f"{bytes_a_second / MEGABYTE:.0f} MB/s" if fast else f"{bytes_a_second / 1e3:.0f} kB/s"

@@ -14,10 +14,11 @@ import shlex
 import signal
 import sys
 import time
+from collections.abc import Iterator, Mapping
 from contextlib import chdir
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 
 SUMS_UP = ("student_progress", "release_gates", "drift_report", "report")
 NE_ABOVE_ONE = "what helps is in docs/learning.md, When NE is above 1"
+NO_LEAD = "what helps is in docs/quality.md, What if my teacher does not lead?"
 EVERYDAY = 'not group:"studies"'  # a study replays the whole stream: by hand, when its question is asked
 
 
@@ -76,7 +78,7 @@ def main(arguments: list[str] | None = None) -> int:
             _print_plan(console, _planned(work, select, slices))
             return 0
         status, log = _run(console, work, select, slices, quiet=chosen.quiet)
-        _print_summary(console, project, state, failed=bool(status))
+        print_summary(console, project, state, failed=bool(status))
     except KeyboardInterrupt:
         console.print("[red]Stopped by Ctrl-C. What is stored stays: run it again to go on[/red]")
         return 130
@@ -112,7 +114,7 @@ def _run(
                 process.dismiss()
                 log.unlink()
         if plan.is_empty:
-            _print_plan(console, plan)
+            console.print(escape(next(plan_lines(plan))))
             return 0, None
         return _materialise(console, process, log, select, plan, quiet=quiet), log
 
@@ -202,13 +204,16 @@ def _last_error(log: Path) -> str:
     return next(iter(errors), lines[-1] if lines else "dagster said nothing")
 
 
-def _print_summary(console: Console, project: Project, state: State, *, failed: bool) -> None:
+def print_summary(console: Console, project: Project, state: State, *, failed: bool) -> None:
     from pipeline.evaluation.summary import summary
     from pipeline.report.terminal import print_table
+    from pipeline.upkeep.warm_starts import warm_starts
     from pipeline.verify.tables_current import lines_of
 
     work = Workspace(project, state)
     for line in lines_of(work):
+        console.print(f"[yellow]{escape(line)}[/yellow]")
+    for line in warm_starts(work).values():
         console.print(f"[yellow]{escape(line)}[/yellow]")
     rows = summary(work)
     if not rows.height or (failed and not rows["slices"].sum()):
@@ -216,11 +221,21 @@ def _print_summary(console: Console, project: Project, state: State, *, failed: 
     title = f"{project.name}: served checkpoints over judged impressions (NE: lower is better; ±: 2 standard errors)"
     print_table(console, rows, title)
     for row in rows.iter_rows(named=True):
-        if row["not_released"]:
-            console.print(f"{row['student']}: not released: {row['not_released']}", markup=False)
-        if (row["ne_student"] or 0.0) > 1:
-            worse = f"NE {row['ne_student']:.4f} is above 1: it predicts worse than a constant would"
-            console.print(f"[red]{escape(row['student'])}: {worse}; {NE_ABOVE_ONE}[/red]")
+        for line in remarks(row):
+            console.print(escape(line), style="red" if NE_ABOVE_ONE in line else None)
+
+
+def remarks(row: Mapping[str, Any]) -> Iterator[str]:
+    """What a person should know of a student beside its row of the table."""
+    if row["not_released"]:
+        yield f"{row['student']}: not released: {row['not_released']}"
+    if (row["ne_student"] or 0.0) > 1:
+        worse = f"NE {row['ne_student']:.4f} is above 1: it predicts worse than a constant would"
+        yield f"{row['student']}: {worse}; {NE_ABOVE_ONE}"
+    teacher, control = row["ne_teacher"], row["ne_control"]
+    if row["gain"] is not None and teacher is not None and control is not None and teacher >= control:
+        behind = f"its teacher (NE {teacher:.4f}) does not lead its control ({control:.4f})"
+        yield f"{row['student']}: {behind}, so there is no lead to transfer; {NO_LEAD}"
 
 
 def _short(path: Path) -> str:

@@ -81,9 +81,9 @@ class TableAccount:
 
     def sentence(self) -> str:
         """All of it in one sentence: rows read = in the log + quarantined + left out."""
+        files = f"{self.files:,} file{'' if self.files == 1 else 's'}"
         message = (
-            f"{self.table}: {self.files:,} files, {self.read:,} rows = {self.kept:,} in the log + "
-            f"{self.quarantined:,} quarantined"
+            f"{self.table}: {files}, {self.read:,} rows = {self.kept:,} in the log + {self.quarantined:,} quarantined"
         )
         if self.reasons:
             message += " (" + ", ".join(f"{why} {count:,}" for why, count in self.reasons.most_common(5)) + ")"

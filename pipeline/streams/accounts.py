@@ -184,7 +184,7 @@ class Account:
             if may_hold(path, day, self.files.table, until, tail):
                 at = times_of_file(self.files, path)
                 count += int(((at >= until) & (at < tail)).sum())
-        return f"{count:,} after until are read for labels alone" if count else ""
+        return f"{count:,} more, after until, are read for labels alone" if count else ""
 
     def _until(self) -> datetime | None:
         """When the last row ends that the stream can use: labels read outcomes after the last slice."""

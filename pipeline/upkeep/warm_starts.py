@@ -36,7 +36,8 @@ def _sentence(work: Workspace, model: Teacher | Student) -> str | None:
         return None
     named = ", ".join([*added[:MOST_NAMED], *([f"{len(added) - MOST_NAMED} more"] if len(added) > MOST_NAMED else [])])
     slices = first.key if first == last else f"{first.key}...{last.key}"
-    return (
-        f"{name}: what it learnt of {slices} stands, later slices continue it with its new inputs ({named}): "
-        "Training(warm_start=False) trains all again"
-    )
+    until = work.project.stream.until
+    goes_on = f"later slices continue it with its new inputs ({named})"
+    if until is not None and last.end >= until:
+        goes_on = f"and the log ends there, so nothing has taught it its new inputs ({named})"
+    return f"{name}: what it learnt of {slices} stands, {goes_on}: Training(warm_start=False) trains all again"

@@ -204,8 +204,8 @@ def test_a_plan_says_what_goes_on_with_more_inputs(copy: Workspace, monkeypatch:
     lines = list(plan_lines(planned(replace(copy, project=project))))
     (said,) = [line for line in lines if "warm_start" in line]
     assert said == (
-        "  teacher/large: what it learnt of 2026-01-01...2026-01-05 stands, later slices continue it with its new "
-        "inputs (device_activity__impressions_1d): Training(warm_start=False) trains all again"
+        "  teacher/large: what it learnt of 2026-01-01...2026-01-05 stands, and the log ends there, so nothing has "
+        "taught it its new inputs (device_activity__impressions_1d): Training(warm_start=False) trains all again"
     )
     models = [line for line in lines if line.startswith(("  teacher/large/", "  student/"))]
     assert [line for line in models if "/release" not in line] == [], models

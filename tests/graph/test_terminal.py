@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 from rich.console import Console
 
+from exfm_assets.main_job import remarks
 from exfm_assets.progress import Progress
 from pipeline.evaluation.summary import summary
 from pipeline.report.terminal import COLUMNS, HEADERS, print_table
@@ -123,3 +124,21 @@ def test_an_empty_student_is_no_wish_for_everything(tmp_path: Path) -> None:
         process = main_job(environment(tmp_path), *arguments)
         output, _ = process.communicate(timeout=120)
         assert process.returncode == 2 and sentence in output
+
+
+def test_what_a_person_should_know_beside_the_table() -> None:
+    row = {
+        "student": "feed_click", "not_released": "", "ne_student": 0.95, "ne_control": 0.96, "ne_teacher": 0.94,
+        "gain": 0.01,
+    }  # fmt: skip
+    assert list(remarks(row)) == []
+    (line,) = remarks({**row, "ne_teacher": 0.97})
+    assert line == (
+        "feed_click: its teacher (NE 0.9700) does not lead its control (0.9600), so there is no lead to transfer; "
+        "what helps is in docs/quality.md, What if my teacher does not lead?"
+    )
+    assert list(remarks({**row, "ne_teacher": 0.97, "gain": None})) == []  # nobody teaches it
+    nothing = dict.fromkeys(("ne_student", "ne_control", "ne_teacher", "gain"))
+    assert list(remarks({**row, **nothing, "not_released": "too young"})) == ["feed_click: not released: too young"]
+    (line,) = remarks({**row, "ne_student": 1.02})
+    assert "NE 1.0200 is above 1" in line and "docs/learning.md" in line

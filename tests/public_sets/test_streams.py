@@ -36,7 +36,7 @@ def read_in(project: Project, folder: Path, state: Path) -> tuple[Workspace, pl.
 def test_taobaos_raw_files_are_a_stream_of_shanghais_days(tmp_path: Path) -> None:
     rows = written.taobao_raw(tmp_path / "files")
     work, log, said = read_in(taobao_ad.PROJECT, tmp_path / "files", tmp_path / "state")
-    assert said[0] == f"impressions: 1 files, {rows:,} rows = {rows - 1:,} in the log + 1 quarantined " + (
+    assert said[0] == f"impressions: 1 file, {rows:,} rows = {rows - 1:,} in the log + 1 quarantined " + (
         "(event_timestamp is no time 1)"
     )
     stream = work.project.stream
@@ -44,7 +44,7 @@ def test_taobaos_raw_files_are_a_stream_of_shanghais_days(tmp_path: Path) -> Non
     early = (met < written.MIDNIGHT - 7 * written.DAY).sum()
     assert early > 100
     assert said[1] == (
-        f"interactions: 1 files, {len(met):,} rows = {len(met) - early:,} in the log + 0 quarantined + {early:,} left "
+        f"interactions: 1 file, {len(met):,} rows = {len(met) - early:,} in the log + 0 quarantined + {early:,} left "
         "out by Files.where"
     )
     first = datetime(2017, 4, 29)
