@@ -77,7 +77,8 @@ def test_rows_made_by_shares_are_those_made_at_once(
             patch.setattr(made_views, "JOINED_AT_ONCE", 10**6)
             whole = pl.concat([frame(rows) for _, rows in made_rows(work, view, slices)])
             patch.setattr(made_views, "events_at_once", lambda view, rows: events)
-            patch.setattr(events_aside, "LOOKED_UP", 7)  # outcomes at once: several passes
+            patch.setattr(events_aside, "LOOKED_UP", 50)  # outcomes at once: several passes
+            patch.setattr(made_views, "MOST_SHARES", 40)
             made, shares = made_aside(work, view, patch)
         assert made.equals(whole) and not whole.is_empty(), view.name
         assert len(shares) > 2 and sum(len(share) > 0 for share in shares) > 1
