@@ -1,10 +1,13 @@
 """Fixtures that several folders share: a tiny project that was run once a session."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import dagster as dg
 import pytest
+from alembic.config import Config
+from alembic.script import ScriptDirectory
 
 from pipeline.workspace import Workspace
 from tests.graph.runs import run
@@ -37,6 +40,23 @@ def pytest_collection_finish(session: pytest.Session) -> None:
                 raise pytest.UsageError(
                     "xdist_group has no effect with this pytest and pytest-xdist: pip install -c constraints.txt"
                 )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def revisions_read_once() -> Iterator[None]:
+    """Each storage of Dagster that opens has alembic run the scripts of all its revisions anew: a tenth of a run."""
+    made: dict[str | None, ScriptDirectory] = {}
+    read = ScriptDirectory.from_config
+
+    def once(config: Config) -> ScriptDirectory:
+        place = config.get_alembic_option("script_location")
+        if place not in made:
+            made[place] = read(config)
+        return made[place]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ScriptDirectory, "from_config", once)
+        yield
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from exfm.log_files import TIME_UNITS, EventTime
 from pipeline.drafting.given import option
 from pipeline.drafting.looking import NEARLY_ALL, Profile
 from pipeline.drafting.sampling import Sample
-from pipeline.drafting.times_counted import EARLIEST, LATEST, counted_as, value_of
+from pipeline.drafting.times_counted import EARLIEST, LATEST, counted_as, that_may_fit, value_of
 from pipeline.drafting.words import (
     AFTERWARDS,
     HOURS,
@@ -42,6 +42,7 @@ FORMS = (
     "%Y-%m-%d %H:%M:%S,%f", "%Y-%m-%d-%H-%M-%S", "%Y-%m-%d_%H:%M:%S", "%Y-%m-%d-%H", "%Y-%m-%d %H", "%Y%m%d %H:%M:%S",
     "%d/%m/%Y", "%m/%d/%Y", "%d.%m.%Y",
 )  # fmt: skip
+FEW_FORMS = 4  # that are counted one by one
 PLAUSIBLE = datetime(2005, 1, 1), datetime(2035, 1, 1)  # of numbers that no name calls a time
 PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 
@@ -121,7 +122,11 @@ def _moment_of(
     numbers = each.number >= NEARLY_ALL * each.known
     if by_value and numbers and not _may_be_time(each):
         return None
-    for time, why, finest in _forms(each):
+    forms = _forms(each)
+    if len(forms) > FEW_FORMS:
+        may_fit = that_may_fit(connection, sample, each, nulls, [time for time, _, _ in forms])
+        forms = [form for form in forms if form[0] in may_fit]
+    for time, why, finest in forms:
         if by_value and time.format is not None and numbers and not time.format.startswith("%Y"):
             continue
         counted = counted_as(connection, sample, each, nulls, time, PLAUSIBLE if by_value and numbers else None)

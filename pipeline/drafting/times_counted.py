@@ -9,7 +9,7 @@ from datetime import datetime
 import duckdb
 
 from exfm.log_files import EventTime
-from pipeline.drafting.looking import Profile, known_text
+from pipeline.drafting.looking import NEARLY_ALL, Profile, known_text
 from pipeline.drafting.sampling import Sample
 from pipeline.imports.reading import literal, quoted
 from pipeline.imports.values import moment
@@ -65,6 +65,15 @@ def counted_as(
     finest = 1 if seconds else 60 if minutes else 3600 if hours else 86_400
     zoned = bool(zoned) or each.kind == "TIMESTAMP WITH TIME ZONE"
     return Counted(int(good) / max(each.known, 1), float(span), finest, zoned, made, int(bad), str(example)[:30])
+
+
+def that_may_fit(
+    connection: duckdb.DuckDBPyConnection, sample: Sample, each: Profile, nulls: tuple[str, ...], times: list[EventTime]
+) -> list[EventTime]:
+    """Of many ways to read a column those by which nearly all values are moments, whenever: asked in one statement."""
+    counted = ", ".join(f"count({moment(value_of(each, nulls), each.kind, time)})" for time in times)
+    found = connection.sql(f"SELECT {counted} FROM {sample.table}").fetchall()[0]
+    return [time for time, count in zip(times, found, strict=True) if count >= NEARLY_ALL * each.known]
 
 
 def value_of(each: Profile, nulls: tuple[str, ...]) -> str:
