@@ -246,10 +246,12 @@ def _check_in_time(project: "Project", student: Student, teacher: Teacher) -> No
     after, window = known_after(teacher, project.stream), project.stream.task(student.task).window
     if after > window:
         lag = -(-(after - window) // project.stream.slice_length) + teacher.lag
+        longest = max(project.stream.task(task).window for task in teacher.tasks)
         raise DeclarationError(
             f"Student({student.name}).teacher: predictions of {teacher.name!r} are there {after} after a slice's "
-            f"end, later than labels of {student.task!r} ({window}): give Teacher({teacher.name}) lag={lag}, or "
-            f"declare a teacher of {student.task!r} and shorter tasks alone"
+            f"end (its longest window, {longest}, less lag={teacher.lag} slice{'s' if teacher.lag > 1 else ''}), later "
+            f"than labels of {student.task!r} ({window}): declare a teacher of {student.task!r} and shorter tasks "
+            f"alone, or give Teacher({teacher.name}) lag={lag}, by which it scores with an older checkpoint"
         )
 
 
