@@ -10,19 +10,20 @@ from pathlib import Path
 
 import duckdb
 
-from pipeline.drafting.clocks import clocks
+from pipeline.drafting.clocks import Clocks, none_soon
 from pipeline.drafting.drafted import Draft, Guess
 from pipeline.drafting.inputs import Inputs, inputs_of
 from pipeline.drafting.leaks import leaks_of
 from pipeline.drafting.log_drafted import files_node, log_node, outcome_files, task_of
 from pipeline.drafting.models_drafted import MOST_STUDENTS, TIMES, activity, models
+from pipeline.drafting.moments import Moment
 from pipeline.drafting.naming import TAKEN, identifiers, snake
 from pipeline.drafting.parts import Parts, parts_of, without_nulls
 from pipeline.drafting.sides_drafted import side_views
 from pipeline.drafting.slices import Cut, Delays, Measured, cut_of, delays_of, earlier_by, measure, slices_between
 from pipeline.drafting.stream_node import StreamParts
 from pipeline.drafting.syntax import Argument, Call, Node, Plain, call
-from pipeline.drafting.tables import Tables
+from pipeline.drafting.tables import OutcomeFiles, Tables
 from pipeline.drafting.tasks import flag_of, tasks_of
 from pipeline.imports.reading import literal, quoted
 from pipeline.tables import DataError
@@ -94,24 +95,33 @@ class Drafting:
         id_ = None if parts.id is None else parts.id.name
         shown = measure(self.connection, self.tables.impressions, parts.time, id_, None, 0, keys)
         delays: dict[str, Delays] = {}
-        outcomes: list[tuple[Call, Measured, str]] = []
-        differ: str | None = None
+        read: list[tuple[OutcomeFiles, Moment, Measured, list[Clocks]]] = []
         for number, files in enumerate(self.tables.outcomes, 1):
             time = files.looked.outcome_moment
             assert time is not None  # or it would be no table of outcomes
             task = task_of(files)
             found = measure(self.connection, files.looked, time, files.id.name, task, number, {})
             every = delays_of(self.connection, shown, found)
-            whys = {name: clocks(each, parts.time, time, found.newest) for name, each in every.items()}
-            for name, why in whys.items():
-                if why is not None:
-                    self._say("clocks", name, why)
-            if (why := next((why for why in whys.values() if why is not None), None)) is not None:
-                differ, time = why, replace(time, why=f"{time.why}. {MEND}: {why}")
+            span = min(shown.first, found.first), max(shown.newest, found.newest)
+            read.append((files, time, found, [Clocks(*each, parts.time, time, span) for each in every.items()]))
             delays |= {name: each for name, each in every.items() if name in files.tasks}
-            outcomes.append((outcome_files(files, time), found, files.why))
             self._say("outcomes", files.looked.title, files.why)
-        return shown, outcomes, delays, differ
+        differ = self._clocks([each for _, _, _, clocks in read for each in clocks])
+        outcomes = []
+        for files, time, found, clocks in read:
+            why = next((differ[each.task] for each in clocks if each.task in differ), None)
+            noted = time if why is None else replace(time, why=f"{time.why}. {MEND}: {why}")
+            outcomes.append((outcome_files(files, noted), found, files.why))
+        return shown, outcomes, delays, next(iter(differ.values()), None)
+
+    def _clocks(self, clocks: list[Clocks]) -> dict[str, str]:
+        """Tasks whose clock seems to be another than that of the impressions -> what to do."""
+        differ = {each.task: why for each in clocks if (why := each.early()) is not None}
+        if not differ and (found := none_soon(clocks)) is not None:
+            differ[found[0].task] = found[1]
+        for task, why in differ.items():
+            self._say("clocks", task, why)
+        return differ
 
     def _leaks(self, parts: Parts, outcomes: list[Measured]) -> dict[str, str]:
         """Columns of the impressions that are known only afterwards -> why it seems so."""

@@ -1,13 +1,15 @@
 """Clocks of two zones are told by outcomes that come before their impressions; rare surfaces get no student."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 
 from pipeline.drafting.assembling import draft_of
+from pipeline.drafting.given import Given
 from tests.drafting.drafts import complaints, drafted
-from tests.drafting.logs import events, write_csv
+from tests.drafting.logs import START, events, write_csv
 
 
 def _write(folder: Path, shown_ahead: int, clicked_ahead: int) -> None:
@@ -34,9 +36,8 @@ def test_impressions_by_another_clock(tmp_path: Path) -> None:
     assert "EventTime(zone='Asia/Shanghai')" in drafted(tmp_path / "east", tmp_path / "draft").why("clocks")
 
 
-@pytest.mark.parametrize("ahead", [(0, 0), (0, 2)])
-def test_clocks_that_may_agree(ahead: tuple[int, int], tmp_path: Path) -> None:
-    _write(tmp_path / "log", *ahead)
+def test_clocks_that_agree(tmp_path: Path) -> None:
+    _write(tmp_path / "log", 0, 0)
     assert drafted(tmp_path / "log", tmp_path / "draft").why("clocks") == ""
 
 
@@ -52,6 +53,56 @@ def test_late_outcomes_tell_it_by_the_first_of_them(tmp_path: Path) -> None:
     ])  # fmt: skip
     why = drafted(tmp_path / "log", tmp_path / "draft").why("clocks")
     assert "by up to 2 hours" in why and "zone='Europe/Helsinki'" in why
+
+
+def _across_a_change(folder: Path, zone: str, day: str, local: str, soonest: int = 4, orders: bool = True) -> None:
+    """Ten days in which a zone changes its clock: one table by its clock, the other by UTC."""
+    rows, begin = events(2_000, days=10), datetime.fromisoformat(day).replace(tzinfo=UTC)
+
+    def told(moment: datetime, table: str) -> str | int:
+        if table != local:
+            return int(moment.timestamp())
+        return f"{moment.astimezone(ZoneInfo(zone)):%Y-%m-%d %H:%M:%S}"
+
+    moments = [begin + (each["moment"] - START) for each in rows]
+    write_csv(folder / "impressions" / "a.csv", [
+        {"impression_id": f"i{number}", "time": told(moment, "impressions"), "user_id": each["user"],
+         "item_id": each["item"]} for number, (moment, each) in enumerate(zip(moments, rows, strict=True))
+    ])  # fmt: skip
+    after = {"clicks": (soonest, 400), **({"orders": (9_000, 90_000)} if orders else {})}
+    for name, (first, range_) in after.items():
+        write_csv(folder / name / "a.csv", [
+            {"impression_id": f"i{number}",
+             f"{name}_time": told(moments[number] + timedelta(seconds=first + number * 7919 % range_), "outcomes")}
+            for number, each in enumerate(rows) if each["click"]
+        ])  # fmt: skip
+
+
+@pytest.mark.parametrize(("zone", "day", "local", "said"), [
+    ("America/New_York", "2026-10-27", "impressions", "comes within 4 hours of its impression"),
+    ("America/New_York", "2026-03-03", "impressions", "comes within 4 hours of its impression"),
+    ("America/New_York", "2026-10-27", "outcomes", "before their own impressions, by up to 5 hours"),
+    ("Europe/Berlin", "2026-10-20", "impressions", "before their own impressions, by up to 2 hours"),
+    ("Europe/Berlin", "2026-10-20", "outcomes", "comes within 1 hour of its impression"),
+])  # fmt: skip
+def test_a_zone_that_changes_its_clock_meanwhile(zone: str, day: str, local: str, said: str, tmp_path: Path) -> None:
+    _across_a_change(tmp_path / "log", zone, day, local)
+    made = drafted(tmp_path / "log", tmp_path / "draft")
+    assert said in made.why("clocks") and f"draft it anew with --zone {zone}" in made.why("clocks")
+    assert complaints(made.file) == "" and "Mend this first" in made.text
+    anew = draft_of([tmp_path / "log"], roles=Given(zone=zone))
+    assert not [each for each in anew.guesses if each.what == "clocks"]
+
+
+def test_outcomes_of_an_honest_clock_may_be_late(tmp_path: Path) -> None:
+    """Not told where another task's come soon, or no whole hours after, or both times name their zone."""
+    _across_a_change(tmp_path / "soon", "UTC", "2026-05-01", "impressions")
+    _across_a_change(tmp_path / "odd", "UTC", "2026-05-01", "impressions", soonest=5_400, orders=False)
+    _across_a_change(tmp_path / "known", "UTC", "2026-05-01", "neither", soonest=3_605, orders=False)
+    for name in ("soon", "odd", "known"):
+        assert drafted(tmp_path / name, tmp_path / "draft").why("clocks") == "", name
+    _across_a_change(tmp_path / "late", "UTC", "2026-05-01", "impressions", soonest=3_605, orders=False)
+    assert "if that is not so in truth" in drafted(tmp_path / "late", tmp_path / "draft").why("clocks")
 
 
 def test_a_rare_surface_gets_no_student(tmp_path: Path) -> None:
