@@ -41,7 +41,8 @@ def summary_line(plan: "Plan") -> str:
     """The same in one line."""
     first, last = plan.range
     slices = first.key if first == last else f"{first.key}...{last.key}"
-    return f"{len(plan.steps)} assets, {slices}, about {in_words(plan.seconds + OVERHEAD_SECONDS)}{_unknown(plan)}"
+    assets = f"{len(plan.steps)} asset{'' if len(plan.steps) == 1 else 's'}"
+    return f"{assets}, {slices}, about {in_words(plan.seconds + OVERHEAD_SECONDS)}{_unknown(plan)}"
 
 
 def in_words(seconds: float) -> str:
