@@ -205,6 +205,11 @@ def _last_error(log: Path) -> str:
 
 
 def print_summary(console: Console, project: Project, state: State, *, failed: bool) -> None:
+    """The table of students, and around it what a person should know.
+
+    Args:
+        failed: then there is no table where nothing was judged, for why is said already.
+    """
     from pipeline.evaluation.summary import summary
     from pipeline.report.terminal import print_table
     from pipeline.upkeep.warm_starts import warm_starts

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from pipeline.drafting.moments import Moment
-from pipeline.drafting.slices import Delays
+from pipeline.drafting.slices import HOUR, Delays, told
 
 MOST, SOME = 0.5, 0.05  # of outcomes that come too early: clocks differ; they do if the first are whole hours early
 FEWEST = 20  # outcomes, of which it is told that none comes soon
@@ -47,8 +47,8 @@ class Clocks:
         if hours < 1 or delays.early <= (SOME if whole else MOST) * delays.met:
             return None
         return (
-            f"{delays.early:,} of {delays.met:,} outcomes come before their own impressions, by up to {_told(hours)}: "
-            f"one of the two clocks has another zone; {self._mended(hours)}"
+            f"{delays.early:,} of {delays.met:,} outcomes come before their own impressions, by up to "
+            f"{told(hours * HOUR)}: one of the two clocks has another zone; {self._mended(hours)}"
         )
 
     def late(self) -> str | None:
@@ -62,8 +62,8 @@ class Clocks:
         if hours < 1 or late - hours > SOON or known or self.delays.met < FEWEST:
             return None
         return (
-            f"nearly none of {self.delays.met:,} outcomes comes within {_told(hours)} of its impression, and no other "
-            f"task's come sooner: if that is not so in truth, one of the two clocks has another zone; "
+            f"nearly none of {self.delays.met:,} outcomes comes within {told(hours * HOUR)} of its impression, and no "
+            f"other task's come sooner: if that is not so in truth, one of the two clocks has another zone; "
             f"{self._mended(-hours)}"
         )
 
@@ -93,10 +93,6 @@ def none_soon(clocks: Iterable[Clocks]) -> tuple[Clocks, str] | None:
     soonest = min((each for each in clocks if each.delays.met), key=lambda each: each.delays.earliest, default=None)
     why = None if soonest is None else soonest.late()
     return None if soonest is None or why is None else (soonest, why)
-
-
-def _told(hours: int) -> str:
-    return f"{hours} hour{'s' if hours > 1 else ''}"
 
 
 def _zone(

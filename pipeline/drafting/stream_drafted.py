@@ -110,8 +110,7 @@ class Drafting:
         outcomes = []
         for files, time, found, clocks in read:
             why = next((differ[each.task] for each in clocks if each.task in differ), None)
-            noted = time if why is None else replace(time, why=f"{time.why}. {MEND}: {why}")
-            outcomes.append((outcome_files(files, noted), found, files.why))
+            outcomes.append((outcome_files(files, _noted(time, why)), found, files.why))
         return shown, outcomes, delays, next(iter(differ.values()), None)
 
     def _clocks(self, clocks: list[Clocks]) -> dict[str, str]:
@@ -243,8 +242,7 @@ class Drafting:
         ]
         where = without_nulls(self.tables, self._say)
         id_ = None if parts.id is None else str(parts.id.origin.of)
-        time = parts.time if differ is None else replace(parts.time, why=f"{parts.time.why}. {MEND}: {differ}")
-        shown = files_node(looked, time, [*roles, *others, *inputs.froms], id_, where)
+        shown = files_node(looked, _noted(parts.time, differ), [*roles, *others, *inputs.froms], id_, where)
         note = f"about {looked.sample.estimated:,} rows"
         if id_ is None:
             note += "; no column has another value in each row, so an impression's id is made of its file and its place"
@@ -264,6 +262,11 @@ class Drafting:
             self._say("interactions", each.title, "rows with a time, a user and an item, but no label")
             listed.append(Argument(files_node(each, each.moment, origins), note="what users did besides, for features"))
         return listed
+
+
+def _noted(time: Moment, differ: str | None) -> Moment:
+    """A time beside which it stands that clocks differ, and what to do."""
+    return time if differ is None else replace(time, why=f"{time.why}. {MEND}: {differ}")
 
 
 def _name_of(argument: Argument) -> str:

@@ -29,7 +29,7 @@ def _write(folder: Path, shown_ahead: int, clicked_ahead: int) -> None:
 def test_impressions_by_another_clock(tmp_path: Path) -> None:
     _write(tmp_path / "log", 1, 0)
     made = drafted(tmp_path / "log", tmp_path / "draft")
-    assert "outcomes come before their own impressions, by up to 1 hour: one of the two clocks" in made.why("clocks")
+    assert "outcomes come before their own impressions, by up to an hour: one of the two clocks" in made.why("clocks")
     assert "EventTime(zone='Europe/Berlin') for the impressions" in made.why("clocks")
     _write(tmp_path / "east", 8, 0)
     assert "by up to 8 hours" in drafted(tmp_path / "east", tmp_path / "draft").why("clocks")
@@ -83,7 +83,7 @@ def _across_a_change(folder: Path, zone: str, day: str, local: str, soonest: int
     ("America/New_York", "2026-03-03", "impressions", "comes within 4 hours of its impression"),
     ("America/New_York", "2026-10-27", "outcomes", "before their own impressions, by up to 5 hours"),
     ("Europe/Berlin", "2026-10-20", "impressions", "before their own impressions, by up to 2 hours"),
-    ("Europe/Berlin", "2026-10-20", "outcomes", "comes within 1 hour of its impression"),
+    ("Europe/Berlin", "2026-10-20", "outcomes", "comes within an hour of its impression"),
 ])  # fmt: skip
 def test_a_zone_that_changes_its_clock_meanwhile(zone: str, day: str, local: str, said: str, tmp_path: Path) -> None:
     _across_a_change(tmp_path / "log", zone, day, local)
